@@ -1,0 +1,84 @@
+"""Where a key sorts: the one byte string by which a key is known on disk and between nodes.
+
+A data key is hash (8 bytes, big endian), bucket length (1 byte), bucket, key: so a partition, a tree leaf and a scan
+slice are each one contiguous range, for every number of partitions.
+"""
+
+from __future__ import annotations
+
+import re
+
+import xxhash
+
+from everwrite.core.errors import ProtocolError, RequestError, TooLarge
+
+KEY_BYTES_MAX = 1024
+BUCKET_BYTES_MAX = 128
+VALUE_BYTES_MAX = 1 << 20
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+_digest = xxhash.xxh3_64_digest
+
+
+def data_key(bucket: bytes, key: bytes) -> bytes:
+    """Return the data key of a bucket and key that were checked."""
+    tail = bytes((len(bucket),)) + bucket + key
+    return _digest(tail) + tail
+
+
+def split_key(data: bytes) -> tuple[bytes, bytes]:
+    """Return (bucket, key) of a data key; ProtocolError if it is not one."""
+    if len(data) < 10 or len(data) < 9 + data[8] or _digest(data[8:]) != data[:8]:
+        raise ProtocolError("These bytes are not a data key: the hash does not match.")
+    end = 9 + data[8]
+    return data[9:end], data[end:]
+
+
+def hash_of(data: bytes) -> int:
+    """Return the place on the 64-bit ring of a data key."""
+    return int.from_bytes(data[:8], "big")
+
+
+def checked_bucket(bucket: str | bytes) -> bytes:
+    """Return the bucket's bytes; RequestError for a name that cannot be one."""
+    try:
+        text = bucket.decode() if isinstance(bucket, bytes) else bucket
+        raw = text.encode()
+    except UnicodeError as error:
+        raise RequestError("The bucket's name is not valid UTF-8.", hint="Use text.") from error
+    if not raw:
+        raise RequestError("The bucket's name is empty.", hint="Give a name such as 'carts'.")
+    if _CONTROL.search(text):
+        raise RequestError(
+            f"The bucket's name {text!r} has control characters.", hint="Use printable characters."
+        )
+    if len(raw) > BUCKET_BYTES_MAX:
+        raise TooLarge(f"The bucket's name has {len(raw)} bytes; the most is {BUCKET_BYTES_MAX}.")
+    return raw
+
+
+def checked_key(key: str | bytes) -> bytes:
+    """Return the key's bytes (any bytes will do); RequestError if there are none or too many."""
+    try:
+        raw = key.encode() if isinstance(key, str) else key
+    except UnicodeError as error:
+        raise RequestError("The key cannot be encoded as UTF-8.", hint="Pass bytes instead.") from error
+    if not raw:
+        raise RequestError("The key is empty.", hint="Give a key of 1 to 1024 bytes.")
+    if len(raw) > KEY_BYTES_MAX:
+        raise TooLarge(
+            f"The key has {len(raw)} bytes; the most is {KEY_BYTES_MAX}.",
+            hint="Keep long names in the value and use their hash as the key.",
+        )
+    return raw
+
+
+def checked_value(value: bytes) -> bytes:
+    """Return the value if it is within the limit, else raise TooLarge."""
+    if len(value) > VALUE_BYTES_MAX:
+        raise TooLarge(
+            f"The value has {len(value)} bytes; the most is {VALUE_BYTES_MAX}.",
+            hint="Split it, or keep it in a blob store and put its address here.",
+        )
+    return value
