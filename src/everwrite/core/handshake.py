@@ -1,0 +1,145 @@
+"""The handshake: who is there, do we speak the same protocol, do both know the secret.
+
+    connector                                    acceptor (always a node)
+    hello()    Hello(nonce_c)            ->
+                                         <-      answer()   Hello(nonce_n, proof of "accept")
+    confirm()  Proof(of "connect")       ->      admit()
+
+A proof is a MAC of both nonces and the acceptor's cluster id under the secret: it can't be
+replayed, since each side draws a nonce, nor sent back, since the roles differ. The acceptor proves
+itself first, so that a connector never sends a request to a stranger; the connector may send its
+requests right behind its Proof. A cluster without a secret uses a public one: then anybody who
+reaches the port gets in.
+
+Whatever is wrong raises ProtocolError or DeniedError before any state is touched; ``refusal`` turns
+that into the message to send before closing.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from hmac import compare_digest
+
+import msgspec
+
+from everwrite.core.errors import DeniedError, EverwriteError, ProtocolError, error_from_code
+from everwrite.core.messages import PROTOCOL_MAX, PROTOCOL_MIN, AnyMessage, Hello, Proof, Refused
+
+NONCE_BYTES = 16
+NODE_ID_BYTES = 8
+_PROOF_BYTES = 32
+_KEY_BYTES_MAX = 64
+_NO_SECRET = b"everwrite"
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What one side says of itself. ``cluster_id`` is empty where it is not known yet."""
+
+    name: str
+    cluster_id: bytes = b""
+    node_id: bytes = b""
+    cluster_name: str = ""
+    partitions: int = 0
+    replicas: int = 0
+
+
+def mac(secret: bytes, role: bytes, cluster_id: bytes, nonce_c: bytes, nonce_n: bytes) -> bytes:
+    """Return the proof that the side in this role ("accept" or "connect") knows the secret."""
+    key = secret or _NO_SECRET
+    if len(key) > _KEY_BYTES_MAX:
+        key = blake2b(key).digest()
+    digest = blake2b(key=key, digest_size=_PROOF_BYTES)
+    for part in (role, cluster_id, nonce_c, nonce_n):
+        digest.update(len(part).to_bytes(4, "big") + part)
+    return digest.digest()
+
+
+def hello(me: Identity, nonce: bytes) -> Hello:
+    """Return the connector's first message; ``nonce`` is 16 random bytes, drawn for it."""
+    return _hello(me, nonce, me.cluster_id, b"")
+
+
+def answer(me: Identity, secret: bytes, nonce: bytes, first: AnyMessage) -> Hello:
+    """Return the acceptor's answer to a connector's first message, or raise."""
+    theirs = _expect_hello(first)
+    _check_cluster(me.cluster_id, theirs.cluster_id, theirs.name)
+    proof = mac(secret, b"accept", me.cluster_id, theirs.nonce, nonce)
+    return _hello(me, nonce, me.cluster_id, proof)
+
+
+def confirm(secret: bytes, sent: Hello, reply: AnyMessage) -> Proof:
+    """Return the connector's proof after the acceptor's answer to ``sent``, or raise."""
+    if isinstance(reply, Refused):
+        raise error_from_code(reply.code)(reply.message, hint=reply.hint)
+    theirs = _expect_hello(reply)
+    _check_cluster(sent.cluster_id, theirs.cluster_id, theirs.name)
+    if not theirs.node_id:
+        raise ProtocolError("The other side is no node.", hint="Is the port right?")
+    nonces = (sent.nonce, theirs.nonce)
+    if not compare_digest(theirs.proof, mac(secret, b"accept", theirs.cluster_id, *nonces)):
+        raise DeniedError(f"Node {_shown(theirs.name)} has another secret.", hint=_SECRET_HINT)
+    return Proof(mac(secret, b"connect", theirs.cluster_id, *nonces))
+
+
+def admit(secret: bytes, first: Hello, sent: Hello, last: AnyMessage) -> None:
+    """Return if the connector that said ``first`` and was told ``sent`` may come in, else raise."""
+    if not isinstance(last, Proof):
+        raise ProtocolError(f"A proof of the secret was due; a {type(last).__name__} came.")
+    due = mac(secret, b"connect", sent.cluster_id, first.nonce, sent.nonce)
+    if not compare_digest(last.proof, due):
+        raise DeniedError(f"{_shown(first.name)} has another secret.", hint=_SECRET_HINT)
+
+
+def refusal(error: EverwriteError) -> Refused:
+    """Return what to tell the other side before the connection closes because of this error."""
+    return Refused(error.code, error.message, error.hint)
+
+
+def _hello(me: Identity, nonce: bytes, cluster_id: bytes, proof: bytes) -> Hello:
+    return Hello(
+        PROTOCOL_MIN,
+        PROTOCOL_MAX,
+        cluster_id,
+        me.node_id,
+        me.name,
+        nonce,
+        proof,
+        me.cluster_name,
+        me.partitions,
+        me.replicas,
+    )
+
+
+def _expect_hello(message: AnyMessage) -> Hello:
+    """Return the other side's Hello if it is one that we can go on with."""
+    if not isinstance(message, Hello):
+        raise ProtocolError(
+            f"A Hello was due; a {type(message).__name__} came.",
+            hint="The first message of each side says who it is.",
+        )
+    if message.protocol_min > PROTOCOL_MAX or message.protocol_max < PROTOCOL_MIN:
+        raise ProtocolError(
+            f"{_shown(message.name)} speaks protocol {message.protocol_min} to "
+            f"{message.protocol_max}, this side {PROTOCOL_MIN} to {PROTOCOL_MAX}.",
+            hint="Upgrade the older of the two.",
+        )
+    if len(message.nonce) != NONCE_BYTES or len(message.node_id) not in (0, NODE_ID_BYTES):
+        raise ProtocolError("The Hello's nonce or node id has an impossible length.")
+    return message
+
+
+def _check_cluster(mine: bytes, theirs: bytes, name: str) -> None:
+    """Raise DeniedError if both sides know their cluster, and it is not the same one."""
+    if mine and theirs and mine != theirs:
+        raise DeniedError(
+            f"{_shown(name)} belongs to cluster {theirs.hex()}, this side to {mine.hex()}.",
+            hint="Clusters are never merged: check the address, or use an empty data directory.",
+        )
+
+
+def _shown(name: str) -> str:
+    """Return a stranger's name as it may go into a log line."""
+    return repr(name[:64]) if name else "The other side"
+
+
+_SECRET_HINT = "Give both sides the same EVERWRITE_SECRET."
