@@ -1,0 +1,86 @@
+# Everything that a person or a machine does with this project. It needs make and Python 3.11 or newer, nothing else:
+# each target first sets up .venv from PyPI, and does so again only when pyproject.toml has changed.
+# ARGS goes to the program behind a target:   make test ARGS="tests/core -x"   make demo ARGS="--nodes 3"
+
+VENV   = .venv
+PYTHON = python3.13 python3.12 python3.11 python3
+ARGS   =
+SEED   =
+
+BIN   = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: help setup test demo check lint format types imports sim bench clean
+
+help:
+	@echo "make demo       five nodes, shoppers, faults, and a verdict: about 40 seconds"
+	@echo "make test       all tests"
+	@echo "make check      lint, formatting, types, import layers"
+	@echo "make sim        200 simulated clusters with faults; make sim SEED=7 repeats one of them"
+	@echo "make bench      throughput and latencies of three nodes on this machine"
+	@echo "make setup      only the environment, in $(VENV)"
+	@echo "make clean      remove the environment and all caches"
+
+demo: setup
+	@$(BIN)/everwrite demo --seconds 30 $(ARGS)
+
+test: setup
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint format types imports
+
+lint: setup
+	$(BIN)/ruff check --quiet .
+
+format: setup
+	$(BIN)/ruff format --check --quiet .
+
+types: setup
+	$(BIN)/mypy
+
+imports: setup
+	$(BIN)/lint-imports --no-logo
+
+sim: setup
+	@$(BIN)/everwrite simulate $(if $(SEED),--seed $(SEED),--seeds 200) $(ARGS)
+
+bench: setup
+	@$(BIN)/everwrite bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup: $(STAMP)
+
+# The stamp says for which directory .venv was made. Where it is missing or says another (the checkout was moved), or
+# where the Python behind .venv is gone, the set-up is due whatever the dates of the files are.
+ifneq ($(shell test -x $(BIN)/python && cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif
+
+$(STAMP): pyproject.toml
+	@set -e; \
+	if [ "$$(cat $@ 2>/dev/null || echo '$(CURDIR)')" != '$(CURDIR)' ] \
+	    || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  found=; \
+	  for python in $(PYTHON); do \
+	    if $$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	      found=$$python; break; \
+	    fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "Everwrite needs Python 3.11 or newer with its venv module. Tried without success: $(PYTHON)." >&2; \
+	    echo "Debian, Ubuntu: apt install python3 python3-venv.   Fedora: dnf install python3.   macOS: brew install python." >&2; \
+	    echo "Or name the one to use: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Setting up $(VENV) with $$($$found --version) ..." >&2; \
+	  $$found -m venv --clear $(VENV); \
+	fi; \
+	echo "Installing Everwrite and its tools from PyPI; this takes about a minute ..." >&2; \
+	if ! $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --editable '.[dev]'; then \
+	  echo "The installation failed, see above; nothing outside $(VENV) was changed. Try again with: make setup" >&2; \
+	  exit 1; \
+	fi; \
+	echo '$(CURDIR)' > $@
