@@ -1,4 +1,4 @@
-"""Every limit, default and unit of a node, each with its reason, in one frozen and validated type."""
+"""Every limit, default and unit of a node, each with its reason, frozen and validated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import msgspec
 from everwrite.core.errors import ConfigError
 
 FRAME_BYTES_MAX = 8 << 20
-"""A frame: room for the largest value with its siblings' metadata, and for a tick's batch of small messages."""
+"""A frame: room for the largest value with its siblings, and for a tick's small messages."""
 
 HANDSHAKE_BYTES_MAX = 1024
 """A frame of a stranger: nobody needs more to say who they are."""
@@ -22,12 +22,19 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 3
 
     def __post_init__(self) -> None:
-        if self.partitions < 1 or self.partitions & (self.partitions - 1) or self.partitions > 65536:
+        if (
+            self.partitions < 1
+            or self.partitions & (self.partitions - 1)
+            or self.partitions > 65536
+        ):
             raise ConfigError(
-                f"partitions = {self.partitions} is not possible.", hint="Use a power of two up to 65536."
+                f"partitions = {self.partitions} is not possible.",
+                hint="Use a power of two up to 65536.",
             )
         if not 1 <= self.replicas <= 9:
-            raise ConfigError(f"replicas = {self.replicas} is not possible.", hint="Use 1 to 9; 3 is usual.")
+            raise ConfigError(
+                f"replicas = {self.replicas} is not possible.", hint="Use 1 to 9; 3 is usual."
+            )
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,17 +44,20 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Deadline of a request that names none (Cassandra reads 5 s; Riak's 60 s hides trouble)."""
     request_timeout_max_ms: int = 60_000
     spare_after_ms: int = 100
-    """A replica silent for this long gets a stand-in: well over a healthy p99.9, well under a person's patience."""
+    """A replica silent for this long gets a stand-in.
+
+    Well over a healthy p99.9, well under a person's patience.
+    """
     ping_every_ms: int = 500
     down_after_ms: int = 1_500
-    """Silence after which a peer is skipped: three pings (memberlist probes each second, times out in 0.5)."""
+    """Silence after which a peer is skipped: three pings (memberlist: one each second, 0.5 s)."""
     retry_down_ms: int = 500
     hint_pass_every_ms: int = 500
     hint_batch: int = 128
-    """Hints in flight to one returning node: a batch at a time, so that it is never flooded (scylla 7976)."""
+    """Hints in flight to one returning node, so that it is never flooded (scylla 7976)."""
     hint_retry_ms: int = 5_000
     hints_max: int = 1_000_000
-    """Notes kept at most; at the cap a node refuses to stand in, loudly, and the write needs another holder."""
+    """Notes kept at most; at the cap a node refuses to stand in: the write needs another holder."""
     siblings_max: int = 64
     """Client writes that would leave more siblings are refused; merges never are (riak_kv 1156)."""
     in_flight_max: int = 10_000
@@ -56,4 +66,6 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)} is not possible.", hint="Use 1 or more.")
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)} is not possible.", hint="Use 1 or more."
+                )

@@ -1,8 +1,8 @@
 """The whole error family, sorted by what the caller can do about it.
 
-Every error carries a stable ``code`` (the same in Python, on the wire, in the command line), whether a retry
-can help (``retryable``), what became of the write (``outcome``, promise P3) and a ``hint`` saying what to do.
-``str(error)`` is a full sentence for a person.
+Every error carries a stable ``code`` (the same in Python, on the wire, in the command line),
+whether a retry can help (``retryable``), what became of the write (``outcome``, promise P3) and a
+``hint`` saying what to do. ``str(error)`` is a full sentence for a person.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 Outcome = Literal["none", "partial", "unknown"]
-"""What an error means for the write: surely not happened, on fewer than W nodes, or cannot be known."""
+"""What became of the write: surely not happened, on fewer than W nodes, or cannot be known."""
 
 
 class EverwriteError(Exception):
@@ -153,7 +153,10 @@ class StorageStalled(StorageError):
 
 
 class SyncFailed(StorageError):
-    """An fsync failed. What was written since the last good one may be lost; the engine takes no more writes."""
+    """An fsync failed.
+
+    What was written since the last good one may be lost; the engine takes no more writes.
+    """
 
     code = "sync_failed"
 
@@ -165,13 +168,13 @@ class ConfigError(EverwriteError):
 
 
 class InvariantError(EverwriteError):
-    """A bug of ours: something that must always hold does not. The node stops and keeps the evidence."""
+    """A bug of ours: what must always hold does not. The node stops and keeps the evidence."""
 
     code = "invariant"
 
 
 def check(condition: object, sentence: str, **facts: object) -> None:
-    """Hold an invariant, in production too (unlike ``assert``); raise InvariantError with the facts."""
+    """Hold an invariant, in production too (unlike ``assert``), or raise InvariantError."""
     if not condition:
         known = ", ".join(f"{name}={value!r}" for name, value in facts.items())
         raise InvariantError(f"{sentence} [{known}]" if known else sentence)

@@ -1,12 +1,15 @@
 """What nodes and clients say to each other: frozen structs, encoded as tagged MessagePack arrays.
 
-A frame carries a list of messages, all that one side had to say in one tick. ``rid`` pairs an answer with its
-question within one connection (client) or one coordinator (node). Deadlines travel as milliseconds left, since clocks
-differ. New fields go at the end with a default: a neighbouring version ignores what it does not know.
+A frame carries a list of messages, all that one side had to say in one tick. ``rid`` pairs an
+answer with its question within one connection (client) or one coordinator (node). Deadlines travel
+as milliseconds left, since clocks differ. New fields go at the end with a default: a neighbouring
+version ignores what it does not know.
 
 Who sends what:
-    client -> node   Get, Put, Fetch, Ask              node -> client   GetReply, PutReply, FetchReply, Failure, Told
-    node -> node     Fetch, Store, Ping, Members       node -> node     FetchReply, StoreReply, Pong
+    client -> node   Get, Put, Fetch, Ask
+    node -> client   GetReply, PutReply, FetchReply, Told, Failure
+    node -> node     Fetch, Store, Ping, Members
+    node -> node     FetchReply, StoreReply, Pong
 """
 
 from __future__ import annotations
@@ -23,11 +26,15 @@ class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Base of all messages; every one is acyclic, so the collector need not look at it."""
 
 
-# -- the first frames of a connection -----------------------------------------------------------------------------
+# -- the first frames of a connection ----------------------------------------------------------
 
 
-class Hello(Message, tag=1):
-    """First message of either side. A client leaves ``node_id`` empty; a node that is new leaves ``cluster_id``."""
+class Hello(Message, tag=1, frozen=True):
+    """First message of either side.
+
+    A client leaves ``node_id`` empty, a node that is new ``cluster_id``. The connector speaks
+    first; the acceptor answers with its own Hello and ``proof``; the connector ends with Proof.
+    """
 
     protocol_min: int
     protocol_max: int
@@ -36,27 +43,31 @@ class Hello(Message, tag=1):
     name: str
     nonce: bytes
     proof: bytes = b""
-    """Acceptor only: MAC of both nonces under the secret, so that the connector knows whom it reached."""
+    """Acceptor only: MAC of both nonces under the secret, so that it proves itself first."""
+    cluster_name: str = ""
+    partitions: int = 0
+    replicas: int = 0
 
 
-class Proof(Message, tag=2):
-    """Connector's second message: MAC of both nonces under the secret; empty where the cluster has none."""
+class Proof(Message, tag=2, frozen=True):
+    """Connector's second message: MAC of both nonces under the secret."""
 
     proof: bytes
 
 
-class Refused(Message, tag=3):
-    """The handshake failed; the connection closes after this."""
+class Refused(Message, tag=3, frozen=True):
+    """The handshake failed, or the connection must end; it closes after this."""
 
     code: str
     message: str
+    hint: str = ""
 
 
-# -- requests of clients --------------------------------------------------------------------------------------------
+# -- requests of clients -----------------------------------------------------------------------
 
 
-class Get(Message, tag=10):
-    """Read a key; the node coordinates. 0 for r or n means the default."""
+class Get(Message, tag=10, frozen=True):
+    """Read a key; the node coordinates, or forwards once to a replica. 0: the default n or r."""
 
     rid: int
     key: bytes
@@ -67,30 +78,35 @@ class Get(Message, tag=10):
     strict: bool = False
     seen: bytes = b""
     """Session: a context that the answer must know; else the read fails as stale."""
+    view: bytes = b""
+    """The placement that the client went by (its digest); empty: it has none."""
     forwarded: bool = False
 
 
-class Put(Message, tag=11):
-    """Write a key (value None: delete); the node mints the dot, or forwards once to a replica that does."""
+class Put(Message, tag=11, frozen=True):
+    """Write a key (value None: delete); the node mints the dot, or forwards once to a replica."""
 
     rid: int
     key: bytes
     value: bytes | None
     context: bytes
     op: bytes
-    """The client's id of this put, the same in every retry."""
+    """The client's id of this put, the same in every retry; 1 to 32 bytes."""
     timeout_ms: int
+    kind: int = 0
+    """What the bytes are, for the reader: KIND_BYTES, KIND_TEXT or KIND_JSON."""
     n: int = 0
     w: int = 0
     dw: int = -1
-    """How many of the acks must be fsynced; -1 means all W."""
+    """Acks that must be fsynced; -1: all W on a node with fsync on, none on one without."""
     strict: bool = False
     retry: bool = False
     """An earlier try may have been carried out: look for it on other replicas before minting."""
+    view: bytes = b""
     forwarded: bool = False
 
 
-class Ask(Message, tag=12):
+class Ask(Message, tag=12, frozen=True):
     """An administrative question or order: a verb and its JSON arguments."""
 
     rid: int
@@ -98,54 +114,64 @@ class Ask(Message, tag=12):
     arguments: bytes
 
 
-# -- between coordinator and replica ----------------------------------------------------------------------------
+# -- between coordinator and replica -----------------------------------------------------------
 
 
-class Fetch(Message, tag=20):
-    """Ask one replica for its record. With ``digest`` equal to what it has, it answers SAME without the bytes."""
+class Fetch(Message, tag=20, frozen=True):
+    """Ask one replica for its record: a node does, or a client that reads by itself (paper 6.4)."""
 
     rid: int
     key: bytes
     left_ms: int
     view: bytes = b""
-    """Clients only: the placement that they went by; a node with another one says so."""
+    """Clients only: the digest of their placement; a node with another one says STALE_VIEW."""
+    digest: bool = False
+    """Answer with the 8-byte xxh3_64 of the record's bytes in its place, and without a context."""
 
 
-class Store(Message, tag=21):
-    """Merge this record into yours and say when it is committed (``sync``: when it is fsynced)."""
+SYNC_NO, SYNC_YES, SYNC_BOTH = range(3)
+"""A replica acks a Store when it is written; when it is fsynced; at both, saying what is true."""
+
+
+class Store(Message, tag=21, frozen=True):
+    """Merge this record into yours and say when it is committed."""
 
     rid: int
     key: bytes
     record: bytes
     left_ms: int
-    sync: bool
-    hint_for: list[bytes]
-    """Owners whom the receiver stands in for; empty for an owner's own copy."""
+    sync: int
+    hint_for: bytes = b""
+    """Owner whom the receiver stands in for; empty for an owner's own copy."""
+    repair: bool = False
+    """Read repair or a delivered hint: may replace a copy that is corrupt."""
 
 
-# -- answers ----------------------------------------------------------------------------------------------------
+# -- answers -----------------------------------------------------------------------------------
 
-FOUND, ABSENT, UNREADABLE, STORED, REFUSED, STALE_VIEW = range(6)
-"""Outcomes of one replica. UNREADABLE is never taken for ABSENT."""
+FOUND, ABSENT, UNREADABLE, STORED, REFUSED, STALE_VIEW, BUSY = range(7)
+"""Outcomes of one replica. UNREADABLE is never taken for ABSENT; BUSY: not ready, ask another."""
+
+KIND_BYTES, KIND_TEXT, KIND_JSON = range(3)
 
 
-class FetchReply(Message, tag=30):
+class FetchReply(Message, tag=30, frozen=True):
     rid: int
     status: int
     record: bytes
     context: bytes = b""
     """Clients only: the signed token of this record's clock."""
-    role: int = 0
-    """0: an owner's copy; 1: a fallback's."""
+    fallback: bool = False
+    """True if the copy is one that the replica keeps for an owner whom it stands in for."""
 
 
-class StoreReply(Message, tag=31):
+class StoreReply(Message, tag=31, frozen=True):
     rid: int
     status: int
     durable: bool
 
 
-class Quality(Message, tag=32):
+class Quality(Message, frozen=True):
     """How good an answer is (promise P3)."""
 
     owners: int
@@ -158,25 +184,29 @@ class Quality(Message, tag=32):
     """Replicas whose copy could not be read; never counted as answers."""
 
 
-class GetReply(Message, tag=33):
+class GetReply(Message, tag=33, frozen=True):
     rid: int
-    values: list[bytes]
+    values: list[tuple[int, bytes]]
+    """(kind, value) of each live sibling, in the order of their dots."""
     context: bytes
     quality: Quality
+    stale_view: bool = False
+    """Forwarded, since the client went by another placement: it should ask for the view again."""
 
 
-class PutReply(Message, tag=34):
+class PutReply(Message, tag=34, frozen=True):
     rid: int
     context: bytes
-    """Covers the written version and what it superseded; siblings that the writer has not seen are not covered."""
+    """Covers the written version and what it superseded, no sibling that the writer never saw."""
     owners: int
     fallbacks: int
     durable: int
     siblings: int
     required: int = 0
+    stale_view: bool = False
 
 
-class Failure(Message, tag=35):
+class Failure(Message, tag=35, frozen=True):
     """A request that failed, with all that an EverwriteError carries."""
 
     rid: int
@@ -189,25 +219,25 @@ class Failure(Message, tag=35):
     retry_after_ms: int = 0
 
 
-class Told(Message, tag=36):
+class Told(Message, tag=36, frozen=True):
     """The answer to Ask, as JSON."""
 
     rid: int
     answer: bytes
 
 
-# -- membership and liveness ------------------------------------------------------------------------------------
+# -- membership and liveness -------------------------------------------------------------------
 
 
-class Ping(Message, tag=40):
+class Ping(Message, tag=40, frozen=True):
     rid: int
 
 
-class Pong(Message, tag=41):
+class Pong(Message, tag=41, frozen=True):
     rid: int
 
 
-class Member(Message):
+class Member(Message, frozen=True):
     """A node as the others know it; written by that node alone, a higher ``version`` wins."""
 
     node_id: bytes
@@ -220,11 +250,26 @@ class Member(Message):
     version: int
 
 
-class Members(Message, tag=42):
+class Members(Message, tag=42, frozen=True):
     members: list[Member]
 
 
 AnyMessage = (
-    Hello | Proof | Refused | Get | Put | Ask | Fetch | Store | FetchReply | StoreReply | GetReply | PutReply
-    | Failure | Told | Ping | Pong | Members
+    Hello
+    | Proof
+    | Refused
+    | Get
+    | Put
+    | Ask
+    | Fetch
+    | Store
+    | FetchReply
+    | StoreReply
+    | GetReply
+    | PutReply
+    | Failure
+    | Told
+    | Ping
+    | Pong
+    | Members
 )

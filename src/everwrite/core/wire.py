@@ -41,7 +41,9 @@ def encode_frames(messages: list[AnyMessage]) -> bytes:
             buffer[:4] = size.to_bytes(4, "big")
             return bytes(buffer)
         if len(messages) == 1:
-            raise ProtocolError(f"A message of {size} bytes is over the limit of {FRAME_BYTES_MAX}.")
+            raise ProtocolError(
+                f"A message of {size} bytes is over the limit of {FRAME_BYTES_MAX}."
+            )
     half = len(messages) // 2
     return encode_frames(messages[:half]) + encode_frames(messages[half:])
 
@@ -49,7 +51,8 @@ def encode_frames(messages: list[AnyMessage]) -> bytes:
 class FrameReader:
     """Turns the bytes of one connection into messages, however they were cut.
 
-    ``limit`` bounds the frame that may be announced: raise it once the other side has said who it is.
+    ``limit`` bounds the frame that may be announced: raise it once the other side has proved
+    itself.
     """
 
     def __init__(self, limit: int) -> None:
@@ -57,7 +60,7 @@ class FrameReader:
         self._buffer = b""
 
     def feed(self, data: bytes) -> list[AnyMessage]:
-        """Return the messages that are complete now; ProtocolError for anything that is none of ours."""
+        """Return the messages that are complete now; ProtocolError for what is none of ours."""
         buffer = self._buffer + data if self._buffer else data
         at, end = 0, len(buffer)
         messages: list[AnyMessage] = []
@@ -65,7 +68,7 @@ class FrameReader:
             size = int.from_bytes(buffer[at : at + 4], "big")
             if size > self.limit:
                 raise ProtocolError(
-                    f"A frame of {size} bytes was announced; the most allowed here is {self.limit}.",
+                    f"A frame of {size} bytes was announced; the most here is {self.limit}.",
                     hint="Is this an Everwrite client, and is the port right?",
                 )
             if end - at - 4 < size:
@@ -83,5 +86,7 @@ def decode_payload(payload: bytes) -> list[AnyMessage]:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError) as error:
         raise ProtocolError(f"A frame of {len(payload)} bytes is malformed: {error}.") from error
     if len(messages) > MESSAGES_PER_FRAME_MAX:
-        raise ProtocolError(f"A frame has {len(messages)} messages; the most is {MESSAGES_PER_FRAME_MAX}.")
+        raise ProtocolError(
+            f"A frame has {len(messages)} messages; the most is {MESSAGES_PER_FRAME_MAX}."
+        )
     return messages

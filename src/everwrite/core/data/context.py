@@ -1,21 +1,23 @@
 """Contexts: what a client got from a read and gives back with its write.
 
-A context is opaque to clients, bound to one bucket and key, and signed with the cluster's key: without that a
-client could erase versions that nobody has seen, by a clock made up or taken from another key.
+A context is opaque to clients, bound to one bucket and key, and signed with the cluster's key:
+without that a client could erase versions that nobody has seen, by a clock made up or taken from
+another key.
 
-A token is length (2 bytes), MAC (16 bytes of keyed BLAKE2b over data key and clock), clock (canonical MessagePack).
-A context is one or more tokens: a client that reads replicas by itself cannot sign the joined clock, so it gives
-back each replica's token, and the coordinator joins them.
+A token is length (2 bytes), MAC (16 bytes of keyed BLAKE2b over data key and body), body (what was
+seen, MessagePack). A context is one or more tokens: a client that reads replicas by itself cannot
+sign the joined clock, so it gives back each replica's token, and the coordinator joins them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from hmac import compare_digest
 
 import msgspec
 
-from everwrite.core.data.versions import ACTOR_BYTES, Clock, descends, join
+from everwrite.core.data.versions import ACTOR_BYTES, NOTHING, Seen, covers, descends, join
 from everwrite.core.errors import BadContext
 
 CONTEXT_BYTES_MAX = 16 * 1024
@@ -25,58 +27,103 @@ _MAC_BYTES = 16
 _HEAD_BYTES = 2 + _MAC_BYTES
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Clock).decode
+_decode = msgspec.msgpack.Decoder(Seen).decode
 
 
-def sign(secret: bytes, data_key: bytes, clock: Clock) -> bytes:
-    """Return the token for this clock of this key; empty for an empty clock (nothing known, nothing to prove)."""
-    if not clock:
+def sign(secret: bytes, data_key: bytes, seen: Seen) -> bytes:
+    """Return the token for what was seen of this key; empty if there is nothing to prove."""
+    if not seen.clock and not seen.dots:
         return b""
-    body = _encode(clock)
+    body = _encode(seen)
     mac = blake2b(data_key + body, key=secret, digest_size=_MAC_BYTES).digest()
     return len(body).to_bytes(2, "big") + mac + body
 
 
-def verify(secret: bytes, data_key: bytes, context: bytes) -> Clock:
-    """Return the joined clock of a context; BadContext if any of it is not ours for this key."""
+def verify(secret: bytes, data_key: bytes, context: bytes) -> Seen:
+    """Return all that a context has seen; BadContext if any of it is not ours for this key."""
     if not context:
-        return {}
-    if len(context) > CONTEXT_BYTES_MAX:
-        raise BadContext(f"The context has {len(context)} bytes; the most is {CONTEXT_BYTES_MAX}.", hint=_HINT)
-    joined: Clock = {}
-    at = 0
-    while at < len(context):
-        body_at = at + _HEAD_BYTES
-        size = int.from_bytes(context[at : at + 2], "big")
-        body = context[body_at : body_at + size]
+        return NOTHING
+    joined = NOTHING
+    for token in _tokens(context):
+        body = token[_HEAD_BYTES:]
         mac = blake2b(data_key + body, key=secret, digest_size=_MAC_BYTES).digest()
-        if size == 0 or len(body) != size or not compare_digest(mac, context[at + 2 : body_at]):
-            raise BadContext("The context is not one that this cluster gave out for this key.", hint=_HINT)
-        clock = _decode_clock(body)
-        joined = join(joined, clock) if joined else clock
-        at = body_at + size
+        if not compare_digest(mac, token[2:_HEAD_BYTES]):
+            raise BadContext(
+                "The context is not one that this cluster gave out for this key.", hint=_HINT
+            )
+        joined = _join(joined, _decode_body(body))
     return joined
 
 
-def combine(contexts: list[tuple[Clock, bytes]]) -> bytes:
-    """Return the shortest context that covers all these (clock, token) pairs."""
-    kept: list[tuple[Clock, bytes]] = []
-    for clock, token in contexts:
-        if not token or any(descends(other, clock) for other, _ in kept):
+def peek(context: bytes) -> Seen:
+    """Return what a context claims to have seen: for its holder, who cannot prove it.
+
+    BadContext if it is garbled.
+    """
+    joined = NOTHING
+    for token in _tokens(context):
+        joined = _join(joined, _decode_body(token[_HEAD_BYTES:]))
+    return joined
+
+
+def combine(contexts: Sequence[bytes]) -> bytes:
+    """Return the shortest context that has seen all that these have."""
+    tokens = {
+        token: _decode_body(token[_HEAD_BYTES:])
+        for context in contexts
+        for token in _tokens(context)
+    }
+    if len(tokens) <= 1:
+        return next(iter(tokens), b"")
+    kept: list[tuple[bytes, Seen]] = []
+    for token, seen in tokens.items():
+        if any(_knows(other, seen) for _, other in kept):
             continue
-        kept = [pair for pair in kept if not descends(clock, pair[0])]
-        kept.append((clock, token))
-    return b"".join(token for _, token in kept)
+        kept = [(old, other) for old, other in kept if not _knows(seen, other)]
+        kept.append((token, seen))
+    return b"".join(token for token, _ in kept)
 
 
-def _decode_clock(body: bytes) -> Clock:
+def _tokens(context: bytes) -> list[bytes]:
+    """Return the tokens of a context, each with its head."""
+    if len(context) > CONTEXT_BYTES_MAX:
+        raise BadContext(
+            f"The context has {len(context)} bytes; the most is {CONTEXT_BYTES_MAX}.", hint=_HINT
+        )
+    tokens, at = [], 0
+    while at < len(context):
+        end = at + _HEAD_BYTES + int.from_bytes(context[at : at + 2], "big")
+        if end > len(context) or end == at + _HEAD_BYTES:
+            raise BadContext("The context is cut short or garbled.", hint=_HINT)
+        tokens.append(context[at:end])
+        at = end
+    return tokens
+
+
+def _join(mine: Seen, theirs: Seen) -> Seen:
+    if mine is NOTHING:
+        return theirs
+    clock = join(mine.clock, theirs.clock)
+    return Seen(
+        clock, sorted({dot for dot in (*mine.dots, *theirs.dots) if not covers(clock, *dot)})
+    )
+
+
+def _knows(mine: Seen, theirs: Seen) -> bool:
+    return descends(mine.clock, theirs.clock) and all(
+        dot in mine.dots or covers(mine.clock, *dot) for dot in theirs.dots
+    )
+
+
+def _decode_body(body: bytes) -> Seen:
     try:
-        clock = _decode(body)
+        seen = _decode(body)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise BadContext("The context cannot be read.", hint=_HINT) from error
-    if any(len(actor) != ACTOR_BYTES or counter < 1 for actor, counter in clock.items()):
-        raise BadContext("The context names writers that cannot exist.", hint=_HINT)
-    return clock
+    for actor, counter in (*seen.clock.items(), *seen.dots):
+        if len(actor) != ACTOR_BYTES or counter < 1:
+            raise BadContext("The context names writers that cannot exist.", hint=_HINT)
+    return seen
 
 
 _HINT = "Read the key again and use the context of that answer."

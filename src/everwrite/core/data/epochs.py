@@ -1,19 +1,21 @@
 """Epochs: why a dot is never minted twice, whatever was lost.
 
-A dot is (actor, counter) and an actor is (node_id, epoch). A replica that forgets what it minted (a lost disk, one
-lost key, a restored backup) and counts on from what it still sees would give an old dot to a new write, and its
-peers would throw the new write away as known: riak_kv issue 679. So a node continues an actor only while it can
-prove that it holds everything that the actor minted, and otherwise starts a new one:
+A dot is (actor, counter) and an actor is (node_id, epoch). A replica that forgets what it minted
+(a lost disk, one lost key, a restored backup) and counts on from what it still sees would give an
+old dot to a new write, and its peers would throw the new write away as known: riak_kv issue 679.
+So a node continues an actor only while it can prove that it holds everything that the actor
+minted, and otherwise starts a new one:
 
-* An epoch is a leased number (40 bits) and the run's salt (24 bits, drawn by the shell at each start).
-* Numbers come from a counter leased durably in blocks, fsynced *before* first use, so that no run repeats another's.
+* An epoch is a leased number (40 bits) and the run's salt (24 bits, drawn at each start).
+* Numbers come from a counter leased durably in blocks, fsynced *before* first use, so that no run
+  repeats another's.
 * The salt makes the numbers of a restored backup or a copied disk new all the same.
-* Beside each record the node keeps, for itself only, the epoch under which it minted in it (``own_epoch``). It goes
-  on under that epoch only if it was leased in this run. A record that came from a peer has none, so a key that this
-  node lost and got back is continued under a new actor.
+* Beside each record the node keeps, for itself only, the epoch under which it minted in it
+  (``own_epoch``). It goes on under that epoch only if it was leased in this run. A record that
+  came from a peer has none, so a key that this node lost and got back goes on under a new actor.
 
 Price: one clock entry (20 bytes) more for each key that a node coordinates again after a restart.
-Differs from Riak: a fresh epoch needs no comparison with what peers know, so the rule is one ``if``.
+Differs from Riak: a fresh epoch needs no comparison with what peers know: the rule is one ``if``.
 """
 
 from __future__ import annotations
@@ -31,9 +33,9 @@ NUMBER_MAX = (1 << 40) - 1
 class Epochs:
     """Hands out this node's actors in one run.
 
-    ``leased_from`` is the first number of the block that the shell leased durably before it made this object.
-    ``lease_due`` says when the next block must be written; until ``extend`` confirms it, numbers run on in the old
-    block, of which half is still left.
+    ``leased_from`` is the first number of the block that the shell leased durably before it made
+    this object. ``lease_due`` says when the next block must be written; until ``extend`` confirms
+    it, numbers run on in the old block, of which half is still left.
     """
 
     def __init__(self, node_id: bytes, leased_from: int, salt: int) -> None:
@@ -63,7 +65,7 @@ class Epochs:
         return number << SALT_BITS | self._salt
 
     def continues(self, own_epoch: int) -> bool:
-        """Say whether an epoch kept beside a record was leased in this run, and so may be counted on."""
+        """Say whether an epoch kept beside a record is of this run, and so may be counted on."""
         number, salt = own_epoch >> SALT_BITS, own_epoch & ((1 << SALT_BITS) - 1)
         return salt == self._salt and self._first <= number < self._next
 

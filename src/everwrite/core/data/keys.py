@@ -1,7 +1,7 @@
 """Where a key sorts: the one byte string by which a key is known on disk and between nodes.
 
-A data key is hash (8 bytes, big endian), bucket length (1 byte), bucket, key: so a partition, a tree leaf and a scan
-slice are each one contiguous range, for every number of partitions.
+A data key is hash (8 bytes, big endian), bucket length (1 byte), bucket, key: so a partition, a
+tree leaf and a scan slice are each one contiguous range, for every number of partitions.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def checked_key(key: str | bytes) -> bytes:
     try:
         raw = key.encode() if isinstance(key, str) else key
     except UnicodeError as error:
-        raise RequestError("The key cannot be encoded as UTF-8.", hint="Pass bytes instead.") from error
+        raise RequestError(
+            "The key cannot be encoded as UTF-8.", hint="Pass bytes instead."
+        ) from error
     if not raw:
         raise RequestError("The key is empty.", hint="Give a key of 1 to 1024 bytes.")
     if len(raw) > KEY_BYTES_MAX:
