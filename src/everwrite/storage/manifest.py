@@ -1,0 +1,142 @@
+"""The manifest: a small JSON file that says what a data directory is, before any engine touches it.
+
+``<directory>/everwrite.json`` holds the format number and the engine's name. It is written once,
+before the engine makes its files, through a temporary file, fsync, rename and fsync of the
+directory: a crash leaves the old state or the new one. A directory that holds anything but has no
+manifest is refused: it is either somebody's documents or a store whose manifest was lost, and
+neither may be written over.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from everwrite.core.errors import StorageError, WrongFormat
+from everwrite.storage.lock import LOCK_NAME
+
+MANIFEST_NAME = "everwrite.json"
+FORMAT = 1
+"""The layout of ``keyspace.py``, the checksums of ``store.py`` and the engines' files, as one
+number.
+"""
+
+_TEMPORARY_NAME = MANIFEST_NAME + ".new"
+_NOT_OURS_BUT_HARMLESS = frozenset({LOCK_NAME, _TEMPORARY_NAME, "lost+found"})
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a data directory says about itself."""
+
+    format: int
+    engine: str
+
+
+def prepare_directory(directory: Path) -> None:
+    """Make the directory, for this user only (0700); StorageError if that cannot be."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StorageError(
+            f"The data directory {directory} is a file, or lies below one.",
+            hint="Name a directory; it is made if it does not exist.",
+        ) from error
+    except OSError as error:
+        raise _no_access(directory, error) from error
+
+
+def check_manifest(directory: Path, engine: str) -> None:
+    """Check that the directory is this engine's, or make an empty one so; WrongFormat or
+    StorageError if not.
+
+    The caller holds the directory's lock.
+    """
+    try:
+        found = _read(directory)
+        if found is None:
+            _refuse_foreign_files(directory)
+            write_manifest(directory, engine)
+        else:
+            _refuse_other_format(directory, found, engine)
+        if directory.stat().st_mode & 0o077:
+            directory.chmod(0o700)
+    except OSError as error:
+        raise _no_access(directory, error) from error
+
+
+def write_manifest(directory: Path, engine: str) -> None:
+    """Write the manifest so that a crash leaves it whole or not there."""
+    temporary = directory / _TEMPORARY_NAME
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(Manifest(FORMAT, engine)) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(directory / MANIFEST_NAME)
+    sync_directory(directory)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the directory's entries (new files, renames) durable."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _read(directory: Path) -> Manifest | None:
+    path = directory / MANIFEST_NAME
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise WrongFormat(
+            f"The manifest {path} cannot be understood ({error}); nothing was changed.",
+            hint="If this is an Everwrite directory, put the file back, such as "
+            f'{{"format":{FORMAT},"engine":"rocksdb"}}; if not, choose another directory.',
+        ) from error
+
+
+def _refuse_foreign_files(directory: Path) -> None:
+    foreign = sorted(entry.name for entry in directory.iterdir())
+    foreign = [name for name in foreign if name not in _NOT_OURS_BUT_HARMLESS]
+    if foreign:
+        raise WrongFormat(
+            f"The directory {directory} holds {foreign[0]!r} but no {MANIFEST_NAME}; "
+            "nothing was changed.",
+            hint="Choose an empty directory. If this one is Everwrite's, its manifest was lost: "
+            "put it back.",
+        )
+
+
+def _refuse_other_format(directory: Path, found: Manifest, engine: str) -> None:
+    if found.format > FORMAT:
+        raise WrongFormat(
+            f"The data directory {directory} has format {found.format}, of a newer version; "
+            f"this one knows formats up to {FORMAT}. Nothing was changed.",
+            hint="Install a newer Everwrite.",
+        )
+    if found.format < 1:
+        raise WrongFormat(
+            f"The data directory {directory} claims format {found.format}, which never was.",
+            hint=f"Put back its {MANIFEST_NAME}, or choose another directory.",
+        )
+    if found.engine != engine:
+        raise WrongFormat(
+            f"The data directory {directory} was made by the engine {found.engine!r}, "
+            f"not {engine!r}. Nothing was changed.",
+            hint=f"Use --engine {found.engine}, or another directory.",
+        )
+
+
+def _no_access(directory: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"The data directory {directory} cannot be used ({error.strerror or error}).",
+        hint="Give this user read and write access to it, free some space if its disk is full, or "
+        "choose another one.",
+    )

@@ -1,0 +1,142 @@
+"""The memory engine: a sorted map in this process, gone when it ends. The model that the others are
+tested against.
+
+Also what the simulator and the tests run on, and what a cache-like node may choose. Nothing here
+can fail, so the code is the contract in its shortest form.
+
+Representation: a dict is the truth; beside it a sorted list of its keys, brought up to date only
+when somebody scans. So a write costs a dict write, and a scan after k new keys costs sorting them
+and one merge (timsort). Invariant: each key of the dict is once in ``_sorted`` or once in
+``_unsorted``; both may also hold deleted keys.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from everwrite.core.errors import StorageError
+from everwrite.storage.engine import Batch, refuse_closed
+
+
+class MemoryEngine:
+    """Keeps the Engine contract without a disk; ``sync`` has nothing to do and ``checkpoint`` is
+    refused.
+    """
+
+    name: ClassVar[str] = "memory"
+    blocking_reads: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self._values: dict[bytes, bytes] = {}
+        self._sorted: list[bytes] = []
+        self._unsorted: list[bytes] = []
+        self._dead = False  # whether a deleted key may still be in one of the lists
+        self._closed = False
+        # Makes a batch appear at once to readers of several keys; one key's read is atomic by
+        # itself.
+        self._lock = threading.Lock()
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value, or None."""
+        if self._closed:
+            raise refuse_closed(self.name)
+        return self._values.get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | StorageError | None]:
+        """Return the values, all as of one moment."""
+        with self._lock:
+            self._check_open()
+            return [self._values.get(key) for key in keys]
+
+    def write(self, batch: Batch) -> None:
+        """Apply the batch."""
+        with self._lock:
+            self._check_open()
+            values = self._values
+            for key, value in batch:
+                if value is None:
+                    if values.pop(key, None) is not None:
+                        self._dead = True
+                else:
+                    if key not in values:
+                        self._unsorted.append(key)
+                    values[key] = value
+
+    def sync(self) -> None:
+        """Do nothing: there is no disk, and whoever chose this engine knows it."""
+        self._check_open()
+
+    def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return the first pairs of the range."""
+        with self._lock:
+            self._check_open()
+            values = self._values
+            return [(key, values[key]) for key in self._range(start, end)[:limit]]
+
+    def delete_range(self, start: bytes, end: bytes) -> None:
+        """Delete the range."""
+        with self._lock:
+            self._check_open()
+            for key in self._range(start, end):
+                del self._values[key]
+                self._dead = True
+
+    def snapshot(self) -> MemorySnapshot:
+        """Return a copy: linear in the keys, which is fine for a model."""
+        with self._lock:
+            self._check_open()
+            frozen = MemoryEngine()
+            frozen._values = dict(self._values)
+            frozen._sorted = list(self._values)
+            frozen._sorted.sort()
+            return MemorySnapshot(frozen)
+
+    def checkpoint(self, path: Path) -> None:
+        """Refuse: a copy on disk of what is not on disk would be another engine's directory."""
+        raise StorageError(
+            "The memory engine keeps nothing on disk, so it makes no checkpoint.",
+            hint="Use the engine 'rocksdb' or 'sqlite'.",
+        )
+
+    def close(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._closed = True
+            self._values = {}
+            self._sorted = []
+            self._unsorted = []
+
+    def _range(self, start: bytes, end: bytes) -> list[bytes]:
+        if self._unsorted or self._dead:
+            self._bring_up_to_date()
+        order = self._sorted
+        return order[bisect_left(order, start) : bisect_left(order, end)] if start < end else []
+
+    def _bring_up_to_date(self) -> None:
+        order = self._sorted
+        self._unsorted.sort()
+        order += self._unsorted
+        order.sort()  # two sorted runs: one linear merge
+        if self._dead:
+            # A key deleted and written again may stand twice: once from before, once as new.
+            order = [key for key in dict.fromkeys(order) if key in self._values]
+            self._dead = False
+        self._sorted = order
+        self._unsorted = []
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise refuse_closed(self.name)
+
+
+class MemorySnapshot:
+    """A copy of the map that nobody writes to."""
+
+    def __init__(self, frozen: MemoryEngine) -> None:
+        self.get = frozen.get
+        self.scan = frozen.scan
+        self.close = frozen.close
