@@ -1,6 +1,7 @@
-# Everything that a person or a machine does with this project. It needs make and Python 3.11 or newer, nothing else:
-# each target first sets up .venv from PyPI, and does so again only when pyproject.toml has changed.
-# ARGS goes to the program behind a target:   make test ARGS="tests/core -x"   make demo ARGS="--nodes 3"
+# Everything that a person or a machine does with this project. It needs make and Python 3.11 or
+# newer, nothing else: each target first sets up .venv from PyPI, again if pyproject.toml changed.
+# ARGS goes to the program behind a target:
+#   make test ARGS="tests/core -x"      make demo ARGS="--nodes 3"
 
 VENV   = .venv
 PYTHON = python3.13 python3.12 python3.11 python3
@@ -9,6 +10,9 @@ SEED   =
 
 BIN   = $(VENV)/bin
 STAMP = $(VENV)/.installed
+
+FITS    = import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
+QUIETLY = --quiet --no-input --disable-pip-version-check
 
 .PHONY: help setup test demo check lint format types imports sim bench clean
 
@@ -53,8 +57,8 @@ clean:
 
 setup: $(STAMP)
 
-# The stamp says for which directory .venv was made. Where it is missing or says another (the checkout was moved), or
-# where the Python behind .venv is gone, the set-up is due whatever the dates of the files are.
+# The stamp says for which directory .venv was made. Where it is missing or says another (a checkout
+# that was moved), or where the Python behind .venv is gone, the set-up is due whatever the dates say.
 ifneq ($(shell test -x $(BIN)/python && cat $(STAMP) 2>/dev/null),$(CURDIR))
 .PHONY: $(STAMP)
 endif
@@ -65,22 +69,23 @@ $(STAMP): pyproject.toml
 	    || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 	  found=; \
 	  for python in $(PYTHON); do \
-	    if $$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	      found=$$python; break; \
-	    fi; \
+	    $$python -c '$(FITS)' 2>/dev/null && found=$$python && break; \
 	  done; \
 	  if [ -z "$$found" ]; then \
-	    echo "Everwrite needs Python 3.11 or newer with its venv module. Tried without success: $(PYTHON)." >&2; \
-	    echo "Debian, Ubuntu: apt install python3 python3-venv.   Fedora: dnf install python3.   macOS: brew install python." >&2; \
-	    echo "Or name the one to use: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3" >&2; \
+	    echo "Everwrite needs Python 3.11 or newer with its venv module." >&2; \
+	    echo "Tried without success: $(PYTHON)" >&2; \
+	    echo "Debian, Ubuntu: apt install python3 python3-venv" >&2; \
+	    echo "Fedora: dnf install python3      macOS: brew install python" >&2; \
+	    echo "Elsewhere: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3" >&2; \
 	    exit 1; \
 	  fi; \
 	  echo "Setting up $(VENV) with $$($$found --version) ..." >&2; \
 	  $$found -m venv --clear $(VENV); \
 	fi; \
 	echo "Installing Everwrite and its tools from PyPI; this takes about a minute ..." >&2; \
-	if ! $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --editable '.[dev]'; then \
-	  echo "The installation failed, see above; nothing outside $(VENV) was changed. Try again with: make setup" >&2; \
+	if ! $(BIN)/python -m pip install $(QUIETLY) --editable '.[dev]'; then \
+	  echo "The installation failed, see above. Nothing outside $(VENV) was changed." >&2; \
+	  echo "Is PyPI within reach? Try again with: make setup" >&2; \
 	  exit 1; \
 	fi; \
 	echo '$(CURDIR)' > $@
