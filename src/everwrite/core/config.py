@@ -6,8 +6,12 @@ import msgspec
 
 from everwrite.core.errors import ConfigError
 
-FRAME_BYTES_MAX = 8 << 20
+FRAME_BYTES_MAX = 16 << 20
 """A frame: room for the largest value with its siblings, and for a tick's small messages."""
+
+RECORD_BYTES_MAX = 2 << 20
+"""A key with all its siblings, as a client's write may leave it: two of the largest values. Merges
+are never refused, so a frame has room for what several sides of a partition wrote apart."""
 
 HANDSHAKE_BYTES_MAX = 1024
 """A frame of a stranger: nobody needs more to say who they are."""
@@ -40,6 +44,12 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The knobs of one node's core. Times are milliseconds."""
 
+    fsync: bool = True
+    """Whether acks wait for the disk, where a put does not say otherwise (``dw``)."""
+    cache_bytes: int = 64 << 20
+    """Payloads kept in memory; 100,000 small keys fit."""
+    parked_max: int = 20_000
+    """Messages that wait for the disk; past it the node says that it is busy."""
     request_timeout_ms: int = 5_000
     """Deadline of a request that names none (Cassandra reads 5 s; Riak's 60 s hides trouble)."""
     request_timeout_max_ms: int = 60_000
@@ -65,7 +75,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
-            if getattr(self, name) < 1:
+            if name != "fsync" and getattr(self, name) < 1:
                 raise ConfigError(
                     f"{name} = {getattr(self, name)} is not possible.", hint="Use 1 or more."
                 )

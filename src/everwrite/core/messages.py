@@ -178,8 +178,10 @@ class Quality(Message, frozen=True):
     """Owners that answered."""
     fallbacks: int
     required: int
-    absent: Literal["", "never", "deleted"] = ""
-    """Why there is no value; empty where there is one."""
+    absent: Literal["", "never", "deleted", "unknown"] = ""
+    """Why there is no value; empty where there is one. "unknown": too few owners answered to
+    say.
+    """
     unreadable: int = 0
     """Replicas whose copy could not be read; never counted as answers."""
 

@@ -56,6 +56,15 @@ class Epochs:
         check(leased_to >= self.leased_to, "a lease only grows", leased_to=leased_to)
         self.leased_to = leased_to
 
+    def next_lease(self) -> int:
+        """Return the number up to which the next lease goes."""
+        return self.leased_to + EPOCH_BLOCK
+
+    def abandon(self) -> None:
+        """Continue none of the epochs handed out so far: a batch was not written, so what stands on
+        disk may lack dots that were minted and sent."""
+        self._first = self._next
+
     def fresh(self) -> int:
         """Return an epoch that nobody used or ever will."""
         number = self._next

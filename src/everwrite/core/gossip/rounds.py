@@ -1,0 +1,88 @@
+"""Rounds: pings for liveness, and the list of members passed around (Dynamo 4.8.1, 4.8.3).
+
+Each ``ping_every_ms`` a peer that said nothing meanwhile is asked; one that stays silent for
+``down_after_ms`` is taken for down, and for up again at its next frame. The list of members goes to
+a peer when it comes up, to all when it changes, and to one peer in turn each second, so that no two
+halves keep different lists for long.
+"""
+
+from __future__ import annotations
+
+from everwrite.core.cluster.members import encode_members
+from everwrite.core.cluster.placement import place
+from everwrite.core.local import Local
+from everwrite.core.messages import Members, Ping, Pong
+from everwrite.core.outbox import Place
+from everwrite.core.records import STATE
+
+MEMBERS = STATE + b"members"
+
+
+class Rounds:
+    """Membership and liveness of one node."""
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self._next_ms = local.now
+        self._next_list_ms = local.now
+        self._turn = 0
+        self.members_version = 0
+        """Goes up when the list of members changed: the shell dials whoever is new."""
+
+    def heard(self, peer: bytes) -> bool:
+        """A frame of a peer came; return whether it was down until now."""
+        local = self._local
+        if not local.liveness.heard(peer, local.now):
+            return False
+        local.routes.forget()
+        local.out.send(peer, Members(list(local.members)))
+        return True
+
+    def lost(self, peer: bytes) -> bool:
+        """A peer's connection broke, or it was silent for too long; return whether it was up."""
+        if not self._local.liveness.lost(peer):
+            return False
+        self._local.routes.forget()
+        return True
+
+    def ping(self, source: Place, message: Ping) -> None:
+        self._local.out.send(source, Pong(message.rid))
+
+    def pong(self, source: Place, message: Pong) -> None:
+        """That its frame came is all there is to know."""
+
+    def members(self, source: Place, message: Members) -> None:
+        """Take what is newer; a node that holds data takes no new member."""
+        local = self._local
+        if not local.members.merge(message.members, may_grow=not local.has_data):
+            return
+        self.members_version += 1
+        cluster = local.cluster
+        candidates = local.members.candidates()
+        local.routes.place(place(candidates, cluster.partitions, cluster.replicas))
+        known = list(local.members)
+        local.records.write(MEMBERS, encode_members(known))
+        for peer in sorted(local.liveness.up):
+            if peer != source:
+                local.out.send(peer, Members(known))
+
+    def wake(self) -> list[bytes]:
+        """Ping whoever was silent; return the peers that were silent for too long."""
+        local = self._local
+        if local.now < self._next_ms:
+            return []
+        every = local.config.ping_every_ms
+        self._next_ms = local.now + every
+        others = local.members.others()
+        for member in others:
+            silent = local.liveness.silent_ms(member.node_id, local.now)
+            if silent < 0 or silent >= every:
+                local.out.send(member.node_id, Ping(0))
+        if others and local.now >= self._next_list_ms:
+            self._next_list_ms = local.now + 1000
+            self._turn = (self._turn + 1) % len(others)
+            local.out.send(others[self._turn].node_id, Members(list(local.members)))
+        return local.liveness.overdue(local.now)
+
+    def next_wake_ms(self) -> int:
+        return self._next_ms

@@ -1,0 +1,207 @@
+"""What all conversations of one node share: who it is, what time it is, its tables, and the way
+out.
+
+One object, owned by ``Node``; the state machines of requests, repair and gossip get it as their
+first argument. It holds no policy. Time is ``now``: milliseconds of a monotonic clock, set by the
+shell before each tick.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from everwrite.core.cluster.liveness import Liveness
+from everwrite.core.cluster.members import MemberTable
+from everwrite.core.cluster.placement import place
+from everwrite.core.cluster.routes import Routes
+from everwrite.core.config import ClusterConfig, NodeConfig
+from everwrite.core.data.epochs import Epochs
+from everwrite.core.errors import EverwriteError, StorageError
+from everwrite.core.messages import (
+    STORED,
+    SYNC_BOTH,
+    SYNC_NO,
+    Failure,
+    FetchReply,
+    Message,
+    Store,
+    StoreReply,
+)
+from everwrite.core.outbox import Outbox, Place
+from everwrite.core.records import Records
+
+TICK_BITS = 4
+"""Timers are kept in slots of 16 ms: finer than any time-out, coarse enough that a slot is shared.
+"""
+
+
+class Counters(msgspec.Struct):
+    """What happened since the start, for ``status`` and metrics."""
+
+    gets: int = 0
+    puts: int = 0
+    fetches: int = 0
+    stores: int = 0
+    forwards: int = 0
+    read_repairs: int = 0
+    hedges: int = 0
+    hints_stored: int = 0
+    hints_delivered: int = 0
+    hints_refused: int = 0
+    refused: int = 0
+    quorum_failures: int = 0
+    siblings_met: int = 0
+    siblings_merged: int = 0
+    unreadable: int = 0
+    expired: int = 0
+    writes_failed: int = 0
+    retries_recognised: int = 0
+
+
+class Request:
+    """One conversation that waits for answers: a row of the table of requests.
+
+    ``fetched``, ``stored`` and ``relayed`` get the answers, ``lost`` says that a peer went down,
+    ``wake`` that the time has come which was asked for. A request that is over has left the table,
+    and what comes late finds nobody.
+    """
+
+    __slots__ = ()
+
+    def fetched(self, source: Place, reply: FetchReply) -> None:
+        """An answer to a Fetch came."""
+
+    def stored(self, source: Place, reply: StoreReply) -> None:
+        """An answer to a Store came."""
+
+    def relayed(self, reply: Message) -> None:
+        """An answer to a forwarded request came."""
+
+    def lost(self, peer: bytes) -> None:
+        """A peer went down."""
+
+    def wake(self) -> None:
+        """The time has come."""
+
+
+class Local:
+    """See the module."""
+
+    __slots__ = (
+        "_due",
+        "_rid",
+        "cluster",
+        "config",
+        "context_key",
+        "counters",
+        "epochs",
+        "fsync",
+        "has_data",
+        "leasing",
+        "liveness",
+        "me",
+        "members",
+        "now",
+        "out",
+        "records",
+        "requests",
+        "routes",
+        "wall_offset_ms",
+        "woken_to",
+    )
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        cluster: ClusterConfig,
+        members: MemberTable,
+        epochs: Epochs,
+        context_key: bytes,
+        now: int,
+    ) -> None:
+        self.config = config
+        self.cluster = cluster
+        self.members = members
+        self.me = members.me.node_id
+        self.epochs = epochs
+        self.context_key = context_key
+        self.fsync = config.fsync
+        self.now = now
+        self.wall_offset_ms = 0
+        self.out = Outbox()
+        self.records = Records(self.out, config.cache_bytes, config.parked_max)
+        self.liveness = Liveness(config.down_after_ms)
+        placement = place(members.candidates(), cluster.partitions, cluster.replicas)
+        self.routes = Routes(self.me, placement, self.liveness)
+        self.requests: dict[int, Request] = {}
+        self.counters = Counters()
+        self.has_data = False
+        self.leasing = False
+        self._rid = 0
+        self._due: dict[int, list[int]] = {}
+        self.woken_to = now >> TICK_BITS
+
+    def open_request(self, request: Request, wake_at: int) -> int:
+        """Put a request into the table, to be woken once; return its id."""
+        self._rid = rid = self._rid + 1
+        self.requests[rid] = request
+        slot = self._due.get(wake_at >> TICK_BITS)
+        if slot is None:
+            self._due[wake_at >> TICK_BITS] = [rid]
+        else:
+            slot.append(rid)
+        return rid
+
+    def wake_at(self, rid: int, at: int) -> None:
+        """Ask for another wake-up, at the end of the 16 ms slot of ``at``."""
+        self._due.setdefault(max(at >> TICK_BITS, self.woken_to + 1), []).append(rid)
+
+    def due(self) -> list[int]:
+        """Return the requests whose time has come, and forget their wake-ups."""
+        upto = (self.now >> TICK_BITS) - 1
+        if upto <= self.woken_to:
+            return []
+        slots = sorted(slot for slot in self._due if slot <= upto)
+        self.woken_to = upto
+        return [rid for slot in slots for rid in self._due.pop(slot)]
+
+    def next_due_ms(self) -> int | None:
+        """Return when the earliest wake-up is due."""
+        return (min(self._due) + 1) << TICK_BITS if self._due else None
+
+    def fail(self, source: Place, rid: int, error: EverwriteError) -> None:
+        """Answer a client's request with an error."""
+        self.counters.refused += 1
+        self.out.send(
+            source,
+            Failure(
+                rid,
+                error.code,
+                error.message,
+                error.hint,
+                error.outcome,
+                error.acked,
+                error.required,
+                error.retry_after_ms,
+            ),
+        )
+
+    def acknowledge(self, source: Place, message: Store) -> None:
+        """Queue the ack or acks that a Store asked for: once this tick's batch is written,
+        or fsynced.
+        """
+        if message.sync != SYNC_NO:
+            self.out.on_sync.append((source, StoreReply(message.rid, STORED, True)))
+            if message.sync != SYNC_BOTH:
+                return
+        self.out.on_write.append((source, StoreReply(message.rid, STORED, False)))
+
+
+def unreadable_here() -> StorageError:
+    """Return the error for a request that only this node could serve, and whose record it
+    cannot read.
+    """
+    return StorageError(
+        "This node cannot read its copy of the key, and no other node can be reached.",
+        hint="Nothing was changed. Try again when more nodes are up.",
+    )

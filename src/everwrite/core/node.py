@@ -1,0 +1,266 @@
+"""One node's core: routes each event to the conversation that it belongs to. It has no policy of
+its own.
+
+The shell (server/driver.py) and the simulator (sim/world.py) are its two callers. They set ``now``
+(milliseconds of a monotonic clock) before each tick, call the methods below for all that happened,
+and empty the outbox as core/outbox.py says. Same events, same outbox, to the byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from everwrite.core.cluster.members import MemberTable
+from everwrite.core.config import ClusterConfig, NodeConfig
+from everwrite.core.data.epochs import Epochs
+from everwrite.core.data.keys import VALUE_BYTES_MAX, split_key
+from everwrite.core.errors import EverwriteError, ProtocolError, TooLarge, UnavailableError
+from everwrite.core.gossip.rounds import Rounds
+from everwrite.core.local import Local
+from everwrite.core.messages import (
+    REFUSED,
+    Failure,
+    Fetch,
+    FetchReply,
+    Get,
+    GetReply,
+    Members,
+    Message,
+    Ping,
+    Pong,
+    Put,
+    PutReply,
+    Store,
+    StoreReply,
+)
+from everwrite.core.outbox import Outbox, Place
+from everwrite.core.records import Damaged, Payload
+from everwrite.core.repair.hints import Deliver, Delivered, Hints
+from everwrite.core.request.forward import TakenOver
+from everwrite.core.request.limits import check_get, check_put, too_busy
+from everwrite.core.request.look import LookedAround
+from everwrite.core.request.read import Reads
+from everwrite.core.request.replica import Replica
+from everwrite.core.request.write import LeaseKept, Writes
+
+Handler = Callable[[Place, Any], None]
+
+
+class Node:
+    """See the module."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        cluster: ClusterConfig,
+        members: MemberTable,
+        epochs: Epochs,
+        context_key: bytes,
+        now: int,
+    ) -> None:
+        self.local = local = Local(config, cluster, members, epochs, context_key, now)
+        self.hints = Hints(local)
+        self.replica = Replica(local, self.hints)
+        self.writes = Writes(local, self.hints)
+        self.reads = Reads(local)
+        self.rounds = Rounds(local)
+        self.ready = True
+        """False while the node does not know its cluster yet: clients are asked to wait."""
+        self._hint_pass_ms = now
+        self._from_clients: dict[type, Handler] = {
+            Fetch: self._client_fetch,
+            Get: self._client_get,
+            Put: self._client_put,
+        }
+        self._from_nodes: dict[type, Handler] = {
+            Fetch: self.replica.fetch,
+            Store: self.replica.store,
+            FetchReply: self._fetched,
+            StoreReply: self._stored,
+            Get: self.reads.get,
+            Put: self.writes.put,
+            GetReply: self._relayed,
+            PutReply: self._relayed,
+            Failure: self._relayed,
+            Ping: self.rounds.ping,
+            Pong: self.rounds.pong,
+            Members: self.rounds.members,
+        }
+        self._from_self: dict[type, Handler] = {
+            **self._from_nodes,
+            LookedAround: lambda _, message: self.writes.looked_around(message),
+            LeaseKept: lambda _, message: self.writes.lease_kept(message),
+            TakenOver: lambda _, message: self._taken_over(message),
+            Deliver: lambda _, message: self.hints.send(message),
+            Delivered: lambda _, message: self.hints.strike_out(message),
+        }
+
+    @property
+    def out(self) -> Outbox:
+        return self.local.out
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    def receive(self, source: Place, message: Message) -> None:
+        """Handle one message; ProtocolError if its sender has no business sending it."""
+        if type(source) is int:
+            handler = self._from_clients.get(type(message))
+        elif source == self.local.me:
+            handler = self._from_self.get(type(message))
+        else:
+            handler = self._from_nodes.get(type(message))
+        if handler is None:
+            kind = type(message).__name__
+            raise ProtocolError(f"A {kind} is not for the other side of this connection to send.")
+        handler(source, message)
+
+    def heard(self, peer: bytes) -> None:
+        """A frame of a peer came, or its connection was made."""
+        if self.rounds.heard(peer):
+            self.hints.back(peer)
+
+    def lost(self, peer: bytes) -> None:
+        """A peer's connection broke: it counts as down until it is heard again."""
+        if not self.rounds.lost(peer):
+            return
+        for request in list(self.local.requests.values()):
+            request.lost(peer)
+
+    def loaded(self, key: bytes, payload: Payload) -> None:
+        """A read of the disk found this under a disk key (None: proven absent)."""
+        self._unpark(key, payload)
+
+    def unreadable(self, key: bytes, reason: str, *, corrupt: bool) -> None:
+        """A read of the disk failed, or what it found is damaged."""
+        self._unpark(key, Damaged(reason, corrupt))
+        self.local.records.settle(key)
+
+    def write_failed(
+        self, writes: dict[bytes, bytes | None], acks: list[tuple[Place, Message]]
+    ) -> None:
+        """This tick's batch was not written: nothing of it is on disk, and its acks turn
+        into refusals.
+        """
+        local = self.local
+        local.counters.writes_failed += 1
+        local.records.forget(list(writes))
+        local.epochs.abandon()
+        for place, message in acks:
+            if isinstance(message, StoreReply):
+                local.out.send(place, StoreReply(message.rid, REFUSED, False))
+            elif isinstance(message, LeaseKept):
+                local.leasing = False
+
+    def wake(self) -> None:
+        """Time has passed: end what is overdue, ping, deliver hints."""
+        local = self.local
+        for rid in local.due():
+            request = local.requests.get(rid)
+            if request is not None:
+                request.wake()
+        for peer in self.rounds.wake():
+            self.lost(peer)
+        if local.now >= self._hint_pass_ms:
+            self._hint_pass_ms = local.now + local.config.hint_pass_every_ms
+            if self.hints.waiting:
+                self.hints.deliver()
+
+    def next_wake_ms(self) -> int:
+        """Return when ``wake`` has something to do if nothing else happens."""
+        due = self.local.next_due_ms()
+        wake = self.rounds.next_wake_ms()
+        if self.hints.waiting:
+            wake = min(wake, self._hint_pass_ms)
+        return wake if due is None else min(due, wake)
+
+    # -- handlers ----------------------------------------------------------------------------------
+
+    def _client_put(self, source: Place, put: Put) -> None:
+        local = self.local
+        if len(local.requests) >= local.config.in_flight_max or not self.ready:
+            local.fail(source, put.rid, self._not_now())
+            return
+        try:
+            split_key(put.key)
+            check_put(put, len(local.members), local.routes.placement.replicas)
+            if put.value is not None and len(put.value) > VALUE_BYTES_MAX:
+                raise TooLarge(
+                    f"The value has {len(put.value)} bytes; the most is {VALUE_BYTES_MAX}."
+                )
+        except EverwriteError as error:
+            local.fail(source, put.rid, error)
+            return
+        if not 0 < put.timeout_ms <= local.config.request_timeout_max_ms:
+            put = msgspec.structs.replace(put, timeout_ms=self._timeout(put.timeout_ms))
+        if put.forwarded:
+            put = msgspec.structs.replace(put, forwarded=False)
+        self.writes.put(source, put)
+
+    def _client_get(self, source: Place, get: Get) -> None:
+        local = self.local
+        if len(local.requests) >= local.config.in_flight_max or not self.ready:
+            local.fail(source, get.rid, self._not_now())
+            return
+        try:
+            split_key(get.key)
+            check_get(get, len(local.members), local.routes.placement.replicas)
+        except EverwriteError as error:
+            local.fail(source, get.rid, error)
+            return
+        if not 0 < get.timeout_ms <= local.config.request_timeout_max_ms:
+            get = msgspec.structs.replace(get, timeout_ms=self._timeout(get.timeout_ms))
+        if get.forwarded:
+            get = msgspec.structs.replace(get, forwarded=False)
+        self.reads.get(source, get)
+
+    def _client_fetch(self, source: Place, fetch: Fetch) -> None:
+        if not self.ready:
+            self.local.fail(source, fetch.rid, self._not_now())
+            return
+        self.replica.fetch(source, fetch)
+
+    def _timeout(self, asked_ms: int) -> int:
+        config = self.local.config
+        return config.request_timeout_ms if asked_ms <= 0 else config.request_timeout_max_ms
+
+    def _not_now(self) -> EverwriteError:
+        if self.ready:
+            return too_busy(self.local)
+        return UnavailableError(
+            "This node is starting and does not know its cluster yet.",
+            hint="Nothing was done. Try again in a moment, or ask another node.",
+        )
+
+    def _taken_over(self, message: TakenOver) -> None:
+        if isinstance(message.request, Put):
+            self.writes.put(message.source, message.request)
+        else:
+            self.reads.get(message.source, message.request)
+
+    def _fetched(self, source: Place, reply: FetchReply) -> None:
+        request = self.local.requests.get(reply.rid)
+        if request is not None:
+            request.fetched(source, reply)
+
+    def _stored(self, source: Place, reply: StoreReply) -> None:
+        request = self.local.requests.get(reply.rid)
+        if request is not None:
+            request.stored(source, reply)
+
+    def _relayed(self, source: Place, reply: GetReply | PutReply | Failure) -> None:
+        request = self.local.requests.get(reply.rid)
+        if request is not None:
+            request.relayed(reply)
+
+    def _unpark(self, key: bytes, payload: Payload | Damaged) -> None:
+        local = self.local
+        for source, message, came in local.records.loaded(key, payload):
+            left: int | None = getattr(message, "left_ms", None)
+            if left is not None and left > 0 and local.now - came >= left:
+                local.counters.expired += 1
+                self.replica.expired(source, message)
+            else:
+                self.receive(source, message)

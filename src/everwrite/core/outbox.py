@@ -1,0 +1,44 @@
+"""What a node wants done: the only way out of the core.
+
+The shell empties the outbox once per tick, in this order (DESIGN 3, "commit, then send"):
+
+    1. ``writes`` as one atomic batch; if that fails, ``Node.write_failed``
+    2. ``on_write`` and ``sends`` go out, one frame per destination
+    3. ``on_sync`` goes out once an fsync that began after step 1 has ended, off the loop
+    4. ``reads`` come back one by one as ``Node.loaded`` or ``Node.unreadable``
+
+A destination is a node id (8 bytes) or a client's connection (int). What a node sends to itself the
+shell gives back to it as if a peer had sent it, so that a coordinator counts its own copy like any
+other.
+"""
+
+from __future__ import annotations
+
+from everwrite.core.messages import Message
+
+Place = bytes | int
+"""Where a message comes from or goes to: a node id, or the number of a client's connection."""
+
+
+class Outbox:
+    """One tick's effects."""
+
+    __slots__ = ("on_sync", "on_write", "reads", "sends", "writes")
+
+    def __init__(self) -> None:
+        self.writes: dict[bytes, bytes | None] = {}
+        self.on_write: list[tuple[Place, Message]] = []
+        self.on_sync: list[tuple[Place, Message]] = []
+        self.sends: dict[Place, list[Message]] = {}
+        self.reads: list[bytes] = []
+
+    def send(self, place: Place, message: Message) -> None:
+        """Queue a message that needs no write to be safe first."""
+        queue = self.sends.get(place)
+        if queue is None:
+            self.sends[place] = [message]
+        else:
+            queue.append(message)
+
+    def __bool__(self) -> bool:
+        return bool(self.sends or self.writes or self.on_write or self.on_sync or self.reads)

@@ -1,0 +1,67 @@
+"""What a client may ask: numbers that fit the cluster, sizes within their limits."""
+
+from __future__ import annotations
+
+from everwrite.core.config import RECORD_BYTES_MAX
+from everwrite.core.errors import Overloaded, RequestError, TooLarge
+from everwrite.core.local import Local
+from everwrite.core.messages import Get, Put
+
+
+def check_put(put: Put, members: int, replicas: int) -> None:
+    """Raise RequestError for numbers that cannot be."""
+    n = put.n or replicas
+    if not 0 <= put.n <= members:
+        raise RequestError(
+            f"n = {put.n} is not possible: the cluster has {members} nodes.",
+            hint=f"Use 1 to {members}.",
+        )
+    if not 0 <= put.w <= n:
+        raise RequestError(f"w = {put.w} is not possible with n = {n}.", hint=f"Use 1 to {n}.")
+    if not -1 <= put.dw <= n:
+        raise RequestError(f"dw = {put.dw} is not possible with n = {n}.", hint=f"Use 0 to {n}.")
+    if not 1 <= len(put.op) <= 32:
+        raise RequestError(
+            "A put needs a request id of 1 to 32 bytes.", hint="Use a current client."
+        )
+
+
+def check_get(get: Get, members: int, replicas: int) -> None:
+    """Raise RequestError for numbers that cannot be."""
+    n = get.n or replicas
+    if not 0 <= get.n <= members:
+        raise RequestError(
+            f"n = {get.n} is not possible: the cluster has {members} nodes.",
+            hint=f"Use 1 to {members}.",
+        )
+    if not 0 <= get.r <= n:
+        raise RequestError(f"r = {get.r} is not possible with n = {n}.", hint=f"Use 1 to {n}.")
+
+
+def too_busy(local: Local) -> Overloaded:
+    """Return the error for a request that a full table turns away."""
+    return Overloaded(
+        "This node has as many requests waiting as it will take.",
+        hint="Nothing was done. Try again in a moment, or spread the load.",
+        retry_after_ms=local.config.spare_after_ms,
+    )
+
+
+def too_many_siblings(count: int, most: int) -> TooLarge:
+    return TooLarge(
+        f"The key has {count} siblings; the most is {most}.",
+        hint=_MERGE,
+    )
+
+
+def record_too_large(size: int) -> TooLarge:
+    return TooLarge(
+        f"The key with all its siblings would have {size} bytes; the most is {RECORD_BYTES_MAX}.",
+        hint=_MERGE,
+    )
+
+
+_MERGE = (
+    "Nothing was written. Read the key, merge what you find, and write that with the context "
+    "of the read."
+)

@@ -1,0 +1,91 @@
+"""Looking around before a put is minted: was it carried out already, and what do the others know?
+
+A retry may come to another node than its first try did. The node asks the other replicas, takes in
+what they hold, and only then decides; so a put that reached anybody who answers is not minted
+twice. (One that reached nobody who answers may be: then two versions carry one request id, and
+readers see one of them, see ``versions.live``.)
+"""
+
+from __future__ import annotations
+
+from everwrite.core.cluster.routes import Route
+from everwrite.core.data.versions import Record, Version
+from everwrite.core.local import Local, Request
+from everwrite.core.messages import (
+    ABSENT,
+    FOUND,
+    SYNC_NO,
+    Fetch,
+    FetchReply,
+    Message,
+    Put,
+    Store,
+)
+from everwrite.core.outbox import Place
+
+
+class LookedAround(Message, frozen=True, tag=102):
+    """To oneself: this put of a client has looked at the other replicas; carry it out."""
+
+    source: Place
+    put: Put
+
+
+class LookAround(Request):
+    """Ask the other replicas before a put is minted: was it carried out already, what do they
+    know?
+    """
+
+    __slots__ = ("_local", "_mine", "_need", "_pending", "_put", "_rid", "_source")
+
+    def __init__(self, local: Local, source: Place, put: Put, route: Route, mine: bytes) -> None:
+        self._local = local
+        self._source = source
+        self._put = put
+        self._mine = mine
+        self._pending = {node for node, _ in route.targets if node != local.me}
+        n = put.n or local.routes.placement.replicas
+        self._need = min(len(self._pending), n // 2 + 1)
+        self._rid = 0
+
+    def begin(self) -> None:
+        """Ask; with nobody to ask the put goes on at once."""
+        local, put = self._local, self._put
+        self._rid = local.open_request(self, local.now + local.config.spare_after_ms)
+        for node in sorted(self._pending):
+            local.out.send(node, Fetch(self._rid, put.key, put.timeout_ms))
+        self._check_end()
+
+    def fetched(self, source: Place, reply: FetchReply) -> None:
+        if source not in self._pending:
+            return
+        self._pending.discard(source)
+        if reply.status in (FOUND, ABSENT):
+            self._need -= 1
+        if reply.status == FOUND:
+            local = self._local
+            local.out.send(local.me, Store(0, self._put.key, reply.record, 0, SYNC_NO, self._mine))
+        self._check_end()
+
+    def lost(self, peer: bytes) -> None:
+        if peer in self._pending:
+            self._pending.discard(peer)
+            self._check_end()
+
+    def wake(self) -> None:
+        self._need = 0
+        self._check_end()
+
+    def _check_end(self) -> None:
+        if self._pending and self._need > 0:
+            return
+        del self._local.requests[self._rid]
+        self._local.out.send(self._local.me, LookedAround(self._source, self._put))
+
+
+def find_op(record: Record, op: bytes) -> Version | None:
+    """Return the sibling that this request id wrote."""
+    for version in record.siblings:
+        if version.op == op:
+            return version
+    return None

@@ -1,0 +1,248 @@
+"""The coordinator of a get (Dynamo 4.5).
+
+    Get -> Fetch to the first N reachable -> R answers: join them, answer -> all answers, or
+    silence: repair -> over
+
+Answers count by distinct node. A fallback's copy counts when it has one; that a fallback has none
+says nothing, so "absent" is only as good as the owners that said so (``Quality.absent``, promise
+P3). An unreadable copy is no answer. After the answer the coordinator keeps listening, and gives
+owners that lag behind what they lack: read repair.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from everwrite.core.cluster.routes import Route
+from everwrite.core.data import context, versions
+from everwrite.core.data.versions import NOTHING, Record, Seen
+from everwrite.core.errors import EverwriteError, QuorumNotMet, StaleSession
+from everwrite.core.local import Local, Request
+from everwrite.core.messages import (
+    ABSENT,
+    FOUND,
+    SYNC_NO,
+    UNREADABLE,
+    Fetch,
+    FetchReply,
+    Get,
+    GetReply,
+    Quality,
+    Store,
+)
+from everwrite.core.outbox import Place
+from everwrite.core.request.forward import Forward
+
+
+class Reads:
+    """The get coordinator of one node."""
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+
+    def get(self, source: Place, message: Get) -> None:
+        """A client's get, or one that another node forwarded."""
+        local = self._local
+        local.counters.gets += 1
+        route = local.routes.route(message.key, message.n)
+        if (
+            route.mine is None
+            and not message.forwarded
+            and Forward.start(local, source, message, route)
+        ):
+            return
+        try:
+            seen = context.verify(local.context_key, message.key, message.seen)
+            GetRequest(local, source, message, route, seen).begin()
+        except EverwriteError as error:
+            local.fail(source, message.rid, error)
+
+
+class GetRequest(Request):
+    """A get whose answers are coming in.
+
+    ``_heard`` has what each node holds (empty bytes: nothing); ``_damaged`` the owners whose copy
+    is unreadable.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_damaged",
+        "_deadline",
+        "_fallbacks",
+        "_get",
+        "_heard",
+        "_local",
+        "_owners",
+        "_pending",
+        "_r",
+        "_rid",
+        "_route",
+        "_seen",
+        "_source",
+        "_spares",
+    )
+
+    def __init__(self, local: Local, source: Place, get: Get, route: Route, seen: Seen) -> None:
+        self._local = local
+        self._source = source
+        self._get = get
+        self._route = route
+        self._seen = seen
+        n = get.n or local.routes.placement.replicas
+        self._r = get.r or n // 2 + 1
+        self._pending = [node for node, owner in route.targets if not (get.strict and owner)]
+        self._spares = [] if get.strict else list(route.spares)
+        self._heard: dict[bytes, bytes] = {}
+        self._damaged: list[bytes] = []
+        self._owners = self._fallbacks = 0
+        self._answered = False
+        self._rid = 0
+        self._deadline = local.now + get.timeout_ms
+
+    def begin(self) -> None:
+        """Ask every target, oneself among them; refuse at once if too few nodes are up."""
+        local, get = self._local, self._get
+        if len(self._pending) < self._r:
+            local.counters.quorum_failures += 1
+            raise self._too_few("can be reached")
+        spare_at = local.now + local.config.spare_after_ms
+        self._rid = local.open_request(self, min(spare_at, self._deadline))
+        fetch = Fetch(self._rid, get.key, get.timeout_ms)
+        for node in self._pending:
+            local.out.send(node, fetch)
+
+    def fetched(self, source: Place, reply: FetchReply) -> None:
+        if source not in self._pending:
+            return
+        node = source
+        self._pending.remove(node)
+        if reply.status == FOUND or (reply.status == ABSENT and node in self._route.owners):
+            self._heard[node] = reply.record
+            if reply.fallback or node not in self._route.owners:
+                self._fallbacks += 1
+            else:
+                self._owners += 1
+        elif reply.status == ABSENT:
+            self._fallbacks += 1
+        else:
+            if reply.status == UNREADABLE:
+                self._damaged.append(node)
+            self._ask_spare()
+        if not self._answered and self._count() >= self._r:
+            self._answer()
+        self._check_end()
+
+    def lost(self, peer: bytes) -> None:
+        if peer in self._pending:
+            self._pending.remove(peer)
+            self._ask_spare()
+            self._check_end()
+
+    def wake(self) -> None:
+        local = self._local
+        if self._answered:
+            self._end()
+        elif local.now >= self._deadline:
+            self._give_up()
+        else:
+            for _ in range(len(self._pending)):
+                self._ask_spare()
+            local.wake_at(self._rid, self._deadline)
+
+    def _count(self) -> int:
+        return self._owners if self._get.strict else self._owners + self._fallbacks
+
+    def _ask_spare(self) -> None:
+        if self._spares:
+            spare = self._spares.pop(0)
+            self._pending.append(spare)
+            self._local.counters.hedges += 1
+            left = max(self._deadline - self._local.now, 1)
+            self._local.out.send(spare, Fetch(self._rid, self._get.key, left))
+
+    def _joined(self) -> tuple[bytes, Record | None]:
+        """Return what all that was heard comes to, as bytes and as a record (None: nothing)."""
+        joined = b""
+        for data in self._heard.values():
+            if data:
+                joined = versions.merge_bytes(joined, data) if joined else data
+        return joined, versions.decode(joined) if joined else None
+
+    def _answer(self) -> None:
+        """Answer if what was heard is enough for the session too; else go on listening."""
+        local, get = self._local, self._get
+        _, record = self._joined()
+        if self._seen is not NOTHING and not _knows(record, self._seen):
+            return
+        self._answered = True
+        if record is None:
+            absent: Literal["never", "unknown"] = "never" if self._owners >= self._r else "unknown"
+            quality = self._quality(absent)
+            local.out.send(self._source, GetReply(get.rid, [], b"", quality))
+            return
+        shown = versions.live(record)
+        if len(shown) > 1:
+            local.counters.siblings_met += 1
+        token = context.sign(local.context_key, get.key, Seen(record.clock, []))
+        values = [(version.kind, version.value) for version in shown if version.value is not None]
+        quality = self._quality("" if values else "deleted")
+        local.out.send(self._source, GetReply(get.rid, values, token, quality))
+
+    def _quality(self, absent: Literal["", "never", "deleted", "unknown"]) -> Quality:
+        return Quality(self._owners, self._fallbacks, self._r, absent, len(self._damaged))
+
+    def _check_end(self) -> None:
+        if self._pending:
+            return
+        if self._answered:
+            self._end()
+        elif self._rid in self._local.requests:
+            self._give_up()
+
+    def _end(self) -> None:
+        del self._local.requests[self._rid]
+        self._repair()
+
+    def _give_up(self) -> None:
+        """Everybody answered or the time is over, and it was not enough."""
+        local = self._local
+        self._end()
+        if self._count() >= self._r:
+            error: EverwriteError = StaleSession(
+                "The nodes that answered have not seen what this session has seen.",
+                hint="Nothing was changed. Try again when more nodes are up.",
+            )
+        else:
+            local.counters.quorum_failures += 1
+            error = self._too_few("answered in time")
+        local.fail(self._source, self._get.rid, error)
+
+    def _repair(self) -> None:
+        """Give each owner that answered with less than the join the join."""
+        joined, _ = self._joined()
+        if not joined:
+            return
+        local, get = self._local, self._get
+        stale = [node for node, data in self._heard.items() if data != joined]
+        for node in [*stale, *self._damaged]:
+            if node in self._route.owners:
+                local.counters.read_repairs += 1
+                left = local.config.request_timeout_ms
+                local.out.send(node, Store(0, get.key, joined, left, SYNC_NO, b"", True))
+
+    def _too_few(self, what: str) -> QuorumNotMet:
+        unreadable = f", {len(self._damaged)} cannot read their copy" if self._damaged else ""
+        count = self._count() if self._rid else len(self._pending)
+        return QuorumNotMet(
+            f"{count} of the {self._r} nodes that this read needs {what}{unreadable}.",
+            hint="Nothing was changed. Try again, or read with a smaller r.",
+            acked=count,
+            required=self._r,
+        )
+
+
+def _knows(record: Record | None, seen: Seen) -> bool:
+    if record is None:
+        return not seen.clock and not seen.dots
+    return versions.descends(record.clock, seen.clock) and not versions.unknown_dots(record, seen)

@@ -1,0 +1,150 @@
+"""What a replica does for a coordinator: give its copy, or merge one into it.
+
+A copy is an owner's (disk key ``d``) or one that this node keeps for owners that were down (``h``,
+see repair/hints.py). A read joins the two. Replicas mint nothing: they store verbatim or merge
+(DESIGN 4).
+"""
+
+from __future__ import annotations
+
+import xxhash
+
+from everwrite.core.data import context, versions
+from everwrite.core.data.versions import Seen
+from everwrite.core.errors import ProtocolError
+from everwrite.core.local import Local
+from everwrite.core.messages import (
+    ABSENT,
+    BUSY,
+    FOUND,
+    REFUSED,
+    STALE_VIEW,
+    UNREADABLE,
+    Fetch,
+    FetchReply,
+    Message,
+    Store,
+    StoreReply,
+)
+from everwrite.core.outbox import Place
+from everwrite.core.records import HINT, MISSING, OWN, Damaged
+from everwrite.core.repair.hints import Hints
+
+NO_EPOCH = bytes(8)
+
+_digest = xxhash.xxh3_64_digest
+
+
+class Replica:
+    """The replica side of one node."""
+
+    def __init__(self, local: Local, hints: Hints) -> None:
+        self._local = local
+        self._hints = hints
+
+    def fetch(self, source: Place, message: Fetch) -> None:
+        """Answer with this node's copy of the key, or say why it can't."""
+        local = self._local
+        local.counters.fetches += 1
+        if message.view and message.view != local.routes.placement.digest:
+            local.out.send(source, FetchReply(message.rid, STALE_VIEW, b""))
+            return
+        key = message.key
+        payload = local.records.look(OWN + key)
+        if payload is MISSING:
+            if not local.records.park(OWN + key, source, message, local.now):
+                local.out.send(source, FetchReply(message.rid, BUSY, b""))
+            return
+        if isinstance(payload, Damaged):
+            local.counters.unreadable += 1
+            local.out.send(source, FetchReply(message.rid, UNREADABLE, b""))
+            return
+        record = payload[8:] if payload is not None else b""  # type: ignore[index]
+        fallback = False
+        if key in self._hints.owners_of:
+            joined = self._join_hint(source, message, record)
+            if joined is None:
+                return
+            record, fallback = joined, payload is None
+        token = b""
+        if message.digest:
+            record = _digest(record)
+        elif record and type(source) is int:
+            seen = Seen(versions.decode(record).clock, [])
+            token = context.sign(local.context_key, key, seen)
+        status = FOUND if payload is not None or fallback else ABSENT
+        local.out.send(source, FetchReply(message.rid, status, record, token, fallback))
+
+    def _join_hint(self, source: Place, message: Fetch, record: bytes) -> bytes | None:
+        """Return the record joined with the copy kept for others; None if an answer must
+        wait or fail.
+        """
+        local, key = self._local, message.key
+        kept = local.records.look(HINT + key)
+        if kept is MISSING:
+            if not local.records.park(HINT + key, source, message, local.now):
+                local.out.send(source, FetchReply(message.rid, BUSY, b""))
+            return None
+        if isinstance(kept, Damaged):
+            local.counters.unreadable += 1
+            local.out.send(source, FetchReply(message.rid, UNREADABLE, b""))
+            return None
+        if kept is None:
+            return record
+        other = self._hints.record_of(kept)  # type: ignore[arg-type]
+        return versions.merge_bytes(record, other) if record else other
+
+    def store(self, source: Place, message: Store) -> None:
+        """Merge a record into this node's copy; the ack waits until that is as safe as was
+        asked.
+        """
+        local = self._local
+        local.counters.stores += 1
+        if message.hint_for and message.hint_for != local.me:
+            self._hints.keep(source, message)
+            return
+        disk_key = OWN + message.key
+        payload = local.records.look(disk_key)
+        if payload is MISSING:
+            if not local.records.park(disk_key, source, message, local.now):
+                local.out.send(source, StoreReply(message.rid, REFUSED, False))
+            return
+        if isinstance(payload, Damaged):
+            local.counters.unreadable += 1
+            if not (message.repair and payload.corrupt):
+                local.out.send(source, StoreReply(message.rid, UNREADABLE, False))
+                return
+            payload = None
+        try:
+            self._merge_in(disk_key, payload, message.record)  # type: ignore[arg-type]
+        except ProtocolError:
+            local.out.send(source, StoreReply(message.rid, REFUSED, False))
+            return
+        local.acknowledge(source, message)
+
+    def _merge_in(self, disk_key: bytes, payload: bytes | None, data: bytes) -> None:
+        """Write the join of what is here and what came; nothing if that is what is here."""
+        records = self._local.records
+        theirs = versions.validate(versions.decode(data))
+        if payload is None:
+            records.write(disk_key, NO_EPOCH + data)
+            self._local.has_data = True
+            return
+        mine_data = payload[8:]
+        if mine_data == data:
+            return
+        mine = versions.decode(mine_data)
+        merged = versions.merge(mine, theirs)
+        if merged is theirs:
+            records.write(disk_key, payload[:8] + data)
+        elif merged is not mine and merged != mine:
+            self._local.counters.siblings_merged += 1
+            records.write(disk_key, payload[:8] + versions.encode(merged))
+
+    def expired(self, source: Place, message: Message) -> None:
+        """Answer work whose deadline passed while it was parked: it is not done."""
+        out = self._local.out
+        if isinstance(message, Fetch):
+            out.send(source, FetchReply(message.rid, BUSY, b""))
+        elif isinstance(message, Store):
+            out.send(source, StoreReply(message.rid, REFUSED, False))

@@ -1,0 +1,381 @@
+"""The coordinator of a put or delete (Dynamo 4.5, 4.6).
+
+    Put -> [is it mine to coordinate?] -> [look around first?] -> mint the dot, write here, Store to
+    the others
+        -> W acks: answer -> all acks, or silence: stand-ins get hints -> over
+
+The node that coordinates is an owner, or stands in for one. It writes its own copy and sends the
+others theirs at the same time; an epoch (core/data/epochs.py) makes that safe when this node dies
+in between. Its own copy is acknowledged like any other, through the outbox, once it is as safe as
+was asked.
+
+A put that may be a retry, or that saw a dot which this node does not know, looks at the other
+replicas first (``LookAround``). A put whose request id stands in the record was carried out: it is
+not minted again, only brought to W nodes.
+
+An owner that stays silent for ``spare_after_ms``, refuses, or goes down gets a stand-in with a
+hint, whether or not the put was answered by then. When nobody can stand in, this node keeps the
+hint beside its own copy.
+"""
+
+from __future__ import annotations
+
+from everwrite.core.cluster.routes import Route
+from everwrite.core.config import RECORD_BYTES_MAX
+from everwrite.core.data import context, versions
+from everwrite.core.data.versions import EMPTY, Record, Seen, Version
+from everwrite.core.errors import (
+    BadContext,
+    EverwriteError,
+    Outcome,
+    QuorumNotMet,
+)
+from everwrite.core.local import Local, Request, unreadable_here
+from everwrite.core.messages import (
+    STORED,
+    SYNC_BOTH,
+    SYNC_NO,
+    SYNC_YES,
+    Message,
+    Put,
+    PutReply,
+    Store,
+    StoreReply,
+)
+from everwrite.core.outbox import Place
+from everwrite.core.records import HINT, MISSING, OWN, STATE, Damaged
+from everwrite.core.repair.hints import NO_EPOCH, Hints, split_hint
+from everwrite.core.request.forward import Forward
+from everwrite.core.request.limits import record_too_large, too_busy, too_many_siblings
+from everwrite.core.request.look import LookAround, LookedAround, find_op
+
+LEASE = STATE + b"lease"
+
+
+class LeaseKept(Message, frozen=True, tag=103):
+    """To oneself: the lease of epochs up to here is durable."""
+
+    leased_to: int
+
+
+class Writes:
+    """The put coordinator of one node."""
+
+    def __init__(self, local: Local, hints: Hints) -> None:
+        self._local = local
+        self._hints = hints
+
+    def put(self, source: Place, message: Put) -> None:
+        """A client's put, or one that another node forwarded."""
+        self._local.counters.puts += 1
+        self._coordinate(source, message, message, looked=False)
+
+    def looked_around(self, message: LookedAround) -> None:
+        self._coordinate(message.source, message.put, message, looked=True)
+
+    def lease_kept(self, message: LeaseKept) -> None:
+        self._local.epochs.extend(message.leased_to)
+        self._local.leasing = False
+
+    def _coordinate(self, source: Place, put: Put, parkable: Message, *, looked: bool) -> None:
+        local = self._local
+        route = local.routes.route(put.key, put.n)
+        mine = route.mine
+        if mine is None:
+            if not put.forwarded and route.targets:
+                Forward.start(local, source, put, route)
+                return
+            mine = route.owners[0]
+        key = put.key
+        disk_key = OWN + key if not mine else HINT + key
+        payload = local.records.look(disk_key)
+        if payload is MISSING:
+            if mine and key not in self._hints.owners_of:
+                payload = None  # the index knows every hint on disk
+            elif not local.records.park(disk_key, source, parkable, local.now):
+                local.fail(source, put.rid, too_busy(local))
+                return
+            else:
+                return
+        if isinstance(payload, Damaged):
+            local.counters.unreadable += 1
+            if put.forwarded or not Forward.start(local, source, put, route):
+                local.fail(source, put.rid, unreadable_here())
+            return
+        try:
+            self._carry_out(source, put, route, mine, payload, looked=looked)  # type: ignore[arg-type]
+        except EverwriteError as error:
+            local.fail(source, put.rid, error)
+
+    def _carry_out(
+        self,
+        source: Place,
+        put: Put,
+        route: Route,
+        mine: bytes,
+        payload: bytes | None,
+        *,
+        looked: bool,
+    ) -> None:
+        """The local copy is at hand: mint and send, or look around first."""
+        local = self._local
+        seen = context.verify(local.context_key, put.key, put.context)
+        if payload is None:
+            epoch, owners, data = NO_EPOCH, list[bytes](), b""
+        elif mine:
+            epoch, owners, data = split_hint(payload)
+        else:
+            epoch, owners, data = payload[:8], list[bytes](), payload[8:]
+        base = versions.decode(data) if data else EMPTY
+        if not looked and (put.retry or (seen.dots and versions.unknown_dots(base, seen))):
+            LookAround(local, source, put, route, mine).begin()
+            return
+        written = find_op(base, put.op)
+        if written is not None:
+            local.counters.retries_recognised += 1
+            record = base
+        else:
+            written, epoch = self._mint(base, epoch, put, seen)
+            record = versions.put(base, seen, written)
+            if len(record.siblings) > local.config.siblings_max:
+                raise too_many_siblings(len(base.siblings), local.config.siblings_max)
+            data = versions.encode(record)
+            if len(data) > RECORD_BYTES_MAX:
+                raise record_too_large(len(data))
+        request = PutRequest(local, source, put, route, mine, data)
+        request.check_reach()
+        if mine:
+            self._hints.write(put.key, epoch, owners, mine, b"", data)
+        else:
+            local.records.write(OWN + put.key, epoch + data)
+            local.has_data = True
+        if len(record.siblings) > 1:
+            local.counters.siblings_met += 1
+        after = versions.seen_after(record, seen, written)
+        request.begin(context.sign(local.context_key, put.key, after), len(versions.live(record)))
+
+    def _mint(self, base: Record, epoch: bytes, put: Put, seen: Seen) -> tuple[Version, bytes]:
+        """Return the new version with its dot, and the epoch to keep beside the record."""
+        local = self._local
+        number = int.from_bytes(epoch, "big")
+        if not number or not local.epochs.continues(number):
+            number = local.epochs.fresh()
+            epoch = number.to_bytes(8, "big")
+            if local.epochs.lease_due and not local.leasing:
+                self._lease()
+        actor = local.epochs.actor(number)
+        counter = versions.next_counter(base, actor)
+        if seen.clock.get(actor, 0) >= counter:
+            raise BadContext("The context names a write that this node never made.")
+        time_ms = local.now + local.wall_offset_ms
+        return Version(actor, counter, put.value, time_ms, put.op, put.kind), epoch
+
+    def _lease(self) -> None:
+        local = self._local
+        leased_to = local.epochs.next_lease()
+        local.leasing = True
+        local.records.write(LEASE, leased_to.to_bytes(8, "big"))
+        local.out.on_sync.append((local.me, LeaseKept(leased_to)))
+
+
+class PutRequest(Request):
+    """A put whose copies are on their way.
+
+    ``pending``: each node that has not answered yet, and the owner whom it stands in for (empty:
+    itself an owner).
+    """
+
+    __slots__ = (
+        "_answered",
+        "_context",
+        "_data",
+        "_deadline",
+        "_durable",
+        "_dw",
+        "_fallbacks",
+        "_half",
+        "_local",
+        "_owners",
+        "_put",
+        "_rid",
+        "_siblings",
+        "_source",
+        "_spares",
+        "_sync",
+        "_unheld",
+        "_w",
+        "pending",
+    )
+
+    def __init__(
+        self, local: Local, source: Place, put: Put, route: Route, mine: bytes, data: bytes
+    ) -> None:
+        self._local = local
+        self._source = source
+        self._put = put
+        self._data = data
+        n = put.n or local.routes.placement.replicas
+        self._w = w = put.w or n // 2 + 1
+        self._dw = dw = put.dw if put.dw >= 0 else (w if local.fsync else 0)
+        self._sync = SYNC_NO if not dw else SYNC_YES if dw >= w else SYNC_BOTH
+        self.pending = dict(route.targets)
+        if local.me not in self.pending:
+            self.pending[local.me] = mine
+        self._spares = [node for node in route.spares if node != local.me]
+        self._unheld = route.unheld
+        self._half: set[Place] = set()
+        self._owners = self._fallbacks = self._durable = 0
+        self._answered = False
+        self._context = b""
+        self._siblings = 0
+        self._rid = 0
+        self._deadline = local.now + put.timeout_ms
+
+    def check_reach(self) -> None:
+        """Refuse before anything is written if too few nodes are up."""
+        pending = self.pending
+        reach = sum(not owner for owner in pending.values()) if self._put.strict else len(pending)
+        if reach < self._w or len(pending) < self._dw:
+            self._local.counters.quorum_failures += 1
+            raise QuorumNotMet(
+                f"Only {reach} of the {self._w} nodes that must take this write can be reached.",
+                hint="Nothing was written. Try again, or write with a smaller w.",
+                required=self._w,
+            )
+
+    def begin(self, token: bytes, siblings: int) -> None:
+        """The copy here is written with this tick: send the others theirs, and count our own."""
+        local, put = self._local, self._put
+        self._context = token
+        self._siblings = siblings
+        spare_at = local.now + local.config.spare_after_ms
+        self._rid = rid = local.open_request(self, min(spare_at, self._deadline))
+        out, me, key, data, sync = local.out, local.me, put.key, self._data, self._sync
+        plain = Store(rid, key, data, put.timeout_ms, sync)
+        for node, owner in self.pending.items():
+            if node == me:
+                local.acknowledge(me, plain)
+            elif owner:
+                out.send(node, Store(rid, key, data, put.timeout_ms, sync, owner))
+            else:
+                out.send(node, plain)
+        for owner in self._unheld:
+            self._note_here(owner)
+
+    def stored(self, source: Place, reply: StoreReply) -> None:
+        owner = self.pending.get(source)  # type: ignore[arg-type]
+        if owner is None:
+            return
+        if reply.status != STORED:
+            del self.pending[source]  # type: ignore[arg-type]
+            self._stand_in(source, owner)
+            self._check_end()
+            return
+        if source in self._half:
+            self._half.discard(source)
+        elif owner:
+            self._fallbacks += 1
+        else:
+            self._owners += 1
+        if reply.durable:
+            self._durable += 1
+        if self._sync == SYNC_BOTH and not reply.durable:
+            self._half.add(source)
+        else:
+            del self.pending[source]  # type: ignore[arg-type]
+        if not self._answered and self._met():
+            self._answer()
+        if not self.pending:
+            self._check_end()
+
+    def lost(self, peer: bytes) -> None:
+        owner = self.pending.pop(peer, None)
+        if owner is not None:
+            self._stand_in(peer, owner)
+            self._check_end()
+
+    def wake(self) -> None:
+        local = self._local
+        if local.now >= self._deadline:
+            if not self._answered:
+                self._fail("in time")
+            else:
+                del local.requests[self._rid]
+            return
+        for node, owner in list(self.pending.items()):
+            if node != local.me and node not in self._half:
+                self._stand_in(node, owner)
+        if self._answered:
+            del local.requests[self._rid]
+        else:
+            local.wake_at(self._rid, self._deadline)
+
+    def _met(self) -> bool:
+        acks = self._owners if self._put.strict else self._owners + self._fallbacks
+        return acks >= self._w and self._durable >= self._dw
+
+    def _answer(self) -> None:
+        self._answered = True
+        self._local.out.send(
+            self._source,
+            PutReply(
+                self._put.rid,
+                self._context,
+                self._owners,
+                self._fallbacks,
+                self._durable,
+                self._siblings,
+                self._w,
+            ),
+        )
+
+    def _stand_in(self, node: Place, owner: bytes) -> None:
+        """Somebody else keeps the copy for the owner whom ``node`` should have kept it for."""
+        whom = owner or node
+        local, put = self._local, self._put
+        if self._spares:
+            spare = self._spares.pop(0)
+            self.pending[spare] = whom  # type: ignore[assignment]
+            local.counters.hedges += 1
+            left = max(self._deadline - local.now, local.config.spare_after_ms)
+            local.out.send(spare, Store(self._rid, put.key, self._data, left, self._sync, whom))  # type: ignore[arg-type]
+        elif whom != local.me:
+            self._note_here(whom)  # type: ignore[arg-type]
+
+    def _note_here(self, owner: bytes) -> None:
+        """Keep a hint beside our own copy; it counts for nothing, but the owner will get
+        its copy.
+        """
+        store = Store(0, self._put.key, self._data, self._put.timeout_ms, SYNC_NO, owner)
+        self._local.out.send(self._local.me, store)
+
+    def _check_end(self) -> None:
+        """Nobody is left to answer: if the quorum was not met by now, it will not be."""
+        if self.pending:
+            return
+        if self._answered:
+            del self._local.requests[self._rid]
+        else:
+            self._fail("")
+
+    def _fail(self, when: str) -> None:
+        local = self._local
+        del local.requests[self._rid]
+        local.counters.quorum_failures += 1
+        acked = self._owners if self._put.strict else self._owners + self._fallbacks
+        outcome: Outcome = "partial" if self._owners + self._fallbacks else "unknown"
+        what = f"{acked} of the {self._w} nodes that must take this write did {when}".rstrip()
+        if acked >= self._w:
+            need = f"the {self._dw} nodes that must fsync this write"
+            what = f"Only {self._durable} of {need} did {when}".rstrip()
+        local.fail(
+            self._source,
+            self._put.rid,
+            QuorumNotMet(
+                f"{what}.",
+                hint="The write may appear later. Repeat it with the same context.",
+                outcome=outcome,
+                acked=acked,
+                required=self._w,
+            ),
+        )
