@@ -1,0 +1,308 @@
+"""`everwrite cluster`: a development cluster in the background, and faults for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from everwrite.cli.connection import DEFAULT_PORT, read_secret, takes_a_format
+from everwrite.cli.devcluster import DevCluster
+from everwrite.cli.exits import Exit
+from everwrite.cli.output import count, emit, emit_json, say, size, table
+from everwrite.cli.reports import Status
+from everwrite.cli.splits import node_number
+from everwrite.core.errors import ConfigError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _in_directory(command: Command) -> Command:
+    return click.option(
+        "--dir",
+        "directory",
+        required=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="EVERWRITE_CLUSTER_DIR",
+        metavar="DIR",
+        help="The cluster's directory.  [env: EVERWRITE_CLUSTER_DIR]",
+    )(command)
+
+
+def _open(directory: Path) -> DevCluster:
+    return DevCluster.open(directory, secret=read_secret(None))
+
+
+@click.group()
+def cluster() -> None:
+    """A development cluster: real nodes on this machine, in the background.
+
+    \b
+    everwrite cluster start --dir ./dev          five nodes on ports 7401 to 7405
+    everwrite cluster kill 2 --dir ./dev         as a crash would
+    everwrite cluster partition '1,2|3,4,5' --dir ./dev
+    everwrite cluster heal --dir ./dev
+    everwrite cluster stop --dir ./dev
+
+    Set EVERWRITE_CLUSTER_DIR to leave out --dir. Nodes are 1 to N (also n1, or A for the first).
+    """
+
+
+@cluster.command()
+@_in_directory
+@click.option("--nodes", type=click.IntRange(1, 26), help="Number of nodes.  [default: 5]")
+@click.option(
+    "--base-port",
+    type=click.IntRange(0, 65535 - 226),
+    metavar="P",
+    help=f"Node i listens on P + i; 0 finds free ports.  [default: {DEFAULT_PORT}]",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["rocksdb", "sqlite"]),
+    help="Storage engine of a new cluster.  [default: rocksdb]",
+)
+@click.option(
+    "--fsync",
+    type=click.Choice(["on", "off"]),
+    help="Whether writes are on disk before they are acknowledged.  [default: on]",
+)
+@takes_a_format
+def start(
+    directory: Path,
+    nodes: int | None,
+    base_port: int | None,
+    engine: str | None,
+    fsync: str | None,
+    form: str,
+) -> None:
+    """Start all nodes, or those that do not run; return when all know each other.
+
+    The options are those of a new cluster; one that is there already keeps its own.
+    """
+    began = time.monotonic()
+    if (directory / "cluster.json").exists():
+        found = _open(directory)
+        _refuse_other_options(found, nodes, base_port, engine, fsync)
+    else:
+        found = DevCluster.create(
+            directory,
+            nodes=nodes or 5,
+            base_port=DEFAULT_PORT if base_port is None else base_port,
+            engine=engine or "rocksdb",
+            fsync=fsync != "off",
+            secret=read_secret(None),
+        )
+    with found.locked():
+        running = len(found.running())
+        asyncio.run(found.start())
+    if running == len(found.nodes):
+        say(f"{count(running, 'node')} running already")
+    else:
+        fresh = len(found.nodes) - running
+        say(f"started {count(fresh, 'node')} in {time.monotonic() - began:.1f} s")
+    _show_addresses(found, form)
+
+
+@cluster.command()
+@_in_directory
+def stop(directory: Path) -> None:
+    """Stop all nodes; their data stays."""
+    found = _open(directory)
+    with found.locked():
+        running = len(found.running())
+        killed = found.stop()
+    say(f"stopped {count(running, 'node')}" if running else "no node was running")
+    if killed:
+        say(f"{', '.join(killed)} did not stop in time and had to be killed")
+
+
+@cluster.command()
+@_in_directory
+@takes_a_format
+def status(directory: Path, form: str) -> int:
+    """Show each node's process and what it says. Exit code 3 unless all are up and connected."""
+    found = _open(directory)
+    answers = asyncio.run(found.statuses(found.running()))
+    rows = [(node, node.state(), answers.get(node.number)) for node in found.nodes]
+    split = found.plan.split
+    healthy = not split and all(_good(answer) for _, _, answer in rows)
+    if form == "json":
+        nodes = [
+            {
+                "number": node.number,
+                "name": node.name,
+                "address": node.address,
+                "pid": node.pid,
+                "process": state,
+                "status": answer,
+                "log": str(found.log(node.number)),
+            }
+            for node, state, answer in rows
+        ]
+        emit_json({"healthy": healthy, "partition": split, "nodes": nodes})
+        return Exit.OK if healthy else Exit.DEGRADED
+    lines = [
+        [node.name, _word(state, answer), node.address, str(node.pid or "-"), *_said(answer)]
+        for node, state, answer in rows
+    ]
+    up = sum(_good(answer) for _, _, answer in rows)
+    emit(f"{'HEALTHY' if healthy else 'DEGRADED'}: {up} of {count(len(rows), 'node')} up")
+    if split:
+        emit(f"partition: {split}")
+    emit("")
+    head = ["node", "state", "address", "pid", "ready", "sees", "hints", "memory"]
+    emit(table(head, lines, right=[3, 6, 7]))
+    return Exit.OK if healthy else Exit.DEGRADED
+
+
+@cluster.command()
+@click.argument("node")
+@_in_directory
+def kill(node: str, directory: Path) -> None:
+    """End a node as a crash would (SIGKILL)."""
+    found = _open(directory)
+    with found.locked():
+        number = node_number(node, len(found.nodes))
+        found.kill(number)
+    say(f"killed n{number}; start it again: everwrite cluster restart {number} --dir {directory}")
+
+
+@cluster.command()
+@click.argument("node")
+@_in_directory
+def restart(node: str, directory: Path) -> None:
+    """Stop a node if it runs, start it, and return when it is back."""
+    found = _open(directory)
+    with found.locked():
+        number = node_number(node, len(found.nodes))
+        began = time.monotonic()
+        asyncio.run(found.restart(number))
+    say(f"n{number} is back after {time.monotonic() - began:.1f} s")
+
+
+@cluster.command()
+@click.argument("node")
+@_in_directory
+def pause(node: str, directory: Path) -> None:
+    """Freeze a node (SIGSTOP): it answers nobody, but its connections stay open."""
+    found = _open(directory)
+    with found.locked():
+        number = node_number(node, len(found.nodes))
+        found.pause(number)
+    say(f"paused n{number}; let it go on: everwrite cluster resume {number} --dir {directory}")
+
+
+@cluster.command()
+@click.argument("node")
+@_in_directory
+def resume(node: str, directory: Path) -> None:
+    """Let a frozen node go on."""
+    found = _open(directory)
+    with found.locked():
+        number = node_number(node, len(found.nodes))
+        asyncio.run(found.resume(number))
+    say(f"n{number} goes on")
+
+
+@cluster.command()
+@click.argument("groups")
+@_in_directory
+def partition(groups: str, directory: Path) -> None:
+    """Cut links between nodes, in place of any earlier cut.
+
+    \b
+    'A,B|C,D,E'   no message passes between the two groups
+    'A,B>C'       A and B can't reach C; what C sends arrives
+    'A|B;C>D'     several cuts at once
+    """
+    found = _open(directory)
+    with found.locked():
+        untold = asyncio.run(found.partition(groups))
+    links = count(len(found.split.cut), "link")
+    say(f"cut {links}; undo: everwrite cluster heal --dir {directory}")
+    _say_untold(untold)
+
+
+@cluster.command()
+@_in_directory
+def heal(directory: Path) -> None:
+    """Restore all links between nodes."""
+    found = _open(directory)
+    with found.locked():
+        untold = asyncio.run(found.heal())
+    say("all links are restored")
+    _say_untold(untold)
+
+
+def _refuse_other_options(
+    found: DevCluster,
+    nodes: int | None,
+    base_port: int | None,
+    engine: str | None,
+    fsync: str | None,
+) -> None:
+    plan = found.plan
+    given = {"nodes": nodes, "base-port": base_port, "engine": engine, "fsync": fsync}
+    there = {
+        "nodes": len(plan.nodes),
+        "base-port": plan.base_port,
+        "engine": plan.engine,
+        "fsync": "on" if plan.fsync else "off",
+    }
+    for name, value in given.items():
+        if value is not None and value != there[name]:
+            raise ConfigError(
+                f"The cluster in {found.directory} was made with --{name} {there[name]}.",
+                hint=f"Leave out --{name}, or use another directory. Nothing was changed.",
+            )
+
+
+def _show_addresses(found: DevCluster, form: str) -> None:
+    if form == "json":
+        emit_json(
+            {
+                "directory": str(found.directory),
+                "nodes": [
+                    {"number": n.number, "name": n.name, "address": n.address, "pid": n.pid}
+                    for n in found.nodes
+                ],
+            }
+        )
+        return
+    for node in found.nodes:
+        emit(f"{node.name}  {node.address}  pid {node.pid}")
+    first = found.nodes[0].address
+    say(f"try: everwrite put fruit best apple --url {first}")
+    say(f"     everwrite status --url {first}")
+
+
+def _good(answer: Status | None) -> bool:
+    if answer is None:
+        return False
+    return answer.node.ready and all(peer.state != "down" for peer in answer.nodes)
+
+
+def _word(state: str, answer: Status | None) -> str:
+    if state == "gone":
+        return "not running"
+    if state == "stopped":
+        return "paused"
+    return "up" if answer is not None else "silent"
+
+
+def _said(answer: Status | None) -> list[str]:
+    if answer is None:
+        return ["-", "-", "-", "-"]
+    seen = [peer.name for peer in answer.nodes if peer.state == "up"]
+    ready = "yes" if answer.node.ready else "no"
+    return [ready, ",".join(seen) or "-", f"{answer.hints.waiting:,}", size(answer.node.rss_bytes)]
+
+
+def _say_untold(untold: list[str]) -> None:
+    if untold:
+        say(f"{', '.join(untold)} could not be told; it is told when it is resumed or restarted")

@@ -1,0 +1,380 @@
+"""Commands for one key: get, put, delete."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import msgspec
+
+from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
+from everwrite.cli.exits import Exit
+from everwrite.cli.output import count, emit_bytes, emit_json, outcome_sentence, say
+from everwrite.core.data.keys import VALUE_BYTES_MAX
+from everwrite.core.errors import EverwriteError, RequestError
+
+if TYPE_CHECKING:
+    from everwrite.client import AsyncBucket, Found, Stored
+
+Answer = TypeVar("Answer")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _read_context(_: click.Context, __: click.Parameter, text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise click.BadParameter(
+            "this is not a context; take it from `everwrite get`, whole"
+        ) from error
+
+
+def _concerns_a_key(command: Command) -> Command:
+    for option in (
+        click.option(
+            "--strict",
+            is_flag=True,
+            help="Count only owners, not the nodes that stand in for them.",
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(0.001, 60),
+            default=5.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Give up after this time.",
+        ),
+        click.option(
+            "--n",
+            type=click.IntRange(0),
+            default=0,
+            metavar="N",
+            help="Replicas; 0: as the cluster.",
+        ),
+    ):
+        command = option(command)
+    return reaches_a_node(takes_a_format(command))
+
+
+def _writes(command: Command) -> Command:
+    for option in (
+        click.option(
+            "--dw",
+            type=click.IntRange(-1),
+            default=-1,
+            metavar="DW",
+            help="Of W, how many must have it on disk; -1: all if the node has fsync on.",
+        ),
+        click.option(
+            "--w",
+            type=click.IntRange(0),
+            default=0,
+            metavar="W",
+            help="Nodes that must ack; 0: most of N.",
+        ),
+        click.option(
+            "--context",
+            default="",
+            callback=_read_context,
+            metavar="CONTEXT",
+            help="From the read that came before.",
+        ),
+    ):
+        command = option(command)
+    return _concerns_a_key(command)
+
+
+@click.command()
+@click.argument("bucket")
+@click.argument("key")
+@click.option(
+    "--r",
+    type=click.IntRange(0),
+    default=0,
+    metavar="R",
+    help="Nodes that must answer; 0: most of N.",
+)
+@_concerns_a_key
+def get(
+    bucket: str,
+    key: str,
+    r: int,
+    n: int,
+    timeout: float,
+    strict: bool,
+    url: str,
+    secret_file: Path | None,
+    form: str,
+) -> int:
+    """Read KEY of BUCKET.
+
+    The value goes to standard output as it is; if several were written at the same time, each under
+    a heading. How good the answer is, and the context for the next put, go to standard error. Exit
+    code 1: no value.
+    """
+
+    async def ask(chosen: AsyncBucket) -> Found:
+        return await chosen.get(key, n=n, r=r, timeout=timeout, strict=strict)
+
+    found = _run(url, secret_file, bucket, timeout, ask)
+    if form == "json":
+        emit_json(_found_json(bucket, key, found))
+    else:
+        _show_found(bucket, key, found)
+    return Exit.OK if found.values else Exit.ERROR
+
+
+@click.command()
+@click.argument("bucket")
+@click.argument("key")
+@click.argument("value", required=False)
+@click.option(
+    "--kind",
+    type=click.Choice(["auto", "text", "json", "bytes"]),
+    default="auto",
+    show_default=True,
+    help="What the value is; auto: text if it is UTF-8, else bytes.",
+)
+@_writes
+def put(
+    bucket: str,
+    key: str,
+    value: str | None,
+    kind: str,
+    context: bytes,
+    w: int,
+    dw: int,
+    n: int,
+    timeout: float,
+    strict: bool,
+    url: str,
+    secret_file: Path | None,
+    form: str,
+) -> None:
+    """Write VALUE to KEY of BUCKET; - (or a pipe and no VALUE) reads it from standard input.
+
+    Without --context the value is kept beside those already there, as a sibling, since nobody knows
+    which is right. With the context of an earlier get it replaces what that get has shown.
+    """
+    content = _value(
+        _stdin() if value is None or value == "-" else value.encode(errors="surrogateescape"), kind
+    )
+
+    async def ask(chosen: AsyncBucket) -> Stored:
+        return await chosen.put(
+            key, content, context=context, n=n, w=w, dw=dw, timeout=timeout, strict=strict
+        )
+
+    _show_stored(
+        "stored", bucket, key, _run(url, secret_file, bucket, timeout, ask, writes=True), form
+    )
+
+
+@click.command()
+@click.argument("bucket")
+@click.argument("key")
+@_writes
+def delete(
+    bucket: str,
+    key: str,
+    context: bytes,
+    w: int,
+    dw: int,
+    n: int,
+    timeout: float,
+    strict: bool,
+    url: str,
+    secret_file: Path | None,
+    form: str,
+) -> int:
+    """Delete KEY of BUCKET.
+
+    With --context only what that read has shown is deleted; without it the key is read first, and
+    what is there now is deleted. What others write meanwhile stays. Exit code 1: there was no
+    value.
+    """
+
+    async def ask(chosen: AsyncBucket) -> Found | Stored:
+        known = context
+        if not known:
+            found = await chosen.get(key, n=n, timeout=timeout, strict=strict)
+            if not found.values:
+                return found
+            known = found.context
+        return await chosen.delete(
+            key, context=known, n=n, w=w, dw=dw, timeout=timeout, strict=strict
+        )
+
+    answer = _run(url, secret_file, bucket, timeout, ask, writes=True)
+    if hasattr(answer, "values"):
+        say(f"not found: {_absence(bucket, key, answer)}")
+        if form == "json":
+            emit_json(_found_json(bucket, key, answer))
+        return Exit.ERROR
+    _show_stored("deleted", bucket, key, answer, form)
+    return Exit.OK
+
+
+def _run(
+    url: str,
+    secret_file: Path | None,
+    bucket: str,
+    timeout: float,
+    ask: Callable[[AsyncBucket], Awaitable[Answer]],
+    *,
+    writes: bool = False,
+) -> Answer:
+    """Connect, carry out one request on a bucket, and close."""
+
+    async def go() -> Answer:
+        async with await connect(url, secret_file, seconds=timeout) as db:
+            chosen = db.bucket(bucket)
+            try:
+                return await ask(chosen)
+            except EverwriteError as error:
+                if writes:
+                    say(outcome_sentence(error))
+                raise
+
+    return asyncio.run(go())
+
+
+def _stdin() -> bytes:
+    if sys.stdin.isatty():
+        raise click.UsageError("Give a VALUE, or - and the value on standard input.")
+    # One byte more than is allowed is enough for the refusal that says so.
+    return sys.stdin.buffer.read(VALUE_BYTES_MAX + 1)
+
+
+def _value(raw: bytes, kind: str) -> object:
+    """Return the bytes of a value as what they are to the application."""
+    if kind == "bytes":
+        return raw
+    if kind == "json":
+        try:
+            return msgspec.json.decode(raw)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise RequestError(
+                f"The value is not JSON: {error}.", hint="Nothing was written."
+            ) from error
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        if kind == "auto":
+            return raw
+        raise RequestError(
+            f"The value is not UTF-8 text: {error.reason} at byte {error.start}.",
+            hint="Use --kind bytes. Nothing was written.",
+        ) from error
+
+
+def _plain(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return (
+        value.encode(errors="surrogateescape")
+        if isinstance(value, str)
+        else msgspec.json.encode(value)
+    )
+
+
+def _show_found(bucket: str, key: str, found: Found) -> None:
+    if not found.values:
+        say(f"not found: {_absence(bucket, key, found)}")
+        return
+    if len(found.values) == 1:
+        emit_bytes(_plain(found.values[0]))
+    else:
+        for number, value in enumerate(found.values, start=1):
+            emit_bytes(b"--- sibling %d of %d\n" % (number, len(found.values)))
+            emit_bytes(_plain(value).removesuffix(b"\n") + b"\n")
+    sys.stdout.flush()
+    say(f"answered by {_replies(found)}")
+    if len(found.values) > 1:
+        say(f"{len(found.values)} siblings, written at the same time; none replaces another.")
+        say("Put what they make together, with the context of this read:")
+        say(f"  everwrite put {bucket} {key} VALUE --context {_token(found.context)}")
+    else:
+        say(f"context {_token(found.context)}")
+
+
+def _absence(bucket: str, key: str, found: Found) -> str:
+    what = "was deleted" if found.quality.absent == "deleted" else "was never written"
+    return f"{bucket}/{key} {what} (said by {_replies(found)})"
+
+
+def _replies(found: Found) -> str:
+    quality = found.quality
+    said = count(quality.owners, "owner")
+    if quality.fallbacks:
+        said += f" and {count(quality.fallbacks, 'stand-in')}"
+    said += f", {quality.required} required"
+    if quality.unreadable:
+        said += f"; {count(quality.unreadable, 'copy')} unreadable"
+    return said
+
+
+def _show_stored(verb: str, bucket: str, key: str, stored: Stored, form: str) -> None:
+    if form == "json":
+        emit_json(
+            {
+                "bucket": bucket,
+                "key": key,
+                "outcome": verb,
+                "context": _token(stored.context),
+                "owners": stored.owners,
+                "fallbacks": stored.fallbacks,
+                "durable": stored.durable,
+                "required": stored.required,
+                "siblings": stored.siblings,
+            }
+        )
+        return
+    said = f"{verb} on {count(stored.owners, 'owner')}"
+    if stored.fallbacks:
+        said += f" and {count(stored.fallbacks, 'stand-in')}"
+    say(f"{said}, {stored.durable} of them on disk")
+    if stored.siblings > 1:
+        say(
+            f"{stored.siblings} siblings are there now: this write had not seen the others. "
+            f"`everwrite get {bucket} {key}` shows them and how to settle it."
+        )
+    if verb == "stored":
+        say(f"context {_token(stored.context)}")
+
+
+def _found_json(bucket: str, key: str, found: Found) -> dict[str, object]:
+    quality = found.quality
+    return {
+        "bucket": bucket,
+        "key": key,
+        "found": bool(found.values),
+        "values": [_json_value(value) for value in found.values],
+        "kinds": [_kind(value) for value in found.values],
+        "context": _token(found.context),
+        "quality": {
+            "owners": quality.owners,
+            "fallbacks": quality.fallbacks,
+            "required": quality.required,
+            "absent": quality.absent,
+            "unreadable": quality.unreadable,
+        },
+    }
+
+
+def _kind(value: object) -> str:
+    return "bytes" if isinstance(value, bytes) else "text" if isinstance(value, str) else "json"
+
+
+def _json_value(value: object) -> object:
+    return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+
+
+def _token(context: bytes) -> str:
+    return base64.b64encode(context).decode()

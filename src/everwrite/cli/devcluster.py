@@ -1,0 +1,509 @@
+"""A cluster of real node processes on this machine, for development, demos, benchmarks and tests.
+
+Everything that is known about it stands in DIR/cluster.json, so that each command of `everwrite
+cluster` is a process of its own: ports, options, the present partition, and each node's pid and
+birth (see processes.py). Node i is called n<i>, listens on the base port + i, keeps its data in
+DIR/node<i> and writes its log to DIR/node<i>.log.
+
+Nodes run in sessions of their own: Ctrl-C in a terminal does not hit them. Used as a context
+manager the cluster ends with the block, however that ends: a guard process (guard.py) holds the
+other end of a pipe, and kills what is left when this process dies, even by SIGKILL.
+
+The methods that only signal processes are plain; those that talk to nodes are coroutines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from everwrite.cli import processes
+from everwrite.cli.connection import SECRET_VARIABLE
+from everwrite.cli.reports import Status, ask_status
+from everwrite.cli.splits import Split, parse_split
+from everwrite.core.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    DirectoryInUse,
+    EverwriteError,
+    UnavailableError,
+)
+
+HOST = "127.0.0.1"
+START_SECONDS = 30.0
+"""Patience with a start: usually under 3 s for five nodes, but a loaded machine is no error."""
+
+_STATE = "cluster.json"
+_LOCK = "cluster.lock"
+_POLL_SECONDS = 0.03
+_ASK_SECONDS = 1.0
+_STOP_SECONDS = 10.0
+_KILL_SECONDS = 5.0
+_NO_SPLIT = Split(())
+
+
+class NodeFailed(EverwriteError):
+    """A node's process ended by itself; its log says why."""
+
+    code = "node_failed"
+
+
+class Node(msgspec.Struct):
+    """A node's process; ``pid`` 0 means that it was never started or was stopped."""
+
+    number: int
+    port: int
+    pid: int = 0
+    born: str = ""
+
+    @property
+    def name(self) -> str:
+        """The node's name in the cluster."""
+        return f"n{self.number}"
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT of the native protocol."""
+        return f"{HOST}:{self.port}"
+
+    def state(self) -> processes.State:
+        """Say how its process is now."""
+        return processes.state(self.pid, self.born) if self.pid else "gone"
+
+
+class Plan(msgspec.Struct):
+    """What cluster.json holds."""
+
+    base_port: int
+    nodes: list[Node]
+    engine: str = "rocksdb"
+    fsync: bool = True
+    replicas: int = 3
+    split: str = ""
+    format: int = 1
+
+
+class DevCluster:
+    """A local cluster; make it with ``create`` or ``open``."""
+
+    def __init__(self, directory: Path, plan: Plan, secret: bytes) -> None:
+        self.directory = directory
+        self._plan = plan
+        self._secret = secret
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._held = contextlib.ExitStack()
+
+    @classmethod
+    def create(
+        cls,
+        directory: Path,
+        *,
+        nodes: int = 5,
+        base_port: int = 0,
+        engine: str = "rocksdb",
+        fsync: bool = True,
+        replicas: int = 3,
+        secret: bytes = b"",
+    ) -> Self:
+        """Prepare a new cluster in an empty or new directory; base port 0 finds free ones."""
+        directory = directory.absolute()
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(entry.name != _LOCK for entry in directory.iterdir()):
+            raise ConfigError(
+                f"{directory} is not empty and holds no development cluster.",
+                hint="Name a new directory; nothing was changed.",
+            )
+        base = base_port or find_base_port(nodes)
+        members = [Node(number, base + number) for number in range(1, nodes + 1)]
+        plan = Plan(base, members, engine=engine, fsync=fsync, replicas=replicas)
+        cluster = cls(directory, plan, secret)
+        cluster._save()
+        return cluster
+
+    @classmethod
+    def open(cls, directory: Path, *, secret: bytes = b"") -> Self:
+        """Return the cluster that was created in this directory."""
+        directory = directory.absolute()
+        try:
+            plan = msgspec.json.decode((directory / _STATE).read_bytes(), type=Plan)
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"There is no development cluster in {directory}.",
+                hint=f"Make one: everwrite cluster start --dir {directory}",
+            ) from error
+        except msgspec.MsgspecError as error:
+            raise ConfigError(
+                f"{directory / _STATE} can't be understood: {error}.",
+                hint="It may be of another version. Stop its nodes by hand, use a new directory.",
+            ) from error
+        return cls(directory, plan, secret)
+
+    # -- a scope
+    # ------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        """Hold the cluster's lock, and have its processes ended when this one ends in any way."""
+        self._held.enter_context(self.locked())
+        self._guard = subprocess.Popen(
+            [sys.executable, "-P", "-m", "everwrite.cli.guard", str(self.directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop all nodes; without patience if the block was left by an error."""
+        try:
+            self.stop(seconds=_STOP_SECONDS if kind is None else 0)
+        finally:
+            if self._guard is not None and self._guard.stdin is not None:
+                self._guard.stdin.close()
+                self._guard.wait()
+            self._held.close()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other commands off this cluster meanwhile; DirectoryInUse if one is at work."""
+        with (self.directory / _LOCK).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DirectoryInUse(
+                    f"Another command is working on the cluster in {self.directory}.",
+                    hint="Wait for it to end, or name another directory. Nothing was changed.",
+                ) from error
+            yield
+
+    # -- what it is
+    # -----------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """The nodes, by number from 1."""
+        return self._plan.nodes
+
+    @property
+    def plan(self) -> Plan:
+        """Ports and options."""
+        return self._plan
+
+    @property
+    def addresses(self) -> list[str]:
+        """HOST:PORT of each node."""
+        return [node.address for node in self._plan.nodes]
+
+    @property
+    def split(self) -> Split:
+        """The links that are cut now."""
+        text = self._plan.split
+        return parse_split(text, len(self._plan.nodes)) if text else _NO_SPLIT
+
+    def node(self, number: int) -> Node:
+        """Return the node with this number, counted from 1."""
+        if not 1 <= number <= len(self._plan.nodes):
+            raise ConfigError(
+                f"There is no node {number}.", hint=f"The nodes are 1 to {len(self._plan.nodes)}."
+            )
+        return self._plan.nodes[number - 1]
+
+    def running(self) -> list[Node]:
+        """Return the nodes whose process is there, paused ones included."""
+        return [node for node in self._plan.nodes if node.state() != "gone"]
+
+    def log(self, number: int) -> Path:
+        """Return the file with all that a node has written to its standard error."""
+        return self.directory / f"node{number}.log"
+
+    # -- processes
+    # ------------------------------------------------------------------------------------
+
+    def spawn(self, number: int) -> None:
+        """Start a node's process and return at once; NodeFailed if it runs already."""
+        node = self.node(number)
+        if node.state() != "gone":
+            raise NodeFailed(f"Node {node.name} runs already (pid {node.pid}).")
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("EVERWRITE_")}
+        secret = {SECRET_VARIABLE: os.fsdecode(self._secret)} if self._secret else {}
+        with self.log(number).open("ab") as log:
+            child = subprocess.Popen(
+                self._command(node),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**inherited, **secret},
+                start_new_session=True,
+            )
+        self._children[number] = child
+        node.pid, node.born = child.pid, processes.birth(child.pid)
+        self._save()
+
+    def kill(self, number: int) -> None:
+        """End a node as a crash would, by SIGKILL, and return when it is gone."""
+        node = self._alive(number)
+        processes.send(node.pid, node.born, signal.SIGKILL)
+        if not self._wait_gone(node, _KILL_SECONDS):
+            raise NodeFailed(f"Node {node.name} (pid {node.pid}) is still there after SIGKILL.")
+        self._forget([node])
+
+    def pause(self, number: int) -> None:
+        """Freeze a node by SIGSTOP: it answers nobody, but its connections stay open."""
+        node = self._alive(number)
+        processes.send(node.pid, node.born, signal.SIGSTOP)
+
+    async def resume(self, number: int) -> None:
+        """Let a frozen node go on, with the cuts of now."""
+        node = self._alive(number)
+        processes.send(node.pid, node.born, signal.SIGCONT)
+        await self._cut(node, self.split)
+
+    def stop(self, number: int | None = None, *, seconds: float = _STOP_SECONDS) -> list[str]:
+        """Stop one node or all: SIGTERM, and SIGKILL after ``seconds``; return whom that took."""
+        chosen = self.running() if number is None else [self._alive(number)]
+        for node in chosen:
+            processes.send(node.pid, node.born, signal.SIGTERM if seconds else signal.SIGKILL)
+            processes.send(node.pid, node.born, signal.SIGCONT)
+        end = time.monotonic() + seconds
+        late = [n for n in chosen if not self._wait_gone(n, max(0.0, end - time.monotonic()))]
+        for node in late:
+            processes.send(node.pid, node.born, signal.SIGKILL)
+            self._wait_gone(node, _KILL_SECONDS)
+        self._forget(chosen)
+        return [node.name for node in late] if seconds else []
+
+    # -- conversations
+    # ----------------------------------------------------------------------------------
+
+    async def start(self, seconds: float = START_SECONDS) -> None:
+        """Start all nodes that do not run; return when all are ready and know each other.
+
+        If that fails, the nodes that this call started are stopped again.
+        """
+        idle = [node for node in self._plan.nodes if node.state() == "gone"]
+        for node in idle:
+            if not port_is_free(node.port):
+                raise ConfigError(
+                    f"Port {node.port} of node {node.name} is in use by another process.",
+                    hint="Choose others by --base-port, in a new directory. Nothing was started.",
+                )
+        ready = False
+        try:
+            for node in idle:
+                self.spawn(node.number)
+            await self.wait_ready(seconds)
+            ready = True
+        finally:
+            if not ready:
+                for node in idle:
+                    if node.state() != "gone":
+                        self.stop(node.number, seconds=0)
+
+    async def wait_ready(self, seconds: float = START_SECONDS) -> None:
+        """Return when all running nodes are ready and know each other; cut off ones just answer."""
+        end = time.monotonic() + seconds
+        apart = self.split.nodes()
+        while True:
+            nodes = self.running()
+            self._raise_failed()
+            found = await self.statuses(nodes)
+            missing = _unready(nodes, found, apart)
+            if not missing:
+                return
+            if time.monotonic() > end:
+                raise DeadlineExceeded(
+                    f"The cluster is not ready after {seconds:g} s: {'; '.join(missing)}.",
+                    hint=f"The logs are {self.directory}/node*.log.",
+                )
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def restart(self, number: int, seconds: float = START_SECONDS) -> None:
+        """Stop a node if it runs, start it, and return when it is ready and known to the others."""
+        if self.node(number).state() != "gone":
+            self.stop(number)
+        self.spawn(number)
+        await self.wait_ready(seconds)
+        if self._plan.split:
+            await self._cut(self.node(number), self.split)
+
+    async def partition(self, text: str) -> list[str]:
+        """Cut links as ``text`` says (splits.py), and no others; return who could not be told."""
+        split = parse_split(text, len(self._plan.nodes))
+        self._plan.split = text
+        self._save()
+        return await self._cut_all(split)
+
+    async def heal(self) -> list[str]:
+        """Restore all links; return the nodes that could not be told."""
+        self._plan.split = ""
+        self._save()
+        return await self._cut_all(_NO_SPLIT)
+
+    async def ask(self, number: int, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Put an administrative question to one node."""
+        import everwrite
+
+        address = self.node(number).address
+        async with asyncio.timeout(_ASK_SECONDS):
+            db = await everwrite.connect(
+                address, secret=self._secret, timeout=_ASK_SECONDS, retries=0
+            )
+            async with db:
+                return dict(await db.ask(verb, dict(arguments), node=address))
+
+    async def status(self, number: int) -> Status | None:
+        """Return what a node says about itself; None if it does not answer."""
+        import everwrite
+
+        address = self.node(number).address
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                db = await everwrite.connect(
+                    address, secret=self._secret, timeout=_ASK_SECONDS, retries=0
+                )
+                async with db:
+                    return await ask_status(db, address)
+        except (UnavailableError, TimeoutError):
+            return None
+
+    async def statuses(self, nodes: Sequence[Node]) -> dict[int, Status | None]:
+        """Return what these nodes say, asked all at once."""
+        answers = await asyncio.gather(*(self.status(node.number) for node in nodes))
+        return {node.number: answer for node, answer in zip(nodes, answers, strict=True)}
+
+    # -- parts
+    # --------------------------------------------------------------------------------------------
+
+    def _command(self, node: Node) -> list[str]:
+        plan = self._plan
+        command = [sys.executable, "-P", "-m", "everwrite", "serve", "--development"]
+        command += ["--name", node.name, "--host", HOST, "--base-port", str(node.port)]
+        command += ["--data", str(self.directory / f"node{node.number}"), "--engine", plan.engine]
+        command += ["--fsync", "on" if plan.fsync else "off", "--replicas", str(plan.replicas)]
+        for address in self.addresses:
+            command += ["--join", address]
+        return command
+
+    def _alive(self, number: int) -> Node:
+        node = self.node(number)
+        if node.state() == "gone":
+            raise NodeFailed(
+                f"Node {node.name} does not run.", hint="See: everwrite cluster status --dir DIR"
+            )
+        return node
+
+    def _wait_gone(self, node: Node, seconds: float) -> bool:
+        child = self._children.get(node.number)
+        mine = child if child is not None and child.pid == node.pid else None
+        return processes.wait_gone(node.pid, node.born, seconds, mine)
+
+    def _raise_failed(self) -> None:
+        """Raise NodeFailed if a node that we started has ended by itself."""
+        for number in self._children:
+            node = self.node(number)
+            if not node.pid or node.state() != "gone":
+                continue
+            lines = self.log(number).read_text(errors="replace").splitlines()[-8:]
+            raise NodeFailed(
+                f"Node {node.name} ended by itself. Its last words:\n"
+                + "\n".join(f"    {line}" for line in lines),
+                hint=f"All of its log: {self.log(number)}",
+            )
+
+    async def _cut_all(self, split: Split) -> list[str]:
+        nodes = self.running()
+        told = await asyncio.gather(*(self._cut(node, split) for node in nodes))
+        return [node.name for node, heard in zip(nodes, told, strict=True) if not heard]
+
+    async def _cut(self, node: Node, split: Split) -> bool:
+        """Tell a node whom to block from now on; False if it does not answer."""
+        try:
+            await self.ask(node.number, "heal", {})
+            for direction, peers in split.blocked(node.number).items():
+                names = [self.node(peer).name for peer in peers]
+                await self.ask(node.number, "partition", {"from": names, "direction": direction})
+        except (UnavailableError, TimeoutError):
+            return False
+        return True
+
+    def _forget(self, ended: Sequence[Node]) -> None:
+        """Note that these nodes are gone because we wanted it."""
+        for node in ended:
+            node.pid, node.born = 0, ""
+        self._save()
+
+    def _save(self) -> None:
+        text = json.dumps(msgspec.to_builtins(self._plan), indent=2)
+        fresh = self.directory / f"{_STATE}.new"
+        fresh.write_text(text + "\n")
+        fresh.replace(self.directory / _STATE)
+
+
+def find_base_port(nodes: int) -> int:
+    """Return a base port whose ports for so many nodes are free now, for all three protocols."""
+    for _ in range(100):
+        # Below the range from which systems take ports for outgoing connections (from 32768 on).
+        base = random.randrange(20_000, 32_000)
+        if all(
+            port_is_free(base + offset + number)
+            for offset in (0, 100, 200)
+            for number in range(1, nodes + 1)
+        ):
+            return base
+    raise ConfigError("No free ports were found.", hint="Give some with --base-port.")
+
+
+def port_is_free(port: int) -> bool:
+    """Say whether a node could listen on this port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _unready(
+    nodes: Sequence[Node], found: Mapping[int, Status | None], apart: set[int]
+) -> list[str]:
+    """Return what is missing until these nodes are ready and know each other, one sentence each."""
+    missing = []
+    views = set()
+    for node in nodes:
+        status = found[node.number]
+        if status is None:
+            missing.append(f"{node.name} does not answer")
+            continue
+        if node.number in apart:
+            continue
+        views.add(status.cluster.view)
+        seen = {peer.name for peer in status.nodes if peer.state != "down"}
+        unseen = [n.name for n in nodes if n.name not in seen and n.number not in apart]
+        if not status.node.ready:
+            missing.append(f"{node.name} is not ready")
+        elif unseen:
+            missing.append(f"{node.name} does not see {', '.join(unseen)}")
+    if not missing and len(views) > 1:
+        missing.append("the nodes do not agree on the ring")
+    return missing

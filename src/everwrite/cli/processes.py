@@ -1,0 +1,104 @@
+"""Processes that outlive the command that started them, and are never mistaken for others.
+
+A pid alone says nothing: once its process is gone, the system gives it to somebody else. So a
+process is known by its pid and its *birth*, a text that no other process with that pid can have: on
+Linux the boot's id and the start time in ticks since boot, elsewhere the start time that `ps`
+prints. A signal goes out only after the birth was compared; on Linux through a pidfd opened before
+the comparison, so that even a pid reused between the two is safe.
+
+Costs: two small files read per look on Linux (20 us), one `ps` elsewhere (5 ms).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+State = Literal["running", "stopped", "gone"]
+
+_LINUX = sys.platform.startswith("linux")
+_LOOK_EVERY_SECONDS = 0.005
+
+
+def birth(pid: int) -> str:
+    """Return what tells this process from all others with its pid, ever; empty if it is gone."""
+    return _look(pid)[0]
+
+
+def state(pid: int, born: str) -> State:
+    """Return how the process is that was born so; another one with its pid counts as gone."""
+    found, letter = _look(pid)
+    if not born or found != born:
+        return "gone"
+    return "stopped" if letter in {"T", "t"} else "running"
+
+
+def send(pid: int, born: str, number: signal.Signals) -> bool:
+    """Signal the process that was born so; False, and nobody is signalled, if it is gone."""
+    try:
+        if _LINUX:
+            return _send_by_handle(pid, born, number)
+        if state(pid, born) == "gone":
+            return False
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_gone(pid: int, born: str, seconds: float, child: subprocess.Popen[bytes] | None) -> bool:
+    """Wait until the process is gone; False if it is still there after ``seconds``."""
+    if child is not None:
+        # A dead child stays a zombie until its parent, us, asks for its exit code.
+        try:
+            child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+    end = time.monotonic() + seconds
+    while state(pid, born) != "gone":
+        if time.monotonic() > end:
+            return False
+        time.sleep(_LOOK_EVERY_SECONDS)
+    return True
+
+
+def _send_by_handle(pid: int, born: str, number: signal.Signals) -> bool:
+    handle = os.pidfd_open(pid)
+    try:
+        if state(pid, born) == "gone":
+            return False
+        signal.pidfd_send_signal(handle, number)
+    finally:
+        os.close(handle)
+    return True
+
+
+def _look(pid: int) -> tuple[str, str]:
+    """Return (birth, state letter); empty for a process that is gone or a zombie."""
+    found = _look_linux(pid) if _LINUX else _look_elsewhere(pid)
+    return found if found[1] not in {"Z", "X"} else ("", "")
+
+
+def _look_linux(pid: int) -> tuple[str, str]:
+    try:
+        line = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return "", ""
+    # The name, in parentheses, may hold spaces and parentheses itself; the fields follow the last
+    # one.
+    fields = line.rpartition(")")[2].split()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}:{fields[19]}", fields[0]
+
+
+def _look_elsewhere(pid: int) -> tuple[str, str]:
+    command = ["ps", "-o", "state=,lstart=", "-p", str(pid)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    letters, _, started = done.stdout.strip().partition(" ")
+    return started.strip(), letters[:1]

@@ -1,0 +1,190 @@
+"""What nodes say about themselves: the answers of the administrative verbs, as types.
+
+Unknown fields are ignored, so a newer node can say more. ``judge`` turns what several nodes say
+into one verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+
+from everwrite.cli.output import count, duration
+from everwrite.core.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from everwrite.client import AsyncClient
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """The node that answers."""
+
+    id: str
+    name: str
+    address: str
+    zone: str = ""
+    pid: int = 0
+    version: str = ""
+    engine: str = ""
+    fsync: bool = False
+    uptime_ms: float = 0
+    ready: bool = False
+    rss_bytes: int = 0
+    cpu_us: float = 0
+    data: str | None = None
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """A member, as the answering node sees it."""
+
+    id: str
+    name: str
+    address: str
+    state: Literal["self", "up", "down"]
+    zone: str = ""
+    weight: float = 1.0
+    silent_ms: float | None = None
+    owned: int = 0
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """What all members agree on; ``view`` is the digest of their placement."""
+
+    id: str
+    name: str
+    partitions: int
+    replicas: int
+    view: str
+
+
+class Hints(msgspec.Struct, frozen=True):
+    """Writes that the answering node keeps for owners that were not there."""
+
+    waiting: int
+    by_owner: dict[str, int] = {}
+    oldest_ms: float | None = None
+    cap: int = 0
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The answer to "status"."""
+
+    cluster: Cluster
+    node: Identity
+    nodes: list[Peer]
+    hints: Hints
+    counters: dict[str, int] = {}
+
+
+class RingNode(msgspec.Struct, frozen=True):
+    """A node's share of the ring; ``load`` is relative to its fair share, 1.0 is exactly fair."""
+
+    id: str
+    name: str
+    zone: str
+    weight: float
+    owned: int
+    load: float
+
+
+class Ring(msgspec.Struct, frozen=True):
+    """The answer to "ring"."""
+
+    partitions: int
+    replicas: int
+    view: str
+    nodes: list[RingNode]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A node in a key's preference list."""
+
+    id: str
+    name: str
+    address: str
+    role: Literal["owner", "fallback"]
+    state: Literal["self", "up", "down"]
+    zone: str = ""
+
+
+class Location(msgspec.Struct, frozen=True):
+    """The answer to "locate"."""
+
+    partition: int
+    preference: list[Place]
+    hash: str | int = ""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """One word, and a sentence for each thing that is not as it should be."""
+
+    healthy: bool
+    summary: str
+    reasons: list[str]
+
+    def line(self) -> str:
+        """Return the verdict as one line."""
+        if self.healthy:
+            return f"HEALTHY: {self.summary}"
+        return f"DEGRADED: {'; '.join(self.reasons)} ({self.summary})"
+
+
+Report = TypeVar("Report")
+
+
+def read(answer: Mapping[str, Any], kind: type[Report]) -> Report:
+    """Return a node's answer as its type; ProtocolError if it is not of that shape."""
+    try:
+        return msgspec.convert(answer, kind)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(
+            f"The node's answer is not understood: {error}.",
+            hint="The node may be of another version: compare `everwrite --version` on both.",
+        ) from error
+
+
+async def ask_status(db: AsyncClient, node: str | None = None) -> Status:
+    """Return the status of one node, by name or address; of any node if none is named."""
+    return read(await db.ask("status", node=node), Status)
+
+
+def judge(asked: Status, others: Mapping[str, Status | None]) -> Verdict:
+    """Return the verdict from the node that was asked and what its peers said (None: nothing)."""
+    reasons = _missing(asked, others)
+    answers = [asked, *(other for other in others.values() if other is not None)]
+    unready = [answer.node.name for answer in answers if not answer.node.ready]
+    if unready:
+        reasons.append(f"{_names(unready)} not ready")
+    if len({answer.cluster.view for answer in answers}) > 1:
+        reasons.append("the nodes do not agree on the ring")
+    for answer in answers:
+        cut = [peer.name for peer in answer.nodes if peer.state == "down" and others.get(peer.name)]
+        if cut:
+            reasons.append(f"{answer.node.name} can't reach {_names(cut)}")
+    if len(asked.nodes) < asked.cluster.replicas:
+        reasons.append(f"{count(len(asked.nodes), 'node')} for {asked.cluster.replicas} replicas")
+    waiting = sum(answer.hints.waiting for answer in answers)
+    up = 1 + sum(other is not None for other in others.values())
+    summary = f"{up} of {count(len(asked.nodes), 'node')} up, {count(waiting, 'hint')} waiting"
+    return Verdict(not reasons, summary, reasons)
+
+
+def _missing(asked: Status, others: Mapping[str, Status | None]) -> list[str]:
+    reasons = []
+    for peer in asked.nodes:
+        if peer.state == "self" or others.get(peer.name) is not None:
+            continue
+        silent = f" (silent for {duration(peer.silent_ms)})" if peer.silent_ms is not None else ""
+        reasons.append(f"{peer.name} at {peer.address} does not answer{silent}")
+    return reasons
+
+
+def _names(names: Sequence[str]) -> str:
+    """Return names as a person would list them.
+
+    >>> _names(["a"]), _names(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

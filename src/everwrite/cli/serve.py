@@ -1,0 +1,271 @@
+"""`everwrite serve`: one node. Flags win over the environment, that over a TOML file."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from everwrite.cli.connection import (
+    DEFAULT_PORT,
+    format_address,
+    parse_address,
+    read_secret,
+    takes_a_secret,
+)
+from everwrite.core.errors import ConfigError
+
+_ENGINES = ["rocksdb", "sqlite", "memory"]
+_NAME_LENGTH_MAX = 64
+
+
+class FileSettings(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, omit_defaults=True):
+    """What a --config file may hold: the long options. None: not set here."""
+
+    data: str | None = None
+    name: str | None = None
+    base_port: int | None = None
+    host: str | None = None
+    join: list[str] | None = None
+    zone: str | None = None
+    weight: float | None = None
+    engine: str | None = None
+    fsync: bool | None = None
+    partitions: int | None = None
+    replicas: int | None = None
+    cluster_name: str | None = None
+    secret_file: str | None = None
+    development: bool | None = None
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return a TOML file's settings by parameter; ConfigError says which key is wrong and why."""
+    known = ", ".join(FileSettings.__struct_encode_fields__)
+    try:
+        settings = msgspec.toml.decode(path.read_bytes(), type=FileSettings)
+    except OSError as error:
+        raise ConfigError(
+            f"The config file {path} can't be read: {error.strerror}.",
+            hint="The node was not started.",
+        ) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"The config file {path} is wrong: {error}.",
+            hint=f"It may set: {known}. The node was not started.",
+        ) from error
+    found = {
+        name: value
+        for name in settings.__struct_fields__
+        if (value := getattr(settings, name)) is not None
+    }
+    if "fsync" in found:
+        found["fsync"] = "on" if found["fsync"] else "off"
+    return found
+
+
+def _load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        ctx.default_map = {**(ctx.default_map or {}), **read_settings(path)}
+
+
+def _check_join(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(
+            format_address(*parse_address(part)) for value in values for part in value.split(",")
+        )
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _check_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and (not value.isprintable() or not 0 < len(value) <= _NAME_LENGTH_MAX):
+        raise click.BadParameter(f"use 1 to {_NAME_LENGTH_MAX} printable characters")
+    return value
+
+
+def _check_partitions(_: click.Context, __: click.Parameter, value: int) -> int:
+    if value & (value - 1):
+        raise click.BadParameter(f"{value} is not a power of two, like 64, 256 or 1024")
+    return value
+
+
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=_load_config,
+    envvar="EVERWRITE_CONFIG",
+    help="TOML file with any of these options, as in `base-port = 7400`; flags win.",
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="everwrite-data",
+    metavar="DIR",
+    envvar="EVERWRITE_DATA",
+    help="Data directory; made if it is not there.",
+)
+@click.option(
+    "--name",
+    callback=_check_name,
+    envvar="EVERWRITE_NAME",
+    metavar="NAME",
+    show_default="HOSTNAME-PORT",
+    help="Name of this node, unique in its cluster.",
+)
+@click.option(
+    "--base-port",
+    type=click.IntRange(1, 65535 - 200),
+    default=DEFAULT_PORT,
+    envvar="EVERWRITE_BASE_PORT",
+    metavar="P",
+    help="Port of the native protocol.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    envvar="EVERWRITE_HOST",
+    metavar="HOST",
+    help="Address to listen on. One that others can reach needs a secret.",
+)
+@click.option(
+    "--join",
+    multiple=True,
+    callback=_check_join,
+    envvar="EVERWRITE_JOIN",
+    metavar="HOST:PORT",
+    help="A node of the cluster, this one included or not; give it for each.",
+)
+@click.option(
+    "--zone",
+    default="",
+    envvar="EVERWRITE_ZONE",
+    metavar="ZONE",
+    show_default="the node's name",
+    help="Failure domain (host, rack, site): replicas go to distinct zones.",
+)
+@click.option(
+    "--weight",
+    type=click.FloatRange(0, 1000, min_open=True),
+    default=1.0,
+    envvar="EVERWRITE_WEIGHT",
+    metavar="W",
+    help="Share of the data compared to the other nodes.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(_ENGINES),
+    default="rocksdb",
+    envvar="EVERWRITE_ENGINE",
+    help="Storage engine; memory keeps nothing.",
+)
+@click.option(
+    "--fsync",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    envvar="EVERWRITE_FSYNC",
+    help="Whether a write is on the disk before it is acknowledged.",
+)
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 65536),
+    default=256,
+    callback=_check_partitions,
+    envvar="EVERWRITE_PARTITIONS",
+    metavar="Q",
+    help="Slices of the ring; fixed when the cluster is made.",
+)
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 9),
+    default=3,
+    envvar="EVERWRITE_REPLICAS",
+    metavar="N",
+    help="Copies of each key; fixed when the cluster is made.",
+)
+@click.option(
+    "--cluster-name",
+    default="everwrite",
+    callback=_check_name,
+    envvar="EVERWRITE_CLUSTER_NAME",
+    metavar="NAME",
+    help="Name of the cluster; nodes of another one are refused.",
+)
+@click.option(
+    "--development",
+    is_flag=True,
+    envvar="EVERWRITE_DEVELOPMENT",
+    help="Accept orders to cut this node's connections, as the demo gives them.",
+)
+@takes_a_secret
+def serve(
+    data: Path,
+    name: str | None,
+    base_port: int,
+    host: str,
+    join: tuple[str, ...],
+    zone: str,
+    weight: float,
+    engine: str,
+    fsync: str,
+    partitions: int,
+    replicas: int,
+    cluster_name: str,
+    development: bool,
+    secret_file: Path | None,
+) -> None:
+    """Run one node until it is told to stop (Ctrl-C or SIGTERM).
+
+    \b
+    One node:     everwrite serve --data ./data
+    The second:   everwrite serve --data ./data2 --base-port 7401 --join 127.0.0.1:7400
+    """
+    secret = read_secret(secret_file)
+    refuse_open_door(host, secret)
+    from everwrite.server.main import run
+    from everwrite.server.settings import ServeOptions
+
+    name = name or f"{socket.gethostname()}-{base_port}"[-_NAME_LENGTH_MAX:]
+    run(
+        ServeOptions(
+            data=None if engine == "memory" else data,
+            name=name,
+            host=host,
+            port=base_port,
+            join=join,
+            zone=zone or name,
+            weight=weight,
+            engine=engine,
+            fsync=fsync == "on",
+            secret=secret,
+            development=development,
+            partitions=partitions,
+            replicas=replicas,
+            cluster_name=cluster_name,
+        )
+    )
+
+
+def refuse_open_door(host: str, secret: bytes) -> None:
+    """Raise ConfigError if strangers could reach this address and nothing would keep them out."""
+    if secret or _is_loopback(host):
+        return
+    raise ConfigError(
+        f"The address {host} can be reached from other machines, but this node has no secret.",
+        hint="Give every node and client the same secret (--secret-file or EVERWRITE_SECRET), "
+        "or listen on 127.0.0.1. The node was not started.",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
