@@ -118,10 +118,20 @@ def refuse_closed(name: str) -> StorageError:
 
 
 def sync_failed(name: str, cause: object) -> SyncFailed:
-    """Return the error for a failed fsync, which the engine keeps and raises for ever after."""
+    """Return the error for a failed fsync, which the engine raises at once and keeps."""
     return SyncFailed(
         f"An fsync of the {name} store failed ({cause}).",
         outcome="unknown",
-        hint="What was written since the last good one may be lost, and no more is taken. Check "
-        "the disk (dmesg, smartctl), then restart this node, or replace it if the disk is bad.",
+        hint=_AFTER_FAILED_SYNC,
     )
+
+
+def refuse_unsynced(first: SyncFailed) -> SyncFailed:
+    """Return the error for a write after a failed fsync: this one has surely not happened."""
+    return SyncFailed(f"Nothing was written: {first.message}", hint=first.hint)
+
+
+_AFTER_FAILED_SYNC = (
+    "What was written since the last good one may be lost, and no more is taken. Check the disk "
+    "(dmesg, smartctl), then restart this node, or replace it if the disk is bad."
+)

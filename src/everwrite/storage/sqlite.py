@@ -32,7 +32,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from everwrite.core.errors import StorageError, StorageFull, StorageStalled, SyncFailed
-from everwrite.storage.engine import Batch, CorruptData, refuse_closed, sync_failed
+from everwrite.storage.engine import (
+    Batch,
+    CorruptData,
+    refuse_closed,
+    refuse_unsynced,
+    sync_failed,
+)
 from everwrite.storage.manifest import sync_directory
 
 FILE_NAME = "everwrite.sqlite"
@@ -67,7 +73,7 @@ class SqliteEngine:
         self._path = directory / FILE_NAME
         self._fsync = fsync
         self._closed = False
-        self._sync_failure = ""
+        self._sync_failure: SyncFailed | None = None
         self._wal_bytes = 0
         self._readers: list[sqlite3.Connection] = []
         self._snapshots: weakref.WeakSet[SqliteSnapshot] = weakref.WeakSet()
@@ -137,12 +143,13 @@ class SqliteEngine:
         wait.
         """
         with self._sync_lock:
-            self._check_writable()
+            self._check_open()
+            if self._sync_failure:
+                raise sync_failed(self.name, "an earlier one failed")
             try:
                 self._fsync(self._wal)
             except OSError as error:
-                self._sync_failure = str(error.strerror)
-                raise sync_failed(self.name, self._sync_failure) from error
+                raise self._noted(sync_failed(self.name, error.strerror)) from error
             if self._wal_bytes > WAL_BYTES:
                 self._fold_wal()
 
@@ -271,7 +278,7 @@ class SqliteEngine:
 
     def _noted(self, error: StorageError) -> StorageError:
         if isinstance(error, SyncFailed):
-            self._sync_failure = error.message
+            self._sync_failure = error
         return error
 
     def _check_open(self) -> None:
@@ -281,7 +288,7 @@ class SqliteEngine:
     def _check_writable(self) -> None:
         self._check_open()
         if self._sync_failure:
-            raise sync_failed(self.name, self._sync_failure)
+            raise refuse_unsynced(self._sync_failure)
 
 
 class SqliteSnapshot:
