@@ -57,8 +57,8 @@ clean:
 
 setup: $(STAMP)
 
-# The stamp says for which directory .venv was made. Where it is missing or says another (a checkout
-# that was moved), or where the Python behind .venv is gone, the set-up is due whatever the dates say.
+# The stamp says for which directory .venv was made. Where it is missing or says another (the checkout
+# moved), or where the Python behind .venv is gone, the set-up is due whatever the dates say.
 ifneq ($(shell test -x $(BIN)/python && cat $(STAMP) 2>/dev/null),$(CURDIR))
 .PHONY: $(STAMP)
 endif
