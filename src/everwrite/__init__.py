@@ -3,9 +3,119 @@
 Purpose:       The public names and the version, nothing else.                 (Dynamo, SOSP 2007)
 Comes in:      Nothing.
 Goes out:      What applications import from ``everwrite``.
-May import:    client
+May import:    client, core.errors; each only when one of its names is asked for
 Must never:    run anything on import.
-Start reading: core/__init__.py.
+Start reading: core/__init__.py, client/__init__.py.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from everwrite.client.client import AsyncBucket, AsyncClient, connect
+    from everwrite.client.resolvers import (
+        largest,
+        newest,
+        union_of_items,
+        union_of_maps,
+    )
+    from everwrite.client.results import Found, Replica, Stored
+    from everwrite.client.session import Session
+    from everwrite.client.sync import Bucket, Client, connect_sync
+    from everwrite.core.errors import (
+        BadContext,
+        ConfigError,
+        Conflict,
+        DeadlineExceeded,
+        DeniedError,
+        EverwriteError,
+        Overloaded,
+        ProtocolError,
+        QuorumNotMet,
+        RequestError,
+        StaleSession,
+        StorageError,
+        TooLarge,
+        UnavailableError,
+        Unreachable,
+    )
+    from everwrite.core.messages import Quality
+
 __version__ = "0.1.0"
+
+_ROOMS = {
+    "client.client": ("AsyncBucket", "AsyncClient", "connect"),
+    "client.resolvers": ("largest", "newest", "union_of_items", "union_of_maps"),
+    "client.results": ("Found", "Replica", "Stored"),
+    "client.session": ("Session",),
+    "client.sync": ("Bucket", "Client", "connect_sync"),
+    "core.messages": ("Quality",),
+    "core.errors": (
+        "BadContext",
+        "ConfigError",
+        "Conflict",
+        "DeadlineExceeded",
+        "DeniedError",
+        "EverwriteError",
+        "Overloaded",
+        "ProtocolError",
+        "QuorumNotMet",
+        "RequestError",
+        "StaleSession",
+        "StorageError",
+        "TooLarge",
+        "UnavailableError",
+        "Unreachable",
+    ),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [
+    "AsyncBucket",
+    "AsyncClient",
+    "BadContext",
+    "Bucket",
+    "Client",
+    "ConfigError",
+    "Conflict",
+    "DeadlineExceeded",
+    "DeniedError",
+    "EverwriteError",
+    "Found",
+    "Overloaded",
+    "ProtocolError",
+    "Quality",
+    "QuorumNotMet",
+    "Replica",
+    "RequestError",
+    "Session",
+    "StaleSession",
+    "StorageError",
+    "Stored",
+    "TooLarge",
+    "UnavailableError",
+    "Unreachable",
+    "__version__",
+    "connect",
+    "connect_sync",
+    "largest",
+    "newest",
+    "union_of_items",
+    "union_of_maps",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is asked for: `import everwrite` itself stays cheap."""
+    room = _HOME.get(name)
+    if room is None:
+        raise AttributeError(f"module 'everwrite' has no attribute {name!r}")
+    found: object = getattr(import_module(f"everwrite.{room}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,488 @@
+"""The cluster as one client sees it: requests in flight, the nodes that take them, and one ticker
+for all.
+
+    AsyncBucket.get/put -> Cluster.read/put -> Connection.send ...  -> Connection -> Read/Call ->
+    the caller's future
+
+``pending`` is the table of requests by request id. Instead of a timer per request there is one
+ticker, which runs while there is anything in the table and looks at those that are ``due``.
+
+A node that was asked something and stays silent is a *suspect* after half a second: new requests
+pass it over, and it's sent a question that any healthy node answers at once. Its next word clears
+it; if none comes, its connection is given up and opened anew. So a slow answer never costs a
+healthy node its connection.
+
+Costs: a put is a struct, a message and a future; a coordinated read one message more.
+Source: Dynamo 4.5 (first reachable nodes of the preference list), 6.4 (client-driven coordination).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from everwrite.client.connection import Connection, Request
+from everwrite.client.pool import Address, Pool
+from everwrite.client.requests import (
+    HEDGE_S,
+    PARK_S,
+    Call,
+    Counters,
+    Read,
+    left,
+)
+from everwrite.client.view import Order, Routes, View, parse_view
+from everwrite.core.errors import EverwriteError, Overloaded, RequestError, Unreachable
+from everwrite.core.messages import (
+    Ask,
+    Fetch,
+    FetchReply,
+    Get,
+    GetReply,
+    Put,
+    PutReply,
+    Told,
+)
+
+IN_FLIGHT_MAX = 10_000
+"""Requests in flight at once: what a node takes too; past it the application is faster than the
+cluster."""
+
+LATE_MAX = 20_000
+"""Requests that are over whose answers may still come: twice what can be in flight."""
+
+TICK_S = 0.025
+"""How exact deadlines and hedges are: a tenth of the shortest of them."""
+
+SUSPECT_S = 0.5
+ABANDON_S = 3.0
+"""Silence, though asked, after which a node is passed over, and after which its connection is given
+up."""
+
+REFRESH_S = 0.25
+"""Least time between two questions for the members: while news spreads, nodes differ for a second
+or so."""
+
+VIEW_TIMEOUT_S = 2.0
+SETTLE_S = 0.25
+"""How long connect() waits for the other nodes' connections once it has the first."""
+
+OP_BYTES = 12
+"""96 random bits name a put: no two are the same before the sun burns out."""
+
+_OPS_AT_ONCE = 256
+
+
+class Cluster:
+    """One client's door to a cluster; belongs to the loop that it was made in."""
+
+    def __init__(
+        self, seeds: Sequence[Address], secret: bytes, *, retries: int, in_flight_max: int
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._retries = retries
+        self._in_flight_max = in_flight_max
+        self.pending: dict[int, Request] = {}
+        self.counters = Counters()
+        self.now = self._loop.time
+        self.view = b""
+        """Digest of the placement that we go by."""
+        self.routes: Routes
+        self._pool = Pool(self, self.pending, seeds, secret)
+        self._home = b""
+        """The node that was reached first; questions to "any node" go there."""
+        self._rid = 0
+        self._late: dict[int, int] = {}
+        self._ticking = False
+        self._ticked_at = 0.0
+        self._refresh: asyncio.Task[None] | None = None
+        self._refreshed_at = 0.0
+        self._told = b""
+        self._ops = b""
+        self._ops_at = 0
+        self._closed = False
+
+    async def open(self, timeout_s: float) -> None:
+        """Reach a node, learn the members, connect to them; raises if no seed answers."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._meet()
+        except TimeoutError as error:
+            await self.close()
+            raise Unreachable(
+                f"The cluster did not tell its members within {timeout_s:g} s.",
+                hint="Is it overloaded, or the network slow? Give it more time with timeout=.",
+            ) from error
+        except EverwriteError:
+            await self.close()
+            raise
+        await self._pool.settle(SETTLE_S)
+
+    async def close(self) -> None:
+        """End all requests with an error, close all connections."""
+        if self._closed:
+            return
+        self._closed = True
+        self._ticking = False  # so that every new request asks _admit
+        if self._refresh is not None:
+            self._refresh.cancel()
+        for request in list(self.pending.values()):
+            request.give_up(Unreachable("The client was closed before an answer came."))
+        await self._pool.close()
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def read(self, key: bytes, timeout_s: float) -> asyncio.Future[Any]:
+        """Read with the defaults; the future gets a FetchReply that R owners agree with, or a
+        GetReply."""
+        routes = self.routes
+        partition = int.from_bytes(key[:2], "big") >> routes.shift
+        choices = routes.reads[partition]
+        if choices is None:
+            choices = routes.make_reads(partition)
+        if not choices:
+            return self.get(key, timeout_s)
+        pending = self.pending
+        if len(pending) >= self._in_flight_max or not self._ticking:
+            self._admit()
+        self._rid = rid = self._rid + 1
+        owners = choices[rid % len(choices)]
+        now = self.now()
+        deadline = now + timeout_s
+        future = self._loop.create_future()
+        copier = owners[0]
+        due = now + HEDGE_S
+        pending[rid] = Read(
+            self,
+            future,
+            rid,
+            key,
+            list(owners),
+            copier,
+            self._retries,
+            due if due < deadline else deadline,
+            deadline,
+        )
+        left_ms = left(timeout_s)
+        copier.send(Fetch(rid, key, left_ms, self.view))
+        if len(owners) > 1:
+            digest = Fetch(rid, key, left_ms, self.view, True)
+            for owner in owners[1:]:
+                owner.send(digest)
+        return future
+
+    def get(
+        self,
+        key: bytes,
+        timeout_s: float,
+        n: int = 0,
+        r: int = 0,
+        strict: bool = False,
+        seen: bytes = b"",
+    ) -> asyncio.Future[Any]:
+        """Read through a node that coordinates; the future gets a GetReply."""
+        message = Get(0, key, 0, n, r, strict, seen)
+        return self._begin(message, GetReply, timeout_s, self._retries)
+
+    def put(
+        self,
+        key: bytes,
+        value: bytes | None,
+        kind: int,
+        context: bytes,
+        timeout_s: float,
+        n: int = 0,
+        w: int = 0,
+        dw: int = -1,
+        strict: bool = False,
+    ) -> asyncio.Future[Any]:
+        """Write, or delete (value None); the future gets a PutReply."""
+        routes = self.routes
+        partition = int.from_bytes(key[:2], "big") >> routes.shift
+        order = routes.orders[partition]
+        if order is None:
+            order = routes.make_order(partition)
+        at = self._ops_at
+        op = self._ops[at : at + OP_BYTES]
+        if op:
+            self._ops_at = at + OP_BYTES
+        else:
+            op = self._next_op()
+        if not order:
+            message = Put(0, key, value, context, op, 0, kind, n, w, dw, strict)
+            return self._begin(message, PutReply, timeout_s, self._retries)
+        pending = self.pending
+        if len(pending) >= self._in_flight_max or not self._ticking:
+            self._admit()
+        self._rid = rid = self._rid + 1
+        node = order[0]
+        now = self.now()
+        deadline = now + timeout_s
+        message = Put(
+            rid,
+            key,
+            value,
+            context,
+            op,
+            left(timeout_s),
+            kind,
+            n,
+            w,
+            dw,
+            strict,
+            False,
+            self.view,
+        )
+        future = self._loop.create_future()
+        due = now + HEDGE_S
+        pending[rid] = Call(
+            self,
+            future,
+            message,
+            PutReply,
+            {rid: node},
+            (node,),
+            self._retries,
+            due if due < deadline else deadline,
+            deadline,
+            now,
+            now,
+        )
+        node.send(message)
+        return future
+
+    def ask(
+        self, verb: str, arguments: bytes, timeout_s: float, node: str | None
+    ) -> asyncio.Future[Any]:
+        """Ask one node (by name, id or address; None: any); the future gets a Told."""
+        only = None if node is None else self.connection_to(node)
+        retries = 0 if node is not None else self._retries
+        return self._begin(Ask(0, verb, arguments), Told, timeout_s, retries, only)
+
+    def fetch(self, key: bytes, node: Connection, timeout_s: float) -> asyncio.Future[Any]:
+        """Ask one node for its own copy; the future gets a FetchReply."""
+        return self._begin(Fetch(0, key, 0), FetchReply, timeout_s, 0, node)
+
+    def owners(self, key: bytes) -> list[tuple[str, Connection | None]]:
+        """Return the owners of a key, in order of preference: their names, and connections if they
+        are up."""
+        view = self.routes.view
+        up = {connection.node_id: connection for connection in self._pool.connections()}
+        owners = view.placement.owners(view.placement.partition_of(key))
+        return [(view.nodes[node_id].name, up.get(node_id)) for node_id in owners]
+
+    def connection_to(self, node: str) -> Connection:
+        """Return the connection to the node with this name, hex id, or HOST:PORT; Unreachable if it
+        is down."""
+        for link in self._pool.links():
+            host, port = link.address
+            if node in (link.name, link.node_id.hex(), f"{host}:{port}", f"[{host}]:{port}"):
+                if link.connection is None:
+                    raise Unreachable(f"The node {link.name} can't be reached: {link.error}.")
+                return link.connection
+        known = ", ".join(sorted(link.name for link in self._pool.links()))
+        raise RequestError(f"No member is called {node!r}.", hint=f"The members are {known}.")
+
+    def _begin(
+        self,
+        message: Get | Put | Ask | Fetch,
+        expects: Any,
+        timeout_s: float,
+        retries: int,
+        only: Connection | None = None,
+    ) -> asyncio.Future[Any]:
+        """Start a call the long way round; the hot paths do the same in line."""
+        self._admit()
+        if (
+            self._told
+            and not self.routes.spare
+            and any(node.full for node in self._pool.connections())
+        ):
+            raise Overloaded(
+                "The nodes that are up read more slowly than this client writes.", hint=_SLOWER
+            )
+        now = self.now()
+        call = Call(
+            table=self,
+            future=self._loop.create_future(),
+            message=message,
+            expects=expects,
+            tries={},
+            tried=(),
+            retries=retries,
+            due=now + PARK_S,
+            deadline=now + timeout_s,
+            started=now,
+            only=only,
+        )
+        call.begin()
+        return call.future
+
+    def _admit(self) -> None:
+        """Refuse a request that is one too many; keep the ticker running for the others."""
+        if self._closed:
+            raise Unreachable("The client is closed.", hint="Connect again.")
+        if len(self.pending) >= self._in_flight_max:
+            raise Overloaded(
+                f"{len(self.pending)} requests of this client are in flight; there can be no more.",
+                hint=_SLOWER,
+            )
+        if not self._ticking:
+            self._ticking = True
+            self._ticked_at = self.now()
+            self._loop.call_later(TICK_S, self._tick)
+
+    def _next_op(self) -> bytes:
+        """Return 12 random bytes; drawn many at a time, since each draw is a system call."""
+        self._ops = os.urandom(OP_BYTES * _OPS_AT_ONCE)
+        self._ops_at = OP_BYTES
+        return self._ops[:OP_BYTES]
+
+    # -- what requests need (requests.Table) -------------------------------------------------------
+
+    def next_rid(self) -> int:
+        self._rid += 1
+        return self._rid
+
+    def order(self, key: bytes) -> Order:
+        """Return the usable connections in the order in which this key prefers them (no key: home
+        first)."""
+        routes = self.routes
+        if not key:
+            return tuple(sorted(routes.spare, key=lambda node: node.node_id != self._home))
+        partition = routes.view.placement.partition_of(key)
+        order = routes.orders[partition]
+        return routes.make_order(partition) if order is None else order
+
+    def expect_late(self, rid: int, answers: int) -> None:
+        """Take note that a request is over though answers to it may come."""
+        self._late[rid] = answers
+        if len(self._late) > LATE_MAX:
+            del self._late[next(iter(self._late))]
+
+    def stray(self, rid: int) -> None:
+        """Take note of an answer that nobody waits for."""
+        answers = self._late.get(rid)
+        if answers is None:
+            self.counters.strays += 1
+            return
+        self.counters.late += 1
+        if answers > 1:
+            self._late[rid] = answers - 1
+        else:
+            del self._late[rid]
+
+    def why_unreachable(self, since: float) -> str:
+        return self._pool.why_unreachable(since)
+
+    # -- what connections tell (connection.Owner) --------------------------------------------------
+
+    def changed(self) -> None:
+        """A connection came, went, or is to be passed over from now on."""
+        if self._told:
+            self.routes.usable(self._pool.usable())
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is gone: its requests go on elsewhere at once."""
+        self.counters.losses += 1
+        self._pool.lost(connection)
+        self.changed()
+        for request in list(self.pending.values()):
+            request.lost(connection)
+
+    # -- the ticker --------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        """Look after all requests and nodes whose time has come."""
+        if self._closed:
+            return
+        now = self.now()
+        held_up = now - self._ticked_at > 4 * TICK_S
+        self._ticked_at = now
+        if held_up:  # by the application: what came meanwhile is read before anybody is called late
+            self._loop.call_later(0.001, self._tick)
+            return
+        for request in list(self.pending.values()):
+            if request.due <= now:
+                request.tick(now)
+        self._watch(now)
+        if self.pending:
+            self._loop.call_later(TICK_S, self._tick)
+        else:
+            self._ticking = False
+
+    def _watch(self, now: float) -> None:
+        """Pass over the nodes that stay silent though asked; give up those that stay so."""
+        for connection in self._pool.connections():
+            silent = now - connection.asked if connection.asked else 0.0
+            if silent > ABANDON_S:
+                connection.fail(
+                    Unreachable(f"The node {connection.name} was silent for {ABANDON_S:g} s.")
+                )
+            elif silent > SUSPECT_S and not connection.suspect:
+                connection.suspect = True
+                self.changed()
+                probe = self._begin(Ask(0, "view", b"{}"), Told, ABANDON_S, 0, connection)
+                probe.add_done_callback(_ignore)
+
+    # -- the view ----------------------------------------------------------------------------------
+
+    def refresh_soon(self) -> None:
+        """Ask for the members again, once at a time, in the background."""
+        if self._refresh is None and not self._closed:
+            self._refresh = self._loop.create_task(self._refresh_view())
+            self._refresh.add_done_callback(self._refreshed)
+
+    async def _meet(self) -> None:
+        connection = await self._pool.dial_seeds()
+        self._pool.cluster_id = connection.cluster_id
+        self._home = connection.node_id
+        await self._ask_view(connection)
+        self._pool.adopt(connection)
+
+    async def _refresh_view(self) -> None:
+        await asyncio.sleep(max(0.0, self._refreshed_at + REFRESH_S - self.now()))
+        usable = self._pool.usable()
+        if usable:
+            await self._ask_view(usable[self._rid % len(usable)])
+            return
+        connection = await self._pool.dial_seeds()
+        await self._ask_view(connection)
+        self._pool.adopt(connection)
+
+    def _refreshed(self, task: asyncio.Task[None]) -> None:
+        self._refresh = None
+        self._refreshed_at = self.now()
+        if not task.cancelled():
+            error = task.exception()
+            if error is not None and not isinstance(error, EverwriteError):
+                raise error
+
+    async def _ask_view(self, connection: Connection) -> None:
+        """Learn the members from this node, and go by them from now on."""
+        self.counters.refreshes += 1
+        future = self._begin(Ask(0, "view", b"{}"), Told, VIEW_TIMEOUT_S, 0, connection)
+        answer = (await future).answer
+        if answer == self._told:
+            return
+        # In a thread: with many partitions and nodes the placement takes long.
+        view = await asyncio.to_thread(parse_view, answer)
+        self._told = answer
+        self._go_by(view)
+
+    def _go_by(self, view: View) -> None:
+        self.routes = Routes(view, ())
+        self.view = view.digest
+        self._pool.keep(view.nodes.values())
+        self.routes.usable(self._pool.usable())
+
+
+def _ignore(future: asyncio.Future[Any]) -> None:
+    """Take the result of a probe: what counts is that the node spoke."""
+    if not future.cancelled():
+        future.exception()
+
+
+_SLOWER = "Wait for answers before sending more; 64 to 256 in flight already give full speed."

@@ -1,0 +1,175 @@
+"""What the application gets back, and how its values become bytes and bytes become values again.
+
+A value is bytes, text, or anything that JSON can say; beside its bytes travels its kind, so that it
+comes back as what it was. None is no value: to write "nothing" is to delete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from everwrite.core.data.keys import checked_value
+from everwrite.core.data.versions import decode, live
+from everwrite.core.errors import Conflict, ProtocolError, RequestError
+from everwrite.core.messages import (
+    ABSENT,
+    BUSY,
+    FOUND,
+    KIND_BYTES,
+    KIND_JSON,
+    KIND_TEXT,
+    REFUSED,
+    STALE_VIEW,
+    UNREADABLE,
+    FetchReply,
+    GetReply,
+    Quality,
+)
+
+Value = Any
+"""bytes, str, or what JSON can say: numbers, booleans, lists, dicts with text keys, and structs
+that become them."""
+
+Merge = Callable[[list[Any]], Any]
+"""Makes one value of siblings (two or more, in no order that means anything): see resolvers.py."""
+
+_to_json = msgspec.json.Encoder(order="deterministic").encode
+_from_json = msgspec.json.Decoder().decode
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a read found. True if there is a value."""
+
+    values: list[Any]
+    """All siblings: none if absent, one mostly, several after writes that did not know of each
+    other."""
+    context: bytes
+    """Give it to the put or delete that this read leads to: it supersedes exactly what was read."""
+    quality: Quality
+    """How good the answer is; ``quality.absent`` says why nothing is there: "never", "deleted"."""
+    merge: Merge | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.values)
+
+    @property
+    def value(self) -> Any:
+        """The one value; siblings merged by the bucket's ``merge``, or Conflict without one; None
+        if absent."""
+        values = self.values
+        if len(values) == 1:
+            return values[0]
+        if not values:
+            return None
+        if self.merge is None:
+            raise Conflict(
+                f"There are {len(values)} siblings where one value was asked for.",
+                hint="Merge .values and put that with .context, or give the bucket a merge=.",
+            )
+        return self.merge(list(values))
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What a put or delete came to."""
+
+    context: bytes
+    """Covers what was written and what it superseded: for the next write of the same writer."""
+    owners: int
+    fallbacks: int
+    durable: int
+    """How many of the acks stand for an fsync."""
+    siblings: int
+    """Values that there are now; over 1: somebody else wrote, too, and the next reader merges."""
+    required: int
+
+
+class Replica(msgspec.Struct, frozen=True):
+    """One owner's own copy of a key."""
+
+    node: str
+    status: str
+    """"found", "absent", "unreadable", "busy", "refused", "stale_view", or "down": it did not
+    answer."""
+    record: bytes
+    values: list[Any]
+
+
+def encode_value(value: Any) -> tuple[int, bytes]:
+    """Return the kind and bytes of a value; RequestError if it cannot be one."""
+    try:
+        if isinstance(value, str):
+            kind, raw = KIND_TEXT, value.encode()
+        elif isinstance(value, bytes | bytearray | memoryview):
+            kind, raw = KIND_BYTES, bytes(value)
+        elif value is None:
+            raise RequestError("None is no value.", hint="Use delete() to take the value away.")
+        else:
+            kind, raw = KIND_JSON, _to_json(value)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise RequestError(
+            f"A {type(value).__name__} that cannot be written as JSON is no value: {error}.",
+            hint="Use bytes, text, or numbers, booleans, lists and dicts of such.",
+        ) from error
+    return kind, checked_value(raw)
+
+
+def decode_value(kind: int, raw: bytes) -> Any:
+    """Return the value that these bytes of this kind are; an unknown kind comes as bytes."""
+    try:
+        if kind == KIND_TEXT:
+            return raw.decode()
+        return _from_json(raw) if kind == KIND_JSON else raw
+    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
+        raise ProtocolError(
+            f"A value of {len(raw)} bytes is not of the kind that it claims: {error}."
+        ) from error
+
+
+def found_in_copy(reply: FetchReply, quality: Quality, merge: Merge | None) -> Found:
+    """Return what the record says that R owners agree on; ``quality`` is that of such an answer
+    with a value."""
+    if reply.status == ABSENT:
+        return Found([], reply.context, _absent(quality, never=True), merge)
+    versions = live(decode(reply.record))
+    if len(versions) == 1 and versions[0].kind == KIND_BYTES:
+        return Found([versions[0].value], reply.context, quality, merge)
+    if not versions:
+        return Found([], reply.context, _absent(quality, never=False), merge)
+    values = [decode_value(version.kind, version.value or b"") for version in versions]
+    return Found(values, reply.context, quality, merge)
+
+
+def found_by_node(reply: GetReply, merge: Merge | None) -> Found:
+    """Return what a coordinating node found."""
+    values = [decode_value(kind, raw) for kind, raw in reply.values]
+    return Found(values, reply.context, reply.quality, merge)
+
+
+def replica_of(node: str, reply: FetchReply | None) -> Replica:
+    """Return one owner's copy as it told it; None: it did not answer."""
+    if reply is None:
+        return Replica(node, "down", b"", [])
+    if reply.status != FOUND:
+        return Replica(node, _STATUS.get(reply.status, "unknown"), b"", [])
+    versions = live(decode(reply.record))
+    values = [decode_value(version.kind, version.value or b"") for version in versions]
+    return Replica(node, "found", reply.record, values)
+
+
+def _absent(quality: Quality, *, never: bool) -> Quality:
+    return Quality(
+        quality.owners, quality.fallbacks, quality.required, "never" if never else "deleted"
+    )
+
+
+_STATUS = {
+    FOUND: "found",
+    ABSENT: "absent",
+    UNREADABLE: "unreadable",
+    REFUSED: "refused",
+    STALE_VIEW: "stale_view",
+    BUSY: "busy",
+}

@@ -1,0 +1,250 @@
+"""The blocking client: the async one, run by a background thread.
+
+Any number of threads may share a client: their requests go over the same connections, one frame per
+loop turn.
+
+Costs: two thread switches per call (some 50 us); where that counts, use threads, or the async
+client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+from everwrite.client.client import DEFAULT_URL, AsyncBucket, AsyncClient, connect
+from everwrite.client.requests import Counters
+from everwrite.client.results import Found, Merge, Replica, Stored
+from everwrite.client.session import Session
+from everwrite.core.errors import Unreachable
+
+Result = TypeVar("Result")
+
+
+class LoopThread:
+    """An event loop in a thread of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = new_loop()
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the loop is gone, or never was in this process (after a fork)."""
+        return self._loop.is_closed() or self._pid != os.getpid()
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run a coroutine there; return or raise what it does. Interrupted, it cancels the
+        coroutine."""
+        if self.closed:
+            work.close()
+            closed = "was closed" if self._loop.is_closed() else "belongs to the parent process"
+            raise Unreachable(f"The client {closed}.", hint="Connect again.")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """End the thread and its loop; may be called twice."""
+        if self.closed:
+            return
+        self.run(self._loop.shutdown_default_executor())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return a uvloop if there is one (twice as fast), else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def connect_sync(
+    url: str | Sequence[str] = DEFAULT_URL,
+    *,
+    secret: bytes | str = b"",
+    timeout: float = 5.0,
+    retries: int = 2,
+) -> Client:
+    """Return a blocking client; arguments and errors are those of ``connect``."""
+    thread = LoopThread("everwrite-client")
+    try:
+        client = thread.run(connect(url, secret=secret, timeout=timeout, retries=retries))
+    except BaseException:
+        thread.stop()
+        raise
+    return Client(client, thread)
+
+
+class Client:
+    """A database, blocking: the same names as AsyncClient."""
+
+    def __init__(self, client: AsyncClient, thread: LoopThread) -> None:
+        self._client = client
+        self._thread = thread
+
+    def bucket(
+        self,
+        name: str,
+        *,
+        merge: Merge | None = None,
+        n: int = 0,
+        r: int = 0,
+        w: int = 0,
+        dw: int = -1,
+        timeout: float | None = None,
+        strict: bool = False,
+    ) -> Bucket:
+        """Return a bucket: a name space for keys, with what its calls use where they say nothing
+        else."""
+        bucket = self._client.bucket(
+            name, merge=merge, n=n, r=r, w=w, dw=dw, timeout=timeout, strict=strict
+        )
+        return Bucket(bucket, self._thread)
+
+    def session(self) -> Session:
+        """Return a new session: reads that are given it never show less than it has seen."""
+        return self._client.session()
+
+    def ask(
+        self, verb: str, arguments: Mapping[str, Any] | None = None, node: str | None = None
+    ) -> dict[str, Any]:
+        """Ask a node (by name, id or HOST:PORT; None: the one that connect reached) an
+        administrative question."""
+        return self._thread.run(self._client.ask(verb, arguments, node))
+
+    def replicas(self, bucket: str, key: str | bytes) -> list[Replica]:
+        """Return each owner's own copy of a key, unmerged, in order of preference."""
+        return self._thread.run(self._client.replicas(bucket, key))
+
+    @property
+    def counters(self) -> Counters:
+        """What the client did besides plain requests: hedges, failovers, fall-backs, ..."""
+        return self._client.counters
+
+    def close(self) -> None:
+        """End what is in flight with an error, close all connections, end the thread. May be called
+        twice."""
+        if not self._thread.closed:
+            self._thread.run(self._client.close())
+            self._thread.stop()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Bucket:
+    """The keys under one name, blocking: the same names as AsyncBucket."""
+
+    __slots__ = ("_bucket", "_run")
+
+    def __init__(self, bucket: AsyncBucket, thread: LoopThread) -> None:
+        self._bucket = bucket
+        self._run = thread.run
+
+    @property
+    def name(self) -> str:
+        return self._bucket.name
+
+    def get(
+        self,
+        key: str | bytes,
+        *,
+        n: int = 0,
+        r: int = 0,
+        timeout: float | None = None,
+        strict: bool | None = None,
+        session: Session | None = None,
+    ) -> Found:
+        """Return what R nodes know of the key: see AsyncBucket.get."""
+        return self._run(
+            self._bucket.get(key, n=n, r=r, timeout=timeout, strict=strict, session=session)
+        )
+
+    def put(
+        self,
+        key: str | bytes,
+        value: Any,
+        *,
+        context: bytes = b"",
+        n: int = 0,
+        w: int = 0,
+        dw: int = -1,
+        timeout: float | None = None,
+        strict: bool | None = None,
+        session: Session | None = None,
+    ) -> Stored:
+        """Write a value that supersedes what the context has seen: see AsyncBucket.put."""
+        return self._run(
+            self._bucket.put(
+                key,
+                value,
+                context=context,
+                n=n,
+                w=w,
+                dw=dw,
+                timeout=timeout,
+                strict=strict,
+                session=session,
+            )
+        )
+
+    def delete(
+        self,
+        key: str | bytes,
+        *,
+        context: bytes = b"",
+        n: int = 0,
+        w: int = 0,
+        dw: int = -1,
+        timeout: float | None = None,
+        strict: bool | None = None,
+        session: Session | None = None,
+    ) -> Stored:
+        """Take away what the context has seen: see AsyncBucket.delete."""
+        return self._run(
+            self._bucket.delete(
+                key,
+                context=context,
+                n=n,
+                w=w,
+                dw=dw,
+                timeout=timeout,
+                strict=strict,
+                session=session,
+            )
+        )
+
+    def update(
+        self,
+        key: str | bytes,
+        change: Callable[[Any], Any],
+        *,
+        timeout: float | None = None,
+        session: Session | None = None,
+    ) -> Stored:
+        """Read the value, change it, write it back: see AsyncBucket.update. ``change`` runs in the
+        client's thread."""
+        return self._run(self._bucket.update(key, change, timeout=timeout, session=session))

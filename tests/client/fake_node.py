@@ -1,0 +1,329 @@
+"""A small cluster that speaks the native protocol over real loopback sockets, with dicts behind it.
+
+It mints, merges and signs with the core's own functions, so contexts and records are real; its
+replicas write to each other's dicts directly. Each node can be told to misbehave: see ``Mood`` and
+``FakeNode.reply``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from hashlib import blake2b
+from typing import Any, cast
+
+import msgspec
+import xxhash
+
+from everwrite.core.cluster.placement import Candidate, Placement, place
+from everwrite.core.config import FRAME_BYTES_MAX
+from everwrite.core.data import context as contexts
+from everwrite.core.data import versions
+from everwrite.core.data.versions import EMPTY, Record, Seen, Version
+from everwrite.core.errors import EverwriteError
+from everwrite.core.handshake import Identity, admit, answer, refusal
+from everwrite.core.messages import (
+    ABSENT,
+    BUSY,
+    FOUND,
+    STALE_VIEW,
+    AnyMessage,
+    Ask,
+    Failure,
+    Fetch,
+    FetchReply,
+    Get,
+    GetReply,
+    Hello,
+    Put,
+    PutReply,
+    Quality,
+    Told,
+)
+from everwrite.core.wire import FrameReader, encode_frames
+
+CLUSTER_ID = b"fakeclusterfakec"
+SIGNING_KEY = b"signing"
+
+
+class Mood(Enum):
+    """What a node does with what it is asked."""
+
+    WELL = "answers"
+    SILENT = "reads and never answers"
+    DROPS = "closes the connection when it is asked something"
+    STALE = "says that the client's view is old"
+    BUSY = "is not ready"
+    GARBAGE = "answers with bytes that are no frame"
+    MUTE_AT_HELLO = "accepts connections and says nothing at all"
+
+
+class FakeNode:
+    """One node; ``asked`` is every request that it got, in order."""
+
+    def __init__(self, cluster: FakeCluster, number: int) -> None:
+        self.cluster = cluster
+        self.name = f"n{number}"
+        self.node_id = blake2b(self.name.encode(), digest_size=8).digest()
+        self.port = 0
+        self.records: dict[bytes, Record] = {}
+        self.asked: list[AnyMessage] = []
+        self.mood = Mood.WELL
+        self.reply: Callable[[AnyMessage], AnyMessage | None] | None = None
+        """Replaces the answer to a request where it returns one."""
+        self.connections: set[_Served] = set()
+        self.accepted = 0
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Served(self), "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def kill(self) -> None:
+        """Go away as a process does that is killed: no more connections, the open ones broken."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Break the open connections."""
+        for connection in list(self.connections):
+            connection.break_off()
+
+    def requests(self, *kinds: type[AnyMessage]) -> list[Any]:
+        """Return the requests of these kinds that came."""
+        return [message for message in self.asked if isinstance(message, kinds)]
+
+    def store(self, key: bytes, record: Record) -> None:
+        self.records[key] = versions.merge(self.records.get(key, EMPTY), record)
+
+    def answer(self, message: AnyMessage) -> AnyMessage:
+        if self.reply is not None and (replaced := self.reply(message)) is not None:
+            return replaced
+        if isinstance(message, Fetch):
+            return self._fetch(message)
+        if isinstance(message, Get):
+            return self._get(message)
+        if isinstance(message, Put):
+            return self._put(message)
+        if isinstance(message, Ask):
+            return self._ask(message)
+        raise AssertionError(f"a client does not send {message!r}")
+
+    def _fetch(self, asked: Fetch) -> FetchReply:
+        if self.mood is Mood.STALE or asked.view != self.cluster.placement.digest:
+            return FetchReply(asked.rid, STALE_VIEW, b"")
+        if self.mood is Mood.BUSY:
+            return FetchReply(asked.rid, BUSY, b"")
+        record = self.records.get(asked.key)
+        if record is None:
+            return FetchReply(
+                asked.rid, ABSENT, xxhash.xxh3_64_digest(b"") if asked.digest else b""
+            )
+        data = versions.encode(record)
+        if asked.digest:
+            return FetchReply(asked.rid, FOUND, xxhash.xxh3_64_digest(data))
+        seen = Seen(record.clock, [])
+        return FetchReply(asked.rid, FOUND, data, contexts.sign(SIGNING_KEY, asked.key, seen))
+
+    def _get(self, asked: Get) -> GetReply | Failure:
+        owners = self.cluster.owners(asked.key)
+        record = EMPTY
+        for node in owners:
+            record = versions.merge(record, node.records.get(asked.key, EMPTY))
+        for node in owners:
+            if record is not EMPTY:
+                node.store(asked.key, record)
+        token = contexts.sign(SIGNING_KEY, asked.key, Seen(record.clock, []))
+        if asked.seen and contexts.combine((token, asked.seen)) != contexts.combine((token,)):
+            return Failure(asked.rid, "stale_session", "Stale.", "Wait.", "none", 0, 0)
+        shown = [(version.kind, version.value or b"") for version in versions.live(record)]
+        absent = "" if shown else ("deleted" if record.siblings else "never")
+        required = asked.r or len(owners) // 2 + 1
+        quality = Quality(len(owners), 0, required, cast("Any", absent))
+        stale = bool(asked.view) and asked.view != self.cluster.placement.digest
+        return GetReply(asked.rid, shown, token, quality, stale)
+
+    def _put(self, asked: Put) -> PutReply:
+        owners = self.cluster.owners(asked.key)
+        record = EMPTY
+        for node in owners if asked.retry else [self]:
+            record = versions.merge(record, node.records.get(asked.key, EMPTY))
+        seen = contexts.verify(SIGNING_KEY, asked.key, asked.context)
+        if asked.retry and any(version.op == asked.op for version in record.siblings):
+            token = contexts.sign(SIGNING_KEY, asked.key, Seen(record.clock, []))
+            return PutReply(asked.rid, token, len(owners), 0, 0, len(record.siblings), 2)
+        actor = self.node_id + b"\0" * 8
+        counter = max(record.clock.get(actor, 0), seen.clock.get(actor, 0)) + 1
+        written = Version(actor, counter, asked.value, 0, asked.op, asked.kind)
+        record = versions.put(record, seen, written)
+        for node in owners:
+            node.store(asked.key, record)
+        after = versions.seen_after(record, seen, written)
+        token = contexts.sign(SIGNING_KEY, asked.key, after)
+        count = len(versions.live(self.records.get(asked.key, record)))
+        return PutReply(asked.rid, token, len(owners), 0, 0, count, len(owners) // 2 + 1)
+
+    def _ask(self, asked: Ask) -> Told | Failure:
+        if asked.verb == "view":
+            return Told(asked.rid, self.cluster.view())
+        if asked.verb == "status":
+            return Told(asked.rid, msgspec.json.encode({"node": {"name": self.name}}))
+        return Failure(
+            asked.rid, "bad_request", f"No verb {asked.verb}.", "See the list.", "none", 0, 0
+        )
+
+
+class FakeCluster:
+    """``nodes`` fake nodes; ``async with`` starts and stops them."""
+
+    def __init__(self, nodes: int = 3, *, secret: bytes = b"", replicas: int = 3) -> None:
+        self.secret = secret
+        self.replicas = replicas
+        self.nodes = [FakeNode(self, number) for number in range(1, nodes + 1)]
+        self.members = list(self.nodes)
+        self.cluster_id = CLUSTER_ID
+        self.digest: str | None = None
+        """Told in place of the placement's digest, as a node of another version might."""
+
+    async def __aenter__(self) -> FakeCluster:
+        for node in self.nodes:
+            await node.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for node in self.nodes:
+            node.kill()
+        broken = [connection.gone for node in self.nodes for connection in node.connections]
+        await asyncio.gather(*broken)
+
+    @property
+    def placement(self) -> Placement:
+        return _placed(tuple(node.node_id for node in self.members), self.replicas)
+
+    @property
+    def url(self) -> str:
+        return ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def owners(self, key: bytes) -> list[FakeNode]:
+        by_id = {node.node_id: node for node in self.nodes}
+        placement = self.placement
+        return [by_id[node_id] for node_id in placement.owners(placement.partition_of(key))]
+
+    def view(self) -> bytes:
+        members = [
+            {
+                "id": node.node_id.hex(),
+                "name": node.name,
+                "host": "127.0.0.1",
+                "port": node.port,
+                "zone": "",
+                "weight": 1.0,
+            }
+            for node in self.members
+        ]
+        return msgspec.json.encode(
+            {
+                "cluster_id": self.cluster_id.hex(),
+                "cluster_name": "fake",
+                "partitions": 64,
+                "replicas": self.replicas,
+                "digest": self.digest or self.placement.digest.hex(),
+                "members": members,
+            }
+        )
+
+
+class _Served(asyncio.Protocol):
+    """One accepted connection."""
+
+    def __init__(self, node: FakeNode) -> None:
+        self._node = node
+        self._reader = FrameReader(FRAME_BYTES_MAX)
+        self._greeting: list[AnyMessage] = []
+        self._greeted = False
+        self._transport: asyncio.Transport | None = None
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def break_off(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._node.accepted += 1
+        self._node.connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._node.connections.discard(self)
+        self.gone.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        if self._node.mood is Mood.MUTE_AT_HELLO:
+            return
+        answers: list[AnyMessage] = []
+        for message in self._reader.feed(data):
+            if not self._greeted:
+                self._greet(message)
+                continue
+            self._node.asked.append(message)
+            if self._node.mood is Mood.SILENT:
+                continue
+            if self._node.mood is Mood.DROPS:
+                self.break_off()
+                return
+            if self._node.mood is Mood.GARBAGE:
+                self._send_bytes(b"\0\0\0\5HTTP/")
+                return
+            try:
+                answers.append(self._node.answer(message))
+            except EverwriteError as error:
+                rid = message.rid  # type: ignore[union-attr]
+                answers.append(
+                    Failure(rid, error.code, error.message, error.hint, error.outcome, 0, 0)
+                )
+        if answers:
+            self._send_bytes(encode_frames(answers))
+
+    def _greet(self, message: AnyMessage) -> None:
+        node = self._node
+        me = Identity(
+            name=node.name,
+            cluster_id=node.cluster.cluster_id,
+            node_id=node.node_id,
+            cluster_name="fake",
+            partitions=64,
+            replicas=node.cluster.replicas,
+        )
+        try:
+            if not self._greeting:
+                mine = answer(me, node.cluster.secret, b"n" * 16, message)
+                self._greeting = [message, mine]
+                self._send_bytes(encode_frames([mine]))
+            else:
+                theirs, mine = cast("tuple[Hello, Hello]", tuple(self._greeting))
+                admit(node.cluster.secret, theirs, mine, message)
+                self._greeted = True
+        except EverwriteError as error:
+            self._send_bytes(encode_frames([refusal(error)]))
+            if self._transport is not None:
+                self._transport.close()
+
+    def _send_bytes(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+
+_made: dict[tuple[tuple[bytes, ...], int], Placement] = {}
+
+
+def _placed(node_ids: tuple[bytes, ...], replicas: int) -> Placement:
+    """Return the placement of these nodes; made once, since a fake node looks at it for each
+    request."""
+    if (node_ids, replicas) not in _made:
+        candidates = [Candidate(node_id, "", 1.0) for node_id in node_ids]
+        _made[node_ids, replicas] = place(candidates, 64, replicas)
+    return _made[node_ids, replicas]
