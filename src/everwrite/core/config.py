@@ -21,6 +21,8 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What all nodes of one cluster must agree on; fixed when its first node starts."""
 
     cluster_id: bytes
+    salt: bytes = b""
+    """Part of the key that signs contexts; nodes tell it each other, clients never learn it."""
     name: str = "everwrite"
     partitions: int = 256
     replicas: int = 3

@@ -41,6 +41,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     cluster_name: str = ""
     partitions: int = 0
     replicas: int = 0
+    salt: bytes = b""
 
 
 def mac(secret: bytes, role: bytes, cluster_id: bytes, nonce_c: bytes, nonce_n: bytes) -> bytes:
@@ -64,7 +65,7 @@ def answer(me: Identity, secret: bytes, nonce: bytes, first: AnyMessage) -> Hell
     theirs = _expect_hello(first)
     _check_cluster(me.cluster_id, theirs.cluster_id, theirs.name)
     proof = mac(secret, b"accept", me.cluster_id, theirs.nonce, nonce)
-    return _hello(me, nonce, me.cluster_id, proof)
+    return _hello(me, nonce, me.cluster_id, proof, me.salt if theirs.node_id else b"")
 
 
 def confirm(secret: bytes, sent: Hello, reply: AnyMessage) -> Proof:
@@ -95,7 +96,7 @@ def refusal(error: EverwriteError) -> Refused:
     return Refused(error.code, error.message, error.hint)
 
 
-def _hello(me: Identity, nonce: bytes, cluster_id: bytes, proof: bytes) -> Hello:
+def _hello(me: Identity, nonce: bytes, cluster_id: bytes, proof: bytes, salt: bytes = b"") -> Hello:
     return Hello(
         PROTOCOL_MIN,
         PROTOCOL_MAX,
@@ -107,6 +108,7 @@ def _hello(me: Identity, nonce: bytes, cluster_id: bytes, proof: bytes) -> Hello
         me.cluster_name,
         me.partitions,
         me.replicas,
+        salt,
     )
 
 

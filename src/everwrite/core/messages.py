@@ -47,6 +47,8 @@ class Hello(Message, tag=1, frozen=True):
     cluster_name: str = ""
     partitions: int = 0
     replicas: int = 0
+    salt: bytes = b""
+    """Acceptor to a node only: see ``ClusterConfig.salt``."""
 
 
 class Proof(Message, tag=2, frozen=True):

@@ -22,6 +22,7 @@ from everwrite.core.gossip.rounds import Rounds
 from everwrite.core.local import Local
 from everwrite.core.messages import (
     REFUSED,
+    Ask,
     Failure,
     Fetch,
     FetchReply,
@@ -71,6 +72,7 @@ class Node:
         """False while the node does not know its cluster yet: clients are asked to wait."""
         self._hint_pass_ms = now
         self._from_clients: dict[type, Handler] = {
+            Ask: lambda source, message: local.out.asks.append((source, message)),
             Fetch: self._client_fetch,
             Get: self._client_get,
             Put: self._client_put,

@@ -6,6 +6,7 @@ The shell empties the outbox once per tick, in this order (DESIGN 3, "commit, th
     2. ``on_write`` and ``sends`` go out, one frame per destination
     3. ``on_sync`` goes out once an fsync that began after step 1 has ended, off the loop
     4. ``reads`` come back one by one as ``Node.loaded`` or ``Node.unreadable``
+    5. ``asks`` are questions to the shell itself; it answers their clients
 
 A destination is a node id (8 bytes) or a client's connection (int). What a node sends to itself the
 shell gives back to it as if a peer had sent it, so that a coordinator counts its own copy like any
@@ -14,7 +15,7 @@ other.
 
 from __future__ import annotations
 
-from everwrite.core.messages import Message
+from everwrite.core.messages import Ask, Message
 
 Place = bytes | int
 """Where a message comes from or goes to: a node id, or the number of a client's connection."""
@@ -23,7 +24,7 @@ Place = bytes | int
 class Outbox:
     """One tick's effects."""
 
-    __slots__ = ("on_sync", "on_write", "reads", "sends", "writes")
+    __slots__ = ("asks", "on_sync", "on_write", "reads", "sends", "writes")
 
     def __init__(self) -> None:
         self.writes: dict[bytes, bytes | None] = {}
@@ -31,6 +32,7 @@ class Outbox:
         self.on_sync: list[tuple[Place, Message]] = []
         self.sends: dict[Place, list[Message]] = {}
         self.reads: list[bytes] = []
+        self.asks: list[tuple[Place, Ask]] = []
 
     def send(self, place: Place, message: Message) -> None:
         """Queue a message that needs no write to be safe first."""
@@ -41,4 +43,11 @@ class Outbox:
             queue.append(message)
 
     def __bool__(self) -> bool:
-        return bool(self.sends or self.writes or self.on_write or self.on_sync or self.reads)
+        return bool(
+            self.sends
+            or self.writes
+            or self.on_write
+            or self.on_sync
+            or self.reads
+            or self.asks
+        )

@@ -145,27 +145,34 @@ def _dot(version: Version) -> Dot:
 
 
 def merge(mine: Record, theirs: Record) -> Record:
-    """Return what a node knows that knows both: syntactic reconciliation (Dynamo 4.4)."""
-    mine_knows_all = descends(mine.clock, theirs.clock)
-    theirs_knows_all = descends(theirs.clock, mine.clock)
-    if mine_knows_all and not theirs_knows_all:
-        return mine
-    if theirs_knows_all and not mine_knows_all:
-        return theirs
-    kept = {_dot(version): version for version in mine.siblings}
-    other = {_dot(version): version for version in theirs.siblings}
-    siblings = [
-        version
-        for dot, version in kept.items()
-        if dot in other or not covers(theirs.clock, version.actor, version.counter)
-    ]
-    siblings += [
-        version
-        for dot, version in other.items()
-        if dot not in kept and not covers(mine.clock, version.actor, version.counter)
-    ]
+    """Return what a node knows that knows both: syntactic reconciliation (Dynamo 4.4).
+
+    Where one record already is the answer, it is that very object.
+    """
+    if descends(mine.clock, theirs.clock):
+        return _without(mine, theirs)
+    if descends(theirs.clock, mine.clock):
+        return _without(theirs, mine)
+    siblings = _standing(mine, theirs)
+    siblings += [v for v in theirs.siblings if not covers(mine.clock, v.actor, v.counter)]
     siblings.sort(key=_dot)
     return Record(join(mine.clock, theirs.clock), siblings)
+
+
+def _standing(record: Record, other: Record) -> list[Version]:
+    """Return the siblings of a record that the other has too or does not know."""
+    clock, dots = other.clock, {_dot(version) for version in other.siblings}
+    return [v for v in record.siblings if v.counter > clock.get(v.actor, 0) or _dot(v) in dots]
+
+
+def _without(record: Record, other: Record) -> Record:
+    """Return a record that knows every dot of the other, less what the other knows superseded.
+
+    A clock that knows more need not know better: the record's may have learnt of a write from a
+    context, and never of what that write superseded.
+    """
+    standing = _standing(record, other)
+    return record if len(standing) == len(record.siblings) else Record(record.clock, standing)
 
 
 def merge_bytes(mine: bytes, theirs: bytes) -> bytes:
@@ -226,17 +233,18 @@ def unknown_dots(record: Record, seen: Seen) -> bool:
 def seen_after(record: Record, seen: Seen, written: Version) -> Seen:
     """Return what the writer of ``written`` has seen once its put has made ``record``.
 
-    Never a sibling that it has not seen. The single dots that it had seen are superseded by its
-    write, so they need not be named any more.
+    Exactly what it had seen, and its own write: never a sibling that it has not seen, and nothing
+    less, or a node that has not heard of the write would keep what it superseded. A clock says so
+    where it names no other write of the actor with it. Else a dot does, and stands for all single
+    dots that the write superseded: a node that does not know it looks for it before it goes on.
     """
     if len(record.siblings) == 1:
         return Seen(record.clock, [])
-    actor = written.actor
-    if any(
-        version.actor == actor and version.counter != written.counter for version in record.siblings
-    ):
-        return Seen(seen.clock, [(actor, written.counter)])
-    return Seen(join(seen.clock, {actor: written.counter}), [])
+    actor, counter = written.actor, written.counter
+    if seen.clock.get(actor, 0) < counter - 1:
+        return Seen(seen.clock, [(actor, counter)])
+    clock = join(seen.clock, {actor: counter})
+    return Seen(clock, [dot for dot in seen.dots if not covers(clock, *dot)])
 
 
 def live(record: Record) -> list[Version]:

@@ -1,0 +1,148 @@
+"""From a data directory to a node: identity, cluster, lease of epochs, members, hints.
+
+What a node keeps of itself, under ``STATE`` keys:
+
+    node       who it is, which cluster it belongs to, how often it was started (its incarnation)
+    members    the other nodes it knows
+    lease      the first epoch number that no run of this node has leased
+
+The lease of this run's block is on the disk before the first dot is minted (core/data/epochs.py).
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from hashlib import blake2b
+
+import msgspec
+
+from everwrite.core.cluster.members import MemberTable, decode_members
+from everwrite.core.config import ClusterConfig, NodeConfig
+from everwrite.core.data.epochs import EPOCH_BLOCK, SALT_BITS, Epochs
+from everwrite.core.errors import StorageError
+from everwrite.core.gossip.rounds import MEMBERS
+from everwrite.core.messages import Member
+from everwrite.core.node import Node
+from everwrite.core.records import HINT, OWN, STATE
+from everwrite.core.request.write import LEASE
+from everwrite.server.settings import ServeOptions
+from everwrite.storage.store import Store, Unreadable
+
+NODE = STATE + b"node"
+SCAN_PAGE = 1000
+SALT_BYTES = 32
+
+
+class NodeState(msgspec.Struct, array_like=True):
+    """What stands under ``NODE``."""
+
+    node_id: bytes
+    name: str
+    incarnation: int
+    cluster: ClusterConfig
+
+
+def read_state(store: Store) -> NodeState | None:
+    """Return who this data directory's node is; None if it is new."""
+    data = _state(store, NODE)
+    if data is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(data, type=NodeState)
+    except msgspec.MsgspecError as error:
+        raise StorageError(
+            f"What this data directory says of its own node cannot be read ({error}).",
+            hint="Restore it, or start with an empty directory as a new node.",
+        ) from error
+
+
+def new_cluster(options: ServeOptions) -> ClusterConfig:
+    """Return the settings of a cluster that this node founds."""
+    return ClusterConfig(
+        cluster_id=secrets.token_bytes(16),
+        salt=secrets.token_bytes(SALT_BYTES),
+        name=options.cluster_name,
+        partitions=options.partitions,
+        replicas=options.replicas,
+    )
+
+
+def first_state(options: ServeOptions, node_id: bytes, cluster: ClusterConfig) -> NodeState:
+    """Return the state of a node that starts for the first time."""
+    return NodeState(node_id, options.name or f"node-{node_id.hex()[:6]}", 0, cluster)
+
+
+def context_key(secret: bytes, cluster: ClusterConfig) -> bytes:
+    """Return the key that signs contexts. Its salt is given to nodes only, never to clients; where
+    there is a secret, the salt alone does not help.
+    """
+    key = blake2b(secret).digest() if secret else b"everwrite"
+    return blake2b(b"context" + cluster.cluster_id + cluster.salt, key=key, digest_size=32).digest()
+
+
+def start_node(store: Store, state: NodeState, options: ServeOptions, port: int) -> Node:
+    """Return the node of this store, ready for its first message; its lease and state are
+    durable.
+    """
+    state.incarnation += 1
+    if options.name:
+        state.name = options.name
+    leased_to = _state(store, LEASE)
+    first = int.from_bytes(leased_to, "big") if leased_to else 1
+    store.write(
+        [
+            (NODE, msgspec.msgpack.encode(state)),
+            (LEASE, (first + EPOCH_BLOCK).to_bytes(8, "big")),
+        ]
+    )
+    store.sync()
+    epochs = Epochs(state.node_id, first, secrets.randbits(SALT_BITS))
+    known = _state(store, MEMBERS)
+    me = Member(
+        state.node_id,
+        state.name,
+        options.host,
+        port,
+        options.zone or state.name,
+        options.weight,
+        state.incarnation,
+        1,
+    )
+    node = Node(
+        NodeConfig(fsync=options.fsync),
+        state.cluster,
+        MemberTable(me, decode_members(known) if known else []),
+        epochs,
+        context_key(options.secret, state.cluster),
+        time.monotonic_ns() // 1_000_000,
+    )
+    node.local.has_data = bool(store.scan(OWN, _after(OWN), 1))
+    _restore_hints(store, node)
+    return node
+
+
+def _restore_hints(store: Store, node: Node) -> None:
+    """Tell the node of every hint on the disk."""
+    start = HINT
+    while page := store.scan(start, _after(HINT), SCAN_PAGE):
+        for key, payload in page:
+            if not isinstance(payload, Unreadable):
+                node.hints.restore(key[1:], payload)
+            node.local.has_data = True
+        start = page[-1][0] + b"\0"
+
+
+def _state(store: Store, key: bytes) -> bytes | None:
+    found = store.get(key)
+    if isinstance(found, Unreadable):
+        raise StorageError(
+            f"The node's own state {key[1:].decode()!r} cannot be read ({found.reason}).",
+            hint="Nothing was changed. Restore the directory, or start anew with an empty one.",
+        )
+    return found
+
+
+def _after(prefix: bytes) -> bytes:
+    """Return the first key after all that start with this one-byte prefix."""
+    return bytes((prefix[0] + 1,))

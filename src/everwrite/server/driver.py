@@ -1,0 +1,211 @@
+"""The driver: one node's core between its sockets and its disk, a tick at a time.
+
+All that arrived in one turn of the loop is handled; then ``tick`` empties the outbox in the order
+that core/outbox.py gives: one batch to the store, one frame per destination, the acks that wait for
+an fsync to the disk's thread. Nothing is done per message that can be done per tick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from everwrite.core.errors import StorageError, SyncFailed
+from everwrite.core.messages import AnyMessage, Ask, Message
+from everwrite.core.node import Node
+from everwrite.core.outbox import Place
+from everwrite.server.disk import Ack, Disk, Found
+from everwrite.storage.store import Store, Unreadable
+
+log = logging.getLogger("everwrite")
+
+WAKE_EVERY_S = 0.02
+"""How often time-outs are looked at: finer than any of them."""
+
+
+class Line(Protocol):
+    """Where a driver sends messages: a connection, or a client in this process."""
+
+    def send(self, messages: list[Message]) -> None: ...
+
+
+class Driver:
+    """See the module."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, node: Node, store: Store) -> None:
+        self.loop = loop
+        self.node = node
+        self.me = node.local.me
+        self.lines: dict[Place, Line] = {}
+        self.deaf_to: set[Place] = set()
+        """Peers whose frames are dropped on arrival (development clusters)."""
+        self.mute_to: set[Place] = set()
+        """Peers to whom nothing is sent (development clusters)."""
+        self.dropped = 0
+        """Messages for which there was no connection: lost, as in any network."""
+        self.ask: Callable[[Place, Ask], None] = lambda place, ask: None
+        self.members_changed: Callable[[], None] = lambda: None
+        self.fatal: Callable[[StorageError], None] = lambda error: None
+        self.disk = Disk(
+            loop, store, synced=self._synced, loaded=self._loaded, failed=self._sync_failed
+        )
+        self._ticking = False
+        self._members_version = 0
+        self._next_place = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to look at the time."""
+        self._wake()
+
+    def stop(self) -> None:
+        """Handle nothing more; finish what the disk is doing and close it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._ticking = True  # for good: no tick will come
+        self.lines.clear()
+        self.disk.close()
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    def attach(self, line: Line) -> int:
+        """Give a client's line its place."""
+        self._next_place += 1
+        self.lines[self._next_place] = line
+        return self._next_place
+
+    def detach(self, place: Place) -> None:
+        """A client is gone; what is still sent to it is dropped."""
+        self.lines.pop(place, None)
+
+    def arrived(self, source: Place, messages: list[AnyMessage]) -> None:
+        """Handle what one connection brought; ProtocolError if it had no business to."""
+        node = self.node
+        node.local.now = time.monotonic_ns() // 1_000_000
+        if type(source) is bytes:
+            if source in self.deaf_to:
+                return
+            node.heard(source)
+        receive = node.receive
+        try:
+            for message in messages:
+                receive(source, message)
+        finally:
+            if not self._ticking:
+                self._ticking = True
+                self.loop.call_soon(self._tick)
+
+    def peer_lost(self, peer: bytes) -> None:
+        """The last connection to a peer broke."""
+        self.lines.pop(peer, None)
+        self.node.local.now = time.monotonic_ns() // 1_000_000
+        self.node.lost(peer)
+        self.soon()
+
+    def soon(self) -> None:
+        """Empty the outbox in this turn of the loop."""
+        if not self._ticking:
+            self._ticking = True
+            self.loop.call_soon(self._tick)
+
+    # -- the tick ----------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        self._ticking = False
+        node, out, me = self.node, self.node.out, self.me
+        while out:
+            if out.writes or out.on_write or out.on_sync:
+                self._commit()
+            if out.reads:
+                keys, out.reads = out.reads, []
+                self.disk.read(keys)
+            if out.asks:
+                asks, out.asks = out.asks, []
+                for place, ask in asks:
+                    self.ask(place, ask)
+            sends, out.sends = out.sends, {}
+            own = sends.pop(me, None)
+            lines = self.lines
+            for place, messages in sends.items():
+                line = lines.get(place)
+                if line is None or (self.mute_to and place in self.mute_to):
+                    self.dropped += len(messages)
+                else:
+                    line.send(messages)
+            if own is not None:
+                receive = node.receive
+                for message in own:
+                    receive(me, message)
+        node.local.records.turn()
+        if node.rounds.members_version != self._members_version:
+            self._members_version = node.rounds.members_version
+            self.members_changed()
+
+    def _commit(self) -> None:
+        """Write this tick's batch; then its acks may go, or wait for an fsync."""
+        out = self.node.out
+        writes, on_write, on_sync = out.writes, out.on_write, out.on_sync
+        out.writes, out.on_write, out.on_sync = {}, [], []
+        if writes:
+            try:
+                self.disk.write(list(writes.items()))
+            except StorageError as error:
+                log.error("write failed code=%s keys=%d: %s", error.code, len(writes), error)
+                self.node.write_failed(writes, on_write + on_sync)
+                if isinstance(error, SyncFailed):
+                    self.fatal(error)
+                return
+        sends = out.sends
+        for place, message in on_write:
+            queue = sends.get(place)
+            if queue is None:
+                sends[place] = [message]
+            else:
+                queue.append(message)
+        if on_sync:
+            self.disk.sync(on_sync)
+
+    def _synced(self, acks: list[Ack]) -> None:
+        self.node.local.now = time.monotonic_ns() // 1_000_000
+        sends = self.node.out.sends
+        for place, message in acks:
+            queue = sends.get(place)
+            if queue is None:
+                sends[place] = [message]
+            else:
+                queue.append(message)
+        if not self._ticking:
+            self._tick()
+
+    def _sync_failed(self, error: StorageError) -> None:
+        """An fsync failed: nobody can say what is on the disk. Stop, and let the others
+        take over.
+        """
+        log.critical("fsync failed, stopping: %s", error)
+        self.fatal(error)
+
+    def _loaded(self, keys: list[bytes], found: list[Found]) -> None:
+        node = self.node
+        node.local.now = time.monotonic_ns() // 1_000_000
+        for key, payload in zip(keys, found, strict=True):
+            if isinstance(payload, Unreadable):
+                log.error(
+                    "unreadable key=%s corrupt=%s: %s", key.hex(), payload.corrupt, payload.reason
+                )
+                node.unreadable(key, payload.reason, corrupt=payload.corrupt)
+            else:
+                node.loaded(key, payload)
+        self.soon()
+
+    def _wake(self) -> None:
+        now = time.monotonic_ns() // 1_000_000
+        local = self.node.local
+        local.now = now
+        local.wall_offset_ms = time.time_ns() // 1_000_000 - now
+        self.node.wake()
+        if not self._ticking:
+            self._tick()
+        self._timer = self.loop.call_later(WAKE_EVERY_S, self._wake)

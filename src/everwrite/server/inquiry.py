@@ -1,0 +1,80 @@
+"""A node that belongs to no cluster yet asks another which one it has come to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import cast
+
+from everwrite.core.config import HANDSHAKE_BYTES_MAX
+from everwrite.core.errors import DeniedError, EverwriteError, Unreachable
+from everwrite.core.handshake import NONCE_BYTES, Identity, confirm, hello
+from everwrite.core.messages import Hello
+from everwrite.core.wire import FrameReader, encode_frame
+from everwrite.server.settings import split_address
+
+log = logging.getLogger("everwrite")
+
+DIAL_S = 2.0
+BACKOFF_MIN_S = 0.05
+BACKOFF_MAX_S = 0.5
+
+
+class Inquiry(asyncio.Protocol):
+    """Says hello, takes the answer, and hangs up."""
+
+    def __init__(self, identity: Identity, secret: bytes) -> None:
+        self._hello = hello(identity, secrets.token_bytes(NONCE_BYTES))
+        self._secret = secret
+        self._reader = FrameReader(HANDSHAKE_BYTES_MAX)
+        self._transport: asyncio.Transport | None = None
+        self.answer: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the interface, not the base class
+        self._transport = transport = cast(asyncio.Transport, transport)
+        transport.write(encode_frame([self._hello]))
+
+    def data_received(self, data: bytes) -> None:
+        if self.answer.done():
+            return
+        try:
+            for message in self._reader.feed(data):
+                confirm(self._secret, self._hello, message)
+                assert isinstance(message, Hello)
+                self.answer.set_result(message)
+                break
+        except EverwriteError as error:
+            self.answer.set_exception(error)
+        if self.answer.done() and self._transport is not None:
+            self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(Unreachable("The connection broke during the handshake."))
+
+
+async def ask_cluster(seeds: tuple[str, ...], secret: bytes, node_id: bytes, name: str) -> Hello:
+    """Return the answer of the first seed that gives one: which cluster is this?
+
+    Tries until somebody answers; DeniedError if somebody refuses. Nothing is joined by asking.
+    """
+    backoff = BACKOFF_MIN_S
+    while True:
+        for seed in seeds:
+            try:
+                return await _ask(split_address(seed), Identity(name=name, node_id=node_id), secret)
+            except DeniedError:
+                raise
+            except (OSError, TimeoutError, EverwriteError) as error:
+                log.info("no answer yet from %s: %s", seed, str(error) or type(error).__name__)
+        await asyncio.sleep(backoff)
+        backoff = min(backoff * 2, BACKOFF_MAX_S)
+
+
+async def _ask(address: tuple[str, int], identity: Identity, secret: bytes) -> Hello:
+    inquiry = Inquiry(identity, secret)
+    async with asyncio.timeout(DIAL_S):
+        await asyncio.get_running_loop().create_connection(lambda: inquiry, *address)
+        return await inquiry.answer

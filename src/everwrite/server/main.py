@@ -1,0 +1,88 @@
+"""Run one node until it is told to stop: what ``everwrite serve`` does."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from typing import Any
+
+from everwrite.core.errors import StorageError
+from everwrite.server.runtime import Runtime, start
+from everwrite.server.settings import ServeOptions
+
+log = logging.getLogger("everwrite")
+
+GC_THRESHOLD = 50_000
+"""Messages and records are acyclic by rule, so there is little for the collector to find."""
+
+
+def run(options: ServeOptions) -> None:
+    """Run a node until SIGTERM or SIGINT; raise a StorageError if its disk fails."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        failure = runner.run(_run(options))
+    if failure is not None:
+        raise failure
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's loop where it is installed, else asyncio's."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _run(options: ServeOptions) -> StorageError | None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    starting = asyncio.ensure_future(start(options))
+    told = asyncio.ensure_future(stopping.wait())
+    try:
+        first: set[asyncio.Future[Any]] = {starting, told}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return None
+        runtime = starting.result()
+        _greet(runtime)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 20, 100)
+        ends: set[asyncio.Future[Any]] = {told, runtime.failed}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await runtime.stop()
+        log.info("stopped name=%s", runtime.node.local.members.me.name)
+        return runtime.failed.result() if runtime.failed.done() else None
+    finally:
+        told.cancel()
+
+
+def _greet(runtime: Runtime) -> None:
+    """Say on stderr what runs, where, and how to talk to it."""
+    options, local = runtime.options, runtime.node.local
+    me, cluster = local.members.me, local.cluster
+    where = options.data if options.data is not None else "in memory, lost at the end"
+    durable = (
+        "fsync before each ack"
+        if options.fsync
+        else "no fsync: acks survive a crash of the process"
+    )
+    print(
+        f"everwrite: node {me.name} of cluster {cluster.name} listens on {runtime.address}\n"
+        f"  data     {where} ({options.engine}, {durable})\n"
+        f"  cluster  {len(local.members)} node(s) known, N={cluster.replicas}, "
+        f"{cluster.partitions} partitions, id {cluster.cluster_id.hex()[:8]}\n"
+        f"  try      everwrite put carts alice '[\"milk\"]' --url {runtime.address}",
+        file=sys.stderr,
+        flush=True,
+    )

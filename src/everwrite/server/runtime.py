@@ -1,0 +1,156 @@
+"""One running node: store, core, driver and connections, put together and taken apart.
+
+The composition root of the server: ``main.py`` runs one until a signal, the embedded client one in
+a thread, tests as many as they like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+
+from everwrite.core.config import ClusterConfig
+from everwrite.core.errors import ConfigError, EverwriteError, StorageError
+from everwrite.core.handshake import Identity
+from everwrite.core.node import Node
+from everwrite.server import boot
+from everwrite.server.admin import Admin
+from everwrite.server.driver import Driver
+from everwrite.server.inquiry import ask_cluster
+from everwrite.server.peers import Peers
+from everwrite.server.settings import ServeOptions
+from everwrite.server.transport import Connection
+from everwrite.storage.store import Store, open_store
+
+log = logging.getLogger("everwrite")
+
+
+class Runtime:
+    """A node that was started; ``stop`` ends it."""
+
+    def __init__(self, node: Node, store: Store, options: ServeOptions, seeds: tuple[str, ...]):
+        loop = asyncio.get_running_loop()
+        local = node.local
+        self.node = node
+        self.options = options
+        self.started_ms = time.monotonic_ns() // 1_000_000
+        self.driver = Driver(loop, node, store)
+        cluster = local.cluster
+        identity = Identity(
+            name=local.members.me.name,
+            cluster_id=cluster.cluster_id,
+            node_id=local.me,
+            cluster_name=cluster.name,
+            partitions=cluster.partitions,
+            replicas=cluster.replicas,
+            salt=cluster.salt,
+        )
+        self.peers = Peers(self.driver, identity, options.secret, seeds)
+        self.failed: asyncio.Future[StorageError] = loop.create_future()
+        """Done when the node cannot go on: its disk failed."""
+        self.driver.fatal = self._fatal
+        self.driver.ask = Admin(self).ask
+        self._server: asyncio.Server | None = None
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT as the others reach it; empty for an embedded node."""
+        me = self.node.local.members.me
+        return f"{me.host}:{me.port}" if me.port else ""
+
+    def begin(self, server: asyncio.Server | None) -> None:
+        """Take requests."""
+        self._server = server
+        self.driver.start()
+        self.peers.dial_all()
+
+    async def stop(self) -> None:
+        """Take no more, finish what the disk is doing, and close; safe to call twice."""
+        if self._server is not None:
+            self._server.close()
+        await self.peers.stop()
+        self.driver.stop()
+
+    def _fatal(self, error: StorageError) -> None:
+        if not self.failed.done():
+            self.failed.set_result(error)
+
+
+async def start(options: ServeOptions, *, listen: bool = True) -> Runtime:
+    """Start a node and return it once it takes requests.
+
+    Raises ConfigError, DeniedError or a StorageError, with nothing left open. A node that is new
+    and was told whom to join waits here until one of them answers.
+    """
+    store = open_store(options.data, options.engine)
+    try:
+        return await _start(options, store, listen=listen)
+    except BaseException:
+        store.close()
+        raise
+
+
+async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtime:
+    loop = asyncio.get_running_loop()
+    gate = Gate()
+    server = None
+    if listen:
+        try:
+            server = await loop.create_server(gate.connection, options.host, options.port)
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot listen on {options.host}:{options.port} ({error.strerror}).",
+                hint="Is another node running there? Choose another port with --base-port.",
+            ) from error
+    try:
+        state = boot.read_state(store)
+        if state is None:
+            state = await _first_state(options)
+        port = server.sockets[0].getsockname()[1] if server is not None else 0
+        node = boot.start_node(store, state, options, port)
+        runtime = Runtime(node, store, options, options.join)
+    except BaseException:
+        if server is not None:
+            server.close()
+        raise
+    gate.peers = runtime.peers
+    runtime.begin(server)
+    return runtime
+
+
+class Gate:
+    """Where sockets come in; before the node is ready they are turned away."""
+
+    def __init__(self) -> None:
+        self.peers: Peers | None = None
+
+    def connection(self) -> asyncio.Protocol:
+        return Turned() if self.peers is None else Connection(self.peers, dialled=False)
+
+
+class Turned(asyncio.Protocol):
+    """A connection that came too early: closed at once, so that the other end tries again."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+async def _first_state(options: ServeOptions) -> boot.NodeState:
+    """Found a cluster, or find out which one there is to join."""
+    node_id = secrets.token_bytes(8)
+    if not options.join:
+        return boot.first_state(options, node_id, boot.new_cluster(options))
+    theirs = await ask_cluster(options.join, options.secret, node_id, options.name)
+    try:
+        cluster = ClusterConfig(
+            cluster_id=theirs.cluster_id,
+            salt=theirs.salt,
+            name=theirs.cluster_name,
+            partitions=theirs.partitions,
+            replicas=theirs.replicas,
+        )
+    except EverwriteError as error:
+        raise ConfigError(f"The cluster to join has settings that cannot be: {error}") from error
+    return boot.first_state(options, node_id, cluster)

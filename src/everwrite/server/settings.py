@@ -1,0 +1,69 @@
+"""What one node is started with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from everwrite.core.errors import ConfigError
+
+PORT = 7400
+LOOPBACK = ("127.", "localhost", "::1")
+NAME_BYTES_MAX = 64
+
+
+class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of ``everwrite serve``, checked; see its ``--help`` for what each means.
+
+    ``partitions``, ``replicas`` and ``cluster_name`` count only for the node that founds a cluster.
+    """
+
+    data: Path | None = None
+    name: str = ""
+    host: str = "127.0.0.1"
+    port: int = PORT
+    join: tuple[str, ...] = ()
+    zone: str = ""
+    weight: float = 1.0
+    engine: str = "rocksdb"
+    fsync: bool = True
+    secret: bytes = b""
+    development: bool = False
+    partitions: int = 256
+    replicas: int = 3
+    cluster_name: str = "everwrite"
+
+    def __post_init__(self) -> None:
+        if not self.host.startswith(LOOPBACK) and not self.secret:
+            raise ConfigError(
+                f"Without a secret a node listens only on this machine, not on {self.host}.",
+                hint="Set EVERWRITE_SECRET (or --secret-file) to the same value on all nodes.",
+            )
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port = {self.port} is not possible.", hint="Use 1 to 65535.")
+        if not 0 < self.weight <= 1000:
+            raise ConfigError(
+                f"weight = {self.weight} is not possible.",
+                hint="Use a number over 0; 1 is usual, 2 for a node that takes twice as much.",
+            )
+        for what in ("name", "zone", "cluster_name"):
+            text = getattr(self, what)
+            if len(text.encode()) > NAME_BYTES_MAX or not text.isprintable():
+                raise ConfigError(
+                    f"{what} = {text!r} is not possible.",
+                    hint=f"Use printable text of at most {NAME_BYTES_MAX} bytes.",
+                )
+
+
+def split_address(address: str, default_port: int = PORT) -> tuple[str, int]:
+    """Return (host, port) of ``HOST``, ``HOST:PORT`` or ``[V6]:PORT``; ConfigError if it is
+    none.
+    """
+    host, colon, port = address.strip().rpartition(":")
+    if not colon or address.endswith("]"):
+        host, port = address.strip(), str(default_port)
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= 65535:
+        raise ConfigError(f"{address!r} is not an address.", hint="Use HOST:PORT.")
+    return host, int(port)

@@ -1,0 +1,180 @@
+"""Connections: bytes of a socket to messages for the driver, and back.
+
+One kind of connection serves both sides of the wire and both sorts of other ends; the handshake
+(core/handshake.py) tells what the other end is. Whatever is wrong gets a Refused that says so, and
+the connection closes before any state is touched.
+
+Caps: a stranger's frame 1 KiB and 5 s to say who it is; HANDSHAKES_MAX strangers at once; a client
+that does not read its answers is not read from above WRITE_BYTES_HIGH, and cut off at
+WRITE_BYTES_MAX; what does not fit into a peer's buffer is dropped like on any bad network, and
+hints take care of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from everwrite.core.config import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX
+from everwrite.core.errors import EverwriteError, Overloaded, ProtocolError
+from everwrite.core.handshake import NONCE_BYTES, admit, answer, confirm, hello, refusal
+from everwrite.core.messages import AnyMessage, Hello, Message
+from everwrite.core.outbox import Place
+from everwrite.core.wire import FrameReader, encode_frames
+
+if TYPE_CHECKING:
+    from everwrite.server.peers import Peers
+
+log = logging.getLogger("everwrite")
+
+HANDSHAKE_S = 5.0
+HANDSHAKES_MAX = 512
+CLIENTS_MAX = 4096
+WRITE_BYTES_HIGH = 4 << 20
+WRITE_BYTES_MAX = 64 << 20
+
+
+class Connection(asyncio.Protocol):
+    """One socket, from the first byte to the last.
+
+    ``dialled`` is true on the side that opened it. ``place`` is set once the handshake is over: the
+    peer's id, or the client's number.
+    """
+
+    def __init__(self, peers: Peers, *, dialled: bool) -> None:
+        self._peers = peers
+        self._driver = peers.driver
+        self.dialled = dialled
+        self.place: Place | None = None
+        self._reader = FrameReader(HANDSHAKE_BYTES_MAX)
+        self._transport: asyncio.Transport | None = None
+        self._sent: Hello | None = None
+        self._theirs: Hello | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._step: Callable[[AnyMessage], None] = self._answer if dialled else self._hello
+        self.over: asyncio.Future[EverwriteError | None] = peers.driver.loop.create_future()
+        """Done when the connection is over, with why it was refused."""
+        self._why: EverwriteError | None = None
+
+    # -- asyncio -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the interface, not the base class
+        self._transport = transport = cast(asyncio.Transport, transport)
+        transport.set_write_buffer_limits(high=WRITE_BYTES_HIGH)
+        loop = self._driver.loop
+        self._deadline = loop.call_later(HANDSHAKE_S, self._too_slow)
+        if self.dialled:
+            self._sent = hello(self._peers.identity, secrets.token_bytes(NONCE_BYTES))
+            self.send([self._sent])
+        elif not self._peers.strangers_may_come(self):
+            self._refuse(
+                Overloaded("Too many connections are being opened.", hint="Try again in a moment.")
+            )
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            messages = self._reader.feed(data)
+            if self.place is None:
+                messages = self._greet(messages)
+            if messages and self.place is not None:
+                self._driver.arrived(self.place, messages)
+        except EverwriteError as error:
+            self._refuse(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._transport = None
+        self._peers.closed(self)
+        if not self.over.done():
+            self.over.set_result(self._why)
+
+    def pause_writing(self) -> None:
+        """The other end does not read: a client is not read from until it does."""
+        if type(self.place) is int and self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if type(self.place) is int and self._transport is not None:
+            self._transport.resume_reading()
+
+    # -- the other way -----------------------------------------------------------------------------
+
+    def send(self, messages: list[Message]) -> None:
+        """Send messages as one frame; drop them if the other end has not read for too long."""
+        transport = self._transport
+        if transport is None:
+            self._driver.dropped += len(messages)
+            return
+        if transport.get_write_buffer_size() > WRITE_BYTES_MAX:
+            self._driver.dropped += len(messages)
+            if type(self.place) is int:
+                log.warning("client cut off place=%s: it does not read its answers", self.place)
+                transport.abort()
+            return
+        transport.write(encode_frames(messages))  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Send what is queued, then close."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # -- the handshake -----------------------------------------------------------------------------
+
+    def _greet(self, messages: list[AnyMessage]) -> list[AnyMessage]:
+        """Take the handshake's next steps; return what came behind it."""
+        at = 0
+        while at < len(messages) and self.place is None and self._transport is not None:
+            self._step(messages[at])
+            at += 1
+        return messages[at:]
+
+    def _hello(self, message: AnyMessage) -> None:
+        """Acceptor, first message: who is there?"""
+        reply = answer(
+            self._peers.identity, self._peers.secret, secrets.token_bytes(NONCE_BYTES), message
+        )
+        assert isinstance(message, Hello)
+        self._theirs, self._sent = message, reply
+        self.send([reply])
+        self._step = self._proof
+
+    def _proof(self, message: AnyMessage) -> None:
+        """Acceptor, second message: does it know the secret, and may it come in?"""
+        assert self._theirs is not None and self._sent is not None
+        admit(self._peers.secret, self._theirs, self._sent, message)
+        self._open(self._theirs)
+
+    def _answer(self, message: AnyMessage) -> None:
+        """Connector: the acceptor's answer."""
+        assert self._sent is not None
+        proof = confirm(self._peers.secret, self._sent, message)
+        assert isinstance(message, Hello)
+        self.send([proof])
+        self._open(message)
+
+    def _open(self, theirs: Hello) -> None:
+        place = self._peers.admit(self, theirs)
+        self._reader.limit = FRAME_BYTES_MAX
+        self.place = place
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._peers.opened(self)
+
+    def _too_slow(self) -> None:
+        self._refuse(ProtocolError(f"The handshake took over {HANDSHAKE_S:.0f} s."))
+
+    def _refuse(self, error: EverwriteError) -> None:
+        """Say what is wrong, and close."""
+        self._why = error
+        if self._transport is None:
+            return
+        name = self._theirs.name[:64] if self._theirs is not None else ""
+        log.warning("connection refused from=%r code=%s: %s", name, error.code, error)
+        if not isinstance(error, ProtocolError) or not self.dialled:
+            self.send([refusal(error)])
+        self._transport.close()
