@@ -211,8 +211,10 @@ def delete(
             key, context=known, n=n, w=w, dw=dw, timeout=timeout, strict=strict
         )
 
+    from everwrite.client import Found
+
     answer = _run(url, secret_file, bucket, timeout, ask, writes=True)
-    if hasattr(answer, "values"):
+    if isinstance(answer, Found):
         say(f"not found: {_absence(bucket, key, answer)}")
         if form == "json":
             emit_json(_found_json(bucket, key, answer))

@@ -20,6 +20,7 @@ import fcntl
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -47,6 +48,9 @@ from everwrite.core.errors import (
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
 """Patience with a start: usually under 3 s for five nodes, but a loaded machine is no error."""
+
+SAFE = b"safe"
+"""What the guard is told when there is nothing left for it to do."""
 
 _STATE = "cluster.json"
 _LOCK = "cluster.lock"
@@ -108,6 +112,8 @@ class DevCluster:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._guard: subprocess.Popen[bytes] | None = None
         self._held = contextlib.ExitStack()
+        self.temporary = False
+        """Whether the directory goes with the scope (``with cluster:``), unless that fails."""
 
     @classmethod
     def create(
@@ -160,8 +166,9 @@ class DevCluster:
     def __enter__(self) -> Self:
         """Hold the cluster's lock, and have its processes ended when this one ends in any way."""
         self._held.enter_context(self.locked())
+        command = [sys.executable, "-P", "-m", "everwrite.cli.guard", str(self.directory)]
         self._guard = subprocess.Popen(
-            [sys.executable, "-P", "-m", "everwrite.cli.guard", str(self.directory)],
+            [*command, "--remove"] if self.temporary else command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -175,13 +182,16 @@ class DevCluster:
         trace: TracebackType | None,
     ) -> None:
         """Stop all nodes; without patience if the block was left by an error."""
+        safe = b""
         try:
             self.stop(seconds=_STOP_SECONDS if kind is None else 0)
+            safe = SAFE
         finally:
-            if self._guard is not None and self._guard.stdin is not None:
-                self._guard.stdin.close()
-                self._guard.wait()
+            if self._guard is not None:
+                self._guard.communicate(safe)
             self._held.close()
+        if self.temporary and kind in {None, KeyboardInterrupt}:
+            shutil.rmtree(self.directory)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

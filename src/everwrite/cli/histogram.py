@@ -54,6 +54,11 @@ class Histogram:
         """Return the exact mean; 0 if nothing was recorded."""
         return self.total / self.count if self.count else 0.0
 
+    def in_milliseconds(self) -> dict[str, float]:
+        """Return p50, p99, p99.9 and the largest of values in microseconds."""
+        marks = {"p50": 0.5, "p99": 0.99, "p999": 0.999, "max": 1.0}
+        return {name: round(self.quantile(share) / 1000, 3) for name, share in marks.items()}
+
     def add(self, other: Histogram) -> None:
         """Count all that the other has counted."""
         self._counts = [

@@ -1,0 +1,222 @@
+"""What a demo shows while it runs: a live picture in a terminal, else one line each second.
+
+Both are drawn from the same ``Board``, which the rest of the demo fills in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from everwrite.cli.demo.shoppers import Tally
+from everwrite.cli.devcluster import DevCluster
+from everwrite.cli.histogram import Histogram
+from everwrite.cli.output import count, say, size
+from everwrite.cli.reports import Status
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+_FRAME_SECONDS = 0.25
+_LINE_SECONDS = 1.0
+_EVENTS_MAX = 7
+
+
+class Board:
+    """All that there is to show; ``reports`` are the nodes' own words, a silent node has none."""
+
+    def __init__(self, cluster: DevCluster, tally: Tally, seconds: float) -> None:
+        self.cluster = cluster
+        self.tally = tally
+        self.seconds = seconds
+        self.now = "the shop opens"
+        self.reports: dict[int, Status | None] = {}
+        self.events: deque[str] = deque(maxlen=_EVENTS_MAX)
+        self.split = ""
+        self._began = time.monotonic()
+        self._writes_before = 0
+        self._looked_at = self._began
+
+    def elapsed(self) -> float:
+        """Return the seconds since the shop was opened."""
+        return time.monotonic() - self._began
+
+    def tell(self, sentence: str) -> None:
+        """Say what is going on now, and keep it in the list of events."""
+        self.now = sentence
+        self.events.append(f"{self.elapsed():5.1f} s  {sentence}")
+
+    def hints(self) -> int:
+        """Return the hints that wait on the nodes which answer."""
+        return sum(report.hints.waiting for report in self.reports.values() if report is not None)
+
+    def writes_per_second(self) -> float:
+        """Return the rate of accepted writes since the last call."""
+        now = time.monotonic()
+        rate = (self.tally.writes - self._writes_before) / max(1e-3, now - self._looked_at)
+        self._writes_before, self._looked_at = self.tally.writes, now
+        return rate
+
+    def word(self, number: int) -> str:
+        """Return a node's state in one word."""
+        match self.cluster.node(number).state():
+            case "gone":
+                return "killed"
+            case "stopped":
+                return "frozen"
+            case _:
+                return "up" if self.reports.get(number) is not None else "starting"
+
+
+async def show_live(board: Board, closing: asyncio.Event) -> None:
+    """Draw the board four times a second until ``closing``."""
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True)
+    rate = 0.0
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        frame = 0
+        while not closing.is_set():
+            if frame % 4 == 0:
+                rate = board.writes_per_second()
+            live.update(_picture(board, rate), refresh=True)
+            frame += 1
+            await _pause(closing, _FRAME_SECONDS)
+
+
+async def show_lines(board: Board, closing: asyncio.Event) -> None:
+    """Write one line a second to standard error, and each event, until ``closing``."""
+    told = ""
+    while not closing.is_set():
+        if board.now != told:
+            told = board.now
+            say(f"{board.elapsed():5.1f} s  -- {told}")
+        say(_line(board))
+        await _pause(closing, _LINE_SECONDS)
+
+
+def in_terminal() -> bool:
+    """Say whether standard error is a terminal that can be redrawn."""
+    return sys.stderr.isatty()
+
+
+def latencies(histogram: Histogram) -> str:
+    """Return the three quantiles in milliseconds.
+
+    >>> latencies(Histogram())
+    'p50 0.0  p99 0.0  p99.9 0.0 ms'
+    """
+    values = (histogram.quantile(share) / 1000 for share in (0.5, 0.99, 0.999))
+    return "p50 {:.1f}  p99 {:.1f}  p99.9 {:.1f} ms".format(*values)
+
+
+def _line(board: Board) -> str:
+    tally = board.tally
+    nodes = "".join(
+        {"up": "+", "killed": "x", "frozen": "z"}.get(board.word(node.number), ".")
+        for node in board.cluster.nodes
+    )
+    failed = tally.writes_failed + tally.writes_unknown
+    return (
+        f"{board.elapsed():5.1f} s  nodes {nodes}  {count(tally.writes, 'write')} accepted, "
+        f"{failed:,} not  {count(board.hints(), 'hint')}  siblings {tally.siblings_met:,} met, "
+        f"{tally.siblings_merged:,} merged  {latencies(tally.write_us)}"
+    )
+
+
+def _picture(board: Board, rate: float) -> RenderableType:
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    done = min(board.seconds, board.elapsed())
+    head = Text.assemble(("Everwrite demo  ", "bold"), (board.now, "bold yellow"))
+    bar = ProgressBar(total=board.seconds, completed=done, width=60)
+    events = Text("\n".join(board.events), style="dim")
+    legend = Text("Ctrl-C closes the shop early and goes on to the verdict", style="dim italic")
+    return Panel(
+        Group(
+            head, bar, Text(), _nodes(board), Text(), _numbers(board, rate), Text(), events, legend
+        ),
+        border_style="blue",
+    )
+
+
+def _nodes(board: Board) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("node", "state", "side", "hints kept", "for", "stores", "repairs", "memory"):
+        table.add_column(
+            name, justify="left" if name in {"node", "state", "side", "for"} else "right"
+        )
+    sides = _sides(board.split)
+    for node in board.cluster.nodes:
+        word = board.word(node.number)
+        report = board.reports.get(node.number)
+        colour = {"up": "green", "killed": "red", "frozen": "cyan"}.get(word, "yellow")
+        cells = ["", "", "", "", ""]
+        if report is not None:
+            owners = ", ".join(
+                f"{name} {number:,}" for name, number in report.hints.by_owner.items()
+            )
+            cells = [
+                f"{report.hints.waiting:,}",
+                owners,
+                f"{report.counters.get('stores', 0):,}",
+                f"{report.counters.get('read_repairs', 0):,}",
+                size(report.node.rss_bytes),
+            ]
+        side = sides.get(node.name, "")
+        table.add_row(node.name, Text(f"● {word}", style=colour), side, *cells)
+    return table
+
+
+def _numbers(board: Board, rate: float) -> Table:
+    from rich.table import Table
+
+    tally = board.tally
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for justify in ("left", "right", "left", "left"):
+        table.add_column(justify="right" if justify == "right" else "left")
+    failed = tally.writes_failed + tally.writes_unknown
+    rows = [
+        ("writes accepted", f"{tally.writes:,}", f"{rate:,.0f} a second, {failed:,} not accepted"),
+        ("reads", f"{tally.reads:,}", f"{tally.reads_failed:,} failed"),
+        ("siblings met", f"{tally.siblings_met:,}", f"{tally.siblings_merged:,} merged"),
+        ("hints waiting", f"{board.hints():,}", ""),
+        ("writes", "", latencies(tally.write_us)),
+        ("reads", "", latencies(tally.read_us)),
+    ]
+    for name, number, more in rows:
+        table.add_row(name, number, more)
+    return table
+
+
+def _sides(split: str) -> dict[str, str]:
+    """Return the half that each node is in, as a letter.
+
+    >>> _sides("n1,n3|n2")
+    {'n1': 'left', 'n3': 'left', 'n2': 'right'}
+    """
+    halves = split.split("|") if split else []
+    return {
+        name: side
+        for half, side in zip(halves, ("left", "right"), strict=False)
+        for name in half.split(",")
+    }
+
+
+async def _pause(closing: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await closing.wait()
+    except TimeoutError:
+        return
