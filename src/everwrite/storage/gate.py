@@ -10,6 +10,8 @@ Costs: two short locks per call, about 0.2 microseconds.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from everwrite.core.errors import StorageError
 
@@ -23,23 +25,39 @@ class Gate:
         self._refusal = refusal
         self._changed = threading.Condition()
         self._inside = 0
+        self._alone = False
         self._shut = False
 
     def __enter__(self) -> None:
         with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
             self.check_open()
             self._inside += 1
 
     def __exit__(self, *exc_info: object) -> None:
         with self._changed:
             self._inside -= 1
-            if self._shut and not self._inside:
+            if not self._inside:
                 self._changed.notify_all()
 
     def check_open(self) -> None:
         """Raise the refusal if the gate is shut."""
         if self._shut:
             raise StorageError(self._refusal.message, hint=self._refusal.hint)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait for those inside and let newcomers wait outside: for work that must find nobody."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._inside or self._alone))
+            self.check_open()
+            self._alone = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()
 
     def shut(self) -> bool:
         """Refuse newcomers, wait for those inside; True the first time, False if it was shut
@@ -49,5 +67,5 @@ class Gate:
             if self._shut:
                 return False
             self._shut = True
-            self._changed.wait_for(lambda: not self._inside)
+            self._changed.wait_for(lambda: not (self._inside or self._alone))
             return True

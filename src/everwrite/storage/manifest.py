@@ -79,7 +79,16 @@ def write_manifest(directory: Path, engine: str) -> None:
 
 def sync_directory(directory: Path) -> None:
     """Make the directory's entries (new files, renames) durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    _fsync(directory, os.O_DIRECTORY)
+
+
+def sync_file(path: Path) -> None:
+    """Make the file's bytes durable; OSError if they cannot be."""
+    _fsync(path, 0)
+
+
+def _fsync(path: Path, flags: int) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(fd)
     finally:

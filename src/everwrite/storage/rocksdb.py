@@ -32,8 +32,9 @@ write buffers of 16 MiB that fill and go with the load; an idle store is under 1
 
 from __future__ import annotations
 
+import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -42,7 +43,7 @@ import rocksdict
 from everwrite.core.errors import StorageError, StorageFull, StorageStalled, SyncFailed
 from everwrite.storage.engine import Batch, CorruptData, refuse_closed, refuse_unsynced, sync_failed
 from everwrite.storage.gate import Gate
-from everwrite.storage.manifest import sync_directory
+from everwrite.storage.manifest import sync_directory, sync_file
 
 FOLDER = "rocksdb"
 
@@ -70,15 +71,23 @@ L0_FILES_SLOW, L0_FILES_STOP = 40, 60
 refusal is a worse answer than the slower reads that it prevents.
 """
 
+REOPEN_ROOM_BYTES = 4 << 20
+"""Beside the log, which opening writes out as a sorted file: the manifest, a new log, a margin."""
+
 TOMBSTONE_WINDOW = 4096
 """A file where this many neighbours are half tombstones is compacted at once."""
 
 STALL_RETRY_MS = 50
 
 _ABSENT = "key not found"
+_GIVEN_UP = "Writer has previous error"
 _STALLED = ("Operation incomplete", "Result incomplete")
 _FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 _FSYNC = ("While fsync", "While fdatasync", "While fsync directory")
+
+
+class LogGivenUp(StorageFull):
+    """There was no room for an append to the log; RocksDB leaves this log alone from then on."""
 
 
 class RocksEngine:
@@ -88,22 +97,27 @@ class RocksEngine:
     blocking_reads: ClassVar[bool] = True
 
     def __init__(self, directory: Path) -> None:
+        self._folder = directory / FOLDER
+        self._no_wait = rocksdict.WriteOptions()
+        self._no_wait.sync = False
+        self._no_wait.no_slowdown = True
+        self._sync_failure: SyncFailed | None = None
+        self._half_open = False  # closed for reopening, which failed: the next write tries again
+        self._gate = Gate(refuse_closed(self.name))
+        self._snapshots: weakref.WeakSet[RocksSnapshot] = weakref.WeakSet()
+        self._open()
+
+    def _open(self) -> None:
         options = _options()
         try:
             self._db = rocksdict.Rdict(
-                str(directory / FOLDER), options, column_families={"default": options}
+                str(self._folder), options, column_families={"default": options}
             )
-            self._no_wait = rocksdict.WriteOptions()
-            self._no_wait.sync = False
-            self._no_wait.no_slowdown = True
             self._db.set_write_options(self._no_wait)
         except Exception as error:
             raise _translated(error) from error
         self._get = self._db.get
         self._write = self._db.write
-        self._sync_failure: SyncFailed | None = None
-        self._gate = Gate(refuse_closed(self.name))
-        self._snapshots: weakref.WeakSet[RocksSnapshot] = weakref.WeakSet()
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value, or None if there is none. Holds the GIL, through a disk read too."""
@@ -126,18 +140,7 @@ class RocksEngine:
 
     def write(self, batch: Batch) -> None:
         """Append the batch to the log and apply it; holds the GIL, but never waits in a stall."""
-        if self._sync_failure:
-            raise refuse_unsynced(self._sync_failure)
-        ready = rocksdict.WriteBatch(True)  # raw mode
-        for key, value in batch:
-            if value is None:
-                del ready[key]
-            else:
-                ready[key] = value
-        try:
-            self._write(ready)
-        except Exception as error:
-            raise self._noted(_translated(error)) from error
+        self._change(lambda: self._write(_ready(batch)))
 
     def sync(self) -> None:
         """Fsync the write-ahead log; releases the GIL while it waits."""
@@ -147,7 +150,9 @@ class RocksEngine:
             try:
                 self._db.flush_wal(True)
             except Exception as error:
-                raise self._noted(sync_failed(self.name, error)) from error
+                if not isinstance(_translated(error), LogGivenUp):
+                    raise self._noted(sync_failed(self.name, error)) from error
+                self._sync_given_up_log()
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return the first pairs of the range. Holds the GIL in each step: ask for a few
@@ -160,15 +165,8 @@ class RocksEngine:
         """Write one range tombstone: O(1), but each slows reads until compaction, so for bulk
         only.
         """
-        self._gate.check_open()
-        if self._sync_failure:
-            raise refuse_unsynced(self._sync_failure)
-        if start >= end:
-            return
-        try:
-            self._db.delete_range(start, end, self._no_wait)
-        except Exception as error:
-            raise self._noted(_translated(error)) from error
+        if start < end:
+            self._change(lambda: self._db.delete_range(start, end, self._no_wait))
 
     def snapshot(self) -> RocksSnapshot:
         """Return a view of this moment: O(1)."""
@@ -202,13 +200,70 @@ class RocksEngine:
         """Flush and close; an error here loses nothing that a sync had confirmed."""
         if not self._gate.shut():
             return
-        # The library keeps its files open until the last object that uses them is gone.
-        for snapshot in list(self._snapshots):
-            snapshot.close()
+        self._close_snapshots()
         try:
             self._db.close()
         except Exception as error:
-            raise _translated(error) from error
+            failure = _translated(error)
+            if not isinstance(failure, LogGivenUp):
+                raise failure from error
+            self._sync_given_up_log()
+
+    def _change(self, act: Callable[[], None]) -> None:
+        if self._sync_failure:
+            raise refuse_unsynced(self._sync_failure)
+        if self._half_open:
+            self._reopen()
+        try:
+            self._attempt(act)
+        except LogGivenUp:
+            self._reopen()
+            self._attempt(act)
+
+    def _attempt(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:
+            raise self._noted(_translated(error)) from error
+
+    def _close_snapshots(self) -> None:
+        # The library keeps its files open and locked until the last object that uses them is gone.
+        for snapshot in list(self._snapshots):
+            snapshot.close()
+
+    def _reopen(self) -> None:
+        """Open the directory again after the disk was full and has room again.
+
+        RocksDB gives up a log that an append failed in, and though it resumes by itself once there
+        is room, it then finds that it cannot leave that log behind. Opening replays it: everything
+        written is there.
+        """
+        room = os.statvfs(self._folder)
+        logged = sum(path.stat().st_size for path in self._folder.glob("*.log"))
+        if room.f_bavail * room.f_frsize < logged + REOPEN_ROOM_BYTES:
+            raise _translated(Exception(_FULL[0]))
+        with self._gate.alone():
+            self._close_snapshots()
+            try:
+                self._db.close()
+            except Exception as error:  # noqa: BLE001  it closed, and complains of the old log
+                _translated(error)
+            self._half_open = True
+            self._open()
+            self._half_open = False
+
+    def _sync_given_up_log(self) -> None:
+        """Fsync the log files by path, after an append (of a write that was refused) failed for
+        lack of room.
+
+        RocksDB then touches that log no more until it has flushed to a new one, but what was
+        written before is whole in it, and whoever waits for its durability can have it.
+        """
+        try:
+            for path in sorted(self._folder.glob("*.log")):
+                sync_file(path)
+        except OSError as error:
+            raise self._noted(sync_failed(self.name, error.strerror)) from error
 
     def _get_or_error(self, key: bytes) -> bytes | StorageError | None:
         try:
@@ -277,6 +332,16 @@ def _scan(
     return found
 
 
+def _ready(batch: Batch) -> rocksdict.WriteBatch:
+    ready = rocksdict.WriteBatch(True)  # raw mode
+    for key, value in batch:
+        if value is None:
+            del ready[key]
+        else:
+            ready[key] = value
+    return ready
+
+
 def _options() -> rocksdict.Options:
     table = rocksdict.BlockBasedOptions()
     table.set_block_cache(rocksdict.Cache.new_hyper_clock_cache(BLOCK_CACHE_BYTES, BLOCK_BYTES))
@@ -319,10 +384,15 @@ def _translated(error: Exception) -> StorageError:
     if type(error) is not Exception:
         raise error
     text = str(error)
+    if _GIVEN_UP in text:
+        return LogGivenUp(
+            f"RocksDB gave up its log after it could not append to it ({text}).",
+            hint="Nothing of this was written. Free some space and try again.",
+        )
     if any(sign in text for sign in _FULL):
         return StorageFull(
             f"The disk of the RocksDB store is full ({text}).",
-            hint="Nothing of this was written. Free some space; writing goes on a few seconds later.",
+            hint="Nothing of this was written. Free some space; writes go on seconds later.",
         )
     if text.startswith(_STALLED):
         return StorageStalled(

@@ -39,7 +39,7 @@ from everwrite.storage.engine import (
     refuse_unsynced,
     sync_failed,
 )
-from everwrite.storage.manifest import sync_directory
+from everwrite.storage.manifest import sync_directory, sync_file
 
 FILE_NAME = "everwrite.sqlite"
 
@@ -152,6 +152,8 @@ class SqliteEngine:
                 raise self._noted(sync_failed(self.name, error.strerror)) from error
             if self._wal_bytes > WAL_BYTES:
                 self._fold_wal()
+                if self._sync_failure:
+                    raise self._sync_failure
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return the first pairs of the range."""
@@ -190,7 +192,7 @@ class SqliteEngine:
                 reader.backup(copy)
             finally:
                 copy.close()
-            _fsync_path(path / FILE_NAME)
+            sync_file(path / FILE_NAME)
             sync_directory(path)
             sync_directory(path.parent)
         except sqlite3.Error as error:
@@ -266,14 +268,17 @@ class SqliteEngine:
             raise self._noted(_translated(error)) from error
 
     def _fold_wal(self) -> None:
-        """Copy the WAL into the database, so that it starts over; the caller holds the sync
-        lock.
+        """Copy the WAL into the database, so that it starts over; the caller holds the sync lock.
+
+        Nobody's write depends on it: what could not be folded stays in the WAL, and the next one
+        tries again. But a failed fsync in it counts as any other.
         """
         try:
             _, frames, folded = self._janitor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error as error:
-            raise self._noted(_translated(error)) from error
-        # What a reader still needs stays; it counts as not yet due, lest every sync try again.
+            self._noted(_translated(error))
+            return
+        # What a reader still needs stays; it counts by half, lest every sync try again.
         self._wal_bytes = 0 if frames == folded else PAGE_BYTES * (frames - folded) // 2
 
     def _noted(self, error: StorageError) -> StorageError:
@@ -358,11 +363,3 @@ def _translated(error: sqlite3.Error) -> StorageError:
         f"The SQLite store failed ({error}, {error.sqlite_errorname}).",
         hint="Check the disk (dmesg) and the directory's permissions.",
     )
-
-
-def _fsync_path(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
