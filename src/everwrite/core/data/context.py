@@ -4,9 +4,9 @@ A context is opaque to clients, bound to one bucket and key, and signed with the
 without that a client could erase versions that nobody has seen, by a clock made up or taken from
 another key.
 
-A token is length (2 bytes), MAC (16 bytes of keyed BLAKE2b over data key and body), body (what was
-seen, MessagePack). A context is one or more tokens: a client that reads replicas by itself cannot
-sign the joined clock, so it gives back each replica's token, and the coordinator joins them.
+A token is length (4 bytes), MAC (16 bytes of keyed BLAKE2b), body (what was seen, MessagePack).
+A context is one or more tokens: a client that reads replicas by itself cannot sign the joined
+clock, so it gives back each replica's token, and the coordinator joins them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import msgspec
 from everwrite.core.data.versions import ACTOR_BYTES, NOTHING, Seen, covers, descends, join
 from everwrite.core.errors import BadContext
 
-CONTEXT_BYTES_MAX = 16 * 1024
-"""More than any honest context: 64 siblings' worth of actors from several replicas."""
+CONTEXT_BYTES_MAX = 256 * 1024
+"""More than any honest context: a clock of 12,000 actors, one for each restart of a coordinator."""
 
 _MAC_BYTES = 16
-_HEAD_BYTES = 2 + _MAC_BYTES
+_LENGTH_BYTES = 4
+_HEAD_BYTES = _LENGTH_BYTES + _MAC_BYTES
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Seen).decode
@@ -35,8 +36,13 @@ def sign(secret: bytes, data_key: bytes, seen: Seen) -> bytes:
     if not seen.clock and not seen.dots:
         return b""
     body = _encode(seen)
-    mac = blake2b(data_key + body, key=secret, digest_size=_MAC_BYTES).digest()
-    return len(body).to_bytes(2, "big") + mac + body
+    return len(body).to_bytes(_LENGTH_BYTES, "big") + _mac(secret, data_key, body) + body
+
+
+def _mac(secret: bytes, data_key: bytes, body: bytes) -> bytes:
+    # With the key's length: else the head of a body could pass for the tail of another key.
+    bound = len(data_key).to_bytes(2, "big") + data_key + body
+    return blake2b(bound, key=secret, digest_size=_MAC_BYTES).digest()
 
 
 def verify(secret: bytes, data_key: bytes, context: bytes) -> Seen:
@@ -46,8 +52,7 @@ def verify(secret: bytes, data_key: bytes, context: bytes) -> Seen:
     joined = NOTHING
     for token in _tokens(context):
         body = token[_HEAD_BYTES:]
-        mac = blake2b(data_key + body, key=secret, digest_size=_MAC_BYTES).digest()
-        if not compare_digest(mac, token[2:_HEAD_BYTES]):
+        if not compare_digest(_mac(secret, data_key, body), token[_LENGTH_BYTES:_HEAD_BYTES]):
             raise BadContext(
                 "The context is not one that this cluster gave out for this key.", hint=_HINT
             )
@@ -92,7 +97,7 @@ def _tokens(context: bytes) -> list[bytes]:
         )
     tokens, at = [], 0
     while at < len(context):
-        end = at + _HEAD_BYTES + int.from_bytes(context[at : at + 2], "big")
+        end = at + _HEAD_BYTES + int.from_bytes(context[at : at + _LENGTH_BYTES], "big")
         if end > len(context) or end == at + _HEAD_BYTES:
             raise BadContext("The context is cut short or garbled.", hint=_HINT)
         tokens.append(context[at:end])
