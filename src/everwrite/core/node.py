@@ -106,17 +106,17 @@ class Node:
 
     # -- what happens ------------------------------------------------------------------------------
 
+    def handlers(self, source: Place) -> dict[type, Handler]:
+        """Return what a place may send, and who handles it: for callers with many messages."""
+        if type(source) is int:
+            return self._from_clients
+        return self._from_self if source == self.local.me else self._from_nodes
+
     def receive(self, source: Place, message: Message) -> None:
         """Handle one message; ProtocolError if its sender has no business sending it."""
-        if type(source) is int:
-            handler = self._from_clients.get(type(message))
-        elif source == self.local.me:
-            handler = self._from_self.get(type(message))
-        else:
-            handler = self._from_nodes.get(type(message))
+        handler = self.handlers(source).get(type(message))
         if handler is None:
-            kind = type(message).__name__
-            raise ProtocolError(f"A {kind} is not for the other side of this connection to send.")
+            raise no_business(message)
         handler(source, message)
 
     def heard(self, peer: bytes) -> None:
@@ -266,3 +266,9 @@ class Node:
                 self.replica.expired(source, message)
             else:
                 self.receive(source, message)
+
+
+def no_business(message: Message) -> ProtocolError:
+    """Return the error for a message that its sender has no business sending."""
+    kind = type(message).__name__
+    return ProtocolError(f"A {kind} is not for the other side of this connection to send.")

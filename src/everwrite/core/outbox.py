@@ -44,10 +44,5 @@ class Outbox:
 
     def __bool__(self) -> bool:
         return bool(
-            self.sends
-            or self.writes
-            or self.on_write
-            or self.on_sync
-            or self.reads
-            or self.asks
+            self.sends or self.writes or self.on_write or self.on_sync or self.reads or self.asks
         )

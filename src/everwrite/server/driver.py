@@ -15,7 +15,7 @@ from typing import Protocol
 
 from everwrite.core.errors import StorageError, SyncFailed
 from everwrite.core.messages import AnyMessage, Ask, Message
-from everwrite.core.node import Node
+from everwrite.core.node import Node, no_business
 from everwrite.core.outbox import Place
 from everwrite.server.disk import Ack, Disk, Found
 from everwrite.storage.store import Store, Unreadable
@@ -89,10 +89,13 @@ class Driver:
             if source in self.deaf_to:
                 return
             node.heard(source)
-        receive = node.receive
+        handlers = node.handlers(source)
         try:
             for message in messages:
-                receive(source, message)
+                handler = handlers.get(type(message))
+                if handler is None:
+                    raise no_business(message)
+                handler(source, message)
         finally:
             if not self._ticking:
                 self._ticking = True
@@ -136,9 +139,9 @@ class Driver:
                 else:
                     line.send(messages)
             if own is not None:
-                receive = node.receive
+                handlers = node.handlers(me)
                 for message in own:
-                    receive(me, message)
+                    handlers[type(message)](me, message)
         node.local.records.turn()
         if node.rounds.members_version != self._members_version:
             self._members_version = node.rounds.members_version

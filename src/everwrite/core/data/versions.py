@@ -104,11 +104,15 @@ def decode(data: bytes) -> Record:
 
 def validate(record: Record) -> Record:
     """Return a record from outside this process; ProtocolError if its invariant is broken."""
-    clock, last = record.clock, (b"", 0)
-    if list(clock) != sorted(clock):
-        raise ProtocolError("The record's clock is not in canonical order.")
-    if any(len(actor) != ACTOR_BYTES or counter < 1 for actor, counter in clock.items()):
-        raise ProtocolError("The record's clock has an entry that no node can have minted.")
+    clock = record.clock
+    last_actor = b""
+    for actor, counter in clock.items():
+        if actor <= last_actor:
+            raise ProtocolError("The record's clock is not in canonical order.")
+        if len(actor) != ACTOR_BYTES or counter < 1:
+            raise ProtocolError("The record's clock has an entry that no node can have minted.")
+        last_actor = actor
+    last = (b"", 0)
     for version in record.siblings:
         dot = (version.actor, version.counter)
         if version.counter < 1 or version.counter > clock.get(version.actor, 0) or dot <= last:
@@ -171,6 +175,14 @@ def _without(record: Record, other: Record) -> Record:
     A clock that knows more need not know better: the record's may have learnt of a write from a
     context, and never of what that write superseded.
     """
+    clock = other.clock
+    for (
+        version
+    ) in record.siblings:  # mostly one, and news to the other: then nothing is to be built
+        if version.counter <= clock.get(version.actor, 0):
+            break
+    else:
+        return record
     standing = _standing(record, other)
     return record if len(standing) == len(record.siblings) else Record(record.clock, standing)
 
