@@ -15,6 +15,7 @@ from everwrite.core.errors import ProtocolError, RequestError, TooLarge
 KEY_BYTES_MAX = 1024
 BUCKET_BYTES_MAX = 128
 VALUE_BYTES_MAX = 1 << 20
+_HEAD_BYTES = 9
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -28,11 +29,13 @@ def data_key(bucket: bytes, key: bytes) -> bytes:
 
 
 def split_key(data: bytes) -> tuple[bytes, bytes]:
-    """Return (bucket, key) of a data key; ProtocolError if it is not one."""
-    if len(data) < 10 or len(data) < 9 + data[8] or _digest(data[8:]) != data[:8]:
+    """Return (bucket, key) of a data key; ProtocolError if it is not one, or over the limits."""
+    if len(data) < _HEAD_BYTES or _digest(data[8:]) != data[:8]:
         raise ProtocolError("These bytes are not a data key: the hash does not match.")
-    end = 9 + data[8]
-    return data[9:end], data[end:]
+    end = _HEAD_BYTES + data[8]
+    if not (0 < data[8] <= BUCKET_BYTES_MAX and 0 < len(data) - end <= KEY_BYTES_MAX):
+        raise ProtocolError("These bytes are not a data key: its bucket or key cannot be.")
+    return data[_HEAD_BYTES:end], data[end:]
 
 
 def hash_of(data: bytes) -> int:
