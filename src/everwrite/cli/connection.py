@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from everwrite.core.errors import ConfigError
+from everwrite.core.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
     from everwrite.client import AsyncClient
@@ -77,33 +77,6 @@ def read_secret(secret_file: Path | None) -> bytes:
     return secret
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """Return host and port of HOST, HOST:PORT or [IPV6]:PORT; ValueError says what is wrong."""
-    host, bracket, port = text.rpartition("]:")
-    if bracket:
-        host = host.removeprefix("[")
-    elif text.startswith("[") and text.endswith("]"):
-        host, port = text[1:-1], ""
-    elif text.count(":") > 1:
-        raise ValueError(f"{text!r}: write an IPv6 address as [ADDRESS]:PORT")
-    else:
-        host, _, port = text.partition(":")
-    if (
-        not host
-        or host != host.strip()
-        or any(letter.isspace() or letter in "/?#@" for letter in host)
-    ):
-        raise ValueError(f"{text!r} is not HOST:PORT, like 127.0.0.1:{DEFAULT_PORT}")
-    if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError(f"{text!r}: a port is a number from 1 to 65535")
-    return host, int(port or DEFAULT_PORT)
-
-
-def format_address(host: str, port: int) -> str:
-    """Return HOST:PORT, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 async def connect(
     url: str, secret_file: Path | None, *, seconds: float = 5.0, retries: int = 2
 ) -> AsyncClient:
@@ -111,12 +84,15 @@ async def connect(
     import everwrite
 
     return await everwrite.connect(
-        url.split(","), secret=read_secret(secret_file), timeout=seconds, retries=retries
+        url, secret=read_secret(secret_file), timeout=seconds, retries=retries
     )
 
 
 def _check_url(_: click.Context, __: click.Parameter, url: str) -> str:
+    from everwrite.client.client import parse_urls
+
     try:
-        return ",".join(format_address(*parse_address(part.strip())) for part in url.split(","))
-    except ValueError as error:
+        parse_urls(url)
+    except RequestError as error:
         raise click.BadParameter(str(error)) from error
+    return url

@@ -99,6 +99,8 @@ class Plan(msgspec.Struct):
     fsync: bool = True
     replicas: int = 3
     split: str = ""
+    founded: bool = False
+    """Whether the cluster exists: until then node 1 starts without --join, which founds it."""
     format: int = 1
 
 
@@ -322,7 +324,8 @@ class DevCluster:
             for node in idle:
                 self.spawn(node.number)
             await self.wait_ready(seconds)
-            ready = True
+            ready = self._plan.founded = True
+            self._save()
         finally:
             if not ready:
                 for node in idle:
@@ -379,7 +382,7 @@ class DevCluster:
                 address, secret=self._secret, timeout=_ASK_SECONDS, retries=0
             )
             async with db:
-                return dict(await db.ask(verb, dict(arguments), node=address))
+                return dict(await db.ask(verb, dict(arguments), node=self.node(number).name))
 
     async def status(self, number: int) -> Status | None:
         """Return what a node says about itself; None if it does not answer."""
@@ -392,7 +395,7 @@ class DevCluster:
                     address, secret=self._secret, timeout=_ASK_SECONDS, retries=0
                 )
                 async with db:
-                    return await ask_status(db, address)
+                    return await ask_status(db, self.node(number).name)
         except (UnavailableError, TimeoutError):
             return None
 
@@ -410,8 +413,9 @@ class DevCluster:
         command += ["--name", node.name, "--host", HOST, "--base-port", str(node.port)]
         command += ["--data", str(self.directory / f"node{node.number}"), "--engine", plan.engine]
         command += ["--fsync", "on" if plan.fsync else "off", "--replicas", str(plan.replicas)]
-        for address in self.addresses:
-            command += ["--join", address]
+        if plan.founded or node.number != 1:
+            for other in plan.nodes:
+                command += ["--join", other.address] if other is not node else []
         return command
 
     def _alive(self, number: int) -> Node:

@@ -10,13 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from everwrite.cli.connection import (
-    DEFAULT_PORT,
-    format_address,
-    parse_address,
-    read_secret,
-    takes_a_secret,
-)
+from everwrite.cli.connection import DEFAULT_PORT, read_secret, takes_a_secret
 from everwrite.core.errors import ConfigError
 
 _ENGINES = ["rocksdb", "sqlite", "memory"]
@@ -73,12 +67,12 @@ def _load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
 
 
 def _check_join(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    try:
-        return tuple(
-            format_address(*parse_address(part)) for value in values for part in value.split(",")
-        )
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+    from everwrite.server.settings import split_address
+
+    addresses = [address for value in values for address in value.split(",")]
+    for address in addresses:
+        split_address(address)
+    return tuple(addresses)
 
 
 def _check_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -141,7 +135,7 @@ def _check_partitions(_: click.Context, __: click.Parameter, value: int) -> int:
     callback=_check_join,
     envvar="EVERWRITE_JOIN",
     metavar="HOST:PORT",
-    help="A node of the cluster, this one included or not; give it for each.",
+    help="A node of the cluster to join; may be repeated. None: this node founds a cluster.",
 )
 @click.option(
     "--zone",
@@ -226,6 +220,8 @@ def serve(
     \b
     One node:     everwrite serve --data ./data
     The second:   everwrite serve --data ./data2 --base-port 7401 --join 127.0.0.1:7400
+
+    Each option has a variable, such as EVERWRITE_BASE_PORT, and a key in the --config file.
     """
     secret = read_secret(secret_file)
     refuse_open_door(host, secret)
