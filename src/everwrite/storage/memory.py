@@ -13,6 +13,7 @@ and one merge (timsort). Invariant: each key of the dict is once in ``_sorted`` 
 from __future__ import annotations
 
 import threading
+import weakref
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ class MemoryEngine:
         self._unsorted: list[bytes] = []
         self._dead = False  # whether a deleted key may still be in one of the lists
         self._closed = False
+        self._snapshots: weakref.WeakSet[MemoryEngine] = weakref.WeakSet()
         # Makes a batch appear at once to readers of several keys; one key's read is atomic by
         # itself.
         self._lock = threading.Lock()
@@ -85,15 +87,16 @@ class MemoryEngine:
                 del self._values[key]
                 self._dead = True
 
-    def snapshot(self) -> MemorySnapshot:
-        """Return a copy: linear in the keys, which is fine for a model."""
+    def snapshot(self) -> MemoryEngine:
+        """Return a copy that nobody writes to: linear in the keys, which is fine for a model."""
         with self._lock:
             self._check_open()
             frozen = MemoryEngine()
             frozen._values = dict(self._values)
             frozen._sorted = list(self._values)
             frozen._sorted.sort()
-            return MemorySnapshot(frozen)
+            self._snapshots.add(frozen)
+            return frozen
 
     def checkpoint(self, path: Path) -> None:
         """Refuse: a copy on disk of what is not on disk would be another engine's directory."""
@@ -106,6 +109,8 @@ class MemoryEngine:
         """Forget everything."""
         with self._lock:
             self._closed = True
+            for snapshot in list(self._snapshots):
+                snapshot.close()
             self._values = {}
             self._sorted = []
             self._unsorted = []
@@ -131,12 +136,3 @@ class MemoryEngine:
     def _check_open(self) -> None:
         if self._closed:
             raise refuse_closed(self.name)
-
-
-class MemorySnapshot:
-    """A copy of the map that nobody writes to."""
-
-    def __init__(self, frozen: MemoryEngine) -> None:
-        self.get = frozen.get
-        self.scan = frozen.scan
-        self.close = frozen.close

@@ -18,8 +18,9 @@ file opens it, and
   always in raw mode; the manifest keeps other engines out.
 * ``items()`` ends the same way at the range's end and at a read error. So scans use ``iter()`` and
 ask ``status()``.
-* A snapshot's look-up raises "key not found" for an absent key, as it does for everything else that
-goes wrong.
+* A ``Snapshot`` that is iterated shows the present, not its moment. A cursor shows the moment it
+was
+  made at, so a snapshot here is a cursor.
 * Every error is a bare ``Exception`` with RocksDB's text, the only thing to tell them apart by.
 
 Recovery is point in time: after a crash the write-ahead log is replayed up to the first record that
@@ -33,6 +34,7 @@ write buffers of 16 MiB that fill and go with the load; an idle store is under 1
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -79,7 +81,6 @@ TOMBSTONE_WINDOW = 4096
 
 STALL_RETRY_MS = 50
 
-_ABSENT = "key not found"
 _GIVEN_UP = "Writer has previous error"
 _STALLED = ("Operation incomplete", "Result incomplete")
 _FULL = ("No space left on device", "Disk quota exceeded", "File too large")
@@ -159,7 +160,10 @@ class RocksEngine:
         hundred.
         """
         with self._gate:
-            return _scan(self._db, start, end, limit)
+            # The bound keeps the cursor from walking over tombstones beyond the range.
+            bounded = rocksdict.ReadOptions()
+            bounded.set_iterate_upper_bound(end)
+            return _walk(self._db.iter(bounded), start, end, limit)
 
     def delete_range(self, start: bytes, end: bytes) -> None:
         """Write one range tombstone: O(1), but each slows reads until compaction, so for bulk
@@ -171,7 +175,7 @@ class RocksEngine:
     def snapshot(self) -> RocksSnapshot:
         """Return a view of this moment: O(1)."""
         with self._gate:
-            snapshot = RocksSnapshot(self._db.snapshot(), self._gate)
+            snapshot = RocksSnapshot(self._db.iter(), self._gate)
             self._snapshots.add(snapshot)
             return snapshot
 
@@ -278,52 +282,37 @@ class RocksEngine:
 
 
 class RocksSnapshot:
-    """A RocksDB snapshot; while it lasts, compaction keeps what it shows."""
+    """A cursor, which shows the moment it was made at; while it lasts, what it shows stays."""
 
-    def __init__(self, snapshot: rocksdict.Snapshot, gate: Gate) -> None:
-        self._snapshot: rocksdict.Snapshot | None = snapshot
+    def __init__(self, cursor: rocksdict.RdictIter, gate: Gate) -> None:
+        self._cursor: rocksdict.RdictIter | None = cursor
         self._gate = gate
+        self._one_at_a_time = threading.Lock()
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value at the snapshot's moment."""
-        with self._gate:
-            try:
-                value: bytes = self._open()[key]
-            except StorageError:
-                raise
-            except Exception as error:
-                if str(error) == _ABSENT:
-                    return None
-                raise _translated(error) from error
-        return value
+        found = self.scan(key, key + b"\x00", 1)
+        return found[0][1] if found else None
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return the first pairs of the range at the snapshot's moment."""
-        with self._gate:
-            return _scan(self._open(), start, end, limit)
+        with self._gate, self._one_at_a_time:
+            if self._cursor is None:
+                raise StorageError("This snapshot is closed.", hint="Take a new one.")
+            return _walk(self._cursor, start, end, limit)
 
     def close(self) -> None:
-        """Release the snapshot."""
-        self._snapshot = None
-
-    def _open(self) -> rocksdict.Snapshot:
-        if self._snapshot is None:
-            raise StorageError("This snapshot is closed.", hint="Take a new one.")
-        return self._snapshot
+        """Release the cursor."""
+        self._cursor = None
 
 
-def _scan(
-    source: rocksdict.Rdict | rocksdict.Snapshot, start: bytes, end: bytes, limit: int
+def _walk(
+    cursor: rocksdict.RdictIter, start: bytes, end: bytes, limit: int
 ) -> list[tuple[bytes, bytes]]:
     found: list[tuple[bytes, bytes]] = []
-    if start >= end:
-        return found
-    bounded = rocksdict.ReadOptions()
-    bounded.set_iterate_upper_bound(end)
     try:
-        cursor = source.iter(bounded)
         cursor.seek(start)
-        while len(found) < limit and (key := cursor.key()) is not None:
+        while len(found) < limit and (key := cursor.key()) is not None and key < end:
             found.append((key, cursor.value()))
             cursor.next()
         cursor.status()
