@@ -5,7 +5,7 @@ Purpose:       Get, put and delete from Python, blocking or async, fast and safe
 Goes out:      Found, Stored, Replica or an EverwriteError; Get, Put, Fetch, Ask to nodes. May
 import:    core; server only in embedded.py, when a database is opened in this process Must never:
 mint a dot, sign a context, decide who owns what, or retry a put under another id. Start reading:
-client.py, then cluster.py and requests.py from the top.
+client.py, then cluster.py, read.py and call.py.
 """
 
 from everwrite.client.client import AsyncBucket, AsyncClient, connect

@@ -17,6 +17,7 @@ tries.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -24,9 +25,16 @@ from typing import Any
 
 import msgspec
 
-from everwrite.client.cluster import IN_FLIGHT_MAX, Cluster
+from everwrite.client.cluster import Cluster
+from everwrite.client.connection import Connection
+from everwrite.client.limits import (
+    ASK_BYTES_MAX,
+    IN_FLIGHT_MAX,
+    RETRIES_MAX,
+    TIMEOUT_MAX_S,
+    Timing,
+)
 from everwrite.client.pool import Address
-from everwrite.client.requests import Counters
 from everwrite.client.results import (
     Found,
     Merge,
@@ -38,6 +46,7 @@ from everwrite.client.results import (
     replica_of,
 )
 from everwrite.client.session import Session
+from everwrite.client.table import Counters
 from everwrite.core.data.context import CONTEXT_BYTES_MAX
 from everwrite.core.data.keys import (
     VALUE_BYTES_MAX,
@@ -46,17 +55,12 @@ from everwrite.core.data.keys import (
     checked_value,
     data_key,
 )
-from everwrite.core.errors import BadContext, EverwriteError, ProtocolError, RequestError
+from everwrite.core.errors import BadContext, ProtocolError, RequestError, UnavailableError
 from everwrite.core.messages import KIND_BYTES, FetchReply, PutReply, Told
 
 DEFAULT_URL = "127.0.0.1:7400"
 DEFAULT_PORT = 7400
 SECRET_VARIABLE = "EVERWRITE_SECRET"
-
-TIMEOUT_MAX_S = 60.0
-"""What a node allows (NodeConfig.request_timeout_max_ms)."""
-
-ASK_BYTES_MAX = 1 << 20
 
 
 async def connect(
@@ -66,6 +70,7 @@ async def connect(
     timeout: float = 5.0,
     retries: int = 2,
     in_flight_max: int = IN_FLIGHT_MAX,
+    timing: Timing | None = None,
 ) -> AsyncClient:
     """Return a client of the cluster that one of these nodes (HOST:PORT, or several) belongs to.
 
@@ -73,6 +78,9 @@ async def connect(
     this call and every request that names none; ``retries`` is how many more tries a request may
     make. Raises Unreachable if no node answers, DeniedError for the wrong secret.
     """
+    if type(retries) is not int or not 0 <= retries <= RETRIES_MAX:
+        raise RequestError(f"retries={retries!r} is not possible.", hint=f"Use 0 to {RETRIES_MAX}.")
+    timeout_s = checked_timeout(timeout)
     seeds = parse_urls(url)
     raw = secret.encode() if isinstance(secret, str) else secret
     cluster = Cluster(
@@ -80,8 +88,8 @@ async def connect(
         raw or os.fsencode(os.environ.get(SECRET_VARIABLE, "")),
         retries=retries,
         in_flight_max=in_flight_max,
+        timing=timing or Timing(),
     )
-    timeout_s = checked_timeout(timeout)
     await cluster.open(timeout_s)
     return AsyncClient(cluster, timeout_s)
 
@@ -135,18 +143,19 @@ class AsyncClient:
         """Return each owner's own copy of a key, unmerged, in order of preference."""
         data = data_key(checked_bucket(bucket), checked_key(key))
         cluster = self._cluster
-        asked = [
-            (name, cluster.fetch(data, node, self._timeout_s) if node is not None else None)
-            for name, node in cluster.owners(data)
-        ]
-        found = []
-        for name, future in asked:
-            try:
-                reply = None if future is None else await future
-            except EverwriteError:
-                reply = None
-            found.append(replica_of(name, reply))
-        return found
+        names, nodes = zip(*cluster.owners(data), strict=True)
+        copies = await asyncio.gather(*(self._copy(data, node) for node in nodes))
+        return [replica_of(name, copy) for name, copy in zip(names, copies, strict=True)]
+
+    async def _copy(self, key: bytes, node: Connection | None) -> FetchReply | None:
+        """Return one owner's copy; None if it does not answer."""
+        if node is None:
+            return None
+        try:
+            copy: FetchReply = await self._cluster.fetch(key, node, self._timeout_s)
+        except UnavailableError:
+            return None
+        return copy
 
     @property
     def counters(self) -> Counters:
@@ -219,6 +228,7 @@ class AsyncBucket:
         data = data_key(self._name, checked_key(key))
         cluster = self._cluster
         timeout_s = self._timeout_s if timeout is None else checked_timeout(timeout)
+        deadline = cluster.now() + timeout_s if session is not None else 0.0
         n, r = n or self._n, r or self._r
         strict = self._strict if strict is None else strict
         if n or r or strict:
@@ -229,7 +239,8 @@ class AsyncBucket:
             reply = await cluster.read(data, timeout_s)
         if session is not None:
             if not session.satisfied(data, reply.context):
-                reply = await cluster.get(data, timeout_s, n, r, bool(strict), session.seen(data))
+                left_s = max(deadline - cluster.now(), 0.001)
+                reply = await cluster.get(data, left_s, n, r, bool(strict), session.seen(data))
             session.note(data, reply.context)
         if type(reply) is FetchReply:
             return found_in_copy(reply, cluster.routes.quality, self._merge)
@@ -262,7 +273,7 @@ class AsyncBucket:
         else:
             kind, value = encode_value(value)
         data = data_key(self._name, checked_key(key))
-        if context or n or w or dw != -1 or timeout is not None or strict is not None:
+        if context != b"" or n or w or dw != -1:
             _check_context(context)
             _check_numbers(n, 0, w, dw)
         cluster = self._cluster

@@ -1,7 +1,8 @@
 """The cluster as one client sees it: requests in flight, the nodes that take them, and one ticker
 for all.
 
-    AsyncBucket.get/put -> Cluster.read/put -> Connection.send ...  -> Connection -> Read/Call ->
+    AsyncBucket.get/put -> Cluster.read/put -> Connection.send ...  -> Connection ->
+    Read/Call.answered ->
     the caller's future
 
 ``pending`` is the table of requests by request id. Instead of a timer per request there is one
@@ -23,19 +24,17 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from everwrite.client.call import Call
 from everwrite.client.connection import Connection, Request
+from everwrite.client.limits import Timing
+from everwrite.client.members import Members
 from everwrite.client.pool import Address, Pool
-from everwrite.client.requests import (
-    HEDGE_S,
-    PARK_S,
-    Call,
-    Counters,
-    Read,
-    left,
-)
-from everwrite.client.view import Order, Routes, View, parse_view
+from everwrite.client.read import Read
+from everwrite.client.table import Counters, Late, left_ms
+from everwrite.client.view import Order, Routes, View
 from everwrite.core.errors import EverwriteError, Overloaded, RequestError, Unreachable
 from everwrite.core.messages import (
+    AnyMessage,
     Ask,
     Fetch,
     FetchReply,
@@ -46,69 +45,55 @@ from everwrite.core.messages import (
     Told,
 )
 
-IN_FLIGHT_MAX = 10_000
-"""Requests in flight at once: what a node takes too; past it the application is faster than the
-cluster."""
-
-LATE_MAX = 20_000
-"""Requests that are over whose answers may still come: twice what can be in flight."""
-
-TICK_S = 0.025
-"""How exact deadlines and hedges are: a tenth of the shortest of them."""
-
-SUSPECT_S = 0.5
-ABANDON_S = 3.0
-"""Silence, though asked, after which a node is passed over, and after which its connection is given
-up."""
-
-REFRESH_S = 0.25
-"""Least time between two questions for the members: while news spreads, nodes differ for a second
-or so."""
-
-VIEW_TIMEOUT_S = 2.0
-SETTLE_S = 0.25
-"""How long connect() waits for the other nodes' connections once it has the first."""
-
 OP_BYTES = 12
-"""96 random bits name a put: no two are the same before the sun burns out."""
+"""96 random bits name a put: no two are ever the same."""
 
 _OPS_AT_ONCE = 256
+
+_VIEW = Ask(0, "view", b"{}")
 
 
 class Cluster:
     """One client's door to a cluster; belongs to the loop that it was made in."""
 
     def __init__(
-        self, seeds: Sequence[Address], secret: bytes, *, retries: int, in_flight_max: int
+        self,
+        seeds: Sequence[Address],
+        secret: bytes,
+        *,
+        retries: int,
+        in_flight_max: int,
+        timing: Timing,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._retries = retries
         self._in_flight_max = in_flight_max
+        self._hedge_s = timing.hedge_s
+        self.timing = timing
         self.pending: dict[int, Request] = {}
         self.counters = Counters()
+        self.late = Late(self.counters)
         self.now = self._loop.time
         self.view = b""
-        """Digest of the placement that we go by."""
+        """Digest of the placement that we go by; empty if the nodes go by another."""
         self.routes: Routes
-        self._pool = Pool(self, self.pending, seeds, secret)
-        self._home = b""
-        """The node that was reached first; questions to "any node" go there."""
+        self._routed = False
+        self._pool = Pool(self, self.pending, secret, timing)
+        self._members = Members(
+            self._pool, seeds, timing, self.counters, self._ask_view, self._go_by
+        )
         self._rid = 0
-        self._late: dict[int, int] = {}
-        self._ticking = False
-        self._ticked_at = 0.0
-        self._refresh: asyncio.Task[None] | None = None
-        self._refreshed_at = 0.0
-        self._told = b""
         self._ops = b""
         self._ops_at = 0
+        self._ticking = False
+        self._ticked_at = 0.0
         self._closed = False
 
     async def open(self, timeout_s: float) -> None:
         """Reach a node, learn the members, connect to them; raises if no seed answers."""
         try:
             async with asyncio.timeout(timeout_s):
-                await self._meet()
+                await self._members.meet()
         except TimeoutError as error:
             await self.close()
             raise Unreachable(
@@ -118,7 +103,7 @@ class Cluster:
         except EverwriteError:
             await self.close()
             raise
-        await self._pool.settle(SETTLE_S)
+        await self._pool.settle(self.timing.settle_s)
 
     async def close(self) -> None:
         """End all requests with an error, close all connections."""
@@ -126,10 +111,9 @@ class Cluster:
             return
         self._closed = True
         self._ticking = False  # so that every new request asks _admit
-        if self._refresh is not None:
-            self._refresh.cancel()
         for request in list(self.pending.values()):
             request.give_up(Unreachable("The client was closed before an answer came."))
+        await self._members.close()
         await self._pool.close()
 
     # -- requests ---------------------------------------------------------------------------------
@@ -153,7 +137,7 @@ class Cluster:
         deadline = now + timeout_s
         future = self._loop.create_future()
         copier = owners[0]
-        due = now + HEDGE_S
+        due = now + self._hedge_s
         pending[rid] = Read(
             self,
             future,
@@ -165,10 +149,10 @@ class Cluster:
             due if due < deadline else deadline,
             deadline,
         )
-        left_ms = left(timeout_s)
-        copier.send(Fetch(rid, key, left_ms, self.view))
+        time_ms = left_ms(timeout_s)
+        copier.send(Fetch(rid, key, time_ms, self.view))
         if len(owners) > 1:
-            digest = Fetch(rid, key, left_ms, self.view, True)
+            digest = Fetch(rid, key, time_ms, self.view, True)
             for owner in owners[1:]:
                 owner.send(digest)
         return future
@@ -183,8 +167,7 @@ class Cluster:
         seen: bytes = b"",
     ) -> asyncio.Future[Any]:
         """Read through a node that coordinates; the future gets a GetReply."""
-        message = Get(0, key, 0, n, r, strict, seen)
-        return self._begin(message, GetReply, timeout_s, self._retries)
+        return self._begin(Get(0, key, 0, n, r, strict, seen), GetReply, timeout_s)
 
     def put(
         self,
@@ -212,7 +195,7 @@ class Cluster:
             op = self._next_op()
         if not order:
             message = Put(0, key, value, context, op, 0, kind, n, w, dw, strict)
-            return self._begin(message, PutReply, timeout_s, self._retries)
+            return self._begin(message, PutReply, timeout_s)
         pending = self.pending
         if len(pending) >= self._in_flight_max or not self._ticking:
             self._admit()
@@ -226,7 +209,7 @@ class Cluster:
             value,
             context,
             op,
-            left(timeout_s),
+            left_ms(timeout_s),
             kind,
             n,
             w,
@@ -236,7 +219,7 @@ class Cluster:
             self.view,
         )
         future = self._loop.create_future()
-        due = now + HEDGE_S
+        due = now + self._hedge_s
         pending[rid] = Call(
             self,
             future,
@@ -256,14 +239,15 @@ class Cluster:
     def ask(
         self, verb: str, arguments: bytes, timeout_s: float, node: str | None
     ) -> asyncio.Future[Any]:
-        """Ask one node (by name, id or address; None: any); the future gets a Told."""
+        """Ask one node (by name, id or address; None: any), once; the future gets a Told."""
+        self._admit()
         only = None if node is None else self.connection_to(node)
-        retries = 0 if node is not None else self._retries
-        return self._begin(Ask(0, verb, arguments), Told, timeout_s, retries, only)
+        return self._call(Ask(0, verb, arguments), Told, timeout_s, 0, only)
 
     def fetch(self, key: bytes, node: Connection, timeout_s: float) -> asyncio.Future[Any]:
         """Ask one node for its own copy; the future gets a FetchReply."""
-        return self._begin(Fetch(0, key, 0), FetchReply, timeout_s, 0, node)
+        self._admit()
+        return self._call(Fetch(0, key, 0), FetchReply, timeout_s, 0, node)
 
     def owners(self, key: bytes) -> list[tuple[str, Connection | None]]:
         """Return the owners of a key, in order of preference: their names, and connections if they
@@ -286,23 +270,23 @@ class Cluster:
         raise RequestError(f"No member is called {node!r}.", hint=f"The members are {known}.")
 
     def _begin(
-        self,
-        message: Get | Put | Ask | Fetch,
-        expects: Any,
-        timeout_s: float,
-        retries: int,
-        only: Connection | None = None,
+        self, message: Get | Put, expects: type[AnyMessage], timeout_s: float
     ) -> asyncio.Future[Any]:
         """Start a call the long way round; the hot paths do the same in line."""
         self._admit()
-        if (
-            self._told
-            and not self.routes.spare
-            and any(node.full for node in self._pool.connections())
-        ):
-            raise Overloaded(
-                "The nodes that are up read more slowly than this client writes.", hint=_SLOWER
-            )
+        if not self.routes.spare and any(node.full for node in self._pool.connections()):
+            raise Overloaded("The nodes read more slowly than this client writes.", hint=_SLOWER)
+        return self._call(message, expects, timeout_s, self._retries)
+
+    def _call(
+        self,
+        message: Get | Put | Ask | Fetch,
+        expects: type[AnyMessage],
+        timeout_s: float,
+        retries: int = 0,
+        only: Connection | None = None,
+    ) -> asyncio.Future[Any]:
+        """Start a call that was admitted, or that must be."""
         now = self.now()
         call = Call(
             table=self,
@@ -312,12 +296,14 @@ class Cluster:
             tries={},
             tried=(),
             retries=retries,
-            due=now + PARK_S,
+            due=now,
             deadline=now + timeout_s,
             started=now,
             only=only,
         )
         call.begin()
+        if not self._ticking and not self._closed:
+            self._start_ticking()
         return call.future
 
     def _admit(self) -> None:
@@ -330,9 +316,12 @@ class Cluster:
                 hint=_SLOWER,
             )
         if not self._ticking:
-            self._ticking = True
-            self._ticked_at = self.now()
-            self._loop.call_later(TICK_S, self._tick)
+            self._start_ticking()
+
+    def _start_ticking(self) -> None:
+        self._ticking = True
+        self._ticked_at = self.now()
+        self._loop.call_later(self.timing.tick_s, self._tick)
 
     def _next_op(self) -> bytes:
         """Return 12 random bytes; drawn many at a time, since each draw is a system call."""
@@ -340,48 +329,35 @@ class Cluster:
         self._ops_at = OP_BYTES
         return self._ops[:OP_BYTES]
 
-    # -- what requests need (requests.Table) -------------------------------------------------------
+    # -- what requests need (table.Table) ----------------------------------------------------------
 
     def next_rid(self) -> int:
         self._rid += 1
         return self._rid
 
     def order(self, key: bytes) -> Order:
-        """Return the usable connections in the order in which this key prefers them (no key: home
-        first)."""
+        """Return the usable connections in the order in which this key prefers them; no key: the
+        one that was reached first, then the others.
+        """
         routes = self.routes
         if not key:
-            return tuple(sorted(routes.spare, key=lambda node: node.node_id != self._home))
+            home = self._members.home
+            return tuple(sorted(routes.spare, key=lambda node: node.node_id != home))
         partition = routes.view.placement.partition_of(key)
         order = routes.orders[partition]
         return routes.make_order(partition) if order is None else order
 
-    def expect_late(self, rid: int, answers: int) -> None:
-        """Take note that a request is over though answers to it may come."""
-        self._late[rid] = answers
-        if len(self._late) > LATE_MAX:
-            del self._late[next(iter(self._late))]
-
-    def stray(self, rid: int) -> None:
-        """Take note of an answer that nobody waits for."""
-        answers = self._late.get(rid)
-        if answers is None:
-            self.counters.strays += 1
-            return
-        self.counters.late += 1
-        if answers > 1:
-            self._late[rid] = answers - 1
-        else:
-            del self._late[rid]
-
     def why_unreachable(self, since: float) -> str:
         return self._pool.why_unreachable(since)
+
+    def refresh_soon(self) -> None:
+        self._members.refresh_soon()
 
     # -- what connections tell (connection.Owner) --------------------------------------------------
 
     def changed(self) -> None:
         """A connection came, went, or is to be passed over from now on."""
-        if self._told:
+        if self._routed:
             self.routes.usable(self._pool.usable())
 
     def lost(self, connection: Connection) -> None:
@@ -392,6 +368,9 @@ class Cluster:
         for request in list(self.pending.values()):
             request.lost(connection)
 
+    def unasked(self, rid: int) -> None:
+        self.late.take(rid)
+
     # -- the ticker --------------------------------------------------------------------------------
 
     def _tick(self) -> None:
@@ -399,82 +378,50 @@ class Cluster:
         if self._closed:
             return
         now = self.now()
-        held_up = now - self._ticked_at > 4 * TICK_S
+        held_up = now - self._ticked_at > 4 * self.timing.tick_s
         self._ticked_at = now
-        if held_up:  # by the application: what came meanwhile is read before anybody is called late
+        if held_up:
+            # The application kept the loop from running: what came meanwhile is read first, before
+            # anybody is called late.
             self._loop.call_later(0.001, self._tick)
             return
-        for request in list(self.pending.values()):
-            if request.due <= now:
-                request.tick(now)
-        self._watch(now)
-        if self.pending:
-            self._loop.call_later(TICK_S, self._tick)
-        else:
-            self._ticking = False
+        try:
+            for request in list(self.pending.values()):
+                if request.due <= now:
+                    request.tick(now)
+            self._watch(now)
+        finally:
+            if self.pending:
+                self._loop.call_later(self.timing.tick_s, self._tick)
+            else:
+                self._ticking = False
+                for connection in self._pool.connections():
+                    connection.asked = 0.0
 
     def _watch(self, now: float) -> None:
         """Pass over the nodes that stay silent though asked; give up those that stay so."""
         for connection in self._pool.connections():
             silent = now - connection.asked if connection.asked else 0.0
-            if silent > ABANDON_S:
-                connection.fail(
-                    Unreachable(f"The node {connection.name} was silent for {ABANDON_S:g} s.")
-                )
-            elif silent > SUSPECT_S and not connection.suspect:
+            if connection.suspect and silent > self.timing.abandon_s:
+                reason = f"Node {connection.name} was silent for {silent:.1f} s."
+                connection.fail(Unreachable(reason))
+            elif silent > self.timing.suspect_s and not connection.suspect:
                 connection.suspect = True
                 self.changed()
-                probe = self._begin(Ask(0, "view", b"{}"), Told, ABANDON_S, 0, connection)
+                probe = self._call(_VIEW, Told, self.timing.abandon_s, 0, connection)
                 probe.add_done_callback(_ignore)
 
     # -- the view ----------------------------------------------------------------------------------
 
-    def refresh_soon(self) -> None:
-        """Ask for the members again, once at a time, in the background."""
-        if self._refresh is None and not self._closed:
-            self._refresh = self._loop.create_task(self._refresh_view())
-            self._refresh.add_done_callback(self._refreshed)
-
-    async def _meet(self) -> None:
-        connection = await self._pool.dial_seeds()
-        self._pool.cluster_id = connection.cluster_id
-        self._home = connection.node_id
-        await self._ask_view(connection)
-        self._pool.adopt(connection)
-
-    async def _refresh_view(self) -> None:
-        await asyncio.sleep(max(0.0, self._refreshed_at + REFRESH_S - self.now()))
-        usable = self._pool.usable()
-        if usable:
-            await self._ask_view(usable[self._rid % len(usable)])
-            return
-        connection = await self._pool.dial_seeds()
-        await self._ask_view(connection)
-        self._pool.adopt(connection)
-
-    def _refreshed(self, task: asyncio.Task[None]) -> None:
-        self._refresh = None
-        self._refreshed_at = self.now()
-        if not task.cancelled():
-            error = task.exception()
-            if error is not None and not isinstance(error, EverwriteError):
-                raise error
-
-    async def _ask_view(self, connection: Connection) -> None:
-        """Learn the members from this node, and go by them from now on."""
-        self.counters.refreshes += 1
-        future = self._begin(Ask(0, "view", b"{}"), Told, VIEW_TIMEOUT_S, 0, connection)
-        answer = (await future).answer
-        if answer == self._told:
-            return
-        # In a thread: with many partitions and nodes the placement takes long.
-        view = await asyncio.to_thread(parse_view, answer)
-        self._told = answer
-        self._go_by(view)
+    def _ask_view(self, connection: Connection) -> asyncio.Future[Any]:
+        return self._call(_VIEW, Told, self.timing.view_s, 0, connection)
 
     def _go_by(self, view: View) -> None:
+        """Route by these members from now on."""
         self.routes = Routes(view, ())
         self.view = view.digest
+        self._routed = True
+        self._pool.cluster_id = view.cluster_id
         self._pool.keep(view.nodes.values())
         self.routes.usable(self._pool.usable())
 

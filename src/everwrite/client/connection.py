@@ -16,6 +16,7 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING, Protocol, cast
 
+from everwrite.client.limits import WRITE_BUFFER_MAX
 from everwrite.core.config import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX
 from everwrite.core.errors import EverwriteError, ProtocolError, Unreachable, error_from_code
 from everwrite.core.handshake import NONCE_BYTES, Identity, confirm, hello
@@ -25,13 +26,9 @@ from everwrite.core.wire import FrameReader, encode_frames
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WRITE_BUFFER_MAX = 4 << 20
-"""Bytes that may wait for one node to read them: some ticks of full speed; past it, new requests go
-elsewhere."""
-
 
 class Request(Protocol):
-    """A request in flight, as the table has it: Read and Call in requests.py."""
+    """A request in flight, as the table has it: Read and Call."""
 
     due: float
 
@@ -49,7 +46,7 @@ class Owner(Protocol):
 
     def lost(self, connection: Connection) -> None: ...
 
-    def stray(self, rid: int) -> None: ...
+    def unasked(self, rid: int) -> None: ...
 
     def changed(self) -> None: ...
 
@@ -177,7 +174,7 @@ class Connection(asyncio.Protocol):
                     raise _no_answer(message) from None
                 request = pending.get(rid)
                 if request is None:
-                    self._owner.stray(rid)
+                    self._owner.unasked(rid)
                 else:
                     request.answered(self, message)
         except EverwriteError as error:
@@ -220,7 +217,8 @@ class Connection(asyncio.Protocol):
         self.cluster_id, self.node_id, self.name = theirs.cluster_id, theirs.node_id, theirs.name
         self._reader.limit = FRAME_BYTES_MAX
         self.up = True
-        self.send(proof)
+        if self._transport is not None:
+            self._transport.write(encode_frames([proof]))
         if not self.opened.done():
             self.opened.set_result(None)
         return messages[1:]

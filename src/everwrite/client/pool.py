@@ -9,23 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from everwrite.client.connection import Connection
-from everwrite.core.errors import DeniedError, EverwriteError, Unreachable
+from everwrite.client.limits import Timing
+from everwrite.core.errors import EverwriteError, Unreachable
 
 if TYPE_CHECKING:
     from everwrite.client.connection import Owner, Request
     from everwrite.client.view import Node
 
 Address = tuple[str, int]
-
-DIAL_S = 1.0
-"""Connect and handshake: three round trips, and a lost packet."""
-
-BACK_OFF_S = 0.05
-BACK_OFF_MAX_S = 1.0
 
 
 class Link:
@@ -49,13 +44,13 @@ class Pool:
     """The connections of one client."""
 
     def __init__(
-        self, owner: Owner, pending: dict[int, Request], seeds: Sequence[Address], secret: bytes
+        self, owner: Owner, pending: dict[int, Request], secret: bytes, timing: Timing
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._owner = owner
         self._pending = pending
-        self._seeds = list(seeds)
         self._secret = secret
+        self._timing = timing
         self._links: dict[bytes, Link] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -80,22 +75,35 @@ class Pool:
             return ""
         return "; ".join(link.error for link in self._links.values())
 
-    async def dial_seeds(self) -> Connection:
-        """Return a connection to the first seed that answers; it belongs to no link yet."""
-        errors: list[EverwriteError] = []
-        for address in self._seeds:
-            try:
-                return await self._dial(address)
-            except EverwriteError as error:
-                errors.append(error)
-        denied = next((error for error in errors if isinstance(error, DeniedError)), None)
-        if denied is not None:
-            raise denied
-        reasons = " ".join(error.message for error in errors)
-        raise Unreachable(
-            f"No node of the cluster could be reached. {reasons}",
-            hint="Is the cluster running, and is the address right?",
+    async def dial(self, address: Address) -> Connection:
+        """Return an open connection to the node at an address, or raise; it belongs to no link."""
+        host, port = address
+        connection = Connection(
+            self._owner, self._pending, self._secret, self.cluster_id, self._loop
         )
+        error: EverwriteError
+        try:
+            async with asyncio.timeout(self._timing.dial_s):
+                await self._loop.create_connection(lambda: connection, host, port)
+                await connection.opened
+            return connection
+        except OSError as reason:  # TimeoutError is one
+            timed_out = isinstance(reason, TimeoutError)
+            why = (
+                f"no answer in {self._timing.dial_s:g} s"
+                if timed_out
+                else str(reason.strerror or reason)
+            )
+            error = Unreachable(f"{host}:{port}: {why}.")
+            error.__cause__ = reason
+        except EverwriteError as reason:
+            error = type(reason)(f"{host}:{port}: {reason.message}", hint=reason.hint)
+            error.__cause__ = reason
+        except asyncio.CancelledError:
+            connection.fail(Unreachable("The client was closed."))
+            raise
+        connection.fail(error)
+        raise error
 
     def keep(self, nodes: Iterable[Node]) -> None:
         """Have a link to each of these members, and to nobody else."""
@@ -136,9 +144,8 @@ class Pool:
         self._closed = True
         for link in list(self._links.values()):
             self._drop(link)
-        tasks = list(self._closing)
-        for task in tasks:
-            await asyncio.wait([task])
+        if self._closing:
+            await asyncio.wait(list(self._closing))
 
     def _start(self, link: Link) -> None:
         if not self._closed:
@@ -146,10 +153,10 @@ class Pool:
 
     async def _connect(self, link: Link) -> None:
         """Open the connection of a link, however long it takes."""
-        back_off = BACK_OFF_S
+        back_off = self._timing.back_off_s
         while True:
             try:
-                connection = await self._dial(link.address)
+                connection = await self.dial(link.address)
                 if connection.node_id == link.node_id:
                     break
                 self._close_soon(connection)
@@ -159,10 +166,10 @@ class Pool:
             link.failed_at = self._loop.time()
             if not link.tried.done():
                 link.tried.set_result(None)
-            if back_off >= BACK_OFF_MAX_S:
+            if back_off >= self._timing.back_off_max_s:
                 self._owner.refresh_soon()
             await asyncio.sleep(back_off * random.uniform(0.5, 1.0))
-            back_off = min(2 * back_off, BACK_OFF_MAX_S)
+            back_off = min(2 * back_off, self._timing.back_off_max_s)
         self._set_up(link, connection)
 
     def _set_up(self, link: Link, connection: Connection) -> None:
@@ -174,32 +181,6 @@ class Pool:
             self._owner.changed()
         else:
             self._start(link)
-
-    async def _dial(self, address: Address) -> Connection:
-        """Return an open connection to the node at an address, or raise."""
-        host, port = address
-        connection = Connection(
-            self._owner, self._pending, self._secret, self.cluster_id, self._loop
-        )
-        error: EverwriteError
-        try:
-            async with asyncio.timeout(DIAL_S):
-                await self._loop.create_connection(lambda: connection, host, port)
-                await connection.opened
-            return connection
-        except OSError as reason:  # TimeoutError is one
-            timed_out = isinstance(reason, TimeoutError)
-            why = f"no answer in {DIAL_S:g} s" if timed_out else str(reason.strerror or reason)
-            error = Unreachable(f"{host}:{port}: {why}.")
-            error.__cause__ = reason
-        except EverwriteError as reason:
-            error = type(reason)(f"{host}:{port}: {reason.message}", hint=reason.hint)
-            error.__cause__ = reason
-        except asyncio.CancelledError:
-            connection.fail(Unreachable("The client was closed."))
-            raise
-        connection.fail(error)
-        raise error
 
     def _drop(self, link: Link) -> None:
         del self._links[link.node_id]

@@ -12,10 +12,8 @@ W > N.
 
 from __future__ import annotations
 
+from everwrite.client.limits import SESSION_KEYS_MAX
 from everwrite.core.data.context import combine
-
-SESSION_KEYS_MAX = 10_000
-"""Bounds memory to a few megabytes; a user's session touches some dozens of keys."""
 
 
 class Session:

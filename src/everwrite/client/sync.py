@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from everwrite.client.client import DEFAULT_URL, AsyncBucket, AsyncClient, connect
-from everwrite.client.requests import Counters
+from everwrite.client.limits import IN_FLIGHT_MAX, Timing
 from everwrite.client.results import Found, Merge, Replica, Stored
 from everwrite.client.session import Session
+from everwrite.client.table import Counters
 from everwrite.core.errors import Unreachable
 
 Result = TypeVar("Result")
@@ -79,11 +80,22 @@ def connect_sync(
     secret: bytes | str = b"",
     timeout: float = 5.0,
     retries: int = 2,
+    in_flight_max: int = IN_FLIGHT_MAX,
+    timing: Timing | None = None,
 ) -> Client:
     """Return a blocking client; arguments and errors are those of ``connect``."""
     thread = LoopThread("everwrite-client")
     try:
-        client = thread.run(connect(url, secret=secret, timeout=timeout, retries=retries))
+        client = thread.run(
+            connect(
+                url,
+                secret=secret,
+                timeout=timeout,
+                retries=retries,
+                in_flight_max=in_flight_max,
+                timing=timing,
+            )
+        )
     except BaseException:
         thread.stop()
         raise
@@ -245,6 +257,9 @@ class Bucket:
         timeout: float | None = None,
         session: Session | None = None,
     ) -> Stored:
-        """Read the value, change it, write it back: see AsyncBucket.update. ``change`` runs in the
-        client's thread."""
-        return self._run(self._bucket.update(key, change, timeout=timeout, session=session))
+        """Read the value, change it, write it back: see AsyncBucket.update."""
+        found = self.get(key, timeout=timeout, session=session)
+        value = change(found.value)
+        if value is None:
+            return self.delete(key, context=found.context, timeout=timeout, session=session)
+        return self.put(key, value, context=found.context, timeout=timeout, session=session)
