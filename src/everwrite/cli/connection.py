@@ -50,7 +50,7 @@ def takes_a_format(command: Command) -> Command:
     """Add -o table|json."""
     return click.option(
         "-o",
-        "--output",
+        "--format",
         "form",
         type=click.Choice(["table", "json"]),
         default="table",

@@ -12,12 +12,20 @@ Source: HdrHistogram (Tene), with a fixed precision.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from typing import TypedDict
 
 _SUB_BITS = 7
 _SUB = 1 << _SUB_BITS
 _OCTAVES = 24
 _SIZE = (_OCTAVES + 2) * _SUB
+
+
+class Plain(TypedDict):
+    """A histogram as JSON."""
+
+    counts: dict[str, int]
+    total: int
+    largest: int
 
 
 class Histogram:
@@ -68,19 +76,19 @@ class Histogram:
         self.total += other.total
         self.largest = max(self.largest, other.largest)
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> Plain:
         """Return it as plain JSON: only the counters in use."""
         counts = {str(index): number for index, number in enumerate(self._counts) if number}
         return {"counts": counts, "total": self.total, "largest": self.largest}
 
     @classmethod
-    def from_dict(cls, counts: Mapping[str, int], total: int, largest: int) -> Histogram:
-        """Return the histogram that ``to_dict`` gave."""
+    def from_dict(cls, plain: Plain) -> Histogram:
+        """Return the histogram that ``to_dict`` made this of."""
         histogram = cls()
-        for index, number in counts.items():
+        for index, number in plain["counts"].items():
             histogram._counts[int(index)] = number
-        histogram.count = sum(counts.values())
-        histogram.total, histogram.largest = total, largest
+        histogram.count = sum(plain["counts"].values())
+        histogram.total, histogram.largest = plain["total"], plain["largest"]
         return histogram
 
 

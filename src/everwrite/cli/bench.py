@@ -1,0 +1,403 @@
+"""`everwrite bench`: throughput, latencies and CPU per operation, on nodes of its own or yours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from everwrite.cli.connection import DEFAULT_URL, takes_a_format
+from everwrite.cli.devcluster import DevCluster
+from everwrite.cli.exits import Exit
+from everwrite.cli.histogram import Histogram
+from everwrite.cli.load import Load, LoadOptions, LoadResult, connect
+from everwrite.cli.loop import run_on_uvloop
+from everwrite.cli.output import count, emit, emit_json, say, size, table
+from everwrite.cli.reports import Status, ask_status
+from everwrite.core.errors import EverwriteError, UnavailableError
+
+if TYPE_CHECKING:
+    from everwrite.client import AsyncClient
+
+
+class BenchOptions(msgspec.Struct, frozen=True):
+    """What the command line says; no ``url``: on nodes of our own."""
+
+    url: str | None
+    nodes: int
+    engine: str
+    fsync: bool
+    mix: str
+    concurrency: int
+    value_bytes: int
+    keys: int
+    seconds: float
+    warmup: float
+    processes: int
+    kill: tuple[int, float] | None
+
+
+class Idle(msgspec.Struct, frozen=True):
+    """One node alone, before it has any data."""
+
+    start_s: float
+    rss_bytes: int
+
+
+@click.command()
+@click.option("--url", metavar="HOST:PORT", help="Measure this cluster, not one of our own.")
+@click.option("--nodes", type=click.IntRange(1, 9), default=3, show_default=True)
+@click.option(
+    "--engine", type=click.Choice(["rocksdb", "sqlite"]), default="rocksdb", show_default=True
+)
+@click.option(
+    "--fsync",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="Whether our nodes have a write on disk before they acknowledge it.",
+)
+@click.option(
+    "--mix",
+    type=click.Choice(["mixed", "read", "write"]),
+    default="mixed",
+    show_default=True,
+    help="mixed: half reads, half writes.",
+)
+@click.option("--concurrency", type=click.IntRange(1, 10_000), default=64, show_default=True)
+@click.option("--value-bytes", type=click.IntRange(0, 1 << 20), default=100, show_default=True)
+@click.option("--keys", type=click.IntRange(1, 10_000_000), default=100_000, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.1, 86_400), default=10.0, show_default=True)
+@click.option("--warmup", type=click.FloatRange(0, 600), default=2.0, show_default=True)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Load generators; the requests in flight are shared out.",
+)
+@click.option(
+    "--kill",
+    type=(int, float),
+    metavar="N SECONDS",
+    help="Kill node N (SIGKILL) so long after the measurement began.",
+)
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON there, too."
+)
+@takes_a_format
+def bench(output: Path | None, form: str, kill: tuple[int, float] | None, **given: Any) -> int:
+    """Measure throughput, latencies and cost per operation.
+
+    Every request goes through the public client, with one retry. Exit code 3 if any has failed.
+    """
+    options = BenchOptions(**{**given, "fsync": given["fsync"] == "on"}, kill=kill)
+    _check(options)
+    with tempfile.TemporaryDirectory(prefix="everwrite-bench-") as place:
+        report = run_on_uvloop(_run(options, Path(place)))
+    if output is not None:
+        output.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    if form == "json":
+        emit_json(report)
+    else:
+        _show(report)
+    return Exit.DEGRADED if report["errors"] else Exit.OK
+
+
+def _check(options: BenchOptions) -> None:
+    if options.processes > options.concurrency:
+        raise click.UsageError("--processes can't be more than --concurrency.")
+    if options.kill is None:
+        return
+    number, after = options.kill
+    if options.url is not None:
+        raise click.UsageError("--kill is for nodes that bench has started: leave out --url.")
+    if not 1 <= number <= options.nodes:
+        raise click.UsageError(f"--kill {number}: the nodes are 1 to {options.nodes}.")
+    if not 0 <= after < options.seconds:
+        raise click.UsageError(f"--kill {number} {after:g}: that is not within the measurement.")
+
+
+async def _run(options: BenchOptions, place: Path) -> dict[str, Any]:
+    """Set up, load, warm up, measure; return the report."""
+    async with contextlib.AsyncExitStack() as stack:
+        idle: Idle | None = None
+        cluster: DevCluster | None = None
+        urls = (options.url or DEFAULT_URL).split(",")
+        if options.url is None:
+            idle = await _measure_idle(options, place / "idle")
+            cluster = DevCluster.create(
+                place / "cluster", nodes=options.nodes, engine=options.engine, fsync=options.fsync
+            )
+            stack.enter_context(cluster)
+            await cluster.start()
+            urls = cluster.addresses
+        db = await stack.enter_async_context(await connect(urls))
+        loads = await stack.enter_async_context(_loads(options, urls, db))
+        before = await _ask_all(db)
+        began = time.perf_counter()
+        say(f"loading {count(options.keys, 'key')} on {count(len(before), 'node')}")
+        await asyncio.gather(*(load.load() for load in loads))
+        load_s = time.perf_counter() - began
+        await asyncio.gather(*(load.begin() for load in loads))
+        say(f"warming up for {options.warmup:g} s, then measuring for {options.seconds:g} s")
+        await asyncio.sleep(options.warmup)
+        results, statuses = await _measure(options, loads, db, cluster)
+    return _report(options, idle, load_s, results, *statuses)
+
+
+async def _measure(
+    options: BenchOptions,
+    loads: Sequence[Generator],
+    db: AsyncClient,
+    cluster: DevCluster | None,
+) -> tuple[list[LoadResult], tuple[dict[str, Status], dict[str, Status]]]:
+    """Count for as long as asked; return it with the nodes' own words at both ends."""
+    before = await _ask_all(db)
+    await asyncio.gather(*(load.measure() for load in loads))
+    until = asyncio.get_running_loop().time() + options.seconds
+    if options.kill is not None and cluster is not None:
+        number, seconds = options.kill
+        await asyncio.sleep(seconds)
+        say(f"killing n{number}")
+        await asyncio.to_thread(cluster.kill, number)
+    await asyncio.sleep(until - asyncio.get_running_loop().time())
+    after_all = asyncio.gather(*(load.stop() for load in loads))
+    after = await _ask_all(db)
+    return list(await after_all), (before, after)
+
+
+async def _measure_idle(options: BenchOptions, directory: Path) -> Idle:
+    """Start one node by itself: how long until it answers, and how much memory it takes."""
+    with DevCluster.create(directory, nodes=1, engine=options.engine, fsync=options.fsync) as alone:
+        began = time.perf_counter()
+        await alone.start()
+        start_s = time.perf_counter() - began
+        status = await alone.status(1)
+        return Idle(round(start_s, 3), status.node.rss_bytes if status is not None else 0)
+
+
+async def _ask_all(db: AsyncClient) -> dict[str, Status]:
+    """Return the status of each node that answers, by name."""
+    first = await ask_status(db)
+
+    async def ask(name: str) -> Status | None:
+        try:
+            return await ask_status(db, name)
+        except UnavailableError:
+            return None
+
+    names = [peer.name for peer in first.nodes]
+    answers = await asyncio.gather(*map(ask, names))
+    return {name: found for name, found in zip(names, answers, strict=True) if found is not None}
+
+
+# -- load generators, here or in processes of their own ------------------------------------------
+
+
+class Generator:
+    """A load generator in this process."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+
+    async def load(self) -> None:
+        """Write all keys once."""
+        await self._load.load()
+
+    async def begin(self) -> None:
+        """Start the workers."""
+        self._load.begin()
+
+    async def measure(self) -> None:
+        """Count from now on."""
+        self._load.measure()
+
+    async def stop(self) -> LoadResult:
+        """Stop, and return what was counted."""
+        return await self._load.stop()
+
+
+class RemoteGenerator(Generator):
+    """A load generator in a process of its own (load.py), told what to do line by line."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def tell(self, line: str) -> str:
+        """Send one line and return the answer."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise EverwriteError("A load generator has no pipes.")
+        self._process.stdin.write(line.encode() + b"\n")
+        answer = await self._process.stdout.readline()
+        if not answer:
+            raise EverwriteError("A load generator has ended early.", hint="See its words above.")
+        return answer.decode()
+
+    async def load(self) -> None:
+        """Write this part of the keys once."""
+        await self.tell("load")
+
+    async def begin(self) -> None:
+        """Start the workers."""
+        await self.tell("begin")
+
+    async def measure(self) -> None:
+        """Count from now on."""
+        await self.tell("measure")
+
+    async def stop(self) -> LoadResult:
+        """Stop, and return what was counted."""
+        return msgspec.json.decode(await self.tell("stop"), type=LoadResult)
+
+
+@contextlib.asynccontextmanager
+async def _loads(
+    options: BenchOptions, urls: list[str], db: AsyncClient
+) -> AsyncIterator[list[Generator]]:
+    """Make the generators, and leave none running."""
+    parts = [
+        LoadOptions(
+            urls=urls,
+            mix=options.mix,
+            concurrency=len(range(part, options.concurrency, options.processes)),
+            value_bytes=options.value_bytes,
+            keys=options.keys,
+            part=part,
+            parts=options.processes,
+        )
+        for part in range(options.processes)
+    ]
+    if options.processes == 1:
+        yield [Generator(Load(parts[0], db))]
+        return
+    processes: list[asyncio.subprocess.Process] = []
+    try:
+        generators = []
+        for part in parts:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "everwrite.cli.load",
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 22,
+            )  # fmt: skip
+            processes.append(process)
+            generator = RemoteGenerator(process)
+            await generator.tell(msgspec.json.encode(part).decode())
+            generators.append(generator)
+        yield list(generators)
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+# -- the report ----------------------------------------------------------------------------------
+
+
+def _report(
+    options: BenchOptions,
+    idle: Idle | None,
+    load_s: float,
+    results: Sequence[LoadResult],
+    before: dict[str, Status],
+    after: dict[str, Status],
+) -> dict[str, Any]:
+    reads, writes, every = Histogram(), Histogram(), Histogram()
+    errors: dict[str, int] = {}
+    for result in results:
+        for into, found in ((reads, result.read_us), (writes, result.write_us)):
+            part = Histogram.from_dict(found)
+            into.add(part)
+            every.add(part)
+        for code, number in result.errors.items():
+            errors[code] = errors.get(code, 0) + number
+    seconds = max(result.seconds for result in results)
+    both = [name for name in before if name in after]
+    server_us = sum(after[name].node.cpu_us - before[name].node.cpu_us for name in both)
+    quantiles = every.in_milliseconds()
+    operations = max(1, every.count)
+    return {
+        "ops_per_s": round(every.count / seconds, 1),
+        "p50_ms": quantiles["p50"],
+        "p99_ms": quantiles["p99"],
+        "p999_ms": quantiles["p999"],
+        "max_ms": quantiles["max"],
+        "errors": sum(errors.values()),
+        "errors_by_code": errors,
+        "server_cpu_us_per_op": round(server_us / operations, 2),
+        "client_cpu_us_per_op": round(sum(r.cpu_us for r in results) / operations, 2),
+        "reads": {"count": reads.count, **reads.in_milliseconds()},
+        "writes": {"count": writes.count, **writes.in_milliseconds()},
+        "seconds": round(seconds, 3),
+        "load_s": round(load_s, 3),
+        "load_ops_per_s": round(options.keys / load_s, 1),
+        "idle_rss_bytes": idle.rss_bytes if idle is not None else None,
+        "start_s": idle.start_s if idle is not None else None,
+        "rss_bytes": {name: status.node.rss_bytes for name, status in after.items()},
+        "nodes": len(before),
+        "replicas": next(iter(before.values())).cluster.replicas,
+        "engine": next(iter(before.values())).node.engine,
+        "fsync": next(iter(before.values())).node.fsync,
+        "options": options,
+        "machine": _machine(),
+    }
+
+
+def _machine() -> dict[str, object]:
+    return {
+        "cpus": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _show(report: dict[str, Any]) -> None:
+    options: BenchOptions = report["options"]
+    emit(
+        f"{count(report['nodes'], 'node')} ({report['engine']}, "
+        f"fsync {'on' if report['fsync'] else 'off'}), N={report['replicas']}; "
+        f"{options.value_bytes}-byte values, {count(options.keys, 'key')}, "
+        f"{options.concurrency} in flight from {count(options.processes, 'process')}"
+    )
+    emit(
+        f"{options.mix}: {report['ops_per_s']:,.0f} ops/s for {report['seconds']:.1f} s, "
+        f"{count(report['errors'], 'error')}"
+    )
+    emit("")
+    rows = [
+        [
+            name,
+            f"{part['count']:,}",
+            *(f"{part[mark]:.2f}" for mark in ("p50", "p99", "p999", "max")),
+        ]
+        for name, part in (("reads", report["reads"]), ("writes", report["writes"]))
+        if part["count"]
+    ]
+    whole = [f"{report[mark]:.2f}" for mark in ("p50_ms", "p99_ms", "p999_ms", "max_ms")]
+    rows.append(["all", f"{report['reads']['count'] + report['writes']['count']:,}", *whole])
+    emit(table(["", "count", "p50 ms", "p99 ms", "p99.9 ms", "max ms"], rows, right=range(1, 6)))
+    emit("")
+    emit(
+        f"CPU per operation: {report['server_cpu_us_per_op']:.1f} us on all nodes together, "
+        f"{report['client_cpu_us_per_op']:.1f} us in the load generator"
+    )
+    loaded = f"{report['load_ops_per_s']:,.0f} puts/s while loading"
+    if report["idle_rss_bytes"] is not None:
+        idle = f"{size(report['idle_rss_bytes'])} idle, ready {report['start_s']:.2f} s after start"
+        emit(f"One node: {idle}; {loaded}")
+    else:
+        emit(f"{loaded[0].upper()}{loaded[1:]}")
+    if report["errors"]:
+        said = ", ".join(f"{number:,} {code}" for code, number in report["errors_by_code"].items())
+        emit(f"Errors: {said}")
