@@ -260,6 +260,12 @@ def _assign(
     """Return the owners of each partition, by index."""
     plan = _Plan(nodes, shares, len(rankings), replicas)
     loads, caps, owners = plan.loads, plan.caps, plan.owners
+    # Who must own everything comes first: others would take places that its zone needs for it.
+    full = len(rankings) - _ROUNDING
+    everywhere = [node for node, share in enumerate(shares) if share >= full]
+    for partition in range(len(rankings)):
+        for node in everywhere:
+            plan.give(partition, node)
     for partition, node in order:
         if loads[node] < caps[node] and plan.fits(partition, node):
             plan.give(partition, node)
