@@ -15,7 +15,8 @@ from everwrite.storage.store import Store, open_store
 ON_DISK = ("rocksdb", "sqlite")
 ALL = ("memory", *ON_DISK)
 
-CHILD = Path(__file__).with_name("child.py")
+ROOT = Path(__file__).resolve().parents[2]
+CHILD = (sys.executable, "-m", "tests.storage.child")
 
 
 def engine_in(directory: Path, name: str) -> Engine:
@@ -41,7 +42,8 @@ def batch(start: int, count: int, value: bytes = b"v") -> list[tuple[bytes, byte
 def run_child(*arguments: object, before: tuple[str, ...] = ()) -> str:
     """What ``child.py`` says in a process of its own; fails with what it complained of."""
     done = subprocess.run(
-        [*before, sys.executable, str(CHILD), *map(str, arguments)],
+        [*before, *CHILD, *map(str, arguments)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
@@ -49,3 +51,14 @@ def run_child(*arguments: object, before: tuple[str, ...] = ()) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def start_child(*arguments: object) -> subprocess.Popen[bytes]:
+    """A running ``child.py``; the caller ends it."""
+    return subprocess.Popen(
+        [*CHILD, *map(str, arguments)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )

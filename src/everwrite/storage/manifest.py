@@ -47,21 +47,33 @@ def prepare_directory(directory: Path) -> None:
         raise _no_access(directory, error) from error
 
 
-def check_manifest(directory: Path, engine: str) -> None:
-    """Check that the directory is this engine's, or make an empty one so; WrongFormat or
-    StorageError if not.
+def refuse_unfit(directory: Path, engine: str) -> bool:
+    """Return whether the directory is this engine's already; False: it is empty and may become so.
 
-    The caller holds the directory's lock.
+    Raises WrongFormat or StorageError if it is neither; changes nothing.
     """
     try:
         found = _read(directory)
         if found is None:
             _refuse_foreign_files(directory)
-            write_manifest(directory, engine)
-        else:
-            _refuse_other_format(directory, found, engine)
+            return False
+    except OSError as error:
+        raise _no_access(directory, error) from error
+    _refuse_other_format(directory, found, engine)
+    return True
+
+
+def claim_directory(directory: Path, engine: str) -> None:
+    """Make the directory this engine's, if it is not yet; raises as ``refuse_unfit`` does.
+
+    The caller holds the directory's lock.
+    """
+    is_ours = refuse_unfit(directory, engine)
+    try:
         if directory.stat().st_mode & 0o077:
             directory.chmod(0o700)
+        if not is_ours:
+            write_manifest(directory, engine)
     except OSError as error:
         raise _no_access(directory, error) from error
 

@@ -33,12 +33,13 @@ write buffers of 16 MiB that fill and go with the load; an idle store is under 1
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import ClassVar, TypeVar, cast
 
 import rocksdict
 
@@ -46,6 +47,8 @@ from everwrite.core.errors import StorageError, StorageFull, StorageStalled, Syn
 from everwrite.storage.engine import Batch, CorruptData, refuse_closed, refuse_unsynced, sync_failed
 from everwrite.storage.gate import Gate
 from everwrite.storage.manifest import sync_directory, sync_file
+
+T = TypeVar("T")
 
 FOLDER = "rocksdb"
 
@@ -110,13 +113,12 @@ class RocksEngine:
 
     def _open(self) -> None:
         options = _options()
-        try:
-            self._db = rocksdict.Rdict(
+        self._db = _native(
+            lambda: rocksdict.Rdict(
                 str(self._folder), options, column_families={"default": options}
             )
-            self._db.set_write_options(self._no_wait)
-        except Exception as error:
-            raise _translated(error) from error
+        )
+        self._db.set_write_options(self._no_wait)
         self._get = self._db.get
         self._write = self._db.write
 
@@ -134,8 +136,8 @@ class RocksEngine:
         """
         with self._gate:
             try:
-                found = self._get(list(keys))
-            except Exception:  # noqa: BLE001  the library's errors are bare, and the look-ups below tell
+                found = _native(lambda: self._get(list(keys)))
+            except StorageError:
                 return [self._get_or_error(key) for key in keys]
         return cast("list[bytes | StorageError | None]", found)
 
@@ -149,11 +151,11 @@ class RocksEngine:
             if self._sync_failure:
                 raise sync_failed(self.name, "an earlier one failed")
             try:
-                self._db.flush_wal(True)
-            except Exception as error:
-                if not isinstance(_translated(error), LogGivenUp):
-                    raise self._noted(sync_failed(self.name, error)) from error
+                _native(lambda: self._db.flush_wal(True))
+            except LogGivenUp:
                 self._sync_given_up_log()
+            except StorageError as error:
+                raise self._failed_sync(error.__cause__) from error
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return the first pairs of the range. Holds the GIL in each step: ask for a few
@@ -186,10 +188,10 @@ class RocksEngine:
         with self._gate:
             try:
                 path.mkdir(mode=0o700)
-                # A checkpoint flushes with the GIL held; this flush releases it and leaves little
-                # to do.
-                self._db.flush()
-                rocksdict.Checkpoint(self._db).create_checkpoint(str(path / FOLDER))
+                # A checkpoint flushes with the GIL held; this flush releases it and leaves little.
+                _native(self._db.flush)
+                checkpoint = rocksdict.Checkpoint(self._db)
+                _native(lambda: checkpoint.create_checkpoint(str(path / FOLDER)))
                 sync_directory(path)
                 sync_directory(path.parent)
             except OSError as error:
@@ -197,8 +199,6 @@ class RocksEngine:
                     f"The checkpoint at {path} could not be written ({error.strerror}).",
                     hint="Remove what there is of it and try again elsewhere.",
                 ) from error
-            except Exception as error:
-                raise _translated(error) from error
 
     def close(self) -> None:
         """Flush and close; an error here loses nothing that a sync had confirmed."""
@@ -206,11 +206,8 @@ class RocksEngine:
             return
         self._close_snapshots()
         try:
-            self._db.close()
-        except Exception as error:
-            failure = _translated(error)
-            if not isinstance(failure, LogGivenUp):
-                raise failure from error
+            _native(self._db.close)
+        except LogGivenUp:
             self._sync_given_up_log()
 
     def _change(self, act: Callable[[], None]) -> None:
@@ -219,16 +216,13 @@ class RocksEngine:
         if self._half_open:
             self._reopen()
         try:
-            self._attempt(act)
+            _native(act)
         except LogGivenUp:
             self._reopen()
-            self._attempt(act)
-
-    def _attempt(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except Exception as error:
-            raise self._noted(_translated(error)) from error
+            _native(act)
+        except SyncFailed as error:
+            self._sync_failure = error
+            raise
 
     def _close_snapshots(self) -> None:
         # The library keeps its files open and locked until the last object that uses them is gone.
@@ -248,10 +242,9 @@ class RocksEngine:
             raise _translated(Exception(_FULL[0]))
         with self._gate.alone():
             self._close_snapshots()
-            try:
-                self._db.close()
-            except Exception as error:  # noqa: BLE001  it closed, and complains of the old log
-                _translated(error)
+            # It closes, and then complains of the log that it gave up.
+            with contextlib.suppress(LogGivenUp):
+                _native(self._db.close)
             self._half_open = True
             self._open()
             self._half_open = False
@@ -267,7 +260,7 @@ class RocksEngine:
             for path in sorted(self._folder.glob("*.log")):
                 sync_file(path)
         except OSError as error:
-            raise self._noted(sync_failed(self.name, error.strerror)) from error
+            raise self._failed_sync(error.strerror) from error
 
     def _get_or_error(self, key: bytes) -> bytes | StorageError | None:
         try:
@@ -275,10 +268,9 @@ class RocksEngine:
         except StorageError as error:
             return error
 
-    def _noted(self, error: StorageError) -> StorageError:
-        if isinstance(error, SyncFailed):
-            self._sync_failure = error
-        return error
+    def _failed_sync(self, cause: object) -> SyncFailed:
+        self._sync_failure = sync_failed(self.name, cause)
+        return self._sync_failure
 
 
 class RocksSnapshot:
@@ -310,15 +302,20 @@ def _walk(
     cursor: rocksdict.RdictIter, start: bytes, end: bytes, limit: int
 ) -> list[tuple[bytes, bytes]]:
     found: list[tuple[bytes, bytes]] = []
+    cursor.seek(start)
+    while len(found) < limit and (key := cursor.key()) is not None and key < end:
+        found.append((key, cursor.value()))
+        cursor.next()
+    _native(cursor.status)
+    return found
+
+
+def _native(act: Callable[[], T]) -> T:
+    """Do this with the library, and turn what it complains of into an error of ours."""
     try:
-        cursor.seek(start)
-        while len(found) < limit and (key := cursor.key()) is not None and key < end:
-            found.append((key, cursor.value()))
-            cursor.next()
-        cursor.status()
+        return act()
     except Exception as error:
         raise _translated(error) from error
-    return found
 
 
 def _ready(batch: Batch) -> rocksdict.WriteBatch:

@@ -25,7 +25,12 @@ import xxhash
 from everwrite.core.errors import ConfigError, StorageError
 from everwrite.storage.engine import Batch, CorruptData, Engine, Snapshot
 from everwrite.storage.lock import DirectoryLock
-from everwrite.storage.manifest import check_manifest, prepare_directory, write_manifest
+from everwrite.storage.manifest import (
+    claim_directory,
+    prepare_directory,
+    refuse_unfit,
+    write_manifest,
+)
 from everwrite.storage.memory import MemoryEngine
 
 ENGINES = ("rocksdb", "sqlite", "memory")
@@ -55,21 +60,24 @@ def open_store(directory: Path | None, engine: str = "rocksdb") -> Store:
         raise ConfigError(
             f"There is no storage engine {engine!r}.", hint=f"Use one of: {', '.join(ENGINES)}."
         )
-    if (directory is None) != (engine == "memory"):
-        raise ConfigError(
-            "The engine 'memory' keeps nothing on disk, so it takes no data directory."
-            if directory
-            else f"The engine {engine!r} needs a data directory.",
-            hint="Leave out --data, or choose 'rocksdb' or 'sqlite'."
-            if directory
-            else "Name one with --data, or choose the engine 'memory'.",
-        )
     if directory is None:
+        if engine != "memory":
+            raise ConfigError(
+                f"The engine {engine!r} needs a data directory.",
+                hint="Name one with --data, or choose the engine 'memory'.",
+            )
         return Store(MemoryEngine())
+    if engine == "memory":
+        raise ConfigError(
+            "The engine 'memory' keeps nothing on disk, so it takes no data directory.",
+            hint="Leave out --data, or choose 'rocksdb' or 'sqlite'.",
+        )
     prepare_directory(directory)
+    # Once before the lock too, since the lock leaves a file, even in somebody's documents.
+    refuse_unfit(directory, engine)
     lock = DirectoryLock(directory)
     try:
-        check_manifest(directory, engine)
+        claim_directory(directory, engine)
         return Store(_open_engine(directory, engine), directory, lock)
     except BaseException:
         lock.release()
