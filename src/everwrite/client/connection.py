@@ -166,6 +166,7 @@ class Connection(asyncio.Protocol):
             messages = self._reader.feed(data)
             if not self.up:
                 messages = self._greet(messages)
+                messages += self._reader.feed(b"")
             pending = self._pending
             for message in messages:
                 try:

@@ -17,6 +17,8 @@ _encoder = msgspec.msgpack.Encoder()
 _decode = msgspec.msgpack.Decoder(list[AnyMessage]).decode
 _HEAD = b"\0\0\0\0"
 
+_ARRAY_16, _ARRAY_32 = b"\xdc", b"\xdd"
+
 MESSAGES_PER_FRAME_MAX = 4096
 
 
@@ -52,41 +54,69 @@ class FrameReader:
     """Turns the bytes of one connection into messages, however they were cut.
 
     ``limit`` bounds the frame that may be announced: raise it once the other side has proved
-    itself.
+    itself. What that side sent right behind its proof may have come with it: so a frame that is
+    over the limit, behind others that are not, is kept for the next call, and ``feed(b"")`` after
+    the limit was raised gives its messages.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._buffer = b""
+        self._buffer = bytearray()
+        """The head of a frame that is not complete. It grows in place, so a large frame that comes
+        in many pieces is not copied for each of them.
+        """
+        self._due = 0
+        """Nothing can be done before the buffer has this many bytes."""
 
     def feed(self, data: bytes) -> list[AnyMessage]:
         """Return the messages that are complete now; ProtocolError for what is none of ours."""
-        buffer = self._buffer + data if self._buffer else data
-        at, end = 0, len(buffer)
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._due:
+                return []
+            data = bytes(self._buffer)
+            self._buffer.clear()
+        at, end = 0, len(data)
+        self._due = 4
         messages: list[AnyMessage] = []
         while end - at >= 4:
-            size = int.from_bytes(buffer[at : at + 4], "big")
+            size = int.from_bytes(data[at : at + 4], "big")
             if size > self.limit:
+                if at:
+                    self._due = 0
+                    break
                 raise ProtocolError(
                     f"A frame of {size} bytes was announced; the most here is {self.limit}.",
                     hint="Is this an Everwrite client, and is the port right?",
                 )
             if end - at - 4 < size:
+                self._due = size + 4
                 break
-            messages += decode_payload(buffer[at + 4 : at + 4 + size])
+            messages += decode_payload(data[at + 4 : at + 4 + size])
             at += 4 + size
-        self._buffer = buffer[at:] if at else buffer
+        if at < end:
+            self._buffer += data[at:]
         return messages
 
 
 def decode_payload(payload: bytes) -> list[AnyMessage]:
     """Return the messages of one frame's payload; ProtocolError if it is malformed."""
+    count = _announced(payload)
+    if count > MESSAGES_PER_FRAME_MAX:
+        raise ProtocolError(f"A frame has {count} messages; the most is {MESSAGES_PER_FRAME_MAX}.")
     try:
-        messages = _decode(payload)
+        return _decode(payload)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError) as error:
         raise ProtocolError(f"A frame of {len(payload)} bytes is malformed: {error}.") from error
-    if len(messages) > MESSAGES_PER_FRAME_MAX:
-        raise ProtocolError(
-            f"A frame has {len(messages)} messages; the most is {MESSAGES_PER_FRAME_MAX}."
-        )
-    return messages
+
+
+def _announced(payload: bytes) -> int:
+    """Return how many messages a payload says it has, if it says so in more than its first byte.
+
+    Three bytes of a frame can make a message of a hundred in memory: so they are counted first.
+    """
+    if payload[:1] == _ARRAY_16:
+        return int.from_bytes(payload[1:3], "big")
+    if payload[:1] == _ARRAY_32:
+        return int.from_bytes(payload[1:5], "big")
+    return 0

@@ -80,6 +80,8 @@ class Connection(asyncio.Protocol):
             messages = self._reader.feed(data)
             if self.place is None:
                 messages = self._greet(messages)
+                if self.place is not None:
+                    messages += self._reader.feed(b"")
             if messages and self.place is not None:
                 self._driver.arrived(self.place, messages)
         except EverwriteError as error:
