@@ -38,18 +38,21 @@ class Epochs:
     it, numbers run on in the old block, of which half is still left.
     """
 
-    def __init__(self, node_id: bytes, leased_from: int, salt: int) -> None:
+    def __init__(
+        self, node_id: bytes, leased_from: int, salt: int, block: int = EPOCH_BLOCK
+    ) -> None:
         check(len(node_id) == 8, "a node id has 8 bytes", node_id=node_id)
         check(0 <= salt < 1 << SALT_BITS, "the salt fits", salt=salt)
         self._node_id = node_id
         self._salt = salt
         self._first = leased_from
         self._next = leased_from
-        self.leased_to = leased_from + EPOCH_BLOCK
+        self._block = block
+        self.leased_to = leased_from + block
 
     @property
     def lease_due(self) -> bool:
-        return self._next + EPOCH_BLOCK // 2 >= self.leased_to
+        return self._next + self._block // 2 >= self.leased_to
 
     def extend(self, leased_to: int) -> None:
         """Take note that all numbers below ``leased_to`` are durably this run's."""
@@ -58,7 +61,7 @@ class Epochs:
 
     def next_lease(self) -> int:
         """Return the number up to which the next lease goes."""
-        return self.leased_to + EPOCH_BLOCK
+        return self.leased_to + self._block
 
     def abandon(self) -> None:
         """Continue none of the epochs handed out so far: a batch was not written, so what stands on

@@ -1,0 +1,125 @@
+"""The audit: once the cluster is healed and calm, every key is read from all its owners until they
+answer as one, and then the disks are compared.
+
+It reads like any client, so it also holds the cluster to its word that after the heal everything
+can be reached again. What it reads goes into the history as the last reads of each key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from everwrite.core.messages import Failure, Get, GetReply
+from everwrite.core.records import HINT, OWN
+from everwrite.core.wire import decode_payload
+from everwrite.sim.causality import indices
+from everwrite.sim.disk import Rotten
+from everwrite.sim.history import Operation
+from everwrite.sim.ledger import KeyLedger, Violation, record_in
+
+if TYPE_CHECKING:
+    from everwrite.sim.world import World
+
+NAME = "audit"
+ROUNDS_MAX = 60
+ANSWER_WITHIN_US = 3_000_000
+PAUSE_US = 100_000
+
+
+class Auditor:
+    """Reads every key of a calm cluster."""
+
+    def __init__(self, world: World) -> None:
+        self.name = NAME
+        self.world = world
+        self._rid = 0
+        self._answer: GetReply | Failure | None = None
+
+    def audit(self) -> None:
+        """Read, wait, read again; Violation if the owners do not come to agree."""
+        for again in (False, True):
+            for key in self.world.keys:
+                self._read(key, again=again)
+            world = self.world
+            if not world.run(world.now + ROUNDS_MAX * 1_000_000, world.calm):
+                raise Violation("calm", f"after the audit's reads {world.unrest()}")
+        for key in self.world.keys:
+            self._compare(key)
+        self._count_hints()
+
+    def receive(self, connection: int, data: bytes) -> None:
+        """A frame of a node came."""
+        for message in decode_payload(data[4:]):
+            if isinstance(message, GetReply | Failure) and message.rid == self._rid:
+                self._answer = message
+
+    def broken(self, connection: int) -> None:
+        """No node goes down any more; a connection that was refused is made again."""
+        self._answer = None
+
+    def _read(self, key: KeyLedger, *, again: bool) -> None:
+        """Read a key from all its owners."""
+        world, options = self.world, self.world.options
+        n = options.nodes if options.wide_puts else options.copies
+        last = ""
+        for turn in range(ROUNDS_MAX):
+            self._rid += 1
+            self._answer = None
+            operation = Operation(
+                f"{NAME}.{self._rid}", NAME, "get", key.name, world.now, n=n, q=n, tries=1
+            )
+            connection = world.connect(self, (self._rid + turn) % options.nodes)
+            world.request(connection, Get(self._rid, key.data_key, 2000, n, n, True))
+            world.run(world.now + ANSWER_WITHIN_US, lambda: self._answer is not None)
+            answer = self._answer
+            if isinstance(answer, GetReply) and answer.quality.owners == n:
+                operation.found = [value.partition(b"|")[0].decode() for _, value in answer.values]
+                operation.owners = n
+                operation.outcome, operation.completed = "ok", world.now
+                who = f"the audit's read {operation.id}"
+                known = world.ledger.learn_read(key, answer.context, operation.found, who)
+                operation.hidden = [
+                    key.causality.ids[place] for place in indices(world.ledger.hidden(key, known))
+                ]
+                if again:
+                    world.history.append(operation)
+                return
+            last = repr(answer)
+            world.run(world.now + PAUSE_US)
+        raise Violation("reachable", f"{key.name} cannot be read from its {n} owners: {last}")
+
+    def _compare(self, key: KeyLedger) -> None:
+        """All owners hold the same bytes."""
+        world, options = self.world, self.world.options
+        n = options.nodes if options.wide_puts else options.copies
+        node = world.machines[0].node
+        if node is None:
+            raise Violation("reachable", "a node went down after the heal")
+        held: dict[bytes, list[str]] = {}
+        for owner in node.local.routes.route(key.data_key, n).owners:
+            machine = next(each for each in world.machines if each.me.node_id == owner)
+            payload = machine.disk.visible.get(OWN + key.data_key, b"")
+            if isinstance(payload, Rotten):
+                raise Violation("convergence", f"{machine.me.name} holds {key.name} damaged")
+            record = record_in(OWN, payload) if payload else b""
+            held.setdefault(record, []).append(machine.me.name)
+        if len(held) > 1:
+            causality = key.causality
+            parts = [
+                f"{', '.join(names)} know {causality.names(key.known_of.get(record, 0))}"
+                for record, names in held.items()
+            ]
+            raise Violation(
+                "convergence", f"the owners of {key.name} hold different bytes: {'; '.join(parts)}"
+            )
+
+    def _count_hints(self) -> None:
+        """No hint is left on any disk, and no node thinks that one is."""
+        for machine in self.world.machines:
+            left = machine.disk.keys(HINT)
+            if left:
+                raise Violation(
+                    "hint",
+                    f"{machine.me.name} has delivered all its hints, and still has "
+                    f"{len(left)} on its disk",
+                )

@@ -1,0 +1,431 @@
+"""The white-box judge: it sees every payload that any disk takes, and every answer that leaves.
+
+It keeps two truths beside each other: which dot was minted for which write (from the records), and
+which write was made in knowledge of which (from what clients saw, ``causality.py``). From both
+follows, for every record that a node writes, what its siblings must be:
+
+    known    the writes whose dots its clock covers
+    shown    the writes of its siblings
+    always   shown = frontier(known): nothing is missing, and nothing is there that another
+             write of the record was made in knowledge of
+
+So a wrong merge, a forgotten sibling or a context that claims too much is found at the first write
+that shows it, not when a value is missed at the end. The exceptions are listed in ``_KeyLedger``.
+
+Costs: decoding each distinct record once, and an OR for each entry of its clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from everwrite.core.data import context, versions
+from everwrite.core.data.versions import Actor, Clock, Dot, Record, Version
+from everwrite.core.messages import Message, PutReply
+from everwrite.core.records import HINT, OWN, STATE
+from everwrite.sim.causality import Causality, indices
+from everwrite.sim.disk import Held, Payload, Rotten
+from everwrite.sim.history import Operation
+
+
+class Violation(Exception):
+    """A rule that was broken, in words."""
+
+    def __init__(self, rule: str, sentence: str) -> None:
+        super().__init__(f"{rule}: {sentence}")
+        self.rule = rule
+        self.sentence = sentence
+
+
+class Knowledge(NamedTuple):
+    """A context, and what its holder really saw: the writes that its clock stands for, and those
+    that it only names by single dots.
+    """
+
+    token: bytes
+    mask: int
+    named: int = 0
+
+
+NO_KNOWLEDGE = Knowledge(b"", 0)
+
+
+class KeyLedger:
+    """All that is true of one key.
+
+    Exceptions to "shown = frontier(known)", both of them documented limits of the store:
+    ``twice``: a put that was retried through another node, and minted there too, may stand beside
+    a write that knew its first copy. ``doubtful``: a context that named a single dot came to a
+    node that could not find it, so the put did not supersede it after all.
+    """
+
+    __slots__ = (
+        "causality",
+        "chains",
+        "data_key",
+        "dots",
+        "doubtful",
+        "failed",
+        "hard",
+        "known_of",
+        "name",
+        "named",
+        "operations",
+        "pending",
+        "prefixes",
+        "soft",
+        "twice",
+        "weakened",
+    )
+
+    def __init__(self, data_key: bytes, name: str) -> None:
+        self.data_key = data_key
+        self.name = name
+        self.causality = Causality()
+        self.operations: list[Operation] = []
+        self.chains: dict[Actor, list[int]] = {}
+        """For each actor the place of the write of its dot 1, 2, ...; -1: not seen yet."""
+        self.prefixes: dict[Dot, tuple[int, int]] = {}
+        self.dots: dict[int, Dot] = {}
+        self.known_of: dict[bytes, int] = {}
+        self.named: dict[int, Knowledge] = {}
+        self.pending = self.hard = self.soft = self.failed = 0
+        """Writes that are under way; acknowledged as safe on a disk; acknowledged without that;
+        surely not happened."""
+        self.twice = self.doubtful = self.weakened = 0
+
+    def prefix(self, actor: Actor, counter: int) -> tuple[int, int]:
+        """Return the writes that a clock's entry covers, and all that is in their past."""
+        found = self.prefixes.get((actor, counter))
+        if found is not None:
+            return found
+        chain = self.chains.get(actor, [])
+        known = past = 0
+        for place in chain[:counter]:
+            if place >= 0:
+                known |= 1 << place
+                past |= self.causality.past[place]
+        if len(chain) >= counter and -1 not in chain[:counter]:
+            self.prefixes[actor, counter] = known, past
+        return known, past
+
+    def known(self, clock: Clock) -> int:
+        """Return the writes that a clock covers."""
+        known = 0
+        for actor, counter in clock.items():
+            known |= self.prefix(actor, counter)[0]
+        return known
+
+
+class Ledger:
+    """The truth about a whole cluster."""
+
+    def __init__(self, machines: int, *, fsync: bool) -> None:
+        self.keys: dict[bytes, KeyLedger] = {}
+        self.node_ids: list[bytes] = []
+        self.now: Callable[[], int] = lambda: 0
+        self.minted_twice: Callable[[KeyLedger, int, Dot], None] = lambda key, place, dot: None
+        self.records = 0
+        """Distinct records that were judged."""
+        self._fsync = fsync
+        self._places = range(machines)
+        self._visible: dict[bytes, list[int]] = {}
+        self._safe: dict[bytes, list[int]] = {}
+        self.since: dict[tuple[bytes, int, int], int] = {}
+        """(data key, machine, write): when it first stood on that machine."""
+        self._tries: dict[tuple[int, int], tuple[KeyLedger, int]] = {}
+
+    def open_key(self, data_key: bytes, name: str) -> KeyLedger:
+        """Begin to watch a key."""
+        self.keys[data_key] = key = KeyLedger(data_key, name)
+        self._visible[data_key] = [0 for _ in self._places]
+        self._safe[data_key] = [0 for _ in self._places]
+        return key
+
+    # -- what clients do ---------------------------------------------------------------------------
+
+    def invoked(self, key: KeyLedger, operation: Operation, knowledge: Knowledge) -> int:
+        """A client begins a write in this knowledge; return its place."""
+        mask = knowledge.mask | knowledge.named
+        place = key.causality.add(operation.id, mask, delete=operation.kind == "delete")
+        key.operations.append(operation)
+        key.pending |= 1 << place
+        if knowledge.named:
+            key.named[place] = knowledge
+        return place
+
+    def tried(self, connection: int, rid: int, key: KeyLedger, place: int) -> None:
+        """A client asks a node to carry a write out."""
+        self._tries[connection, rid] = key, place
+
+    def finished(self, key: KeyLedger, place: int, operation: Operation) -> None:
+        """A client is done with a write, whatever became of it."""
+        bit = 1 << place
+        key.pending &= ~bit
+        if operation.outcome == "ok":
+            if operation.durable:
+                key.hard |= bit
+            else:
+                key.soft |= bit
+        elif operation.outcome == "fail":
+            key.failed |= bit
+            if place in key.dots:
+                raise Violation(
+                    "outcome",
+                    f"{operation.describe()}: it is said not to have happened, but it has",
+                )
+
+    def learn_read(self, key: KeyLedger, token: bytes, found: list[str], who: str) -> Knowledge:
+        """Return what a read's context lets its reader know; Violation if the answer lies."""
+        causality = key.causality
+        for each in found:
+            if each not in causality.place:
+                raise Violation("phantom", f"{who} found {each}, which nobody wrote to {key.name}")
+        shown = causality.mask(found)
+        clock = context.peek(token).clock if token else {}
+        known = key.known(clock)
+        mask = causality.cover(shown) | causality.cover(known & causality.deletes)
+        unseen = known & ~mask & ~key.doubtful
+        if unseen:
+            raise Violation(
+                "context",
+                f"the context that {who} got for {key.name} covers {causality.names(unseen)}, "
+                f"but the read found {causality.names(shown)} and knows of nothing newer",
+            )
+        false = shown & causality.pasts(shown) & ~key.twice & ~key.doubtful
+        if false:
+            raise Violation(
+                "false sibling",
+                f"{who} found {causality.names(shown)} on {key.name}, though another of them was "
+                f"written in knowledge of {causality.names(false)}",
+            )
+        if shown & key.failed:
+            raise Violation(
+                "phantom",
+                f"{who} found {causality.names(shown & key.failed)} on {key.name}, "
+                "which was said not to have happened",
+            )
+        return Knowledge(token, mask)
+
+    def hidden(self, key: KeyLedger, knowledge: Knowledge) -> int:
+        """Return the deletes that a reader knows of without having seen them."""
+        return knowledge.mask & key.causality.deletes
+
+    def learn_write(self, key: KeyLedger, place: int, token: bytes) -> Knowledge:
+        """Return what a write's answer lets its writer know; Violation if it claims more."""
+        causality = key.causality
+        seen = context.peek(token)
+        known = key.known(seen.clock)
+        mask = causality.cover(1 << place) | causality.cover(known & causality.deletes)
+        unseen = known & ~mask & ~key.doubtful & ~key.twice
+        if unseen:
+            raise Violation(
+                "context",
+                f"the context given out for {causality.ids[place]} on {key.name} covers "
+                f"{causality.names(unseen)}, which its writer has never seen",
+            )
+        if not seen.dots:
+            return Knowledge(token, mask)
+        clocked = causality.cover(known)
+        return Knowledge(token, clocked, mask & ~clocked)
+
+    # -- what nodes answer -------------------------------------------------------------------------
+
+    def answering(self, connection: int, message: Message) -> None:
+        """A node sends this to a client: is it as good as it says?"""
+        if not isinstance(message, PutReply):
+            return
+        tried = self._tries.get((connection, message.rid))
+        if tried is None:
+            return
+        key, place = tried
+        operation = key.operations[place]
+        acks = message.owners if operation.strict else message.owners + message.fallbacks
+        if acks < operation.q or message.durable < operation.dw:
+            raise Violation(
+                "quorum",
+                f"{operation.describe()}: acknowledged with {acks} copies, {message.durable} of "
+                f"them durable; asked for were w = {operation.q}, dw = {operation.dw}",
+            )
+        held = sum(mask >> place & 1 for mask in self._visible[key.data_key])
+        safe = sum(mask >> place & 1 for mask in self._safe[key.data_key])
+        if held < message.owners + message.fallbacks or safe < message.durable:
+            raise Violation(
+                "quorum",
+                f"{operation.describe()}: the answer says {message.owners} owners, "
+                f"{message.fallbacks} fallbacks and {message.durable} durable copies, but only "
+                f"{held} machines ever held it, {safe} of them durably",
+            )
+
+    # -- what disks take (``disk.Witness``) --------------------------------------------------------
+
+    def wrote(self, index: int, key: bytes, payload: Payload, before: Held | None) -> int:
+        """Judge a payload; return what is known with it."""
+        prefix = key[:1]
+        if prefix == STATE:
+            return 0
+        data_key = key[1:]
+        ledger = self.keys[data_key]
+        had = b"" if before is None or isinstance(before, Rotten) else record_in(prefix, before)
+        if payload is None:
+            self._check_struck(ledger, before, [])
+            return 0
+        record = record_in(prefix, payload)
+        known = self._judge(ledger, index, record)
+        if had and had != record:
+            forgot = ledger.known_of.get(had, 0) & ~known
+            if forgot:
+                raise Violation(
+                    "forgotten",
+                    f"node {index + 1} replaces its copy of {ledger.name} by one that does not "
+                    f"know of {ledger.causality.names(forgot)} any more",
+                )
+        if prefix == HINT and before is not None:
+            self._check_struck(ledger, before, owners_in(payload))
+        visible = self._visible[data_key]
+        fresh = known & ~visible[index]
+        if fresh:
+            visible[index] |= fresh
+            for place in indices(fresh):
+                self.since[data_key, index, place] = self.now()
+        return known
+
+    def synced(self, index: int, key: bytes, known: int) -> None:
+        """Take note of what is safe on this machine."""
+        if known:
+            self._safe[key[1:]][index] |= known
+
+    def dropped(self, index: int, key: bytes, held: Held | None) -> None:
+        """Writes that were acknowledged without a disk may go with what was lost."""
+        if key[:1] != STATE and held is not None and not isinstance(held, Rotten):
+            ledger = self.keys[key[1:]]
+            ledger.weakened |= ledger.known_of.get(record_in(key[:1], held), 0)
+
+    def _check_struck(self, key: KeyLedger, before: Held | None, left: list[bytes]) -> None:
+        """A hint may go only when its owner has what it held."""
+        if before is None or isinstance(before, Rotten):
+            return
+        known = key.known_of.get(record_in(HINT, before), 0)
+        held = self._safe if self._fsync else self._visible
+        for owner in owners_in(before):
+            if owner in left:
+                continue
+            lacks = known & ~held[key.data_key][self.node_ids.index(owner)]
+            if lacks:
+                raise Violation(
+                    "hint",
+                    f"a hint for node {self.node_ids.index(owner) + 1} on {key.name} is struck "
+                    f"out, but that node never had {key.causality.names(lacks)} for good",
+                )
+
+    def _judge(self, key: KeyLedger, index: int, data: bytes) -> int:
+        known = key.known_of.get(data)
+        if known is not None:
+            return known
+        self.records += 1
+        record = versions.decode(data)
+        shown = 0
+        for version in record.siblings:
+            shown |= 1 << self._bind(key, record, version)
+        known = past = 0
+        for actor, counter in record.clock.items():
+            more, older = key.prefix(actor, counter)
+            known |= more
+            past |= older
+        wrong = (shown ^ (known & ~past)) & ~key.doubtful
+        if wrong & ~(key.twice & shown):
+            self._explain(key, index, shown, known, known & ~past)
+        if shown & key.failed:
+            raise Violation(
+                "outcome",
+                f"node {index + 1} holds {key.causality.names(shown & key.failed)} on {key.name}, "
+                "which was said not to have happened",
+            )
+        key.known_of[data] = known
+        return known
+
+    def _explain(self, key: KeyLedger, index: int, shown: int, known: int, frontier: int) -> None:
+        names = key.causality.names
+        missing, extra = frontier & ~shown, shown & ~frontier & ~key.twice
+        what = []
+        if missing:
+            what.append(f"{names(missing)} is gone, though nothing there was written knowing it")
+        if extra:
+            what.append(f"{names(extra)} is still there, though a later write knew it")
+        raise Violation(
+            "frontier",
+            f"node {index + 1} writes {key.name} with siblings {names(shown)}, and its clock knows "
+            f"{names(known)}: {'; '.join(what)}",
+        )
+
+    def _bind(self, key: KeyLedger, record: Record, version: Version) -> int:
+        """Return the write of a sibling; a dot stands for one write, for ever."""
+        name = version.op.decode()
+        place = key.causality.place.get(name)
+        dot = version.actor, version.counter
+        if place is None:
+            raise Violation("phantom", f"a record of {key.name} holds {name}, which nobody wrote")
+        chain = key.chains.setdefault(version.actor, [])
+        while len(chain) < version.counter:
+            chain.append(-1)
+        bound = chain[version.counter - 1]
+        if bound == place:
+            return place
+        if bound >= 0:
+            raise Violation(
+                "dot",
+                f"the dot {version.actor.hex()}:{version.counter} of {key.name} stands for "
+                f"{key.causality.ids[bound]} and for {name}",
+            )
+        chain[version.counter - 1] = place
+        knowledge = key.named.get(place)
+        if knowledge is not None:
+            self._settle_named(key, place, record, knowledge)
+        if place in key.dots:
+            key.twice |= 1 << place
+            self.minted_twice(key, place, dot)
+        else:
+            key.dots[place] = dot
+        return place
+
+    def _settle_named(
+        self, key: KeyLedger, place: int, record: Record, knowledge: Knowledge
+    ) -> None:
+        """A write that named single dots is minted: those that its coordinator could not find
+        were not superseded.
+        """
+        dots = context.peek(knowledge.token).dots
+        unfound = [dot for dot in dots if not versions.covers(record.clock, *dot)]
+        if not unfound:
+            return
+        causality = key.causality
+        if place in key.dots:
+            key.doubtful |= knowledge.named
+            return
+        found = 0
+        for actor, counter in dots:
+            chain = key.chains.get(actor, [])
+            if (actor, counter) not in unfound and counter <= len(chain):
+                found |= 1 << chain[counter - 1] if chain[counter - 1] >= 0 else 0
+        past = knowledge.mask | causality.cover(found)
+        causality.past[place] = past
+        key.operations[place].seen = [
+            causality.ids[each] for each in indices(causality.frontier(past))
+        ]
+
+    # -- the fault atlas ---------------------------------------------------------------------------
+
+    def protected(self, key: KeyLedger) -> int:
+        """Return the writes whose last copy no fault may destroy."""
+        return key.hard | key.pending
+
+
+def record_in(prefix: bytes, payload: bytes) -> bytes:
+    """Return the record in a payload of core/records.py."""
+    return payload[8:] if prefix == OWN else payload[9 + 8 * payload[8] :]
+
+
+def owners_in(payload: bytes) -> list[bytes]:
+    """Return the owners in a hint's payload."""
+    return [payload[at : at + 8] for at in range(9, 9 + 8 * payload[8], 8)]

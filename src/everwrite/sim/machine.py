@@ -1,0 +1,354 @@
+"""One simulated computer: a disk that stays, and on it the lives of a node that come and go.
+
+A life is a real core ``Node``, driven as core/outbox.py says: all that arrived is handled, then the
+outbox is emptied in order: the batch, the acks and messages, the acks that wait for a sync, the
+reads. What a node sends to itself it gets back in the same tick.
+
+A *fuse* is a crash that is set to happen at an effect boundary: after the batch is written and
+before anything is sent, in the midst of the sending, or after a sync and before its acks.
+
+Source: Dynamo 4.6 for what must survive; the shell's driver and boot for what is imitated.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from everwrite.core.cluster.members import MemberTable, decode_members
+from everwrite.core.config import ClusterConfig, NodeConfig
+from everwrite.core.data.epochs import SALT_BITS, Epochs
+from everwrite.core.errors import StorageFull
+from everwrite.core.gossip.rounds import MEMBERS
+from everwrite.core.messages import Member, Message, Put
+from everwrite.core.node import Node
+from everwrite.core.outbox import Place
+from everwrite.core.records import HINT, OWN
+from everwrite.core.request.write import LEASE
+from everwrite.core.wire import decode_payload
+from everwrite.sim.disk import Disk, ReadFailed
+
+BOOT_RETRY_US = 100_000
+TICK_US = 30
+SLOW_TIMES = 300
+
+CRASH_POINTS = ("now", "written", "sending", "synced")
+
+
+class Fuse(NamedTuple):
+    """Where the next crash happens, whether the power goes with it, and when the node is back."""
+
+    point: str
+    power: bool
+    down_us: int
+
+
+NO_FUSE = Fuse("", False, 0)
+
+
+class World(Protocol):
+    """What a machine needs of the world around it."""
+
+    now: int
+
+    def later(self, delay_us: int, action: Callable[..., None], *arguments: Any) -> None:
+        """Have something done after a delay."""
+
+    def send(self, source: int, to: bytes, messages: list[Message]) -> None:
+        """Carry messages to another node."""
+
+    def answer(self, source: int, connection: int, messages: list[Message]) -> None:
+        """Carry messages to a client."""
+
+    def machine_stopped(self, index: int) -> None:
+        """A node is gone: whoever is connected to it will notice."""
+
+    def machine_started(self, index: int) -> None:
+        """A node is up: the others will connect to it."""
+
+
+class Machine:
+    """See the module. ``node`` is None while no process runs."""
+
+    def __init__(
+        self,
+        world: World,
+        index: int,
+        members: list[Member],
+        config: NodeConfig,
+        cluster: ClusterConfig,
+        disk: Disk,
+        rng: random.Random,
+        *,
+        disk_us: int,
+        epoch_block: int,
+    ) -> None:
+        self.world = world
+        self.index = index
+        self.members = members
+        self.me = members[index]
+        self.config = config
+        self.cluster = cluster
+        self.disk = disk
+        self.rng = rng
+        self.disk_us = disk_us
+        self.epoch_block = epoch_block
+        self.node: Node | None = None
+        self.life = 0
+        self.incarnation = 0
+        self.paused = False
+        self.slow_until = 0
+        self.fuse = NO_FUSE
+        self.clock_ppm = 1_000_000
+        self.clock_offset_ms = 1_000
+        self.wall_jump_ms = 0
+        self.retries: dict[bytes, int] = {}
+        """When a retried put came first to this life, by its op: the judge of retries asks."""
+        self.lost_at = -1
+        self.inbox: list[tuple[Place, bytes]] = []
+        self._found: list[tuple[bytes, bytes | ReadFailed | None]] = []
+        self._gone: list[bytes] = []
+        self._ticking = False
+        self._timer = -1
+        self._syncing = False
+        self._unsynced: list[tuple[Place, Message]] = []
+
+    # -- lives -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin a life from what the disk has, as server/boot.py does."""
+        disk, world = self.disk, self.world
+        if self.node is not None:
+            return
+        if world.now < disk.full_until:  # the lease cannot be written: no start yet
+            world.later(BOOT_RETRY_US, self.start)
+            return
+        self.life += 1
+        self.incarnation += 1
+        leased = disk.readable(LEASE)
+        first = int.from_bytes(leased, "big") if leased else 1
+        disk.write({LEASE: (first + self.epoch_block).to_bytes(8, "big")}, world.now)
+        disk.sync(disk.mark())
+        epochs = Epochs(self.me.node_id, first, self.rng.getrandbits(SALT_BITS), self.epoch_block)
+        known = disk.readable(MEMBERS)
+        me = msgspec.structs.replace(self.me, incarnation=self.incarnation)
+        others = decode_members(known) if known else self.members
+        table = MemberTable(me, list(others))
+        self.node = node = Node(
+            self.config, self.cluster, table, epochs, b"k" * 32, self.clock_ms()
+        )
+        node.local.has_data = bool(disk.keys(OWN)) or bool(disk.keys(HINT))
+        for key in disk.keys(HINT):
+            payload = disk.readable(key)
+            if payload is not None:
+                node.hints.restore(key[1:], payload)
+        self._timer = -1
+        self._ticking = self._syncing = self.paused = False
+        self.fuse = NO_FUSE
+        world.machine_started(self.index)
+        self.soon()
+
+    def stop(self) -> None:
+        """End this life at once; the disk is the caller's affair."""
+        if self.node is None:
+            return
+        self.node = None
+        self.life += 1
+        self.inbox.clear()
+        self._found.clear()
+        self._gone.clear()
+        self._unsynced.clear()
+        self.retries.clear()
+        self.paused = False
+        self.world.machine_stopped(self.index)
+
+    def clock_ms(self) -> int:
+        """Return this machine's monotonic clock."""
+        return self.world.now * self.clock_ppm // 1_000_000_000 + self.clock_offset_ms
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    def arrive(self, source: Place, data: bytes) -> None:
+        """A frame came; it waits for the next tick."""
+        if self.node is not None:
+            self.inbox.append((source, data))
+            if not self._ticking:
+                self.soon()
+
+    def lost(self, peer: bytes) -> None:
+        """A connection to a peer broke."""
+        if self.node is not None:
+            self._gone.append(peer)
+            self.lost_at = self.world.now
+            self.soon()
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        """Go on after a pause, with all that came meanwhile."""
+        if self.node is not None and self.paused:
+            self.paused = False
+            self.soon()
+
+    def soon(self) -> None:
+        """Have a tick."""
+        if not self._ticking:
+            self._ticking = True
+            delay = TICK_US
+            if self.world.now < self.slow_until:
+                delay *= int(self.rng.random() * SLOW_TIMES)
+            self.world.later(delay, self._tick, self.life)
+
+    def _tick(self, life: int) -> None:
+        if life != self.life:
+            return
+        self._ticking = False
+        node = self.node
+        if node is None or self.paused:
+            return
+        now = node.local.now = self.clock_ms()
+        node.local.wall_offset_ms = self.wall_jump_ms
+        gone, self._gone = self._gone, []
+        for peer in gone:
+            node.lost(peer)
+        inbox, self.inbox = self.inbox, []
+        for source, data in inbox:
+            if type(source) is bytes:
+                node.heard(source)
+                if not data:  # a connection was made
+                    continue
+            for message in decode_payload(data[4:]):
+                if type(message) is Put and message.retry:
+                    self.retries.setdefault(message.op, self.world.now)
+                node.receive(source, message)
+        found, self._found = self._found, []
+        for key, payload in found:
+            if isinstance(payload, ReadFailed):
+                node.unreadable(key, payload.reason, corrupt=payload.corrupt)
+            else:
+                node.loaded(key, payload)
+        if now >= self._timer:
+            self._timer = -1
+            node.wake()
+        self._flush(node)
+        if self.node is not None:
+            node.local.records.turn()
+            self._set_timer(node, now)
+
+    def _set_timer(self, node: Node, now: int) -> None:
+        due = max(node.next_wake_ms(), now + 1)
+        if self._timer < 0 or due < self._timer:
+            self._timer = due
+            delay = (due - now) * 1_000_000_000 // self.clock_ppm + 1
+            self.world.later(delay, self._wake, self.life, due)
+
+    def _wake(self, life: int, due: int) -> None:
+        if life == self.life and due == self._timer and not self.paused:
+            self.soon()
+
+    # -- the outbox --------------------------------------------------------------------------------
+
+    def _flush(self, node: Node) -> None:
+        out, me, world = node.out, self.me.node_id, self.world
+        while out:
+            if out.writes or out.on_write or out.on_sync:
+                self._commit(node)
+                if self.fuse.point == "written":
+                    self._blow()
+                    return
+            if out.reads:
+                keys, out.reads = out.reads, []
+                self._read(keys)
+            sends, out.sends = out.sends, {}
+            own = sends.pop(me, None)
+            half = len(sends) // 2 if self.fuse.point == "sending" and len(sends) > 1 else -1
+            for place, messages in sends.items():
+                if half == 0:
+                    self._blow()
+                    return
+                half -= 1
+                if type(place) is int:
+                    world.answer(self.index, place, messages)
+                else:
+                    world.send(self.index, place, messages)  # type: ignore[arg-type]
+            for message in own or ():
+                node.receive(me, message)
+
+    def _commit(self, node: Node) -> None:
+        out = node.out
+        writes, on_write, on_sync = out.writes, out.on_write, out.on_sync
+        out.writes, out.on_write, out.on_sync = {}, [], []
+        if writes:
+            try:
+                self.disk.write(writes, self.world.now)
+            except StorageFull:
+                node.write_failed(writes, on_write + on_sync)
+                return
+        for place, message in on_write:
+            out.send(place, message)
+        if on_sync:
+            self._unsynced += on_sync
+            if not self._syncing:
+                self._begin_sync()
+
+    def _begin_sync(self) -> None:
+        self._syncing = True
+        acks, self._unsynced = self._unsynced, []
+        self.world.later(self._disk_delay(), self._end_sync, self.life, self.disk.mark(), acks)
+
+    def _end_sync(self, life: int, mark: int, acks: list[tuple[Place, Message]]) -> None:
+        if life != self.life or self.node is None:
+            return
+        if self.paused:  # the disk goes on, the process hears of it when it does
+            self.world.later(1000, self._end_sync, life, mark, acks)
+            return
+        self.disk.sync(mark)
+        self._syncing = False
+        if self.fuse.point == "synced":
+            self._blow()
+            return
+        if self._unsynced:
+            self._begin_sync()
+        for place, message in acks:
+            self.node.out.send(place, message)
+        self.soon()
+
+    def _read(self, keys: list[bytes]) -> None:
+        for key in keys:
+            # What a read finds is decided at some moment between its beginning and its end.
+            early = self.rng.random() < 0.5
+            found = self._look(key) if early else None
+            self.world.later(self._disk_delay(), self._end_read, self.life, key, early, found)
+
+    def _end_read(
+        self, life: int, key: bytes, early: bool, found: bytes | ReadFailed | None
+    ) -> None:
+        if life == self.life and self.node is not None:
+            self._found.append((key, found if early else self._look(key)))
+            self.soon()
+
+    def _look(self, key: bytes) -> bytes | ReadFailed | None:
+        try:
+            return self.disk.read(key, self.world.now)
+        except ReadFailed as failure:
+            return failure
+
+    def _disk_delay(self) -> int:
+        delay = 1 + int(self.rng.random() * 2 * self.disk_us)
+        return delay * 100 if self.world.now < self.disk.slow_until else delay
+
+    def _blow(self) -> None:
+        """The fuse has burnt down: the process is gone in the midst of a tick."""
+        fuse, self.fuse = self.fuse, NO_FUSE
+        self.crash(power=fuse.power, down_us=fuse.down_us)
+
+    def crash(self, *, power: bool, down_us: int) -> None:
+        """Lose the process, with ``power`` also what was not synced; come back after a while."""
+        self.stop()
+        if power:
+            self.disk.cut_power()
+        self.world.later(down_us, self.start)

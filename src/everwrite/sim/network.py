@@ -1,0 +1,118 @@
+"""The simulated network: frames between machines, and between clients and machines.
+
+Every message is encoded and decoded by core/wire.py. Between machines a frame may be delayed, lost,
+sent twice, overtaken, or come again much later; what a partition swallows is gone. That is worse
+than TCP, on purpose: reconnections reorder and lose, and the handlers claim to be idempotent. One
+thing is spared, since no connection does it: a frame with a client's put in it is not sent twice.
+A client's connection keeps its order and breaks as a whole.
+
+Costs: one encoding and one event for each frame.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from math import log
+
+from everwrite.core.messages import Message, Put
+from everwrite.core.wire import encode_frame
+from everwrite.sim.options import Options
+
+Later = Callable[..., None]
+"""``later(delay_us, action, *arguments)``: how the world is asked for an event."""
+
+REPLAYS_KEPT = 64
+
+
+class Network:
+    """Who can reach whom, and how long it takes."""
+
+    def __init__(
+        self,
+        options: Options,
+        rng: random.Random,
+        later: Later,
+        count: Callable[[str], None],
+        deliver: Callable[[int, int, bytes], None],
+    ) -> None:
+        faults = options.faults
+        self._random = rng.random
+        self._later = later
+        self._count = count
+        self._deliver = deliver
+        self._near = options.near_us
+        self._spread = options.spread_us
+        self.loss = faults.get("loss", 0.0)
+        self.duplicate = faults.get("duplicate", 0.0)
+        self.reorder = faults.get("reorder", 0.0)
+        self.replay = faults.get("replay", 0.0)
+        self._chaos_us = options.chaos_ms * 1000
+        self.cut: dict[tuple[int, int], int] = {}
+        """(from, to) -> how many faults hold this direction cut now."""
+        self.clogged: dict[tuple[int, int], int] = {}
+        """(from, to) -> extra delay of each frame."""
+        self._last: dict[tuple[int, int], int] = {}
+        self._now: Callable[[], int] = lambda: 0
+
+    def keep_time(self, now: Callable[[], int]) -> None:
+        """Say where the time is to be read."""
+        self._now = now
+
+    def send(self, source: int, to: int, messages: Sequence[Message]) -> None:
+        """Carry one frame from a machine to another."""
+        data = encode_frame(messages)
+        link = (source, to)
+        if link in self.cut:
+            self._count("frames_cut")
+            return
+        chance = self._random
+        if self.loss and chance() < self.loss:
+            self._count("loss")
+            return
+        delay = self._near - int(self._spread * log(1.0 - chance()))
+        if link in self.clogged:
+            delay += self.clogged[link]
+        at = self._now() + delay
+        if self.reorder and chance() < self.reorder:
+            self._count("reorder")
+            at += int(chance() * 20 * (self._near + self._spread))
+        else:
+            at = self._last[link] = max(at, self._last.get(link, 0) + 1)
+        self._later(at - self._now(), self._deliver, source, to, data)
+        if self.duplicate and chance() < self.duplicate and _may_repeat(messages):
+            self._count("duplicate")
+            again = at + int(chance() * 5 * (self._near + self._spread)) + 1
+            self._later(again - self._now(), self._deliver, source, to, data)
+        if self.replay and chance() < self.replay and _may_repeat(messages):
+            self._count("replay")
+            self._later(int(chance() * self._chaos_us), self._deliver, source, to, data)
+
+    def client_delay(self) -> int:
+        """Return how long a frame between a client and a machine takes."""
+        return self._near - int(self._spread * log(1.0 - self._random()))
+
+    def is_cut(self, source: int, to: int) -> bool:
+        return (source, to) in self.cut
+
+    def cut_link(self, source: int, to: int) -> None:
+        """Swallow all frames in this direction from now on."""
+        self.cut[source, to] = self.cut.get((source, to), 0) + 1
+
+    def mend_link(self, source: int, to: int) -> None:
+        """End one of the cuts of this direction."""
+        left = self.cut.get((source, to), 0) - 1
+        if left > 0:
+            self.cut[source, to] = left
+        else:
+            self.cut.pop((source, to), None)
+
+    def heal(self) -> None:
+        """End every fault of the network."""
+        self.cut.clear()
+        self.clogged.clear()
+        self.loss = self.duplicate = self.reorder = self.replay = 0.0
+
+
+def _may_repeat(messages: Sequence[Message]) -> bool:
+    return not any(isinstance(message, Put) for message in messages)

@@ -1,0 +1,205 @@
+"""What one seed stands for: the size of the cluster, its knobs, its workload, its faults.
+
+Swarm testing (TigerBeetle, FoundationDB): each seed switches each class of faults on or off by
+itself, with an intensity of its own, and draws buffers and time-outs that may be tiny. A cluster
+under all faults at once spends its life recovering, and never gets into the states that take calm.
+So some seeds are calm altogether.
+
+Every part of a world draws from its own stream, named after the part, so that a change in one part
+leaves the draws of the others as they were.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import msgspec
+
+from everwrite.core.config import NodeConfig
+
+TIMED = (
+    "kill",
+    "power_cut",
+    "fsync_error",
+    "lost_disk",
+    "old_disk",
+    "bit_rot",
+    "read_errors",
+    "full_disk",
+    "slow_disk",
+    "pause",
+    "slow_node",
+    "split",
+    "one_way",
+    "broken_link",
+    "clog",
+    "wall_jump",
+)
+"""Faults that begin at a moment and may last a while."""
+
+PER_MESSAGE = ("loss", "duplicate", "reorder", "replay")
+"""Faults that a message meets, with a probability."""
+
+STEADY = ("clock_drift", "foreign_context")
+"""Clocks that run at different speeds; clients that hand in contexts which are not theirs."""
+
+FAULTS = TIMED + PER_MESSAGE + STEADY
+
+PAST_ALL_RUNS_MS = 600_000
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """All that was drawn for one seed. Times are milliseconds unless they say otherwise."""
+
+    seed: int
+    nodes: int
+    replicas: int
+    partitions: int
+    zones: int
+    weighted: bool
+    fsync: bool
+    clients: int
+    keys: int
+    operations: int
+    pace_ms: int
+    chaos_ms: int
+    near_us: int
+    """Least delay of a message, one way."""
+    spread_us: int
+    """Mean of the exponential delay on top."""
+    disk_us: int
+    """Mean of a read's and of an fsync's time."""
+    wide_puts: bool
+    """Whether clients choose n for each write."""
+    epoch_block: int
+    faults: dict[str, float]
+    """For each class that is on: mean milliseconds between two of them, or a probability."""
+    knobs: dict[str, int]
+    """Fields of NodeConfig that are not at their default."""
+
+    @property
+    def copies(self) -> int:
+        """Owners of each key: as configured, or all nodes if there are fewer."""
+        return min(self.replicas, self.nodes)
+
+    def config(self) -> NodeConfig:
+        """Return the configuration of every node."""
+        return NodeConfig(fsync=self.fsync, **self.knobs)
+
+    def describe(self) -> str:
+        """Return everything drawn, for a person."""
+        faults = ", ".join(f"{name} {rate:g}" for name, rate in self.faults.items()) or "none"
+        knobs = ", ".join(f"{name} {value}" for name, value in self.knobs.items()) or "defaults"
+        plain = ", ".join(
+            f"{name} {getattr(self, name)}"
+            for name in self.__struct_fields__
+            if name not in ("seed", "faults", "knobs")
+        )
+        return f"options: {plain}\nfaults:  {faults}\nknobs:   {knobs}"
+
+
+def stream(seed: int, part: str) -> random.Random:
+    """Return the random numbers of one part of the world of this seed."""
+    return random.Random(f"{seed}/{part}")
+
+
+def draw(seed: int) -> Options:
+    """Return the options of a seed."""
+    rng = stream(seed, "options")
+    nodes = rng.choice((1, 2, 3, 3, 4, 5, 5, 5, 6, 7, 9))
+    near_us = rng.choice((50, 200, 1000, 5000))
+    calm = rng.random() < 0.06
+    return Options(
+        seed=seed,
+        nodes=nodes,
+        replicas=rng.choice((1, 2, 3, 3, 3, 3, 5)),
+        partitions=rng.choice((1, 4, 16, 64)),
+        zones=rng.choice((1, 2, 3, nodes)),
+        weighted=rng.random() < 0.25,
+        fsync=rng.random() < 0.75,
+        clients=rng.randint(2, 7),
+        keys=rng.choice((1, 2, 4, 8, 16)),
+        operations=rng.randint(150, 300),
+        pace_ms=rng.choice((1, 10, 50)),
+        chaos_ms=rng.randint(3000, 8000),
+        near_us=near_us,
+        spread_us=rng.choice((near_us // 5, near_us, 4 * near_us)),
+        disk_us=rng.choice((50, 500, 5000)),
+        wide_puts=rng.random() < 0.3,
+        epoch_block=rng.choice((32, 256, 1 << 20)),
+        faults={} if calm else _faults(rng),
+        knobs=_knobs(rng),
+    )
+
+
+def _faults(rng: random.Random) -> dict[str, float]:
+    faults: dict[str, float] = {}
+    for name in TIMED:
+        if rng.random() < 0.3:
+            faults[name] = float(rng.choice((300, 1000, 3000)))
+    for name in PER_MESSAGE:
+        if rng.random() < 0.4:
+            faults[name] = rng.choice((0.002, 0.02, 0.1))
+    for name in STEADY:
+        if rng.random() < 0.3:
+            faults[name] = rng.choice((0.02, 0.05))
+    return faults
+
+
+def _knobs(rng: random.Random) -> dict[str, int]:
+    """Return knobs that are not at their default: tiny buffers and time-outs find rare paths."""
+    drawn: dict[str, Iterable[int]] = {
+        "cache_bytes": (1, 1000, 20_000),
+        "parked_max": (3, 50),
+        "request_timeout_ms": (300, 1000),
+        "spare_after_ms": (10, 30, 60),
+        "ping_every_ms": (100, 200),
+        "down_after_ms": (400, 1000),
+        "hint_pass_every_ms": (50, 200),
+        "hint_batch": (1, 2, 8),
+        "hint_retry_ms": (100, 500, 2000),
+        "hints_max": (2, 10, 100),
+        "siblings_max": (4, 16),
+        "in_flight_max": (2, 20),
+    }
+    return {name: rng.choice(tuple(values)) for name, values in drawn.items() if rng.random() < 0.4}
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One fault of a plan: when it begins, which class, on whom, and for how long."""
+
+    at_us: int
+    kind: str
+    on: int
+    """The number of the node that it strikes, or first strikes."""
+    lasts_us: int
+    salt: int
+    """Everything else that the fault has to decide, it decides by this number."""
+
+
+def plan(options: Options) -> list[Fault]:
+    """Return the faults of a run in the order of their times: data, so that a run can be
+    repeated with some of them left out.
+    """
+    rng = stream(options.seed, "plan")
+    faults: list[Fault] = []
+    for kind in TIMED:
+        every_ms = options.faults.get(kind)
+        at_ms = 0.0
+        while every_ms:
+            at_ms += rng.expovariate(1 / every_ms)
+            if at_ms >= options.chaos_ms:
+                break
+            lasts_ms = rng.choice((5, 50, 300, 1000, 4000, PAST_ALL_RUNS_MS))
+            faults.append(
+                Fault(
+                    int(at_ms * 1000),
+                    kind,
+                    rng.randrange(options.nodes),
+                    lasts_ms * 1000,
+                    rng.getrandbits(32),
+                )
+            )
+    faults.sort(key=lambda fault: (fault.at_us, fault.kind))
+    return faults

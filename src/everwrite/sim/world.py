@@ -1,0 +1,313 @@
+"""The world: virtual time, one queue of events, and everything in it that one seed made.
+
+    boot -> chaos: clients work, the plan of faults strikes -> heal: all faults end, all nodes are
+    up -> calm: hints are home, no request is open -> audit: every key is read from all its owners
+    until they agree -> judged
+
+Time is in microseconds and moves only from event to event. Every draw comes from a stream of the
+seed, and nothing iterates over a set of strings, so a seed is a run, to the byte: ``trace`` is a
+digest of all frames in their order, the same in any process.
+
+Costs: an event is a heap operation (1 us) and what it does; a tick of a core takes 10 to 50 us.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import xxhash
+
+from everwrite.core.config import ClusterConfig
+from everwrite.core.data.keys import data_key
+from everwrite.core.messages import Member, Message
+from everwrite.core.wire import encode_frame
+from everwrite.sim.clients import Caller, Client
+from everwrite.sim.disk import Disk
+from everwrite.sim.history import Operation
+from everwrite.sim.ledger import KeyLedger, Ledger, Violation
+from everwrite.sim.machine import Machine
+from everwrite.sim.nemesis import Nemesis
+from everwrite.sim.network import Network
+from everwrite.sim.options import Fault, Options, plan, stream
+
+CALM_WITHIN_US = 120_000_000
+"""Virtual time after the heal in which hints must be home: many times the longest time-out."""
+
+BUCKET = b"carts"
+
+Event = tuple[int, int, Callable[..., None], tuple[Any, ...]]
+
+
+class World:
+    """See the module."""
+
+    def __init__(self, options: Options, faults: list[Fault] | None = None) -> None:
+        self.options = options
+        self.now = 0
+        self.events = 0
+        self.healed = False
+        self.faults: Counter[str] = Counter()
+        self.history: list[Operation] = []
+        self._queue: list[Event] = []
+        self._sequence = 0
+        self._trace = xxhash.xxh3_64()
+        self._connections: dict[int, tuple[Caller, int]] = {}
+        """Connection -> who made it, to which machine. Numbers are never used again."""
+        self._connected: dict[tuple[str, int], int] = {}
+        self.ledger = Ledger(options.nodes, fsync=options.fsync)
+        self.ledger.now = lambda: self.now
+        self.network = Network(
+            options, stream(options.seed, "network"), self.later, self.count, self._deliver
+        )
+        self.network.keep_time(lambda: self.now)
+        self.machines = self._make_machines()
+        self._index = {machine.me.node_id: machine.index for machine in self.machines}
+        self.ledger.node_ids = [machine.me.node_id for machine in self.machines]
+        self.keys = self._open_keys()
+        self.clients = [
+            Client(self, f"c{i}", stream(options.seed, f"client {i}"), self.keys)
+            for i in range(options.clients)
+        ]
+        self.nemesis = Nemesis(self)
+        self.plan = plan(options) if faults is None else faults
+
+    def _make_machines(self) -> list[Machine]:
+        options, rng = self.options, stream(self.options.seed, "machines")
+        cluster = ClusterConfig(
+            cluster_id=b"simulated".ljust(16),
+            partitions=options.partitions,
+            replicas=options.replicas,
+        )
+        members = [
+            Member(
+                rng.randbytes(8),
+                f"n{i + 1}",
+                "127.0.0.1",
+                7401 + i,
+                f"zone {i % options.zones}",
+                rng.choice((0.5, 1.0, 2.0)) if options.weighted else 1.0,
+                0,
+                1,
+            )
+            for i in range(options.nodes)
+        ]
+        machines = []
+        for i in range(options.nodes):
+            own = stream(options.seed, f"machine {i}")
+            disk = Disk(i, self.ledger, stream(options.seed, f"disk {i}"))
+            machine = Machine(
+                self,
+                i,
+                members,
+                options.config(),
+                cluster,
+                disk,
+                own,
+                disk_us=options.disk_us,
+                epoch_block=options.epoch_block,
+            )
+            machine.clock_offset_ms = own.randrange(10**9)
+            if "clock_drift" in options.faults:
+                machine.clock_ppm = 1_000_000 + own.randint(-50_000, 50_000)
+                self.count("clock_drift")
+            machines.append(machine)
+        return machines
+
+    def _open_keys(self) -> list[KeyLedger]:
+        names = [f"cart{i}" for i in range(self.options.keys)]
+        return [self.ledger.open_key(data_key(BUCKET, name.encode()), name) for name in names]
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def later(self, delay_us: int, action: Callable[..., None], *arguments: Any) -> None:
+        """Have ``action(*arguments)`` done after a delay; what is asked first is done first."""
+        self._sequence += 1
+        heapq.heappush(self._queue, (self.now + delay_us, self._sequence, action, arguments))
+
+    def run(self, until: int, done: Callable[[], bool] | None = None) -> bool:
+        """Let time pass until then, or until ``done`` (asked now and then); return whether it was
+        done.
+        """
+        queue, pop = self._queue, heapq.heappop
+        events = 0
+        while queue and queue[0][0] <= until:
+            self.now, _, action, arguments = pop(queue)
+            action(*arguments)
+            events += 1
+            if done is not None and not events & 31 and done():
+                self.events += events
+                return True
+        self.events += events
+        if done is not None and done():
+            return True
+        self.now = max(self.now, until)
+        return False
+
+    @property
+    def trace(self) -> str:
+        """A digest of everything that was carried so far, and when."""
+        return self._trace.hexdigest()
+
+    def count(self, what: str) -> None:
+        """Count a fault that happened."""
+        self.faults[what] += 1
+
+    # -- frames ------------------------------------------------------------------------------------
+
+    def send(self, source: int, to: bytes, messages: list[Message]) -> None:
+        self.network.send(source, self._index[to], messages)
+
+    def _deliver(self, source: int, to: int, data: bytes) -> None:
+        self._trace.update(b"%d %d %d " % (self.now, source, to))
+        self._trace.update(data)
+        machine = self.machines[to]
+        if machine.node is not None:
+            machine.arrive(self.machines[source].me.node_id, data)
+
+    def connect(self, caller: Caller, machine: int) -> int:
+        """Return the number of a connection to a machine, made when there is none."""
+        known = self._connected.get((caller.name, machine))
+        if known is None:
+            known = len(self._connections) + 1
+            self._connected[caller.name, machine] = known
+            self._connections[known] = caller, machine
+        return known
+
+    def request(self, connection: int, message: Message) -> None:
+        self.later(
+            self.network.client_delay(), self._requested, connection, encode_frame([message])
+        )
+
+    def _requested(self, connection: int, data: bytes) -> None:
+        machine = self.machines[self._connections[connection][1]]
+        if self._is_open(connection) and machine.node is not None:
+            self._trace.update(b"%d c%d " % (self.now, connection))
+            self._trace.update(data)
+            machine.arrive(connection, data)
+        else:
+            self._refuse(connection)
+
+    def answer(self, source: int, connection: int, messages: list[Message]) -> None:
+        if not self._is_open(connection):
+            return
+        for message in messages:
+            self.ledger.answering(connection, message)
+        self.later(self.network.client_delay(), self._answered, connection, encode_frame(messages))
+
+    def _answered(self, connection: int, data: bytes) -> None:
+        if self._is_open(connection):
+            self._trace.update(b"%d a%d " % (self.now, connection))
+            self._trace.update(data)
+            self._connections[connection][0].receive(connection, data)
+
+    def _is_open(self, connection: int) -> bool:
+        client, machine = self._connections[connection]
+        return self._connected.get((client.name, machine)) == connection
+
+    def _refuse(self, connection: int) -> None:
+        client, machine = self._connections[connection]
+        if self._is_open(connection):
+            del self._connected[client.name, machine]
+        client.broken(connection)
+
+    # -- machines that come and go -----------------------------------------------------------------
+
+    def machine_stopped(self, index: int) -> None:
+        """Connections break: peers notice at once unless the network hides it; clients do too."""
+        me = self.machines[index].me.node_id
+        for other in self.machines:
+            if other.index != index and not self.network.is_cut(index, other.index):
+                self.later(self.network.client_delay(), self._notice_lost, other.index, me)
+        for client in self.clients:
+            connection = self._connected.pop((client.name, index), None)
+            if connection is not None:
+                self.later(self.network.client_delay(), client.broken, connection)
+
+    def _notice_lost(self, index: int, peer: bytes) -> None:
+        self.machines[index].lost(peer)
+
+    def machine_started(self, index: int) -> None:
+        """A node that starts connects to all others."""
+        for other in self.machines:
+            if other.index != index:
+                self._connect_soon(index, other.index)
+                self._connect_soon(other.index, index)
+
+    def break_link(self, one: int, other: int) -> None:
+        """Break the connection between two machines; it is made again soon."""
+        for here, there in ((one, other), (other, one)):
+            self.later(
+                self.network.client_delay(),
+                self._notice_lost,
+                here,
+                self.machines[there].me.node_id,
+            )
+            self.later(50_000, self._connect_soon, here, there)
+
+    def _connect_soon(self, source: int, to: int) -> None:
+        self.later(self.network.client_delay(), self._connect, source, to)
+
+    def _connect(self, source: int, to: int) -> None:
+        if self.machines[source].node is not None and not self.network.is_cut(source, to):
+            self.machines[to].arrive(self.machines[source].me.node_id, b"")
+
+    # -- phases ------------------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Start all nodes, and plan everything that happens to them."""
+        rng = random.Random(self.options.seed)
+        for machine in self.machines:
+            self.later(rng.randrange(20_000), machine.start)
+        share, rest = divmod(self.options.operations, len(self.clients))
+        for i, client in enumerate(self.clients):
+            client.left = share + (i < rest)
+            self.later(60_000 + rng.randrange(20_000), client.begin)
+        for fault in self.plan:
+            self.later(100_000 + fault.at_us, self.nemesis.strike, fault)
+
+    def chaos(self) -> None:
+        """Let clients and faults work until the clients are done or the time is over."""
+        self.run(100_000 + self.options.chaos_ms * 1000, self._clients_done)
+        for client in self.clients:
+            client.left = 0
+
+    def _clients_done(self) -> bool:
+        return all(client.left <= 0 and not client.busy for client in self.clients)
+
+    def heal(self) -> None:
+        """End all faults, and wait until the cluster has nothing left to do."""
+        self.healed = True
+        self.nemesis.heal()
+        self.run(self.now + CALM_WITHIN_US, lambda: self._clients_done() and self.calm())
+        if not self.calm():
+            raise Violation("calm", f"after {CALM_WITHIN_US / 1e6:.0f} s {self.unrest()}")
+
+    def calm(self) -> bool:
+        """Whether no node has anything left to do."""
+        return not self.unrest()
+
+    def unrest(self) -> str:
+        """Return what a node still has to do, in words; empty if no node has."""
+        for machine in self.machines:
+            node = machine.node
+            if node is None:
+                return f"node {machine.index + 1} is down"
+            local = node.local
+            if node.hints.notes or node.hints.waiting:
+                return f"node {machine.index + 1} still keeps {node.hints.notes} hints"
+            if local.requests:
+                return f"node {machine.index + 1} still has {len(local.requests)} open requests"
+            if local.records.parked_count:
+                return (
+                    f"node {machine.index + 1} still has {local.records.parked_count} messages "
+                    "waiting for the disk"
+                )
+            if len(local.liveness.up) != len(self.machines) - 1:
+                return f"node {machine.index + 1} does not see all others"
+            if local.out:
+                return f"node {machine.index + 1} has not sent everything"
+        return ""
