@@ -14,8 +14,8 @@ replicas first (``LookAround``). A put whose request id stands in the record was
 not minted again, only brought to W nodes.
 
 An owner that stays silent for ``spare_after_ms``, refuses, or goes down gets a stand-in with a
-hint, whether or not the put was answered by then. When nobody can stand in, this node keeps the
-hint beside its own copy.
+hint, whether or not the put was answered by then, and so does a stand-in. When nobody can stand in,
+this node keeps the hint beside its own copy.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from everwrite.core.messages import (
 from everwrite.core.outbox import Place
 from everwrite.core.records import HINT, MISSING, OWN, STATE, Damaged
 from everwrite.core.repair.hints import NO_EPOCH, Hints, split_hint
-from everwrite.core.request.forward import Forward
+from everwrite.core.request.forward import Forward, TakenOver
 from everwrite.core.request.limits import record_too_large, too_busy, too_many_siblings
 from everwrite.core.request.look import LookAround, LookedAround, find_op
 
@@ -70,6 +70,12 @@ class Writes:
         self._local.counters.puts += 1
         self._coordinate(source, message, message, looked=False)
 
+    def take_over(self, message: TakenOver) -> None:
+        """A put that the node to which it was forwarded did not answer."""
+        self._local.counters.puts += 1
+        if isinstance(message.request, Put):
+            self._coordinate(message.source, message.request, message, looked=False)
+
     def looked_around(self, message: LookedAround) -> None:
         self._coordinate(message.source, message.put, message, looked=True)
 
@@ -78,7 +84,11 @@ class Writes:
         self._local.leasing = False
 
     def _coordinate(self, source: Place, put: Put, parkable: Message, *, looked: bool) -> None:
+        """Serve a put of ``source``; ``parkable`` is the message that has it in, and comes again
+        if the disk must be read first: from ``source``, or from this node itself.
+        """
         local = self._local
+        sender = source if parkable is put else local.me
         route = local.routes.route(put.key, put.n)
         mine = route.mine
         if mine is None:
@@ -92,7 +102,7 @@ class Writes:
         if payload is MISSING:
             if mine and key not in self._hints.owners_of:
                 payload = None  # the index knows every hint on disk
-            elif not local.records.park(disk_key, source, parkable, local.now):
+            elif not local.records.park(disk_key, sender, parkable, local.now):
                 local.fail(source, put.rid, too_busy(local))
                 return
             else:
@@ -194,6 +204,7 @@ class PutRequest(Request):
         "_dw",
         "_fallbacks",
         "_half",
+        "_late",
         "_local",
         "_owners",
         "_put",
@@ -224,6 +235,7 @@ class PutRequest(Request):
         self._spares = [node for node in route.spares if node != local.me]
         self._unheld = route.unheld
         self._half: set[Place] = set()
+        self._late: set[Place] = set()
         self._owners = self._fallbacks = self._durable = 0
         self._answered = False
         self._context = b""
@@ -267,9 +279,7 @@ class PutRequest(Request):
         if owner is None:
             return
         if reply.status != STORED:
-            del self.pending[source]  # type: ignore[arg-type]
-            self._stand_in(source, owner)
-            self._check_end()
+            self._gone(source, owner)
             return
         if source in self._half:
             self._half.discard(source)
@@ -289,26 +299,39 @@ class PutRequest(Request):
             self._check_end()
 
     def lost(self, peer: bytes) -> None:
-        owner = self.pending.pop(peer, None)
+        owner = self.pending.get(peer)
         if owner is not None:
-            self._stand_in(peer, owner)
-            self._check_end()
+            self._gone(peer, owner)
 
     def wake(self) -> None:
+        """Give whoever was asked and is silent a stand-in, stand-ins too, until somebody has each
+        copy.
+        """
         local = self._local
-        if local.now >= self._deadline:
-            if not self._answered:
-                self._fail("in time")
-            else:
-                del local.requests[self._rid]
+        if local.now >= self._deadline and not self._answered:
+            self._fail("in time")
             return
-        for node, owner in list(self.pending.items()):
-            if node != local.me and node not in self._half:
-                self._stand_in(node, owner)
+        settled = {local.me, *self._half, *self._late}
+        silent = [(node, owner) for node, owner in self.pending.items() if node not in settled]
         if self._answered:
+            self.pending.clear()
+        for node, owner in silent:
+            self._late.add(node)
+            self._stand_in(node, owner)
+        if self._answered and not self.pending:
             del local.requests[self._rid]
-        else:
-            local.wake_at(self._rid, self._deadline)
+            return
+        soon = local.now + local.config.spare_after_ms
+        local.wake_at(self._rid, soon if self._answered else min(soon, self._deadline))
+
+    def _gone(self, node: Place, owner: bytes) -> None:
+        """A node will not take the copy: somebody else must, unless it was late and somebody
+        does.
+        """
+        del self.pending[node]  # type: ignore[arg-type]
+        if node not in self._late:
+            self._stand_in(node, owner)
+        self._check_end()
 
     def _met(self) -> bool:
         acks = self._owners if self._put.strict else self._owners + self._fallbacks

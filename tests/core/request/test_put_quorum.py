@@ -1,0 +1,422 @@
+"""Puts: when W nodes have it, who they are, and what is said if they don't (Dynamo 4.5, 4.6)."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from tests.core.world import KEY, TIMEOUT_MS, World
+
+from everwrite.core.messages import STORED, Failure, PutReply, Store, StoreReply
+
+
+def silence(world: World, *nodes: bytes) -> None:
+    world.silent.update(nodes)
+
+
+# -- N, W, strict ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_a_put_goes_to_the_first_n_nodes_of_the_preference_list(n: int) -> None:
+    world = World(5)
+
+    done = world.put(world.order()[0], b"v", n=n, w=n)
+
+    assert done.owners == n
+    assert [world.values(node) for node in world.order()] == [[b"v"]] * n + [[]] * (5 - n)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "w", "down", "strict"),
+    list(product((3, 5), (1, 2, 3), (0, 1, 2), (False, True))),
+)
+def test_a_put_succeeds_exactly_while_w_nodes_that_count_can_be_reached(
+    nodes: int, w: int, down: int, strict: bool
+) -> None:
+    world = World(nodes)
+    owners = world.order()[:3]
+    world.kill(*owners[1 : 1 + down])
+    reachable = 3 if nodes - down >= 3 and not strict else 3 - down
+
+    client = world.send_put(owners[0], b"v", w=w, strict=strict)
+    world.run()
+
+    if reachable >= w:
+        done = world.reply(client, PutReply)
+        assert done.owners + (0 if strict else done.fallbacks) >= w
+        assert done.required == w
+    else:
+        failed = world.failure(client)
+        assert (failed.code, failed.outcome) == ("quorum_not_met", "none")
+        assert failed.required == w
+        assert not any(world.disk.values())
+
+
+def test_any_single_node_that_is_up_takes_a_put_with_w_1() -> None:
+    """P1: it need not even be one that owns the key."""
+    world = World(5)
+    *others, last = world.order()
+    world.kill(*others)
+
+    done = world.put(last, b"v", w=1)
+
+    assert (done.owners, done.fallbacks) == (0, 1)
+    assert set(world.hint(last)[0]) == set(others[:3])
+
+
+def test_a_put_is_answered_at_w_acks_and_not_before() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    silence(world, b, c)
+
+    client = world.send_put(a, b"v", w=2)
+    world.run()
+    assert world.answers[client] == []
+    world.silent.clear()
+    world.nodes[a].receive(b, StoreReply(1, STORED, True))
+    world.run()
+
+    assert world.reply(client, PutReply).owners == 2
+
+
+def test_the_same_node_is_never_counted_twice() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    silence(world, b, c)
+    client = world.send_put(a, b"v", w=3)
+    world.run()
+
+    for _ in range(3):
+        world.nodes[a].receive(b, StoreReply(1, STORED, True))
+    world.run()
+
+    assert world.answers[client] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"n": 4}, "n = 4 is not possible: the cluster has 3 nodes."),
+        ({"w": 4}, "w = 4 is not possible with n = 3."),
+        ({"n": 2, "w": 3}, "w = 3 is not possible with n = 2."),
+        ({"dw": 4}, "dw = 4 is not possible with n = 3."),
+        ({"n": -1}, "n = -1 is not possible: the cluster has 3 nodes."),
+        ({"w": -1}, "w = -1 is not possible with n = 3."),
+        ({"dw": -2}, "dw = -2 is not possible with n = 3."),
+        ({"op": b""}, "A put needs a request id of 1 to 32 bytes."),
+        ({"op": b"o" * 33}, "A put needs a request id of 1 to 32 bytes."),
+    ],
+)
+def test_impossible_numbers_are_refused_with_what_is_possible(options: dict, says: str) -> None:
+    world = World(3)
+
+    failed = world.refused_put(world.order()[0], b"v", **options)
+
+    assert (failed.code, failed.outcome, failed.message) == ("bad_request", "none", says)
+    assert failed.hint.startswith("Use ")
+    assert not any(world.disk.values())
+
+
+def test_a_cluster_smaller_than_its_replicas_counts_with_the_nodes_there_are() -> None:
+    world = World(2, replicas=3)
+    a, _ = world.order()
+
+    assert world.put(a, b"v").required == 2
+    assert world.refused_put(a, b"w", w=3).message == "w = 3 is not possible with n = 2."
+
+
+# -- dw: how many of the acks stand for an fsync ---------------------------------------------------
+
+
+def test_by_default_all_w_acks_stand_for_an_fsync() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.unsynced |= {b, c}
+
+    client = world.send_put(a, b"v", w=2)
+    world.run()
+    assert world.answers[client] == []
+    world.unsynced.remove(b)
+    world.run()
+
+    done = world.reply(client, PutReply)
+    assert (done.owners, done.durable) == (2, 2)
+
+
+def test_without_fsync_a_put_waits_for_no_disk() -> None:
+    world = World(3, fsync=False)
+    world.unsynced |= set(world.ids)
+
+    done = world.put(world.order()[0], b"v")
+
+    assert done.durable == 0
+
+
+def test_dw_0_waits_for_no_disk_on_a_node_with_fsync_either() -> None:
+    world = World(3)
+    world.unsynced |= set(world.ids)
+
+    assert world.put(world.order()[0], b"v", dw=0).durable == 0
+
+
+def test_dw_1_of_w_2_waits_for_one_disk() -> None:
+    world = World(3)
+    a, *_ = world.order()
+    world.unsynced |= set(world.ids)
+
+    client = world.send_put(a, b"v", w=2, dw=1)
+    world.run()
+    assert world.answers[client] == []
+    world.unsynced.remove(a)
+    world.run()
+
+    done = world.reply(client, PutReply)
+    assert (done.owners, done.durable) == (3, 1)
+
+
+def test_dw_over_w_waits_for_that_many_disks() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.unsynced |= {b, c}
+
+    client = world.send_put(a, b"v", w=1, dw=3)
+    world.run()
+    world.unsynced.remove(b)
+    world.run()
+    assert world.answers[client] == []
+    world.unsynced.clear()
+    world.run()
+
+    assert world.reply(client, PutReply).durable == 3
+
+
+def test_a_put_whose_fsyncs_are_missing_says_so() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.unsynced |= {b, c}
+
+    client = world.send_put(a, b"v", w=2, dw=2)
+    world.advance(TIMEOUT_MS + 100)
+
+    failed = world.failure(client)
+    assert (failed.code, failed.outcome) == ("quorum_not_met", "partial")
+
+
+def test_dw_counts_only_fsyncs_where_acks_come_before() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.unsynced |= {b, c}
+
+    client = world.send_put(a, b"v", w=3, dw=2)
+    world.advance(TIMEOUT_MS + 100)
+
+    failed = world.failure(client)
+    assert failed.message == "Only 1 of the 2 nodes that must fsync this write did in time."
+    assert (failed.outcome, failed.acked, failed.required) == ("partial", 3, 3)
+
+
+# -- stand-ins -------------------------------------------------------------------------------------
+
+
+def test_for_each_owner_that_is_down_the_next_node_stands_in_and_is_told_for_whom() -> None:
+    world = World(5)
+    a, b, c, d, e = world.order()
+    world.kill(b, c)
+
+    done = world.put(a, b"v", w=3)
+
+    assert (done.owners, done.fallbacks) == (1, 2)
+    assert world.hint(d) == ([b], [b"v"])
+    assert world.hint(e) == ([c], [b"v"])
+    assert world.values(d) == [], "a stand-in's copy is kept apart from its own keys"
+
+
+def test_a_strict_put_counts_only_owners_but_stand_ins_get_their_copies() -> None:
+    world = World(5)
+    a, _b, c, d, _ = world.order()
+    world.kill(c)
+
+    done = world.put(a, b"v", w=2, strict=True)
+
+    assert (done.owners, done.required) == (2, 2)
+    assert world.hint(d) == ([c], [b"v"])
+    failed = world.refused_put(a, b"v", w=3, strict=True)
+    assert (failed.code, failed.outcome) == ("quorum_not_met", "none")
+
+
+def test_an_owner_that_stays_silent_gets_a_stand_in_after_spare_after_ms() -> None:
+    world = World(4, spare_after_ms=100)
+    a, b, c, d = world.order()
+    silence(world, b, c)
+    client = world.send_put(a, b"v", w=2)
+    world.advance(80)
+    assert world.answers[client] == []
+
+    world.advance(60)
+
+    done = world.reply(client, PutReply)
+    assert (done.owners, done.fallbacks) == (1, 1)
+    assert world.hint(d) == ([b], [b"v"])
+
+
+def test_a_silent_owner_gets_a_stand_in_though_the_put_was_answered_long_before() -> None:
+    """Else its copy would be missing until somebody reads the key."""
+    world = World(4)
+    a, _b, c, d = world.order()
+    silence(world, c)
+
+    done = world.put(a, b"v", w=2)
+    assert world.hint(d) == ([], [])
+    world.advance(200)
+
+    assert done.owners == 2
+    assert world.hint(d) == ([c], [b"v"])
+
+
+def test_an_owner_whose_connection_breaks_gets_a_stand_in_at_once() -> None:
+    world = World(4)
+    a, b, c, d = world.order()
+    silence(world, b, c)
+    client = world.send_put(a, b"v", w=2)
+    world.run()
+
+    world.kill(b)
+    world.run()
+
+    assert world.reply(client, PutReply).fallbacks == 1
+    assert world.hint(d) == ([b], [b"v"])
+
+
+def test_an_owner_that_refuses_gets_a_stand_in_at_once() -> None:
+    world = World(4)
+    a, b, _c, d = world.order()
+    world.full |= {b}
+
+    done = world.put(a, b"v", w=3)
+
+    assert (done.owners, done.fallbacks) == (2, 1)
+    assert world.hint(d) == ([b], [b"v"])
+
+
+def test_a_stand_in_that_fails_gets_a_stand_in_for_the_same_owner() -> None:
+    world = World(5)
+    a, b, _c, d, e = world.order()
+    world.full |= {b, d}
+
+    done = world.put(a, b"v", w=3)
+
+    assert (done.owners, done.fallbacks) == (2, 1)
+    assert world.hint(e) == ([b], [b"v"])
+
+
+def test_with_nobody_to_stand_in_the_coordinator_keeps_the_note_itself() -> None:
+    world = World(3)
+    a, _b, c = world.order()
+    world.kill(c)
+
+    done = world.put(a, b"v")
+
+    assert (done.owners, done.fallbacks) == (2, 0), "the note beside its own copy counts for none"
+    assert world.hint(a) == ([c], [b"v"])
+
+
+def test_with_nobody_to_stand_in_a_silent_owner_gets_a_note_too() -> None:
+    world = World(3)
+    a, _b, c = world.order()
+    silence(world, c)
+
+    world.put(a, b"v")
+    world.advance(200)
+
+    assert world.hint(a) == ([c], [b"v"])
+
+
+def test_a_stand_in_that_is_silent_after_the_answer_is_replaced() -> None:
+    """The put is long answered, but its third copy must not get lost on the way to a stand-in."""
+    world = World(5)
+    a, _b, c, d, e = world.order()
+    silence(world, c, d)
+
+    world.put(a, b"v", w=2)
+    world.advance(TIMEOUT_MS + 200)
+
+    assert world.hint(e) == ([c], [b"v"])
+
+
+def test_a_silent_stand_in_does_not_keep_a_put_from_its_quorum() -> None:
+    world = World(5)
+    a, b, c, d, e = world.order()
+    silence(world, b, c, d)
+
+    client = world.send_put(a, b"v", w=2)
+    world.advance(400)
+
+    assert world.reply(client, PutReply).fallbacks == 1
+    assert world.hint(e)[1] == [b"v"]
+
+
+# -- what an error says ----------------------------------------------------------------------------
+
+
+def test_an_error_says_partial_where_fewer_than_w_nodes_have_it() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    silence(world, b, c)
+
+    client = world.send_put(a, b"v", w=2)
+    world.advance(TIMEOUT_MS + 100)
+
+    failed = world.failure(client)
+    assert (failed.code, failed.outcome) == ("quorum_not_met", "partial")
+    assert (failed.acked, failed.required) == (1, 2)
+    assert failed.hint
+
+
+def test_an_error_says_unknown_where_nobody_said_that_they_have_it() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    silence(world, b, c)
+    world.unsynced |= {a}
+
+    client = world.send_put(a, b"v", w=2)
+    world.advance(TIMEOUT_MS + 100)
+
+    failed = world.failure(client)
+    assert (failed.outcome, failed.acked) == ("unknown", 0)
+
+
+def test_a_put_that_failed_late_leaves_nothing_behind_in_the_table() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    silence(world, b, c)
+
+    world.send_put(a, b"v", w=2)
+    world.advance(2 * TIMEOUT_MS)
+
+    assert world.nodes[a].local.requests == {}
+
+
+def test_a_client_gets_exactly_one_answer_whatever_comes_late() -> None:
+    world = World(5)
+    a, b, *_ = world.order()
+    client = world.send_put(a, b"v", w=3)
+    world.run()
+    world.kill(b)
+    world.advance(2 * TIMEOUT_MS)
+
+    assert [type(answer) for answer in world.answers[client]] == [PutReply]
+    assert not world.messages(Failure)
+
+
+def test_stores_carry_the_time_that_is_left() -> None:
+    world = World(4)
+    a, b, *_ = world.order()
+    silence(world, b)
+
+    world.send_put(a, b"v", w=3, key=KEY)
+    world.advance(200)
+
+    first, *_, last = world.messages(Store)
+    assert first.left_ms == TIMEOUT_MS
+    assert TIMEOUT_MS - 200 <= last.left_ms < TIMEOUT_MS
