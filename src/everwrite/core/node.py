@@ -238,7 +238,7 @@ class Node:
 
     def _taken_over(self, message: TakenOver) -> None:
         if isinstance(message.request, Put):
-            self.writes.put(message.source, message.request)
+            self.writes.take_over(message)
         else:
             self.reads.get(message.source, message.request)
 
