@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from everwrite.client.client import AsyncBucket, AsyncClient, connect
+    from everwrite.client.limits import Timing
     from everwrite.client.resolvers import (
         largest,
         newest,
@@ -47,6 +48,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "client.client": ("AsyncBucket", "AsyncClient", "connect"),
+    "client.limits": ("Timing",),
     "client.resolvers": ("largest", "newest", "union_of_items", "union_of_maps"),
     "client.results": ("Found", "Replica", "Stored"),
     "client.session": ("Session",),
@@ -94,6 +96,7 @@ __all__ = [
     "StaleSession",
     "StorageError",
     "Stored",
+    "Timing",
     "TooLarge",
     "UnavailableError",
     "Unreachable",

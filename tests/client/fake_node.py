@@ -8,18 +8,22 @@ replicas write to each other's dicts directly. Each node can be told to misbehav
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import Enum
+from functools import wraps
 from hashlib import blake2b
 from typing import Any, cast
 
 import msgspec
 import xxhash
 
+from everwrite.client.limits import Timing
+from everwrite.client.sync import new_loop
 from everwrite.core.cluster.placement import Candidate, Placement, place
 from everwrite.core.config import FRAME_BYTES_MAX
 from everwrite.core.data import context as contexts
 from everwrite.core.data import versions
+from everwrite.core.data.keys import data_key
 from everwrite.core.data.versions import EMPTY, Record, Seen, Version
 from everwrite.core.errors import EverwriteError
 from everwrite.core.handshake import Identity, admit, answer, refusal
@@ -55,6 +59,7 @@ class Mood(Enum):
     DROPS = "closes the connection when it is asked something"
     STALE = "says that the client's view is old"
     BUSY = "is not ready"
+    NOT_READING = "does not even read what it is sent"
     GARBAGE = "answers with bytes that are no frame"
     MUTE_AT_HELLO = "accepts connections and says nothing at all"
 
@@ -70,10 +75,16 @@ class FakeNode:
         self.records: dict[bytes, Record] = {}
         self.asked: list[AnyMessage] = []
         self.mood = Mood.WELL
-        self.reply: Callable[[AnyMessage], AnyMessage | None] | None = None
-        """Replaces the answer to a request where it returns one."""
+        self.reply: Callable[[Any], list[AnyMessage] | None] | None = None
+        """Replaces the answer to a request where it returns a list (of any length)."""
+        self.greeting: AnyMessage | None = None
+        """Sent in place of the Hello."""
+        self.garbage = b"\0\0\0\5HTTP/"
         self.connections: set[_Served] = set()
-        self.accepted = 0
+        self.greeted: asyncio.Queue[str] = asyncio.Queue()
+        """One entry for each handshake that was completed."""
+        self.frames = 0
+        """Frames that came after the handshake."""
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -81,17 +92,19 @@ class FakeNode:
         self._server = await loop.create_server(lambda: _Served(self), "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """Go away as a process does that is killed: no more connections, the open ones broken."""
         if self._server is not None:
             self._server.close()
             self._server = None
-        self.hang_up()
+        await self.hang_up()
 
-    def hang_up(self) -> None:
+    async def hang_up(self) -> None:
         """Break the open connections."""
-        for connection in list(self.connections):
+        open_ones = list(self.connections)
+        for connection in open_ones:
             connection.break_off()
+        await asyncio.gather(*(connection.gone for connection in open_ones))
 
     def requests(self, *kinds: type[AnyMessage]) -> list[Any]:
         """Return the requests of these kinds that came."""
@@ -100,9 +113,17 @@ class FakeNode:
     def store(self, key: bytes, record: Record) -> None:
         self.records[key] = versions.merge(self.records.get(key, EMPTY), record)
 
-    def answer(self, message: AnyMessage) -> AnyMessage:
+    def send(self, *messages: AnyMessage) -> None:
+        """Send these to every client that is connected."""
+        for connection in self.connections:
+            connection.send_bytes(encode_frames(list(messages)))
+
+    def answer(self, message: AnyMessage) -> list[AnyMessage]:
         if self.reply is not None and (replaced := self.reply(message)) is not None:
             return replaced
+        return [self.honest_answer(message)]
+
+    def honest_answer(self, message: AnyMessage) -> AnyMessage:
         if isinstance(message, Fetch):
             return self._fetch(message)
         if isinstance(message, Get):
@@ -177,6 +198,41 @@ class FakeNode:
         )
 
 
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Make a test of a coroutine: it runs in a loop of the kind that the client is used with."""
+
+    @wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(asyncio.wait_for(test(*arguments, **named), 20))
+
+    return run
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Return once something is true that the loop's other work brings about."""
+    while not true():  # noqa: ASYNC110 (the client has no event for it, and needs none)
+        await asyncio.sleep(0)
+
+
+HASTY = Timing(
+    tick_s=0.005,
+    hedge_s=0.03,
+    slow_hedge_s=0.06,
+    park_s=0.01,
+    suspect_s=0.03,
+    abandon_s=0.3,
+    dial_s=0.2,
+    back_off_s=0.01,
+    back_off_max_s=0.02,
+    refresh_s=0.01,
+)
+"""For tests in which somebody must lose patience."""
+
+STOIC = Timing(hedge_s=30.0, slow_hedge_s=30.0, suspect_s=30.0, back_off_s=0.01)
+"""For tests in which whatever happens must not happen by a hedge."""
+
+
 class FakeCluster:
     """``nodes`` fake nodes; ``async with`` starts and stops them."""
 
@@ -196,9 +252,7 @@ class FakeCluster:
 
     async def __aexit__(self, *_: object) -> None:
         for node in self.nodes:
-            node.kill()
-        broken = [connection.gone for node in self.nodes for connection in node.connections]
-        await asyncio.gather(*broken)
+            await node.kill()
 
     @property
     def placement(self) -> Placement:
@@ -212,6 +266,19 @@ class FakeCluster:
         by_id = {node.node_id: node for node in self.nodes}
         placement = self.placement
         return [by_id[node_id] for node_id in placement.owners(placement.partition_of(key))]
+
+    def key_of(self, first: FakeNode, name: str = "k") -> str:
+        """Return a key in the bucket "things" whose first owner is this node."""
+        names = (f"{name}{number}" for number in range(10_000))
+        return next(key for key in names if self.owners(self.data_key(key))[0] is first)
+
+    def owners_of(self, key: str) -> list[FakeNode]:
+        """Return the owners of a key in the bucket "things", in order of preference."""
+        return self.owners(self.data_key(key))
+
+    @staticmethod
+    def data_key(key: str) -> bytes:
+        return data_key(b"things", key.encode())
 
     def view(self) -> bytes:
         members = [
@@ -254,10 +321,10 @@ class _Served(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._node.accepted += 1
         self._node.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
         self._node.connections.discard(self)
         self.gone.set_result(None)
 
@@ -265,28 +332,32 @@ class _Served(asyncio.Protocol):
         if self._node.mood is Mood.MUTE_AT_HELLO:
             return
         answers: list[AnyMessage] = []
+        self._node.frames += self._greeted
         for message in self._reader.feed(data):
             if not self._greeted:
                 self._greet(message)
                 continue
             self._node.asked.append(message)
+            if self._node.mood is Mood.NOT_READING:
+                self._transport.pause_reading()
+                return
             if self._node.mood is Mood.SILENT:
                 continue
             if self._node.mood is Mood.DROPS:
                 self.break_off()
                 return
             if self._node.mood is Mood.GARBAGE:
-                self._send_bytes(b"\0\0\0\5HTTP/")
+                self.send_bytes(self._node.garbage)
                 return
             try:
-                answers.append(self._node.answer(message))
+                answers += self._node.answer(message)
             except EverwriteError as error:
                 rid = message.rid  # type: ignore[union-attr]
                 answers.append(
                     Failure(rid, error.code, error.message, error.hint, error.outcome, 0, 0)
                 )
         if answers:
-            self._send_bytes(encode_frames(answers))
+            self.send_bytes(encode_frames(answers))
 
     def _greet(self, message: AnyMessage) -> None:
         node = self._node
@@ -300,19 +371,20 @@ class _Served(asyncio.Protocol):
         )
         try:
             if not self._greeting:
-                mine = answer(me, node.cluster.secret, b"n" * 16, message)
+                mine = node.greeting or answer(me, node.cluster.secret, b"n" * 16, message)
                 self._greeting = [message, mine]
-                self._send_bytes(encode_frames([mine]))
+                self.send_bytes(encode_frames([mine]))
             else:
                 theirs, mine = cast("tuple[Hello, Hello]", tuple(self._greeting))
                 admit(node.cluster.secret, theirs, mine, message)
                 self._greeted = True
+                node.greeted.put_nowait(theirs.name)
         except EverwriteError as error:
-            self._send_bytes(encode_frames([refusal(error)]))
+            self.send_bytes(encode_frames([refusal(error)]))
             if self._transport is not None:
                 self._transport.close()
 
-    def _send_bytes(self, data: bytes) -> None:
+    def send_bytes(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
 

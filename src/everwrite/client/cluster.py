@@ -8,7 +8,7 @@ for all.
 ``pending`` is the table of requests by request id. Instead of a timer per request there is one
 ticker, which runs while there is anything in the table and looks at those that are ``due``.
 
-A node that was asked something and stays silent is a *suspect* after half a second: new requests
+A node that was asked something and stays silent is a *suspect* after a quarter second: new requests
 pass it over, and it's sent a question that any healthy node answers at once. Its next word clears
 it; if none comes, its connection is given up and opened anew. So a slow answer never costs a
 healthy node its connection.

@@ -126,8 +126,8 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def close(self) -> None:
-        """Send what is queued, close, and return when the socket is gone."""
+    async def close(self, timeout_s: float) -> None:
+        """Send what is queued, close, and return when the socket is gone; not later than this."""
         transport = self._transport
         if transport is None:
             return
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
             self._flush()
         transport.close()
         try:
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(timeout_s):
                 await asyncio.shield(self._closed)
         except TimeoutError:
             transport.abort()

@@ -41,8 +41,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """How often a request that nobody can take looks for a connection; least wait before a try at a
     node that had one.
     """
-    suspect_s: float = 0.5
-    """Silence, though asked, after which new requests pass a node over."""
+    suspect_s: float = 0.25
+    """Silence, though asked, after which new requests pass a node over: who was hedged once is not
+    waited for again.
+    """
     abandon_s: float = 3.0
     """Silence, though asked, after which its connection is given up and opened anew."""
     dial_s: float = 1.0
@@ -52,6 +54,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Between attempts to connect: doubles from the first to the second."""
     settle_s: float = 0.25
     """How long connect() waits for the other nodes' connections once it has the first."""
+    close_s: float = 1.0
+    """How long close() waits for a node to take what was sent."""
     view_s: float = 2.0
     """How long the question for the members may take."""
     refresh_s: float = 0.25

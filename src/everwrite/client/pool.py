@@ -194,7 +194,7 @@ class Pool:
             self._owner.changed()
 
     def _close_soon(self, connection: Connection) -> None:
-        self._keep(self._loop.create_task(connection.close()))
+        self._keep(self._loop.create_task(connection.close(self._timing.close_s)))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._closing.add(task)
