@@ -368,7 +368,7 @@ def _show(report: dict[str, Any]) -> None:
         f"{count(report['nodes'], 'node')} ({report['engine']}, "
         f"fsync {'on' if report['fsync'] else 'off'}), N={report['replicas']}; "
         f"{options.value_bytes}-byte values, {count(options.keys, 'key')}, "
-        f"{options.concurrency} in flight from {count(options.processes, 'process')}"
+        f"{options.concurrency} in flight from {count(options.processes, 'generator')}"
     )
     emit(
         f"{options.mix}: {report['ops_per_s']:,.0f} ops/s for {report['seconds']:.1f} s, "

@@ -299,7 +299,7 @@ def _show_found(bucket: str, key: str, found: Found) -> None:
     sys.stdout.flush()
     say(f"answered by {_replies(found)}")
     if len(found.values) > 1:
-        say(f"{len(found.values)} siblings, written at the same time; none replaces another.")
+        say(f"{len(found.values)} siblings: their writers did not know of each other.")
         say("Put what they make together, with the context of this read:")
         say(f"  everwrite put {bucket} {key} VALUE --context {_token(found.context)}")
     else:

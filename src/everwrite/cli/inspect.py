@@ -79,7 +79,7 @@ def ring(url: str, secret_file: Path | None, form: str) -> None:
             f"{node.load:.3f}",
             "#" * round(40 * node.owned / max(1, found.partitions)),
         ]
-        for node in found.nodes
+        for node in sorted(found.nodes, key=lambda node: node.name)
     ]
     head = ["node", "zone", "weight", "owned", "share", "load", ""]
     emit(table(head, rows, right=[2, 3, 4, 5]))

@@ -146,8 +146,10 @@ def read(answer: Mapping[str, Any], kind: type[Report]) -> Report:
 
 
 async def ask_status(db: AsyncClient, node: str | None = None) -> Status:
-    """Return the status of one node, by name or address; of any node if none is named."""
-    return read(await db.ask("status", node=node), Status)
+    """Return the status of one node, by name or address (None: of any), its peers by name."""
+    status = read(await db.ask("status", node=node), Status)
+    status.nodes.sort(key=lambda peer: peer.name)
+    return status
 
 
 def judge(asked: Status, others: Mapping[str, Status | None]) -> Verdict:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from everwrite.cli.connection import DEFAULT_PORT, read_secret, takes_a_secret
 from everwrite.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from everwrite.server.settings import ServeOptions
 
 _ENGINES = ["rocksdb", "sqlite", "memory"]
 _NAME_LENGTH_MAX = 64
@@ -199,22 +201,7 @@ def _check_partitions(_: click.Context, __: click.Parameter, value: int) -> int:
     help="Accept orders to cut this node's connections, as the demo gives them.",
 )
 @takes_a_secret
-def serve(
-    data: Path,
-    name: str | None,
-    base_port: int,
-    host: str,
-    join: tuple[str, ...],
-    zone: str,
-    weight: float,
-    engine: str,
-    fsync: str,
-    partitions: int,
-    replicas: int,
-    cluster_name: str,
-    development: bool,
-    secret_file: Path | None,
-) -> None:
+def serve(**given: Any) -> None:
     """Run one node until it is told to stop (Ctrl-C or SIGTERM).
 
     \b
@@ -223,45 +210,33 @@ def serve(
 
     Each option has a variable, such as EVERWRITE_BASE_PORT, and a key in the --config file.
     """
-    secret = read_secret(secret_file)
-    refuse_open_door(host, secret)
     from everwrite.server.main import run
+
+    run(serve_options(**given))
+
+
+def serve_options(
+    *,
+    data: Path,
+    name: str | None,
+    base_port: int,
+    engine: str,
+    fsync: str,
+    zone: str,
+    secret_file: Path | None,
+    **same: Any,
+) -> ServeOptions:
+    """Return what the command line says as the server wants it; ConfigError if it can't be."""
     from everwrite.server.settings import ServeOptions
 
     name = name or f"{socket.gethostname()}-{base_port}"[-_NAME_LENGTH_MAX:]
-    run(
-        ServeOptions(
-            data=None if engine == "memory" else data,
-            name=name,
-            host=host,
-            port=base_port,
-            join=join,
-            zone=zone or name,
-            weight=weight,
-            engine=engine,
-            fsync=fsync == "on",
-            secret=secret,
-            development=development,
-            partitions=partitions,
-            replicas=replicas,
-            cluster_name=cluster_name,
-        )
+    return ServeOptions(
+        data=None if engine == "memory" else data,
+        name=name,
+        port=base_port,
+        engine=engine,
+        fsync=fsync == "on",
+        zone=zone or name,
+        secret=read_secret(secret_file),
+        **same,
     )
-
-
-def refuse_open_door(host: str, secret: bytes) -> None:
-    """Raise ConfigError if strangers could reach this address and nothing would keep them out."""
-    if secret or _is_loopback(host):
-        return
-    raise ConfigError(
-        f"The address {host} can be reached from other machines, but this node has no secret.",
-        hint="Give every node and client the same secret (--secret-file or EVERWRITE_SECRET), "
-        "or listen on 127.0.0.1. The node was not started.",
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -218,7 +218,7 @@ class _Progress:
     def show(self, number: int) -> None:
         """Take the number of now."""
         now = time.monotonic()
-        if number != self._said and now - self._at >= 1:
+        if number and number != self._said and now - self._at >= 1:
             say(f"{number:,} {self._noun}")
             self._said, self._at = number, now
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from everwrite.cli.demo.shoppers import Tally
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 _FRAME_SECONDS = 0.25
 _LINE_SECONDS = 1.0
+_LOOK_SECONDS = 0.9
 _EVENTS_MAX = 7
 
 
@@ -35,11 +35,12 @@ class Board:
         self.seconds = seconds
         self.now = "the shop opens"
         self.reports: dict[int, Status | None] = {}
-        self.events: deque[str] = deque(maxlen=_EVENTS_MAX)
+        self.events: list[str] = []
         self.split = ""
-        self._began = time.monotonic()
+        self.writes_per_second = 0.0
+        self.recent = latencies(tally.recent_us)
+        self._began = self._looked_at = time.monotonic()
         self._writes_before = 0
-        self._looked_at = self._began
 
     def elapsed(self) -> float:
         """Return the seconds since the shop was opened."""
@@ -48,18 +49,20 @@ class Board:
     def tell(self, sentence: str) -> None:
         """Say what is going on now, and keep it in the list of events."""
         self.now = sentence
-        self.events.append(f"{self.elapsed():5.1f} s  {sentence}")
+        self.events.append(f"{self.elapsed():5.1f} s  -- {sentence}")
 
     def hints(self) -> int:
         """Return the hints that wait on the nodes which answer."""
         return sum(report.hints.waiting for report in self.reports.values() if report is not None)
 
-    def writes_per_second(self) -> float:
-        """Return the rate of accepted writes since the last call."""
-        now = time.monotonic()
-        rate = (self.tally.writes - self._writes_before) / max(1e-3, now - self._looked_at)
-        self._writes_before, self._looked_at = self.tally.writes, now
-        return rate
+    def look(self) -> None:
+        """Take rate and latencies of the writes since the last look, if that was long ago."""
+        now, tally = time.monotonic(), self.tally
+        if now - self._looked_at < _LOOK_SECONDS:
+            return
+        self.writes_per_second = (tally.writes - self._writes_before) / (now - self._looked_at)
+        self._writes_before, self._looked_at = tally.writes, now
+        self.recent, tally.recent_us = latencies(tally.recent_us), Histogram()
 
     def word(self, number: int) -> str:
         """Return a node's state in one word."""
@@ -69,7 +72,7 @@ class Board:
             case "stopped":
                 return "frozen"
             case _:
-                return "up" if self.reports.get(number) is not None else "starting"
+                return "up" if self.reports.get(number) is not None else "silent"
 
 
 async def show_live(board: Board, closing: asyncio.Event) -> None:
@@ -78,24 +81,21 @@ async def show_live(board: Board, closing: asyncio.Event) -> None:
     from rich.live import Live
 
     console = Console(stderr=True)
-    rate = 0.0
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        frame = 0
         while not closing.is_set():
-            if frame % 4 == 0:
-                rate = board.writes_per_second()
-            live.update(_picture(board, rate), refresh=True)
-            frame += 1
+            board.look()
+            live.update(_picture(board), refresh=True)
             await _pause(closing, _FRAME_SECONDS)
 
 
 async def show_lines(board: Board, closing: asyncio.Event) -> None:
     """Write one line a second to standard error, and each event, until ``closing``."""
-    told = ""
+    told = 0
     while not closing.is_set():
-        if board.now != told:
-            told = board.now
-            say(f"{board.elapsed():5.1f} s  -- {told}")
+        for event in board.events[told:]:
+            say(event)
+        told = len(board.events)
+        board.look()
         say(_line(board))
         await _pause(closing, _LINE_SECONDS)
 
@@ -123,13 +123,12 @@ def _line(board: Board) -> str:
     )
     failed = tally.writes_failed + tally.writes_unknown
     return (
-        f"{board.elapsed():5.1f} s  nodes {nodes}  {count(tally.writes, 'write')} accepted, "
-        f"{failed:,} not  {count(board.hints(), 'hint')}  siblings {tally.siblings_met:,} met, "
-        f"{tally.siblings_merged:,} merged  {latencies(tally.write_us)}"
+        f"{board.elapsed():5.1f} s  {nodes}  {count(tally.writes, 'write')}, {failed:,} failed  "
+        f"{count(board.hints(), 'hint')}  {tally.siblings_met:,} with siblings  {board.recent}"
     )
 
 
-def _picture(board: Board, rate: float) -> RenderableType:
+def _picture(board: Board) -> RenderableType:
     from rich.console import Group
     from rich.panel import Panel
     from rich.progress_bar import ProgressBar
@@ -138,12 +137,10 @@ def _picture(board: Board, rate: float) -> RenderableType:
     done = min(board.seconds, board.elapsed())
     head = Text.assemble(("Everwrite demo  ", "bold"), (board.now, "bold yellow"))
     bar = ProgressBar(total=board.seconds, completed=done, width=60)
-    events = Text("\n".join(board.events), style="dim")
+    events = Text("\n".join(board.events[-_EVENTS_MAX:]), style="dim")
     legend = Text("Ctrl-C closes the shop early and goes on to the verdict", style="dim italic")
     return Panel(
-        Group(
-            head, bar, Text(), _nodes(board), Text(), _numbers(board, rate), Text(), events, legend
-        ),
+        Group(head, bar, Text(), _nodes(board), Text(), _numbers(board), Text(), events, legend),
         border_style="blue",
     )
 
@@ -179,7 +176,7 @@ def _nodes(board: Board) -> Table:
     return table
 
 
-def _numbers(board: Board, rate: float) -> Table:
+def _numbers(board: Board) -> Table:
     from rich.table import Table
 
     tally = board.tally
@@ -188,10 +185,15 @@ def _numbers(board: Board, rate: float) -> Table:
         table.add_column(justify="right" if justify == "right" else "left")
     failed = tally.writes_failed + tally.writes_unknown
     rows = [
-        ("writes accepted", f"{tally.writes:,}", f"{rate:,.0f} a second, {failed:,} not accepted"),
+        (
+            "writes accepted",
+            f"{tally.writes:,}",
+            f"{board.writes_per_second:,.0f} a second, {failed:,} not accepted",
+        ),
         ("reads", f"{tally.reads:,}", f"{tally.reads_failed:,} failed"),
         ("siblings met", f"{tally.siblings_met:,}", f"{tally.siblings_merged:,} merged"),
         ("hints waiting", f"{board.hints():,}", ""),
+        ("writes now", "", board.recent),
         ("writes", "", latencies(tally.write_us)),
         ("reads", "", latencies(tally.read_us)),
     ]

@@ -51,9 +51,15 @@ class Tally(msgspec.Struct):
     errors: dict[str, int] = {}
     read_us: Histogram = msgspec.field(default_factory=Histogram)
     write_us: Histogram = msgspec.field(default_factory=Histogram)
+    recent_us: Histogram = msgspec.field(default_factory=Histogram)
+    """Writes since somebody who shows them has put a new one here."""
 
-    def accepted(self, now: float) -> None:
-        """Note an accepted write."""
+    def accepted(self, began: float) -> None:
+        """Note an accepted write that was sent then."""
+        now = time.perf_counter()
+        micros = round((now - began) * 1e6)
+        self.write_us.record(micros)
+        self.recent_us.record(micros)
         if self.accepted_at:
             self.drought_seconds = max(self.drought_seconds, now - self.accepted_at)
         self.accepted_at = now
@@ -154,7 +160,5 @@ class Shopper:
                 return Fate.REFUSED
             tally.writes_unknown += 1
             return Fate.UNKNOWN
-        now = time.perf_counter()
-        tally.write_us.record(round((now - began) * 1e6))
-        tally.accepted(now)
+        tally.accepted(began)
         return Fate.ACKNOWLEDGED

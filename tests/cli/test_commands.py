@@ -1,0 +1,253 @@
+"""The commands against three real nodes, as a new user tries them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from tests.cli.commands import Ended, everwrite
+
+from everwrite.cli.devcluster import DevCluster, find_base_port
+from everwrite.cli.exits import Exit
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    """Three nodes; each test uses keys of its own and leaves all nodes up."""
+    with DevCluster.create(tmp_path_factory.mktemp("dev"), nodes=3, fsync=False) as cluster:
+        asyncio.run(cluster.start())
+        yield cluster
+
+
+@pytest.fixture
+def url(cluster: DevCluster) -> str:
+    return cluster.addresses[0]
+
+
+@pytest.fixture
+def key() -> str:
+    return uuid4().hex
+
+
+def get(key: str, url: str, *more: str) -> Ended:
+    return everwrite("get", "things", key, "--url", url, *more)
+
+
+def put(key: str, value: str, url: str, *more: str, stdin: bytes = b"") -> Ended:
+    return everwrite("put", "things", key, value, "--url", url, *more, stdin=stdin)
+
+
+def test_what_is_put_is_got_as_it_was(key: str, url: str) -> None:
+    assert put(key, "tea", url).code == Exit.OK
+
+    found = get(key, url)
+
+    assert found.code == Exit.OK
+    assert found.out == "tea"
+    assert "answered by 2 owners" in found.err
+
+
+def test_any_node_can_be_asked(key: str, cluster: DevCluster) -> None:
+    put(key, "tea", cluster.addresses[1])
+
+    assert get(key, cluster.addresses[2]).out == "tea"
+    assert get(key, f"127.0.0.1:1,{cluster.addresses[0]}").out == "tea"
+
+
+def test_a_value_can_come_from_standard_input(key: str, url: str) -> None:
+    assert put(key, "-", url, stdin=b"\xff\x00\n").code == Exit.OK
+
+    found = get(key, url, "-o", "json").json()
+
+    assert found["kinds"] == ["bytes"]
+    assert base64.b64decode(found["values"][0]["base64"]) == b"\xff\x00\n"
+
+
+def test_json_and_text_come_back_as_json_says_them(key: str, url: str) -> None:
+    put(key, '{"tea": 2}', url, "--kind", "json")
+
+    found = get(key, url, "-o", "json").json()
+
+    assert (found["values"], found["kinds"]) == ([{"tea": 2}], ["json"])
+    assert json.loads(get(key, url).out) == {"tea": 2}
+
+
+def test_a_key_that_was_never_written_is_exit_code_1_and_says_so(key: str, url: str) -> None:
+    found = get(key, url)
+
+    assert (found.code, found.out) == (Exit.ERROR, "")
+    assert f"not found: things/{key} was never written" in found.err
+    assert get(key, url, "-o", "json").json()["quality"]["absent"] == "never"
+
+
+def test_siblings_are_all_shown_and_the_context_settles_them(key: str, url: str) -> None:
+    put(key, "tea", url)
+    second = put(key, "jam", url)
+    assert "2 siblings" in second.err
+
+    found = get(key, url)
+    assert "--- sibling 1 of 2\n" in found.out
+    assert {"tea", "jam"} <= set(found.out.splitlines())
+    context = get(key, url, "-o", "json").json()["context"]
+    assert context in found.err
+    assert put(key, "tea and jam", url, "--context", context).code == Exit.OK
+
+    assert get(key, url).out == "tea and jam"
+
+
+def test_a_delete_takes_what_is_there_and_says_what_was_not(key: str, url: str) -> None:
+    assert everwrite("delete", "things", key, "--url", url).code == Exit.ERROR
+    put(key, "tea", url)
+
+    assert everwrite("delete", "things", key, "--url", url).code == Exit.OK
+
+    found = get(key, url)
+    assert found.code == Exit.ERROR
+    assert "was deleted" in found.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["put", "things", "k" * 1025, "v"], "1024"),
+        (["put", "things", "k", "v" * ((1 << 20) + 1)], "1048576"),
+        (["put", "thi\x07ngs", "k", "v"], "control characters"),
+        (["put", "things", "", "v"], "key is empty"),
+        (["put", "things", "k", "{", "--kind", "json"], "not JSON"),
+        (["get", "things", "k", "--r", "4"], "4"),
+        (["get", "things", "k", "--n", "4"], "4"),
+        (["put", "things", "k", "v", "--w", "4"], "4"),
+        (["put", "things", "k", "v", "--context", "AAAA"], "context"),
+    ],
+)
+def test_bad_input_is_refused_with_a_reason_and_a_hint(
+    arguments: list[str], says: str, url: str
+) -> None:
+    ended = everwrite(*arguments, "--url", url)
+
+    assert (ended.code, ended.out) == (Exit.ERROR, "")
+    assert "error: " in ended.err
+    assert says in ended.err
+
+
+def test_a_context_of_another_key_is_refused_and_changes_nothing(key: str, url: str) -> None:
+    put(key, "tea", url)
+    put(f"{key}-2", "jam", url)
+    context = get(key, url, "-o", "json").json()["context"]
+
+    ended = put(f"{key}-2", "honey", url, "--context", context)
+
+    assert ended.code == Exit.ERROR
+    assert "context" in ended.err
+    assert "The write has not happened." in ended.err
+    assert get(f"{key}-2", url).out == "jam"
+
+
+def test_a_node_that_is_not_there_is_exit_code_4() -> None:
+    port = find_base_port(1)
+
+    for arguments in (["get", "a", "b"], ["put", "a", "b", "c"], ["status"], ["ring"], ["hints"]):
+        ended = everwrite(*arguments, "--url", f"127.0.0.1:{port}")
+        assert (ended.code, ended.out) == (Exit.UNREACHABLE, "")
+        assert f"127.0.0.1:{port}" in ended.err
+
+
+def test_the_url_may_come_from_the_environment(
+    key: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERWRITE_URL", url)
+
+    assert everwrite("put", "things", key, "tea").code == Exit.OK
+
+
+def test_status_is_one_verdict_and_a_line_for_each_node(url: str) -> None:
+    ended = everwrite("status", "--url", url)
+
+    verdict, *lines = ended.out.splitlines()
+    assert ended.code == Exit.OK
+    assert verdict.startswith("HEALTHY: 3 of 3 nodes up")
+    assert [line.split()[:2] for line in lines[-3:]] == [["n1", "up"], ["n2", "up"], ["n3", "up"]]
+    assert everwrite("status", "--url", url, "-o", "json").json()["healthy"] is True
+
+
+def test_a_dead_node_makes_the_cluster_degraded_and_its_hints_are_shown(
+    cluster: DevCluster, url: str
+) -> None:
+    cluster.kill(3)
+    try:
+        for number in range(20):
+            assert put(f"hinted-{number}", "tea", url).code == Exit.OK
+
+        status = everwrite("status", "--url", url)
+        hints = everwrite("hints", "--url", url, "-o", "json").json()
+
+        assert status.code == Exit.DEGRADED
+        assert status.out.startswith("DEGRADED: n3 at ")
+        assert hints["silent"] == ["n3"]
+    finally:
+        asyncio.run(cluster.restart(3))
+
+
+def test_too_few_nodes_for_w_is_exit_code_3_and_says_what_became_of_the_write(
+    cluster: DevCluster, key: str, url: str
+) -> None:
+    cluster.kill(3)
+    try:
+        ended = put(key, "tea", url, "--w", "3", "--timeout", "1")
+
+        assert ended.code in {Exit.DEGRADED, Exit.TIMED_OUT}
+        assert "The write " in ended.err
+    finally:
+        asyncio.run(cluster.restart(3))
+
+
+def test_ring_shares_add_up_to_all_copies(url: str) -> None:
+    ring = everwrite("ring", "--url", url, "-o", "json").json()
+
+    assert sum(node["owned"] for node in ring["nodes"]) == 3 * ring["partitions"]
+    assert everwrite("ring", "--url", url).out.startswith("256 partitions, 3 replicas")
+
+
+def test_locate_shows_the_preference_list(key: str, url: str) -> None:
+    ended = everwrite("locate", "things", key, "--url", url)
+
+    rows = [line.split() for line in ended.out.splitlines()[3:]]
+    assert [row[:2] for row in rows] == [["1", "owner"], ["2", "owner"], ["3", "owner"]]
+    assert {row[2] for row in rows} == {"n1", "n2", "n3"}
+
+
+def test_a_development_cluster_lives_from_start_to_stop_by_commands(tmp_path: Path) -> None:
+    there = ["--dir", str(tmp_path / "dev")]
+
+    def cluster(*arguments: str) -> Ended:
+        return everwrite("cluster", *arguments, *there)
+
+    try:
+        started = cluster("start", "--nodes", "3", "--base-port", "0", "--fsync", "off")
+        assert started.code == Exit.OK
+        assert len(started.out.splitlines()) == 3
+        assert "running already" in cluster("start").err
+        assert cluster("start", "--nodes", "4").code == Exit.USAGE
+        assert cluster("status").code == Exit.OK
+        assert cluster("kill", "B").code == Exit.OK
+        assert cluster("kill", "2").code == Exit.ERROR
+        assert cluster("kill", "7").code == Exit.USAGE
+        assert cluster("status").code == Exit.DEGRADED
+        assert cluster("restart", "2").code == Exit.OK
+        assert cluster("pause", "n3").code == Exit.OK
+        assert "paused" in cluster("status").out
+        assert cluster("resume", "3").code == Exit.OK
+        assert cluster("partition", "A,B>C").code == Exit.OK
+        assert "partition: A,B>C" in cluster("status").out
+        assert cluster("heal").code == Exit.OK
+    finally:
+        stopped = cluster("stop")
+    assert (stopped.code, stopped.err) == (Exit.OK, "stopped 3 nodes\n")
+    assert cluster("stop").err == "no node was running\n"

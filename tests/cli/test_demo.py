@@ -1,0 +1,67 @@
+"""The demo and the benchmark, from start to verdict, without a terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.commands import everwrite
+
+from everwrite.cli.demo.verdict import Verdict
+from everwrite.cli.exits import Exit
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+
+def test_a_demo_loses_nothing_and_says_so_in_its_last_line(tmp_path: Path) -> None:
+    ended = everwrite("demo", "--nodes", "3", "--seconds", "5", "--data", str(tmp_path / "dev"))
+
+    assert ended.code == Exit.OK, ended.out
+    assert ended.out.splitlines()[-1].startswith("0 lost")
+    assert "kill n" in ended.out
+    assert "partition n" in ended.out
+    assert (tmp_path / "dev" / "node1.log").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["missing", "returned", "impossible", "unread", "different", "hints_left"],
+)
+def test_a_demo_with_anything_wrong_has_failed_and_names_it(wrong: str) -> None:
+    verdict = Verdict(additions=100, additions_unknown=0, removals=10, carts=5)
+    assert verdict.ok()
+
+    setattr(verdict, wrong, 10)
+
+    assert not verdict.ok()
+    assert verdict.sentence().startswith("FAILED: 10 ")
+    assert "0 lost" not in verdict.sentence()
+
+
+def test_a_demo_in_which_nothing_was_written_has_shown_nothing() -> None:
+    verdict = Verdict(additions=0, additions_unknown=3, removals=0, carts=5)
+
+    assert not verdict.ok()
+    assert "no write was accepted" in verdict.sentence()
+
+
+@pytest.mark.parametrize("more", [[], ["--processes", "2", "--kill", "2", "0.1"]])
+def test_a_benchmark_measures_without_errors(tmp_path: Path, more: list[str]) -> None:
+    file = tmp_path / "bench.json"
+
+    ended = everwrite(
+        *("bench", "--seconds", "0.5", "--warmup", "0.1", "--keys", "500", "--fsync", "off"),
+        *("--concurrency", "8", "-o", "json", "--output", str(file), *more),
+    )
+
+    report = ended.json()
+    assert ended.code == Exit.OK, ended.out
+    assert report == json.loads(file.read_text())
+    assert report["ops_per_s"] > 0
+    assert report["errors"] == 0
+    assert 0 < report["p50_ms"] <= report["p99_ms"] <= report["p999_ms"] <= report["max_ms"]
+    assert report["server_cpu_us_per_op"] > 0
+    assert report["reads"]["count"] > 0
+    assert report["writes"]["count"] > 0
+    assert report["idle_rss_bytes"] > 0

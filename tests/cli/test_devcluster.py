@@ -1,0 +1,189 @@
+"""A development cluster of real processes: what is started is known, and is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from everwrite.cli import processes
+from everwrite.cli.devcluster import DevCluster, NodeFailed, find_base_port, port_is_free
+from everwrite.core.errors import ConfigError, DirectoryInUse
+
+pytestmark = pytest.mark.process
+
+
+@contextlib.contextmanager
+def started(directory: Path, nodes: int = 3) -> Iterator[DevCluster]:
+    """Start a cluster that ends with the block."""
+    with DevCluster.create(directory, nodes=nodes, fsync=False) as cluster:
+        asyncio.run(cluster.start())
+        yield cluster
+
+
+def seen_by(cluster: DevCluster, number: int) -> set[str]:
+    """Return the peers that a node calls up."""
+    status = asyncio.run(cluster.status(number))
+    assert status is not None
+    return {peer.name for peer in status.nodes if peer.state == "up"}
+
+
+async def until_seen(cluster: DevCluster, number: int, names: set[str]) -> None:
+    """Wait until a node calls exactly these peers up."""
+    async with asyncio.timeout(15):
+        while True:
+            status = await cluster.status(number)
+            if status is not None and names == {
+                peer.name for peer in status.nodes if peer.state == "up"
+            }:
+                return
+
+
+def test_a_started_cluster_is_whole_and_its_state_file_says_where_it_is(tmp_path: Path) -> None:
+    with started(tmp_path / "dev") as cluster:
+        again = DevCluster.open(tmp_path / "dev")
+
+        assert [node.state() for node in again.nodes] == ["running"] * 3
+        assert [node.pid for node in again.nodes] == [node.pid for node in cluster.nodes]
+        assert [node.port for node in again.nodes] == [again.plan.base_port + i for i in (1, 2, 3)]
+        assert seen_by(cluster, 1) == {"n2", "n3"}
+        assert "listens on" in cluster.log(2).read_text()
+
+    assert [node.state() for node in DevCluster.open(tmp_path / "dev").nodes] == ["gone"] * 3
+
+
+def test_a_killed_node_comes_back_and_a_frozen_one_goes_on(tmp_path: Path) -> None:
+    with started(tmp_path / "dev") as cluster:
+        cluster.kill(2)
+        cluster.pause(3)
+        assert cluster.node(2).state() == "gone"
+        with pytest.raises(NodeFailed, match="n2 does not run"):
+            cluster.pause(2)
+
+        asyncio.run(cluster.resume(3))
+        asyncio.run(cluster.restart(2))
+
+        assert cluster.node(3).state() == "running"
+        assert seen_by(cluster, 2) == {"n1", "n3"}
+
+
+def test_a_partition_holds_on_both_ends_also_for_a_node_that_restarts(tmp_path: Path) -> None:
+    async def story(cluster: DevCluster) -> None:
+        assert await cluster.partition("1|2,3") == []
+        await until_seen(cluster, 1, set())
+        await until_seen(cluster, 2, {"n3"})
+        await cluster.restart(1)
+        await until_seen(cluster, 1, set())
+        assert await cluster.heal() == []
+        await until_seen(cluster, 1, {"n2", "n3"})
+
+    with started(tmp_path / "dev") as cluster:
+        asyncio.run(story(cluster))
+
+        assert DevCluster.open(tmp_path / "dev").plan.split == ""
+
+
+def test_nothing_outlives_a_process_that_is_killed_while_it_holds_a_cluster(tmp_path: Path) -> None:
+    directory = tmp_path / "dev"
+    script = (
+        "import asyncio, sys, pathlib\n"
+        "from everwrite.cli.devcluster import DevCluster\n"
+        "with DevCluster.create(pathlib.Path(sys.argv[1]), nodes=2, fsync=False) as cluster:\n"
+        "    cluster.temporary = True\n"
+        "    asyncio.run(cluster.start())\n"
+        "    print('started', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"started\n"
+        nodes = DevCluster.open(directory).nodes
+
+        holder.send_signal(signal.SIGKILL)
+
+        assert all(processes.wait_gone(node.pid, node.born, 10, None) for node in nodes)
+
+
+def test_a_state_file_with_the_pid_of_a_stranger_harms_nobody(tmp_path: Path) -> None:
+    cluster = DevCluster.create(tmp_path / "dev", nodes=2)
+    file = tmp_path / "dev" / "cluster.json"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+        plan = json.loads(file.read_text())
+        plan["nodes"][0].update(pid=stranger.pid, born="an earlier boot:1234")
+        file.write_text(json.dumps(plan))
+
+        found = DevCluster.open(tmp_path / "dev")
+        found.stop(seconds=0)
+        with pytest.raises(NodeFailed):
+            found.kill(1)
+
+        assert stranger.poll() is None
+        stranger.kill()
+    assert cluster.nodes[0].pid == 0
+
+
+def test_a_port_in_use_is_named_and_nothing_is_started(tmp_path: Path) -> None:
+    base = find_base_port(2)
+    with socket.create_server(("127.0.0.1", base + 2)):
+        cluster = DevCluster.create(tmp_path / "dev", nodes=2, base_port=base)
+
+        with cluster, pytest.raises(ConfigError, match=f"Port {base + 2} of node n2 is in use"):
+            asyncio.run(cluster.start())
+
+        assert not cluster.log(1).exists()
+
+
+def test_a_node_that_ends_while_starting_is_quoted_and_the_others_are_stopped(
+    tmp_path: Path,
+) -> None:
+    cluster = DevCluster.create(tmp_path / "dev", nodes=2)
+    (tmp_path / "dev" / "node2").write_text("no directory")
+
+    with cluster, pytest.raises(NodeFailed, match="Node n2 ended by itself") as caught:
+        asyncio.run(cluster.start())
+
+    assert "node2" in str(caught.value)
+    assert [node.state() for node in cluster.nodes] == ["gone", "gone"]
+
+
+def test_a_cluster_that_is_held_is_refused_to_others(tmp_path: Path) -> None:
+    with DevCluster.create(tmp_path / "dev", nodes=1):
+        other = DevCluster.open(tmp_path / "dev")
+
+        with pytest.raises(DirectoryInUse, match="Another command"), other.locked():
+            pytest.fail("two commands hold one cluster")
+
+
+def test_a_directory_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letters.txt").write_text("dear")
+
+    with pytest.raises(ConfigError, match="not empty"):
+        DevCluster.create(tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"base_port": "x"}', "[1]"])
+def test_a_garbled_state_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cluster.json").write_text(text)
+
+    with pytest.raises(ConfigError, match="can't be understood"):
+        DevCluster.open(tmp_path)
+
+
+def test_found_ports_are_free() -> None:
+    base = find_base_port(3)
+
+    assert all(port_is_free(base + number) for number in (1, 2, 3))

@@ -1,0 +1,130 @@
+"""The command as a whole: help without imports, errors as exit codes, no secret in argv."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import subprocess
+import sys
+
+import pytest
+from tests.cli.commands import everwrite
+
+from everwrite.cli.exits import Exit, exit_for
+from everwrite.cli.main import COMMANDS, cli
+from everwrite.core import errors
+from everwrite.core.errors import EverwriteError
+
+
+def test_help_names_every_command_and_imports_none() -> None:
+    script = (
+        "import sys; from everwrite.cli.main import run; run(['--help']); print(list(sys.modules))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    page, _, modules = done.stdout.rstrip().rpartition("\n")
+    assert all(f"\n  {name} " in page for name in COMMANDS)
+    assert "Exit codes: 0 ok, 1 error, 2 usage, 3 degraded, 4 unreachable, 5 timed out" in page
+    for heavy in ("asyncio", "rich", "uvloop", "everwrite.client", "everwrite.cli.demo"):
+        assert f"'{heavy}" not in modules
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_that_agrees_with_the_overview(name: str) -> None:
+    ended = everwrite(name, "--help")
+
+    assert ended.code == Exit.OK
+    assert ended.out.startswith(f"Usage: everwrite {name}")
+
+
+def test_python_dash_m_is_the_same_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "everwrite", "--version"], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == everwrite("--version").out
+    assert done.stdout.startswith("everwrite ")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.EverwriteError, Exit.ERROR),
+        (errors.RequestError, Exit.ERROR),
+        (errors.BadContext, Exit.ERROR),
+        (errors.TooLarge, Exit.ERROR),
+        (errors.DeniedError, Exit.ERROR),
+        (errors.StorageError, Exit.ERROR),
+        (errors.DirectoryInUse, Exit.ERROR),
+        (errors.Overloaded, Exit.ERROR),
+        (errors.ConfigError, Exit.USAGE),
+        (errors.QuorumNotMet, Exit.DEGRADED),
+        (errors.Unreachable, Exit.UNREACHABLE),
+        (errors.DeadlineExceeded, Exit.TIMED_OUT),
+    ],
+)
+def test_an_error_has_the_exit_code_that_says_what_to_do(
+    error: type[EverwriteError], code: Exit
+) -> None:
+    assert exit_for(error("It did not work.")) is code
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["stauts"],
+        ["get", "bucket"],
+        ["get", "bucket", "key", "--r", "many"],
+        ["get", "bucket", "key", "--url", "host:port"],
+        ["get", "bucket", "key", "--timeout", "0"],
+        ["put", "bucket", "key", "value", "--context", "no base64!"],
+        ["status", "-o", "yaml"],
+        ["cluster", "start"],
+        ["cluster", "start", "--dir", "d", "--nodes", "0"],
+        ["serve", "--partitions", "100"],
+        ["serve", "--join", "host:99999"],
+        ["demo", "--nodes", "2"],
+        ["bench", "--kill", "4", "1", "--nodes", "3"],
+        ["bench", "--processes", "65"],
+        ["get", "bucket", "key", "--secret-file", "/nowhere/at/all"],
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2_and_says_why(arguments: list[str]) -> None:
+    ended = everwrite(*arguments)
+
+    assert ended.code == Exit.USAGE
+    assert ended.out == ""
+    assert "rror: " in ended.err
+
+
+def test_no_option_takes_a_secret_itself() -> None:
+    for name in COMMANDS:
+        command = cli.get_command(
+            cli.make_context("everwrite", [name, "--help"], resilient_parsing=True), name
+        )
+        assert command is not None
+        assert "--secret" not in {opt for parameter in command.params for opt in parameter.opts}
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_traceback() -> None:
+    script = "import sys; from everwrite.cli.main import main; main(['demo', '--help'])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+
+    _, err = process.communicate(timeout=20)
+
+    assert err == b""
+
+
+@pytest.mark.parametrize("module", ["output", "reports", "splits", "demo.carts", "demo.screen"])
+def test_the_examples_in_the_text_are_true(module: str) -> None:
+    found = doctest.testmod(importlib.import_module(f"everwrite.cli.{module}"))
+
+    assert found.attempted
+    assert not found.failed

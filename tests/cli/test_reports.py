@@ -1,0 +1,80 @@
+"""The verdict of `everwrite status`."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from everwrite.cli.reports import Cluster, Hints, Identity, Peer, Status, judge, read
+from everwrite.core.errors import ProtocolError
+
+NAMES = ["n1", "n2", "n3"]
+
+
+def status(
+    name: str, *, down: str = "", hints: int = 0, view: str = "v", ready: bool = True
+) -> Status:
+    """Return what node ``name`` of three says, to whom ``down`` seems down."""
+    return Status(
+        cluster=Cluster("c", "everwrite", 64, 3, view),
+        node=Identity("id", name, f"{name}:7400", ready=ready),
+        nodes=[
+            Peer(other, other, f"{other}:7400", state_of(other, name, down), silent_ms=1500.0)
+            for other in NAMES
+        ],
+        hints=Hints(hints, {"n2": hints} if hints else {}),
+    )
+
+
+def state_of(other: str, me: str, down: str) -> str:
+    return "self" if other == me else "down" if other == down else "up"
+
+
+def test_a_cluster_in_which_all_answer_is_healthy() -> None:
+    verdict = judge(status("n1"), {"n2": status("n2"), "n3": status("n3")})
+
+    assert verdict.healthy
+    assert verdict.line() == "HEALTHY: 3 of 3 nodes up, 0 hints waiting"
+
+
+def test_waiting_hints_are_added_up_but_are_no_fault_by_themselves() -> None:
+    verdict = judge(status("n1", hints=2), {"n2": status("n2"), "n3": status("n3", hints=3)})
+
+    assert verdict.healthy
+    assert "5 hints waiting" in verdict.line()
+
+
+@pytest.mark.parametrize(
+    ("asked", "others", "says"),
+    [
+        (status("n1"), {"n2": None, "n3": status("n3")}, "n2 at n2:7400 does not answer"),
+        (status("n1", down="n2"), {"n2": None, "n3": status("n3")}, "n2 at n2:7400"),
+        (
+            status("n1", down="n3"),
+            {"n2": status("n2"), "n3": status("n3")},
+            "n1 can't reach n3",
+        ),
+        (
+            status("n1"),
+            {"n2": status("n2", view="w"), "n3": status("n3")},
+            "do not agree on the ring",
+        ),
+        (status("n1", ready=False), {"n2": status("n2"), "n3": status("n3")}, "n1 not ready"),
+    ],
+)
+def test_whatever_is_wrong_is_named(
+    asked: Status, others: dict[str, Status | None], says: str
+) -> None:
+    verdict = judge(asked, others)
+
+    assert not verdict.healthy
+    assert verdict.line().startswith("DEGRADED: ")
+    assert says in verdict.line()
+
+
+def test_an_answer_of_a_newer_node_is_understood_and_one_of_another_shape_is_not() -> None:
+    answer = msgspec.to_builtins(status("n1"))
+
+    assert read({**answer, "weather": "fine"}, Status) == status("n1")
+    with pytest.raises(ProtocolError, match="hints"):
+        read({**answer, "hints": 5}, Status)

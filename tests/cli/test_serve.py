@@ -1,0 +1,165 @@
+"""The options of a node: flags over environment over file, and no door left open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.cli.commands import everwrite
+
+from everwrite.cli.exits import Exit
+from everwrite.cli.serve import read_settings, serve, serve_options
+from everwrite.core.errors import ConfigError
+from everwrite.server.settings import ServeOptions
+
+
+def options(*arguments: str) -> ServeOptions:
+    """Return what `everwrite serve` would start a node with."""
+    with serve.make_context("serve", list(arguments)) as context:
+        return serve_options(**context.params)
+
+
+def config(directory: Path, text: str) -> str:
+    path = directory / "node.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_without_options_a_node_listens_on_this_machine_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("EVERWRITE_SECRET", raising=False)
+    found = options()
+
+    assert found.host == "127.0.0.1"
+    assert found.port == 7400
+    assert found.name.endswith("-7400")
+    assert found.zone == found.name
+    assert found.fsync
+    assert not found.development
+    assert found.secret == b""
+
+
+def test_flags_win_over_environment_and_environment_over_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = config(tmp_path, 'name = "file"\nzone = "file"\nweight = 3.0\nfsync = false')
+    monkeypatch.setenv("EVERWRITE_NAME", "environment")
+    monkeypatch.setenv("EVERWRITE_ZONE", "environment")
+
+    found = options("--config", path, "--name", "flag")
+
+    assert (found.name, found.zone, found.weight, found.fsync) == (
+        "flag",
+        "environment",
+        3.0,
+        False,
+    )
+
+
+def test_a_file_can_set_every_option(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hush\n")
+    path = config(
+        tmp_path,
+        f"""
+        data = "{tmp_path}/data"
+        name = "n1"
+        base-port = 7411
+        host = "0.0.0.0"
+        join = ["one:7400", "[::1]:7402"]
+        zone = "rack 2"
+        weight = 2
+        engine = "sqlite"
+        fsync = true
+        partitions = 64
+        replicas = 5
+        cluster-name = "shop"
+        secret-file = "{secret}"
+        development = true
+        """,
+    )
+
+    assert options("--config", path) == ServeOptions(
+        data=tmp_path / "data",
+        name="n1",
+        port=7411,
+        host="0.0.0.0",
+        join=("one:7400", "[::1]:7402"),
+        zone="rack 2",
+        weight=2.0,
+        engine="sqlite",
+        fsync=True,
+        partitions=64,
+        replicas=5,
+        cluster_name="shop",
+        secret=b"hush",
+        development=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("base-prot = 1", "base-prot"),
+        ('base-port = "7400"', "base-port"),
+        ("join = 'one:7400'", "join"),
+        ("secret = 'hush'", "secret"),
+        ("name = ", "Invalid value"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_the_name_of_its_key(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        read_settings(Path(config(tmp_path, text)))
+
+    assert "base-port" in caught.value.hint
+
+
+def test_a_wrong_file_is_a_usage_error(tmp_path: Path) -> None:
+    ended = everwrite("serve", "--config", config(tmp_path, "color = 'red'"))
+
+    assert ended.code == Exit.USAGE
+    assert "color" in ended.err
+    assert "not started" in ended.err
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
+def test_a_door_to_other_machines_needs_a_secret(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EVERWRITE_SECRET", raising=False)
+
+    ended = everwrite("serve", "--host", host, "--data", str(tmp_path / "data"))
+
+    assert ended.code == Exit.USAGE
+    assert "secret" in ended.err
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_secret_comes_from_a_file_before_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(b"from the file\r\n")
+    monkeypatch.setenv("EVERWRITE_SECRET", "from the environment")
+
+    assert options().secret == b"from the environment"
+    assert options("--secret-file", str(file)).secret == b"from the file"
+
+
+def test_an_empty_secret_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(b"\n")
+
+    with pytest.raises(ConfigError, match="is empty"):
+        options("--secret-file", str(file))
+
+
+def test_joins_may_be_given_one_by_one_or_in_a_list() -> None:
+    assert options("--join", "a:1", "--join", "b:2,c:3").join == ("a:1", "b:2", "c:3")
+
+
+def test_a_node_in_memory_has_no_directory() -> None:
+    assert options("--engine", "memory", "--data", "somewhere").data is None
