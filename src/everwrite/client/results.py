@@ -6,7 +6,8 @@ comes back as what it was. None is no value: to write "nothing" is to delete.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -108,12 +109,24 @@ def encode_value(value: Any) -> tuple[int, bytes]:
             raise RequestError("None is no value.", hint="Use delete() to take the value away.")
         else:
             kind, raw = KIND_JSON, _to_json(value)
+            if b"null" in raw:
+                _check_finite(msgspec.to_builtins(value))
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         raise RequestError(
             f"A {type(value).__name__} that cannot be written as JSON is no value: {error}.",
             hint="Use bytes, text, or numbers, booleans, lists and dicts of such.",
         ) from error
     return kind, checked_value(raw)
+
+
+def _check_finite(value: Any) -> None:
+    """Raise ValueError if there is a number in it that JSON has no word for: it became null."""
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"JSON has no word for {value}")
+    inner = value.values() if isinstance(value, dict) else value
+    if isinstance(inner, Iterable) and not isinstance(inner, str):
+        for item in inner:
+            _check_finite(item)
 
 
 def decode_value(kind: int, raw: bytes) -> Any:
