@@ -33,7 +33,10 @@ _NO_SECRET = b"everwrite"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What one side says of itself. ``cluster_id`` is empty where it is not known yet."""
+    """What one side says of itself. ``cluster_id`` is empty where it is not known yet.
+
+    The salt goes to connectors that say that they are nodes; without the secret it is of no use.
+    """
 
     name: str
     cluster_id: bytes = b""
@@ -57,7 +60,7 @@ def mac(secret: bytes, role: bytes, cluster_id: bytes, nonce_c: bytes, nonce_n: 
 
 def hello(me: Identity, nonce: bytes) -> Hello:
     """Return the connector's first message; ``nonce`` is 16 random bytes, drawn for it."""
-    return _hello(me, nonce, me.cluster_id, b"")
+    return _hello(me, nonce)
 
 
 def answer(me: Identity, secret: bytes, nonce: bytes, first: AnyMessage) -> Hello:
@@ -65,7 +68,7 @@ def answer(me: Identity, secret: bytes, nonce: bytes, first: AnyMessage) -> Hell
     theirs = _expect_hello(first)
     _check_cluster(me.cluster_id, theirs.cluster_id, theirs.name)
     proof = mac(secret, b"accept", me.cluster_id, theirs.nonce, nonce)
-    return _hello(me, nonce, me.cluster_id, proof, me.salt if theirs.node_id else b"")
+    return _hello(me, nonce, proof, me.salt if theirs.node_id else b"")
 
 
 def confirm(secret: bytes, sent: Hello, reply: AnyMessage) -> Proof:
@@ -96,11 +99,11 @@ def refusal(error: EverwriteError) -> Refused:
     return Refused(error.code, error.message, error.hint)
 
 
-def _hello(me: Identity, nonce: bytes, cluster_id: bytes, proof: bytes, salt: bytes = b"") -> Hello:
+def _hello(me: Identity, nonce: bytes, proof: bytes = b"", salt: bytes = b"") -> Hello:
     return Hello(
         PROTOCOL_MIN,
         PROTOCOL_MAX,
-        cluster_id,
+        me.cluster_id,
         me.node_id,
         me.name,
         nonce,

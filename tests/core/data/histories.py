@@ -27,7 +27,7 @@ from everwrite.core.data.versions import (
 History = frozenset[Dot]
 
 REPLICAS = 3
-CLIENTS = 3
+CLIENTS = 2
 
 
 class Implementation(NamedTuple):
@@ -152,10 +152,10 @@ def play(steps: Sequence[Step], implementation: Implementation) -> World:
 
 def steps(*, forgetful: bool = False) -> st.SearchStrategy[list[Step]]:
     """Return a strategy for what happens in a world; puts are the commonest."""
-    what = ["put", "put", "read", "sync", *(["forget"] if forgetful else [])]
+    what = ["put", "put", "put", "read", "sync", "sync", *(["forget"] if forgetful else [])]
     number = st.integers(0, 2)
     step = st.tuples(st.sampled_from(what), number, number, st.booleans())
-    return st.lists(step, max_size=20)
+    return st.lists(step, max_size=24)
 
 
 @st.composite
