@@ -3,10 +3,11 @@
     Get -> Fetch to the first N reachable -> R answers: join them, answer -> all answers, or
     silence: repair -> over
 
-Answers count by distinct node. A fallback's copy counts when it has one; that a fallback has none
-says nothing, so "absent" is only as good as the owners that said so (``Quality.absent``, promise
-P3). An unreadable copy is no answer. After the answer the coordinator keeps listening, and gives
-owners that lag behind what they lack: read repair.
+Answers count by distinct node. A fallback's copy counts when it has one. That a fallback has none
+says nothing, so it counts only when no owner is left to wait for, or those left stay silent for
+``spare_after_ms``; and "absent" is only as good as the owners that said so (``Quality.absent``,
+promise P3). An unreadable copy is no answer. After the answer the coordinator keeps listening, and
+gives owners that lag behind what they lack: read repair.
 """
 
 from __future__ import annotations
@@ -62,16 +63,19 @@ class GetRequest(Request):
     """A get whose answers are coming in.
 
     ``_heard`` has what each node holds (empty bytes: nothing); ``_damaged`` the owners whose copy
-    is unreadable.
+    is unreadable; ``_empty`` counts fallbacks that have nothing, ``_late`` says that owners were
+    waited for long enough.
     """
 
     __slots__ = (
         "_answered",
         "_damaged",
         "_deadline",
+        "_empty",
         "_fallbacks",
         "_get",
         "_heard",
+        "_late",
         "_local",
         "_owners",
         "_pending",
@@ -95,8 +99,8 @@ class GetRequest(Request):
         self._spares = [] if get.strict else list(route.spares)
         self._heard: dict[bytes, bytes] = {}
         self._damaged: list[bytes] = []
-        self._owners = self._fallbacks = 0
-        self._answered = False
+        self._owners = self._fallbacks = self._empty = 0
+        self._answered = self._late = False
         self._rid = 0
         self._deadline = local.now + get.timeout_ms
 
@@ -124,20 +128,18 @@ class GetRequest(Request):
             else:
                 self._owners += 1
         elif reply.status == ABSENT:
-            self._fallbacks += 1
+            self._empty += 1
         else:
             if reply.status == UNREADABLE:
                 self._damaged.append(node)
             self._ask_spare()
-        if not self._answered and self._count() >= self._r:
-            self._answer()
-        self._check_end()
+        self._look()
 
     def lost(self, peer: bytes) -> None:
         if peer in self._pending:
             self._pending.remove(peer)
             self._ask_spare()
-            self._check_end()
+            self._look()
 
     def wake(self) -> None:
         local = self._local
@@ -149,9 +151,29 @@ class GetRequest(Request):
             for _ in range(len(self._pending)):
                 self._ask_spare()
             local.wake_at(self._rid, self._deadline)
+            self._late = True
+            self._look()
+
+    def _look(self) -> None:
+        """Something happened: answer if that is enough now, end if nobody is left to wait for."""
+        if not self._answered and self._count() >= self._r:
+            self._answer()
+        if not self._pending:
+            if self._answered:
+                self._end()
+            elif self._rid in self._local.requests:
+                self._give_up()
 
     def _count(self) -> int:
-        return self._owners if self._get.strict else self._owners + self._fallbacks
+        """Return how many answers there are that count."""
+        if self._get.strict:
+            return self._owners
+        count = self._owners + self._fallbacks
+        if self._empty and count < self._r:
+            owners = self._route.owners
+            if self._late or not any(node in owners for node in self._pending):
+                return count + self._empty
+        return count
 
     def _ask_spare(self) -> None:
         if self._spares:
@@ -190,15 +212,8 @@ class GetRequest(Request):
         local.out.send(self._source, GetReply(get.rid, values, token, quality))
 
     def _quality(self, absent: Literal["", "never", "deleted", "unknown"]) -> Quality:
-        return Quality(self._owners, self._fallbacks, self._r, absent, len(self._damaged))
-
-    def _check_end(self) -> None:
-        if self._pending:
-            return
-        if self._answered:
-            self._end()
-        elif self._rid in self._local.requests:
-            self._give_up()
+        fallbacks = self._fallbacks + self._empty
+        return Quality(self._owners, fallbacks, self._r, absent, len(self._damaged))
 
     def _end(self) -> None:
         del self._local.requests[self._rid]
