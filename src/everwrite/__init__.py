@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from everwrite.client.client import AsyncBucket, AsyncClient, connect
+    from everwrite.client.embedded import open as open
     from everwrite.client.limits import Timing
     from everwrite.client.resolvers import (
         largest,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         Conflict,
         DeadlineExceeded,
         DeniedError,
+        DirectoryInUse,
         EverwriteError,
         Overloaded,
         ProtocolError,
@@ -48,6 +50,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "client.client": ("AsyncBucket", "AsyncClient", "connect"),
+    "client.embedded": ("open",),
     "client.limits": ("Timing",),
     "client.resolvers": ("largest", "newest", "union_of_items", "union_of_maps"),
     "client.results": ("Found", "Replica", "Stored"),
@@ -60,6 +63,7 @@ _ROOMS = {
         "Conflict",
         "DeadlineExceeded",
         "DeniedError",
+        "DirectoryInUse",
         "EverwriteError",
         "Overloaded",
         "ProtocolError",
@@ -74,6 +78,7 @@ _ROOMS = {
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 
+# Not ``open``: `from everwrite import *` must not hide the built-in.
 __all__ = [
     "AsyncBucket",
     "AsyncClient",
@@ -84,6 +89,7 @@ __all__ = [
     "Conflict",
     "DeadlineExceeded",
     "DeniedError",
+    "DirectoryInUse",
     "EverwriteError",
     "Found",
     "Overloaded",

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -97,8 +97,15 @@ async def connect(
 class AsyncClient:
     """A database: one cluster as one event loop sees it. Any number of tasks may use it at once."""
 
-    def __init__(self, cluster: Cluster, timeout_s: float) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        timeout_s: float,
+        afterwards: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._cluster = cluster
+        self._afterwards = afterwards
+        """What is to be closed after the connections: the node of an embedded database."""
         self._timeout_s = timeout_s
 
     def bucket(
@@ -170,6 +177,8 @@ class AsyncClient:
     async def close(self) -> None:
         """End what is in flight with an error and close all connections. May be called twice."""
         await self._cluster.close()
+        if self._afterwards is not None:
+            await self._afterwards()
 
     async def __aenter__(self) -> AsyncClient:
         return self

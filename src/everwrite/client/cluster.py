@@ -28,7 +28,7 @@ from everwrite.client.call import Call
 from everwrite.client.connection import Connection, Request
 from everwrite.client.limits import Timing
 from everwrite.client.members import Members
-from everwrite.client.pool import Address, Pool
+from everwrite.client.pool import Address, Connect, Pool
 from everwrite.client.read import Read
 from everwrite.client.table import Counters, Late, left_ms
 from everwrite.client.view import Order, Routes, View
@@ -64,6 +64,7 @@ class Cluster:
         retries: int,
         in_flight_max: int,
         timing: Timing,
+        connect: Connect | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._retries = retries
@@ -78,7 +79,7 @@ class Cluster:
         """Digest of the placement that we go by; empty if the nodes go by another."""
         self.routes: Routes
         self._routed = False
-        self._pool = Pool(self, self.pending, secret, timing)
+        self._pool = Pool(self, self.pending, secret, timing, connect)
         self._members = Members(
             self._pool, seeds, timing, self.counters, self._ask_view, self._go_by
         )
@@ -88,6 +89,7 @@ class Cluster:
         self._ticking = False
         self._ticked_at = 0.0
         self._closed = False
+        self._refusal: EverwriteError | None = None
 
     async def open(self, timeout_s: float) -> None:
         """Reach a node, learn the members, connect to them; raises if no seed answers."""
@@ -110,11 +112,16 @@ class Cluster:
         if self._closed:
             return
         self._closed = True
-        self._ticking = False  # so that every new request asks _admit
-        for request in list(self.pending.values()):
-            request.give_up(Unreachable("The client was closed before an answer came."))
+        self.give_up(Unreachable("The client is closed.", hint="Connect again."))
         await self._members.close()
         await self._pool.close()
+
+    def give_up(self, why: EverwriteError) -> None:
+        """End all requests with this error, and refuse new ones with it."""
+        self._refusal = why
+        self._ticking = False  # so that every new request asks _admit
+        for request in list(self.pending.values()):
+            request.give_up(type(why)(why.message, hint=why.hint))
 
     # -- requests ---------------------------------------------------------------------------------
 
@@ -302,14 +309,14 @@ class Cluster:
             only=only,
         )
         call.begin()
-        if not self._ticking and not self._closed:
+        if not self._ticking and self._refusal is None:
             self._start_ticking()
         return call.future
 
     def _admit(self) -> None:
         """Refuse a request that is one too many; keep the ticker running for the others."""
-        if self._closed:
-            raise Unreachable("The client is closed.", hint="Connect again.")
+        if self._refusal is not None:
+            raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint)
         if len(self.pending) >= self._in_flight_max:
             raise Overloaded(
                 f"{len(self.pending)} requests of this client are in flight; there can be no more.",
@@ -375,7 +382,7 @@ class Cluster:
 
     def _tick(self) -> None:
         """Look after all requests and nodes whose time has come."""
-        if self._closed:
+        if self._refusal is not None:
             return
         now = self.now()
         held_up = now - self._ticked_at > 4 * self.timing.tick_s

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from everwrite.client.connection import Connection
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from everwrite.client.view import Node
 
 Address = tuple[str, int]
+
+Connect = Callable[[Callable[[], asyncio.Protocol], str, int], Awaitable[object]]
+"""Opens a connection for a protocol to a host and port: ``loop.create_connection``, mostly."""
 
 
 class Link:
@@ -44,13 +47,19 @@ class Pool:
     """The connections of one client."""
 
     def __init__(
-        self, owner: Owner, pending: dict[int, Request], secret: bytes, timing: Timing
+        self,
+        owner: Owner,
+        pending: dict[int, Request],
+        secret: bytes,
+        timing: Timing,
+        connect: Connect | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._owner = owner
         self._pending = pending
         self._secret = secret
         self._timing = timing
+        self._connect_to = connect or self._loop.create_connection
         self._links: dict[bytes, Link] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -84,7 +93,7 @@ class Pool:
         error: EverwriteError
         try:
             async with asyncio.timeout(self._timing.dial_s):
-                await self._loop.create_connection(lambda: connection, host, port)
+                await self._connect_to(lambda: connection, host, port)
                 await connection.opened
             return connection
         except OSError as reason:  # TimeoutError is one

@@ -1,0 +1,132 @@
+"""A database inside this process: one node, no ports, the same API (client/embedded.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+import everwrite
+from everwrite.server.runtime import start
+from everwrite.server.settings import ServeOptions
+
+
+@pytest.mark.parametrize("engine", ["rocksdb", "sqlite"])
+def test_what_was_put_is_there_when_the_directory_is_opened_again(
+    tmp_path: Path, engine: str
+) -> None:
+    with everwrite.open(tmp_path / "data", engine=engine) as db:
+        stored = db.bucket("carts").put("alice", ["book"])
+    with everwrite.open(tmp_path / "data", engine=engine) as db:
+        found = db.bucket("carts").get("alice")
+
+    assert found.value == ["book"]
+    assert (stored.owners, stored.durable, stored.required) == (1, 1, 1)
+    assert (found.quality.owners, found.quality.required) == (1, 1)
+
+
+def test_without_a_directory_nothing_is_kept() -> None:
+    for _ in range(2):
+        with everwrite.open(None, engine="memory", fsync=False) as db:
+            assert not db.bucket("carts").get("alice")
+            db.bucket("carts").put("alice", "book")
+
+
+def test_siblings_contexts_and_sessions_work_as_in_a_cluster() -> None:
+    with everwrite.open(None, engine="memory") as db:
+        carts, session = db.bucket("carts", merge=everwrite.union_of_items), db.session()
+        carts.put("alice", ["pen"])
+        carts.put("alice", ["ink"], session=session)
+        both = carts.get("alice", session=session)
+        carts.update("alice", lambda cart: [*cart, "tea"], session=session)
+        merged = carts.get("alice", session=session)
+        carts.delete("alice", context=merged.context)
+
+        assert sorted(both.values) == [["ink"], ["pen"]]
+        assert merged.values == [["ink", "pen", "tea"]]
+        assert carts.get("alice").quality.absent == "deleted"
+
+
+def test_a_directory_is_open_in_one_place_at_a_time(tmp_path: Path) -> None:
+    with (
+        everwrite.open(tmp_path),
+        pytest.raises(everwrite.DirectoryInUse),
+    ):
+        everwrite.open(tmp_path)
+
+
+def test_no_port_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    listening: list[object] = []
+    monkeypatch.setattr(socket.socket, "listen", lambda *_: listening.append(1))
+
+    with everwrite.open(None, engine="memory") as db:
+        status = db.ask("status")
+
+    assert not listening
+    assert status["node"]["address"] == ""
+
+
+def test_closing_ends_the_thread_and_lets_the_directory_go(tmp_path: Path) -> None:
+    before = threading.active_count()
+    db = everwrite.open(tmp_path)
+
+    db.close()
+    db.close()
+
+    assert threading.active_count() == before
+    with pytest.raises(everwrite.Unreachable, match="closed"):
+        db.bucket("carts").get("alice")
+    everwrite.open(tmp_path).close()
+
+
+def test_a_failed_open_leaves_no_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+
+    with pytest.raises(everwrite.EverwriteError):
+        everwrite.open(tmp_path, engine="abacus")
+
+    assert threading.active_count() == before
+
+
+def test_the_directory_of_a_clusters_node_is_refused(tmp_path: Path) -> None:
+    async def two_nodes_meet() -> None:
+        first = await start(ServeOptions(data=tmp_path / "1", name="n1", port=0, fsync=False))
+        second = await start(
+            ServeOptions(data=tmp_path / "2", name="n2", port=0, fsync=False, join=(first.address,))
+        )
+        while len(first.node.local.members) < 2:  # noqa: ASYNC110 (the node has no event for it)
+            await asyncio.sleep(0.005)
+        await second.stop()
+        await first.stop()
+
+    asyncio.run(two_nodes_meet())
+
+    with pytest.raises(everwrite.ConfigError, match="1 more"):
+        everwrite.open(tmp_path / "1")
+
+
+def test_many_threads_may_use_one_database() -> None:
+    with everwrite.open(None, engine="memory") as db:
+        things = db.bucket("things")
+
+        def work(number: int) -> None:
+            for turn in range(20):
+                things.put(f"{number}-{turn}", turn)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert all(things.get(f"{n}-{turn}").value == turn for n in range(8) for turn in (0, 19))
+
+
+def test_a_value_at_the_limit_goes_through(tmp_path: Path) -> None:
+    with everwrite.open(tmp_path) as db:
+        db.bucket("things").put("k", bytes(1 << 20))
+
+        assert len(db.bucket("things").get("k").value) == 1 << 20
