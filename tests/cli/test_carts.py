@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -88,7 +88,9 @@ class Register(RuleBasedStateMachine):
 
 
 def test_the_books_blame_a_store_exactly_when_it_is_to_blame() -> None:
-    run_state_machine_as_test(Register)
+    run_state_machine_as_test(
+        Register, settings=settings(max_examples=30, stateful_step_count=30, deadline=None)
+    )
 
 
 def test_an_acknowledged_addition_that_is_nowhere_is_missing() -> None:

@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest
 from tests.cli.commands import Ended, everwrite
 
-from everwrite.cli.devcluster import DevCluster, find_base_port
+from everwrite.cli.devcluster import DevCluster
+from everwrite.cli.devplan import find_base_port
 from everwrite.cli.exits import Exit
 
 pytestmark = pytest.mark.process

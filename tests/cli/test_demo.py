@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 def test_a_demo_loses_nothing_and_says_so_in_its_last_line(tmp_path: Path) -> None:
-    ended = everwrite("demo", "--nodes", "3", "--seconds", "5", "--data", str(tmp_path / "dev"))
+    ended = everwrite("demo", "--nodes", "3", "--seconds", "9", "--data", str(tmp_path / "dev"))
 
     assert ended.code == Exit.OK, ended.out
     assert ended.out.splitlines()[-1].startswith("0 lost")

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from everwrite.cli import processes
-from everwrite.cli.devcluster import DevCluster, NodeFailed, find_base_port, port_is_free
+from everwrite.cli.devcluster import DevCluster, NodeFailed
+from everwrite.cli.devplan import find_base_port, port_is_free
 from everwrite.core.errors import ConfigError, DirectoryInUse
 
 pytestmark = pytest.mark.process

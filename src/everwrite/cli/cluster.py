@@ -12,6 +12,7 @@ import click
 
 from everwrite.cli.connection import DEFAULT_PORT, read_secret, takes_a_format
 from everwrite.cli.devcluster import DevCluster
+from everwrite.cli.devplan import STATE_FILE
 from everwrite.cli.exits import Exit
 from everwrite.cli.output import count, emit, emit_json, say, size, table
 from everwrite.cli.reports import Status
@@ -85,7 +86,7 @@ def start(
     The options are those of a new cluster; one that is there already keeps its own.
     """
     began = time.monotonic()
-    if (directory / "cluster.json").exists():
+    if (directory / STATE_FILE).exists():
         found = _open(directory)
         _refuse_other_options(found, nodes, base_port, engine, fsync)
     else:

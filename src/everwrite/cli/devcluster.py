@@ -17,24 +17,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Self
 
 from everwrite.cli import processes
 from everwrite.cli.connection import SECRET_VARIABLE
+from everwrite.cli.devplan import (
+    HOST,
+    Node,
+    Plan,
+    find_base_port,
+    port_is_free,
+    read_plan,
+    write_plan,
+)
 from everwrite.cli.reports import Status, ask_status
 from everwrite.cli.splits import Split, parse_split
 from everwrite.core.errors import (
@@ -45,14 +49,18 @@ from everwrite.core.errors import (
     UnavailableError,
 )
 
-HOST = "127.0.0.1"
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    from everwrite.client import AsyncClient
+
 START_SECONDS = 30.0
 """Patience with a start: usually under 3 s for five nodes, but a loaded machine is no error."""
 
 SAFE = b"safe"
 """What the guard is told when there is nothing left for it to do."""
 
-_STATE = "cluster.json"
 _LOCK = "cluster.lock"
 _POLL_SECONDS = 0.03
 _ASK_SECONDS = 1.0
@@ -65,43 +73,6 @@ class NodeFailed(EverwriteError):
     """A node's process ended by itself; its log says why."""
 
     code = "node_failed"
-
-
-class Node(msgspec.Struct):
-    """A node's process; ``pid`` 0 means that it was never started or was stopped."""
-
-    number: int
-    port: int
-    pid: int = 0
-    born: str = ""
-
-    @property
-    def name(self) -> str:
-        """The node's name in the cluster."""
-        return f"n{self.number}"
-
-    @property
-    def address(self) -> str:
-        """HOST:PORT of the native protocol."""
-        return f"{HOST}:{self.port}"
-
-    def state(self) -> processes.State:
-        """Say how its process is now."""
-        return processes.state(self.pid, self.born) if self.pid else "gone"
-
-
-class Plan(msgspec.Struct):
-    """What cluster.json holds."""
-
-    base_port: int
-    nodes: list[Node]
-    engine: str = "rocksdb"
-    fsync: bool = True
-    replicas: int = 3
-    split: str = ""
-    founded: bool = False
-    """Whether the cluster exists: until then node 1 starts without --join, which founds it."""
-    format: int = 1
 
 
 class DevCluster:
@@ -148,22 +119,9 @@ class DevCluster:
     def open(cls, directory: Path, *, secret: bytes = b"") -> Self:
         """Return the cluster that was created in this directory."""
         directory = directory.absolute()
-        try:
-            plan = msgspec.json.decode((directory / _STATE).read_bytes(), type=Plan)
-        except FileNotFoundError as error:
-            raise ConfigError(
-                f"There is no development cluster in {directory}.",
-                hint=f"Make one: everwrite cluster start --dir {directory}",
-            ) from error
-        except msgspec.MsgspecError as error:
-            raise ConfigError(
-                f"{directory / _STATE} can't be understood: {error}.",
-                hint="It may be of another version. Stop its nodes by hand, use a new directory.",
-            ) from error
-        return cls(directory, plan, secret)
+        return cls(directory, read_plan(directory), secret)
 
-    # -- a scope
-    # ------------------------------------------------------------------------------------
+    # -- a scope -----------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         """Hold the cluster's lock, and have its processes ended when this one ends in any way."""
@@ -208,8 +166,7 @@ class DevCluster:
                 ) from error
             yield
 
-    # -- what it is
-    # -----------------------------------------------------------------------------------
+    # -- what it is --------------------------------------------------------------------------------
 
     @property
     def nodes(self) -> Sequence[Node]:
@@ -248,8 +205,7 @@ class DevCluster:
         """Return the file with all that a node has written to its standard error."""
         return self.directory / f"node{number}.log"
 
-    # -- processes
-    # ------------------------------------------------------------------------------------
+    # -- processes ---------------------------------------------------------------------------------
 
     def spawn(self, number: int) -> None:
         """Start a node's process and return at once; NodeFailed if it runs already."""
@@ -283,6 +239,7 @@ class DevCluster:
         """Freeze a node by SIGSTOP: it answers nobody, but its connections stay open."""
         node = self._alive(number)
         processes.send(node.pid, node.born, signal.SIGSTOP)
+        processes.wait_until(node.pid, node.born, "stopped", _KILL_SECONDS)
 
     async def resume(self, number: int) -> None:
         """Let a frozen node go on, with the cuts of now."""
@@ -304,8 +261,7 @@ class DevCluster:
         self._forget(chosen)
         return [node.name for node in late] if seconds else []
 
-    # -- conversations
-    # ----------------------------------------------------------------------------------
+    # -- conversations -----------------------------------------------------------------------------
 
     async def start(self, seconds: float = START_SECONDS) -> None:
         """Start all nodes that do not run; return when all are ready and know each other.
@@ -333,12 +289,12 @@ class DevCluster:
                         self.stop(node.number, seconds=0)
 
     async def wait_ready(self, seconds: float = START_SECONDS) -> None:
-        """Return when all running nodes are ready and know each other; cut off ones just answer."""
+        """Return when all nodes that run are ready and know each other; those cut off answer."""
         end = time.monotonic() + seconds
         apart = self.split.nodes()
         while True:
-            nodes = self.running()
             self._raise_failed()
+            nodes = [node for node in self._plan.nodes if node.state() == "running"]
             found = await self.statuses(nodes)
             missing = _unready(nodes, found, apart)
             if not missing:
@@ -374,28 +330,16 @@ class DevCluster:
 
     async def ask(self, number: int, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Put an administrative question to one node."""
-        import everwrite
-
-        address = self.node(number).address
-        async with asyncio.timeout(_ASK_SECONDS):
-            db = await everwrite.connect(
-                address, secret=self._secret, timeout=_ASK_SECONDS, retries=0
-            )
-            async with db:
-                return dict(await db.ask(verb, dict(arguments), node=self.node(number).name))
+        async with self._client_of(number) as db:
+            return dict(await db.ask(verb, dict(arguments), node=self.node(number).name))
 
     async def status(self, number: int) -> Status | None:
         """Return what a node says about itself; None if it does not answer."""
-        import everwrite
-
-        address = self.node(number).address
+        if self.node(number).state() != "running":
+            return None
         try:
-            async with asyncio.timeout(_ASK_SECONDS):
-                db = await everwrite.connect(
-                    address, secret=self._secret, timeout=_ASK_SECONDS, retries=0
-                )
-                async with db:
-                    return await ask_status(db, self.node(number).name)
+            async with self._client_of(number) as db:
+                return await ask_status(db, self.node(number).name)
         except (UnavailableError, TimeoutError):
             return None
 
@@ -404,8 +348,19 @@ class DevCluster:
         answers = await asyncio.gather(*(self.status(node.number) for node in nodes))
         return {node.number: answer for node, answer in zip(nodes, answers, strict=True)}
 
-    # -- parts
-    # --------------------------------------------------------------------------------------------
+    # -- parts -------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _client_of(self, number: int) -> AsyncIterator[AsyncClient]:
+        """Connect to one node, with little patience for all that is done there."""
+        import everwrite
+
+        async with asyncio.timeout(_ASK_SECONDS):
+            db = await everwrite.connect(
+                self.node(number).address, secret=self._secret, timeout=_ASK_SECONDS, retries=0
+            )
+            async with db:
+                yield db
 
     def _command(self, node: Node) -> list[str]:
         plan = self._plan
@@ -451,6 +406,8 @@ class DevCluster:
 
     async def _cut(self, node: Node, split: Split) -> bool:
         """Tell a node whom to block from now on; False if it does not answer."""
+        if node.state() != "running":
+            return False
         try:
             await self.ask(node.number, "heal", {})
             for direction, peers in split.blocked(node.number).items():
@@ -467,35 +424,7 @@ class DevCluster:
         self._save()
 
     def _save(self) -> None:
-        text = json.dumps(msgspec.to_builtins(self._plan), indent=2)
-        fresh = self.directory / f"{_STATE}.new"
-        fresh.write_text(text + "\n")
-        fresh.replace(self.directory / _STATE)
-
-
-def find_base_port(nodes: int) -> int:
-    """Return a base port whose ports for so many nodes are free now, for all three protocols."""
-    for _ in range(100):
-        # Below the range from which systems take ports for outgoing connections (from 32768 on).
-        base = random.randrange(20_000, 32_000)
-        if all(
-            port_is_free(base + offset + number)
-            for offset in (0, 100, 200)
-            for number in range(1, nodes + 1)
-        ):
-            return base
-    raise ConfigError("No free ports were found.", hint="Give some with --base-port.")
-
-
-def port_is_free(port: int) -> bool:
-    """Say whether a node could listen on this port now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
+        write_plan(self.directory, self._plan)
 
 
 def _unready(

@@ -60,8 +60,13 @@ def wait_gone(pid: int, born: str, seconds: float, child: subprocess.Popen[bytes
         except subprocess.TimeoutExpired:
             return False
         return True
+    return wait_until(pid, born, "gone", seconds)
+
+
+def wait_until(pid: int, born: str, wanted: State, seconds: float) -> bool:
+    """Wait until the process is as wanted; False if it is not after ``seconds``."""
     end = time.monotonic() + seconds
-    while state(pid, born) != "gone":
+    while state(pid, born) != wanted:
         if time.monotonic() > end:
             return False
         time.sleep(_LOOK_EVERY_SECONDS)

@@ -25,6 +25,7 @@ from everwrite.cli.demo.shoppers import Shop, Shopper, Tally
 from everwrite.cli.demo.story import Step, plan_story, tell
 from everwrite.cli.demo.verdict import Verdict, drain, read_back, repair
 from everwrite.cli.devcluster import DevCluster
+from everwrite.cli.devplan import STATE_FILE
 from everwrite.cli.exits import Exit
 from everwrite.cli.loop import run_on_uvloop
 from everwrite.cli.output import count, emit, emit_json, say
@@ -106,7 +107,7 @@ def demo(
 
 def _cluster(directory: Path, nodes: int, *, temporary: bool) -> DevCluster:
     """Return a new cluster, or the one that an earlier demo has left in this directory."""
-    if (directory / "cluster.json").exists():
+    if (directory / STATE_FILE).exists():
         cluster = DevCluster.open(directory)
         if len(cluster.nodes) != nodes:
             raise ConfigError(
