@@ -35,6 +35,10 @@ TICK_BITS = 4
 """
 
 
+RID_BITS = 32
+"""Requests of one run, before their numbers run into those of another."""
+
+
 class Counters(msgspec.Struct):
     """What happened since the start, for ``status`` and metrics."""
 
@@ -137,7 +141,9 @@ class Local:
         self.counters = Counters()
         self.has_data = False
         self.leasing = False
-        self._rid = 0
+        # An answer to a request of an earlier run may come yet, over a new connection: it must not
+        # find another request under its number.
+        self._rid = epochs.salt << RID_BITS
         self._due: dict[int, list[int]] = {}
         self.woken_to = now >> TICK_BITS
 

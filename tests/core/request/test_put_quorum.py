@@ -74,7 +74,7 @@ def test_a_put_is_answered_at_w_acks_and_not_before() -> None:
     world.run()
     assert world.answers[client] == []
     world.silent.clear()
-    world.nodes[a].receive(b, StoreReply(1, STORED, True))
+    world.nodes[a].receive(b, StoreReply(*world.nodes[a].local.requests, STORED, True))
     world.run()
 
     assert world.reply(client, PutReply).owners == 2
@@ -88,7 +88,7 @@ def test_the_same_node_is_never_counted_twice() -> None:
     world.run()
 
     for _ in range(3):
-        world.nodes[a].receive(b, StoreReply(1, STORED, True))
+        world.nodes[a].receive(b, StoreReply(*world.nodes[a].local.requests, STORED, True))
     world.run()
 
     assert world.answers[client] == []

@@ -51,6 +51,11 @@ class Epochs:
         self.leased_to = leased_from + block
 
     @property
+    def salt(self) -> int:
+        """Tells this run from all others of this node, but for one chance in 16 million."""
+        return self._salt
+
+    @property
     def lease_due(self) -> bool:
         return self._next + self._block // 2 >= self.leased_to
 

@@ -65,7 +65,7 @@ class Replica:
             joined = self._join_hint(source, message, record)
             if joined is None:
                 return
-            record, fallback = joined, payload is None
+            record, fallback = joined, payload is None and bool(joined)
         token = b""
         if message.digest:
             record = _digest(record)
