@@ -47,6 +47,15 @@ def too_busy(local: Local) -> Overloaded:
     )
 
 
+def too_many_hints(local: Local) -> Overloaded:
+    """Return the error for a put that this node could only take as a stand-in, and may not."""
+    return Overloaded(
+        f"This node keeps {local.config.hints_max} hints for others, and takes no more.",
+        hint="Nothing was done. Try another node, or bring back those that are down.",
+        retry_after_ms=local.config.spare_after_ms,
+    )
+
+
 def too_many_siblings(count: int, most: int) -> TooLarge:
     return TooLarge(
         f"The key has {count} siblings; the most is {most}.",

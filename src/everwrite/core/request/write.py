@@ -29,6 +29,7 @@ from everwrite.core.errors import (
     EverwriteError,
     Outcome,
     QuorumNotMet,
+    RequestError,
 )
 from everwrite.core.local import Local, Request, unreadable_here
 from everwrite.core.messages import (
@@ -46,7 +47,12 @@ from everwrite.core.outbox import Place
 from everwrite.core.records import HINT, MISSING, OWN, STATE, Damaged
 from everwrite.core.repair.hints import NO_EPOCH, Hints, split_hint
 from everwrite.core.request.forward import Forward, TakenOver
-from everwrite.core.request.limits import record_too_large, too_busy, too_many_siblings
+from everwrite.core.request.limits import (
+    record_too_large,
+    too_busy,
+    too_many_hints,
+    too_many_siblings,
+)
 from everwrite.core.request.look import LookAround, LookedAround, find_op
 
 LEASE = STATE + b"lease"
@@ -103,19 +109,28 @@ class Writes:
             if mine and key not in self._hints.owners_of:
                 payload = None  # the index knows every hint on disk
             elif not local.records.park(disk_key, sender, parkable, local.now):
-                local.fail(source, put.rid, too_busy(local))
+                self._refuse(source, put, too_busy(local))
                 return
             else:
                 return
         if isinstance(payload, Damaged):
             local.counters.unreadable += 1
             if put.forwarded or not Forward.start(local, source, put, route):
-                local.fail(source, put.rid, unreadable_here())
+                self._refuse(source, put, unreadable_here())
             return
         try:
             self._carry_out(source, put, route, mine, payload, looked=looked)  # type: ignore[arg-type]
         except EverwriteError as error:
-            local.fail(source, put.rid, error)
+            self._refuse(source, put, error)
+
+    def _refuse(self, source: Place, put: Put, error: EverwriteError) -> None:
+        """Answer with an error. A retry is not told that surely nothing has happened: an earlier
+        try, here or by the node that this one took the put over from, may have been carried out.
+        """
+        if put.retry and error.outcome == "none" and not isinstance(error, RequestError):
+            error.outcome = "unknown"
+            error.hint = "An earlier try may have been carried out. Repeat the put, or read the key."
+        self._local.fail(source, put.rid, error)
 
     def _carry_out(
         self,
@@ -136,6 +151,9 @@ class Writes:
             epoch, owners, data = split_hint(payload)
         else:
             epoch, owners, data = payload[:8], list[bytes](), payload[8:]
+        if mine and mine not in owners and self._hints.full():
+            local.counters.hints_refused += 1
+            raise too_many_hints(local)
         base = versions.decode(data) if data else EMPTY
         if not looked and (put.retry or (seen.dots and versions.unknown_dots(base, seen))):
             LookAround(local, source, put, route, mine).begin()
@@ -169,10 +187,10 @@ class Writes:
         local = self._local
         number = int.from_bytes(epoch, "big")
         if not number or not local.epochs.continues(number):
-            number = local.epochs.fresh()
-            epoch = number.to_bytes(8, "big")
             if local.epochs.lease_due and not local.leasing:
                 self._lease()
+            number = local.epochs.fresh()
+            epoch = number.to_bytes(8, "big")
         actor = local.epochs.actor(number)
         counter = versions.next_counter(base, actor)
         if seen.clock.get(actor, 0) >= counter:
