@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from everwrite.core.data.epochs import EPOCH_BLOCK, NUMBER_MAX, SALT_BITS, Epochs
 from everwrite.core.data.versions import ACTOR_BYTES
-from everwrite.core.errors import InvariantError
+from everwrite.core.errors import InvariantError, UnavailableError
 
 NODE = b"node-001"
 
@@ -89,7 +89,7 @@ def test_a_number_past_the_lease_stops_the_node() -> None:
     epochs.leased_to = 1
     epochs.fresh()
 
-    with pytest.raises(InvariantError, match="leased before it is used"):
+    with pytest.raises(UnavailableError, match="no epochs left"):
         epochs.fresh()
 
 

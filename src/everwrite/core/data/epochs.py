@@ -21,7 +21,7 @@ Differs from Riak: a fresh epoch needs no comparison with what peers know: the r
 from __future__ import annotations
 
 from everwrite.core.data.versions import Actor
-from everwrite.core.errors import check
+from everwrite.core.errors import UnavailableError, check
 
 EPOCH_BLOCK = 1 << 20
 """Numbers leased at a time: a million new keys between two lease writes."""
@@ -74,9 +74,15 @@ class Epochs:
         self._first = self._next
 
     def fresh(self) -> int:
-        """Return an epoch that nobody used or ever will."""
+        """Return an epoch that nobody used or ever will; UnavailableError if none is left because
+        the next lease could not be written.
+        """
         number = self._next
-        check(number < self.leased_to, "an epoch is leased before it is used", number=number)
+        if number >= self.leased_to:
+            raise UnavailableError(
+                "This node has no epochs left: its disk has not taken the lease of the next ones.",
+                hint="Nothing was written. Try again in a moment, or look at the node's disk.",
+            )
         check(number <= NUMBER_MAX, "epoch numbers are not exhausted", number=number)
         self._next = number + 1
         return number << SALT_BITS | self._salt

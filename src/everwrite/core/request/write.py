@@ -29,7 +29,6 @@ from everwrite.core.errors import (
     EverwriteError,
     Outcome,
     QuorumNotMet,
-    RequestError,
 )
 from everwrite.core.local import Local, Request, unreadable_here
 from everwrite.core.messages import (
@@ -127,7 +126,7 @@ class Writes:
         """Answer with an error. A retry is not told that surely nothing has happened: an earlier
         try, here or by the node that this one took the put over from, may have been carried out.
         """
-        if put.retry and error.outcome == "none" and not isinstance(error, RequestError):
+        if put.retry and error.outcome == "none" and not isinstance(error, BadContext):
             error.outcome = "unknown"
             error.hint = "An earlier try may have been carried out. Repeat the put, or read the key."
         self._local.fail(source, put.rid, error)
