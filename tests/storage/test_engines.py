@@ -60,6 +60,21 @@ def test_get_many_answers_in_the_order_of_the_keys_doubles_too(engine: Engine) -
     assert engine.get_many([]) == []
 
 
+def test_may_have_is_never_false_for_a_key_that_is_there(engine: Engine) -> None:
+    engine.write([(b"%d" % n, b"x") for n in range(2000)])
+    engine.write([(b"1", None), (b"2", b"y")])
+
+    assert all(engine.may_have(b"%d" % n) for n in range(2, 2000))
+
+
+def test_may_have_spares_reads_of_absent_keys_where_the_engine_can_tell(engine: Engine) -> None:
+    engine.write([(b"%d" % n, b"x") for n in range(2000)])
+
+    guesses = sum(engine.may_have(b"absent %d" % n) for n in range(1000))
+
+    assert guesses <= (1000 if engine.name == "sqlite" else 50)
+
+
 def test_scan_is_sorted_by_bytes_and_half_open(engine: Engine) -> None:
     names = [b"\x00", b"a", b"a\x00", b"aa", b"b", b"\x7f", b"\x80", b"\xff", b"\xff\xff"]
     engine.write([(name, name) for name in reversed(names)])
@@ -282,3 +297,18 @@ def test_more_than_the_write_buffers_hold_comes_back(name: str, tmp_path: Path) 
 
     assert [stored == value for _, stored in engine.scan(b"", b"\xff", 1000)] == [True] * 500
     engine.close()
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_closing_with_an_open_snapshot_lets_go_of_the_directory(name: str, tmp_path: Path) -> None:
+    engine = engine_in(tmp_path, name)
+    engine.write([(b"a", b"1")])
+    snapshot = engine.snapshot()
+
+    engine.close()
+
+    again = engine_in(tmp_path, name)
+    assert again.get(b"a") == b"1"
+    with pytest.raises(StorageError):
+        snapshot.get(b"a")
+    again.close()

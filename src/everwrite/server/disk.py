@@ -83,12 +83,28 @@ class Disk:
             self._loaded(keys, store.get_many(keys))
             return
         loaded = self._loaded
+        absent = [key for key in keys if self._surely_absent(key)]
+        if absent:
+            loaded(absent, [None] * len(absent))
+            if len(absent) == len(keys):
+                return
+            gone = set(absent)
+            keys = [key for key in keys if key not in gone]
 
         def job() -> Callable[[], None]:
             found = store.get_many(keys)
             return lambda: loaded(keys, found)
 
         self._reader.do(job)
+
+    def _surely_absent(self, key: bytes) -> bool:
+        """Say whether memory alone proves that a key is absent: then no thread is asked. A first
+        write to a key comes here on every replica.
+        """
+        try:
+            return not self.store.may_have(key)
+        except StorageError:
+            return False  # the thread will hear the same, key by key
 
     def close(self) -> None:
         """Finish what runs and close the store."""

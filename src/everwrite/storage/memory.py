@@ -48,6 +48,10 @@ class MemoryEngine:
             raise refuse_closed(self.name)
         return self._values.get(key)
 
+    def may_have(self, key: bytes) -> bool:
+        """Say whether the key is there."""
+        return key in self._values
+
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | StorageError | None]:
         """Return the values, all as of one moment."""
         with self._lock:

@@ -120,6 +120,7 @@ class RocksEngine:
         )
         self._db.set_write_options(self._no_wait)
         self._get = self._db.get
+        self._may_have = cast("Callable[[bytes], bool]", self._db.key_may_exist)
         self._write = self._db.write
 
     def get(self, key: bytes) -> bytes | None:
@@ -129,6 +130,13 @@ class RocksEngine:
         except Exception as error:
             raise _translated(error) from error
         return value
+
+    def may_have(self, key: bytes) -> bool:
+        """Say False if the memtables and the Bloom filters in memory say that the key is absent."""
+        try:
+            return self._may_have(key)
+        except Exception as error:
+            raise _translated(error) from error
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | StorageError | None]:
         """Return the values as of one moment; releases the GIL. One by one if any cannot be

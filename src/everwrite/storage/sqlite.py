@@ -111,6 +111,10 @@ class SqliteEngine:
             self._give_back(reader)
         return None if row is None else row[0]
 
+    def may_have(self, key: bytes) -> bool:
+        """Say True: SQLite has no filter to ask."""
+        return True
+
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | StorageError | None]:
         """Return the values, all from one read transaction."""
         reader = self._borrow()

@@ -114,6 +114,7 @@ class Store:
         self._lock = lock
         self._get = engine.get
         self._write = engine.write
+        self.may_have = engine.may_have
         self.sync = engine.sync
         self.delete_range = engine.delete_range
 
