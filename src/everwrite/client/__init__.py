@@ -1,11 +1,11 @@
 """The client: one program's door to a cluster, and the node that coordinates its own reads.
 
-Purpose:       Get, put and delete from Python, blocking or async, fast and safe to retry.
-(Dynamo 6.4) Comes in:      Calls of the application; answers of nodes over the native protocol.
-Goes out:      Found, Stored, Replica or an EverwriteError; Get, Put, Fetch, Ask to nodes. May
-import:    core; server only in embedded.py, when a database is opened in this process Must never:
-mint a dot, sign a context, decide who owns what, or retry a put under another id. Start reading:
-client.py, then cluster.py, read.py and call.py.
+Purpose:       Get, put and delete from Python: blocking or async, fast, safe to retry. (Dynamo 6.4)
+Comes in:      Calls of the application; answers of nodes over the native protocol.
+Goes out:      Found, Stored, Replica or an EverwriteError; Get, Put, Fetch, Ask to nodes.
+May import:    core; in embedded.py alone the server, when a database is opened in this process.
+Must never:    mint a dot, sign a context, decide who owns what, retry a put under another id.
+Start reading: client.py, then cluster.py, read.py and call.py.
 """
 
 from everwrite.client.client import AsyncBucket, AsyncClient, connect

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from numbers import Real
 from types import TracebackType
 from typing import Any
 
@@ -121,7 +122,8 @@ class AsyncClient:
         strict: bool = False,
     ) -> AsyncBucket:
         """Return a bucket: a name space for keys, with what its calls use where they say nothing
-        else."""
+        else.
+        """
         _check_numbers(n, r, w, dw)
         timeout_s = self._timeout_s if timeout is None else checked_timeout(timeout)
         return AsyncBucket(
@@ -136,7 +138,8 @@ class AsyncClient:
         self, verb: str, arguments: Mapping[str, Any] | None = None, node: str | None = None
     ) -> dict[str, Any]:
         """Ask a node (by name, id or HOST:PORT; None: the one that connect() reached) an
-        administrative question."""
+        administrative question.
+        """
         raw = msgspec.json.encode(dict(arguments or {}))
         if len(raw) > ASK_BYTES_MAX or len(verb) > 64:
             raise RequestError(f"The arguments have {len(raw)} bytes; the most is {ASK_BYTES_MAX}.")
@@ -194,7 +197,8 @@ class AsyncClient:
 
 class AsyncBucket:
     """The keys under one name. Options left out are the bucket's; 0 (and -1 for dw) is the
-    cluster's default."""
+    cluster's default.
+    """
 
     __slots__ = ("_cluster", "_dw", "_merge", "_n", "_name", "_r", "_strict", "_timeout_s", "_w")
 
@@ -388,7 +392,7 @@ def _parse_address(text: str) -> Address:
 
 def checked_timeout(seconds: float) -> float:
     """Return a timeout that can be kept; RequestError for any other."""
-    if not 0 < seconds <= TIMEOUT_MAX_S:
+    if not isinstance(seconds, Real) or not 0 < seconds <= TIMEOUT_MAX_S:
         raise RequestError(
             f"timeout={seconds!r} is not possible.",
             hint=f"Use seconds, over 0 and up to {TIMEOUT_MAX_S:g}.",

@@ -127,7 +127,8 @@ class Cluster:
 
     def read(self, key: bytes, timeout_s: float) -> asyncio.Future[Any]:
         """Read with the defaults; the future gets a FetchReply that R owners agree with, or a
-        GetReply."""
+        GetReply.
+        """
         routes = self.routes
         partition = int.from_bytes(key[:2], "big") >> routes.shift
         choices = routes.reads[partition]
@@ -145,16 +146,9 @@ class Cluster:
         future = self._loop.create_future()
         copier = owners[0]
         due = now + self._hedge_s
+        due = due if due < deadline else deadline
         pending[rid] = Read(
-            self,
-            future,
-            rid,
-            key,
-            list(owners),
-            copier,
-            self._retries,
-            due if due < deadline else deadline,
-            deadline,
+            self, future, rid, key, list(owners), copier, self._retries, due, deadline
         )
         time_ms = left_ms(timeout_s)
         copier.send(Fetch(rid, key, time_ms, self.view))
@@ -194,12 +188,7 @@ class Cluster:
         order = routes.orders[partition]
         if order is None:
             order = routes.make_order(partition)
-        at = self._ops_at
-        op = self._ops[at : at + OP_BYTES]
-        if op:
-            self._ops_at = at + OP_BYTES
-        else:
-            op = self._next_op()
+        op = self._next_op()
         if not order:
             message = Put(0, key, value, context, op, 0, kind, n, w, dw, strict)
             return self._begin(message, PutReply, timeout_s)
@@ -210,35 +199,13 @@ class Cluster:
         node = order[0]
         now = self.now()
         deadline = now + timeout_s
-        message = Put(
-            rid,
-            key,
-            value,
-            context,
-            op,
-            left_ms(timeout_s),
-            kind,
-            n,
-            w,
-            dw,
-            strict,
-            False,
-            self.view,
-        )
+        time_ms, view = left_ms(timeout_s), self.view
+        message = Put(rid, key, value, context, op, time_ms, kind, n, w, dw, strict, False, view)
         future = self._loop.create_future()
         due = now + self._hedge_s
+        due, tries = (due if due < deadline else deadline), {rid: node}
         pending[rid] = Call(
-            self,
-            future,
-            message,
-            PutReply,
-            {rid: node},
-            (node,),
-            self._retries,
-            due if due < deadline else deadline,
-            deadline,
-            now,
-            now,
+            self, future, message, PutReply, tries, (node,), self._retries, due, deadline, now, now
         )
         node.send(message)
         return future
@@ -258,7 +225,8 @@ class Cluster:
 
     def owners(self, key: bytes) -> list[tuple[str, Connection | None]]:
         """Return the owners of a key, in order of preference: their names, and connections if they
-        are up."""
+        are up.
+        """
         view = self.routes.view
         up = {connection.node_id: connection for connection in self._pool.connections()}
         owners = view.placement.owners(view.placement.partition_of(key))
@@ -266,7 +234,8 @@ class Cluster:
 
     def connection_to(self, node: str) -> Connection:
         """Return the connection to the node with this name, hex id, or HOST:PORT; Unreachable if it
-        is down."""
+        is down.
+        """
         for link in self._pool.links():
             host, port = link.address
             if node in (link.name, link.node_id.hex(), f"{host}:{port}", f"[{host}]:{port}"):
@@ -332,9 +301,11 @@ class Cluster:
 
     def _next_op(self) -> bytes:
         """Return 12 random bytes; drawn many at a time, since each draw is a system call."""
-        self._ops = os.urandom(OP_BYTES * _OPS_AT_ONCE)
-        self._ops_at = OP_BYTES
-        return self._ops[:OP_BYTES]
+        at = self._ops_at
+        if at == len(self._ops):
+            self._ops, at = os.urandom(OP_BYTES * _OPS_AT_ONCE), 0
+        self._ops_at = at + OP_BYTES
+        return self._ops[at : at + OP_BYTES]
 
     # -- what requests need (table.Table) ----------------------------------------------------------
 

@@ -55,7 +55,8 @@ class Owner(Protocol):
 
 class Connection(asyncio.Protocol):
     """A connection; ``opened`` is done when it may be used, or fails with the reason why it never
-    can."""
+    can.
+    """
 
     __slots__ = (
         "_closed",

@@ -46,7 +46,8 @@ class Found(msgspec.Struct, frozen=True):
 
     values: list[Any]
     """All siblings: none if absent, one mostly, several after writes that did not know of each
-    other."""
+    other.
+    """
     context: bytes
     """Give it to the put or delete that this read leads to: it supersedes exactly what was read."""
     quality: Quality
@@ -59,7 +60,8 @@ class Found(msgspec.Struct, frozen=True):
     @property
     def value(self) -> Any:
         """The one value; siblings merged by the bucket's ``merge``, or Conflict without one; None
-        if absent."""
+        if absent.
+        """
         values = self.values
         if len(values) == 1:
             return values[0]
@@ -93,7 +95,8 @@ class Replica(msgspec.Struct, frozen=True):
     node: str
     status: str
     """"found", "absent", "unreadable", "busy", "refused", "stale_view", or "down": it did not
-    answer."""
+    answer.
+    """
     record: bytes
     values: list[Any]
 
@@ -143,7 +146,8 @@ def decode_value(kind: int, raw: bytes) -> Any:
 
 def found_in_copy(reply: FetchReply, quality: Quality, merge: Merge | None) -> Found:
     """Return what the record says that R owners agree on; ``quality`` is that of such an answer
-    with a value."""
+    with a value.
+    """
     if reply.status == ABSENT:
         return Found([], reply.context, _absent(quality, never=True), merge)
     versions = live(decode(reply.record))

@@ -39,6 +39,7 @@ class Session:
 
     def satisfied(self, key: bytes, context: bytes) -> bool:
         """Say whether an answer with this context has seen all that the session has seen of the
-        key."""
+        key.
+        """
         old = self._seen.get(key, b"")
         return not old or old == context or combine((context, old)) == combine((context,))

@@ -21,7 +21,7 @@ from everwrite.client.limits import IN_FLIGHT_MAX, Timing
 from everwrite.client.results import Found, Merge, Replica, Stored
 from everwrite.client.session import Session
 from everwrite.client.table import Counters
-from everwrite.core.errors import Unreachable
+from everwrite.core.errors import RequestError, Unreachable
 
 Result = TypeVar("Result")
 
@@ -42,11 +42,18 @@ class LoopThread:
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine there; return or raise what it does. Interrupted, it cancels the
-        coroutine."""
+        coroutine.
+        """
         if self.closed:
             work.close()
             closed = "was closed" if self._loop.is_closed() else "belongs to the parent process"
             raise Unreachable(f"The client {closed}.", hint="Connect again.")
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RequestError(
+                "A blocking call was made in the client's own thread: it would wait for itself.",
+                hint="Use the async client inside an event loop.",
+            )
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -122,7 +129,8 @@ class Client:
         strict: bool = False,
     ) -> Bucket:
         """Return a bucket: a name space for keys, with what its calls use where they say nothing
-        else."""
+        else.
+        """
         bucket = self._client.bucket(
             name, merge=merge, n=n, r=r, w=w, dw=dw, timeout=timeout, strict=strict
         )
@@ -136,7 +144,8 @@ class Client:
         self, verb: str, arguments: Mapping[str, Any] | None = None, node: str | None = None
     ) -> dict[str, Any]:
         """Ask a node (by name, id or HOST:PORT; None: the one that connect reached) an
-        administrative question."""
+        administrative question.
+        """
         return self._thread.run(self._client.ask(verb, arguments, node))
 
     def replicas(self, bucket: str, key: str | bytes) -> list[Replica]:
@@ -150,7 +159,8 @@ class Client:
 
     def close(self) -> None:
         """End what is in flight with an error, close all connections, end the thread. May be called
-        twice."""
+        twice.
+        """
         if not self._thread.closed:
             self._thread.run(self._client.close())
             self._thread.stop()

@@ -1,0 +1,191 @@
+"""The blocking client: the async one in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from tests.client.fake_node import HASTY, FakeCluster, Mood
+
+import everwrite
+from everwrite.client.sync import LoopThread
+
+
+@contextmanager
+def background_cluster(nodes: int = 3) -> Iterator[FakeCluster]:
+    """Run fake nodes in a thread, as other processes would be."""
+    thread = LoopThread("fake-nodes")
+    cluster = FakeCluster(nodes)
+    thread.run(cluster.__aenter__())
+    try:
+        yield cluster
+    finally:
+        thread.run(cluster.__aexit__())
+        thread.stop()
+
+
+def test_the_blocking_client_does_what_the_async_one_does() -> None:
+    with background_cluster() as cluster, everwrite.connect_sync(cluster.url) as db:
+        carts, session = db.bucket("carts", merge=everwrite.union_of_items), db.session()
+
+        stored = carts.put("alice", ["pen"], session=session)
+        carts.put("alice", ["ink"])
+        found = carts.get("alice", session=session)
+        carts.update("alice", lambda cart: [*cart, "tea"])
+        replicas = db.replicas("carts", "alice")
+        carts.delete("alice", context=carts.get("alice").context)
+
+        assert stored.owners == 3
+        assert found.value == ["ink", "pen"]
+        assert [copy.values for copy in replicas] == [[["ink", "pen", "tea"]]] * 3
+        assert carts.get("alice").quality.absent == "deleted"
+        assert db.ask("status", node="n2")["node"]["name"] == "n2"
+        assert (carts.name, db.counters.strays) == ("carts", 0)
+
+
+@pytest.mark.parametrize(
+    ("blocking", "asynchronous"),
+    [(everwrite.Client, everwrite.AsyncClient), (everwrite.Bucket, everwrite.AsyncBucket)],
+)
+def test_both_clients_have_the_same_names_and_options(blocking: type, asynchronous: type) -> None:
+    for name, method in vars(asynchronous).items():
+        if name.startswith("_") or name == "in_flight" or not inspect.isfunction(method):
+            continue
+        theirs = inspect.signature(getattr(blocking, name)).parameters
+        assert list(theirs.items()) == list(inspect.signature(method).parameters.items()), name
+
+
+def test_both_connects_have_the_same_options() -> None:
+    ours = inspect.signature(everwrite.connect_sync).parameters
+    assert list(ours.items()) == list(inspect.signature(everwrite.connect).parameters.items())
+
+
+def test_threads_share_the_connections_of_one_client() -> None:
+    with background_cluster() as cluster, everwrite.connect_sync(cluster.url) as db:
+        things = db.bucket("things")
+
+        def work(number: int) -> list[int]:
+            values = []
+            for turn in range(20):
+                things.put(f"{number}-{turn}", turn)
+                values.append(things.get(f"{number}-{turn}").value)
+            return values
+
+        with ThreadPoolExecutor(8) as threads:
+            read = list(threads.map(work, range(8)))
+
+        assert read == [list(range(20))] * 8
+        assert all(node.greeted.qsize() == 1 for node in cluster.nodes)
+
+
+def test_errors_come_to_the_caller_as_they_are() -> None:
+    with (
+        background_cluster() as cluster,
+        everwrite.connect_sync(cluster.url, timing=HASTY) as db,
+    ):
+        for node in cluster.nodes:
+            node.mood = Mood.SILENT
+
+        with pytest.raises(everwrite.DeadlineExceeded) as failed:
+            db.bucket("things").put("k", b"v", timeout=0.05)
+
+        assert failed.value.outcome == "unknown"
+
+
+def test_a_failed_connect_leaves_no_thread() -> None:
+    before = threading.active_count()
+
+    with pytest.raises(everwrite.Unreachable):
+        everwrite.connect_sync("127.0.0.1:1")
+    with pytest.raises(everwrite.RequestError):
+        everwrite.connect_sync("nonsense:port")
+
+    assert threading.active_count() == before
+
+
+def test_close_ends_the_thread_and_later_calls_say_so() -> None:
+    with background_cluster() as cluster:
+        before = threading.active_count()
+        db = everwrite.connect_sync(cluster.url)
+        things = db.bucket("things")
+
+        db.close()
+        db.close()
+
+        assert threading.active_count() == before
+        with pytest.raises(everwrite.Unreachable, match="closed"):
+            things.get("k")
+
+
+def test_the_applications_functions_run_in_its_own_thread() -> None:
+    with background_cluster() as cluster, everwrite.connect_sync(cluster.url) as db:
+        seen: list[threading.Thread] = []
+
+        def merge(values: list[Any]) -> Any:
+            seen.append(threading.current_thread())
+            return things.get("other").value or values[0]  # a blocking call is allowed in it
+
+        things = db.bucket("things", merge=merge)
+        things.put("k", 1)
+        things.put("k", 2)
+        things.update("k", lambda value: seen.append(threading.current_thread()) or value)
+
+        assert seen == [threading.current_thread()] * 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_is_told_to_connect_again() -> None:
+    with background_cluster(1) as cluster, everwrite.connect_sync(cluster.url) as db:
+        things = db.bucket("things")
+        child = os.fork()
+        if child == 0:
+            try:
+                things.get("k")
+            except everwrite.Unreachable as error:
+                db.close()
+                os._exit(7 if "parent" in str(error) else 1)
+            os._exit(2)
+
+        _, status = os.waitpid(child, 0)
+
+        assert os.waitstatus_to_exitcode(status) == 7
+        things.put("k", b"the parent goes on")
+
+
+def test_an_interrupted_call_gives_its_request_up() -> None:
+    with (
+        background_cluster(1) as cluster,
+        everwrite.connect_sync(cluster.url, timing=HASTY) as db,
+    ):
+        things = db.bucket("things")
+        main = threading.get_ident()
+
+        def interrupt(_: object) -> list[Any]:
+            signal.pthread_kill(main, signal.SIGINT)
+            return []
+
+        cluster.nodes[0].reply = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            things.put("k", b"v")
+        cluster.nodes[0].reply = None
+
+        things.put("k", b"w")
+
+
+def test_a_call_from_the_clients_own_thread_does_not_hang() -> None:
+    thread = LoopThread("test")
+
+    async def call_again() -> None:
+        thread.run(asyncio.sleep(0))
+
+    with pytest.raises(everwrite.RequestError, match="own thread"):
+        thread.run(call_again())
+    thread.stop()
