@@ -38,8 +38,8 @@ from everwrite.core.messages import (
     StoreReply,
 )
 from everwrite.core.outbox import Outbox, Place
-from everwrite.core.records import Damaged, Payload
-from everwrite.core.repair.hints import Deliver, Delivered, Hints
+from everwrite.core.records import HINT, Damaged, Payload
+from everwrite.core.repair.hints import Deliver, Delivered, Hints, Recount
 from everwrite.core.request.forward import TakenOver
 from everwrite.core.request.limits import check_get, check_put, too_busy
 from everwrite.core.request.look import LookedAround
@@ -97,6 +97,7 @@ class Node:
             LeaseKept: lambda _, message: self.writes.lease_kept(message),
             TakenOver: lambda _, message: self._taken_over(message),
             Deliver: lambda _, message: self.hints.send(message),
+            Recount: lambda _, message: self.hints.recount(message),
             Delivered: lambda _, message: self.hints.strike_out(message),
         }
 
@@ -150,6 +151,9 @@ class Node:
         local.counters.writes_failed += 1
         local.records.forget(list(writes))
         local.epochs.abandon()
+        for key in writes:
+            if key[:1] == HINT:
+                self.hints.doubt(key[1:])
         for place, message in acks:
             if isinstance(message, StoreReply):
                 local.out.send(place, StoreReply(message.rid, REFUSED, False))
@@ -167,14 +171,14 @@ class Node:
             self.lost(peer)
         if local.now >= self._hint_pass_ms:
             self._hint_pass_ms = local.now + local.config.hint_pass_every_ms
-            if self.hints.waiting:
+            if self.hints.waiting or self.hints.uncertain:
                 self.hints.deliver()
 
     def next_wake_ms(self) -> int:
         """Return when ``wake`` has something to do if nothing else happens."""
         due = self.local.next_due_ms()
         wake = self.rounds.next_wake_ms()
-        if self.hints.waiting:
+        if self.hints.waiting or self.hints.uncertain:
             wake = min(wake, self._hint_pass_ms)
         return wake if due is None else min(due, wake)
 

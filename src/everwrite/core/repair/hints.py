@@ -48,6 +48,12 @@ class Delivered(Message, frozen=True, tag=101):
     record: bytes
 
 
+class Recount(Message, frozen=True, tag=106):
+    """To oneself: see which hints for this key are on the disk."""
+
+    key: bytes
+
+
 def split_hint(payload: bytes) -> tuple[bytes, list[bytes], bytes]:
     """Return (own epoch, owners, record) of a hint's payload."""
     count = payload[8]
@@ -71,6 +77,8 @@ class Hints:
         self.waiting: dict[bytes, dict[bytes, int]] = {}
         """For each owner the data keys that wait for it, oldest first, with the time since when."""
         self.notes = 0
+        self.uncertain: dict[bytes, None] = {}
+        """Data keys of which the index may be wrong, since a batch was not written."""
         self._flying: dict[bytes, set[bytes]] = {}
         self._not_before: dict[bytes, int] = {}
 
@@ -80,6 +88,34 @@ class Hints:
         """At the start: take note of a hint found on disk."""
         for owner in split_hint(payload)[1]:
             self._note(data_key, owner)
+
+    def doubt(self, data_key: bytes) -> None:
+        """A hint of this key was written or struck out in vain: the disk must be looked at."""
+        self.uncertain[data_key] = None
+        self.recount(Recount(data_key))
+
+    def recount(self, message: Recount) -> None:
+        """Let the index say what stands on the disk. Until it does nothing is taken for absent."""
+        local, key = self._local, message.key
+        payload = local.records.look(HINT + key)
+        if payload is MISSING:
+            # At the cap of parked messages the next pass tries again.
+            local.records.park(HINT + key, local.me, message, local.now)
+            return
+        if isinstance(payload, Damaged) and not payload.corrupt:
+            return
+        self.uncertain.pop(key, None)
+        known = not isinstance(payload, Damaged) and payload is not None
+        kept = split_hint(payload)[1] if known else []  # type: ignore[arg-type]
+        for owner in list(self.owners_of.get(key, ())):
+            if owner not in kept:
+                self._strike(key, owner)
+        for owner in kept:
+            self._note(key, owner)
+
+    def may_be_kept(self, key: bytes) -> bool:
+        """Say whether a copy of this key may be on the disk; the index knows every other one."""
+        return key in self.owners_of or key in self.uncertain
 
     def full(self) -> bool:
         return self.notes >= self._local.config.hints_max
@@ -98,7 +134,7 @@ class Hints:
             return
         payload = local.records.look(HINT + key)
         if payload is MISSING:
-            if known is not None:
+            if self.may_be_kept(key):
                 if not local.records.park(HINT + key, source, message, local.now):
                     local.out.send(source, StoreReply(message.rid, REFUSED, False))
                 return
@@ -149,6 +185,8 @@ class Hints:
     def deliver(self) -> None:
         """One pass: for each owner that is up, send as many copies as the batch still allows."""
         local = self._local
+        for key in list(self.uncertain):
+            self.recount(Recount(key))
         for owner in sorted(self.waiting):
             if owner in local.liveness.up and self._not_before.get(owner, 0) <= local.now:
                 self._fill(owner)

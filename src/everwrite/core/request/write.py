@@ -105,7 +105,7 @@ class Writes:
         disk_key = OWN + key if not mine else HINT + key
         payload = local.records.look(disk_key)
         if payload is MISSING:
-            if mine and key not in self._hints.owners_of:
+            if mine and not self._hints.may_be_kept(key):
                 payload = None  # the index knows every hint on disk
             elif not local.records.park(disk_key, sender, parkable, local.now):
                 self._refuse(source, put, too_busy(local))
@@ -128,7 +128,9 @@ class Writes:
         """
         if put.retry and error.outcome == "none" and not isinstance(error, BadContext):
             error.outcome = "unknown"
-            error.hint = "An earlier try may have been carried out. Repeat the put, or read the key."
+            error.hint = (
+                "An earlier try may have been carried out. Repeat the put, or read the key."
+            )
         self._local.fail(source, put.rid, error)
 
     def _carry_out(
