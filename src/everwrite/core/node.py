@@ -16,8 +16,8 @@ import msgspec
 from everwrite.core.cluster.members import MemberTable
 from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.data.epochs import Epochs
-from everwrite.core.data.keys import VALUE_BYTES_MAX, split_key
-from everwrite.core.errors import EverwriteError, ProtocolError, TooLarge, UnavailableError
+from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_value, split_key
+from everwrite.core.errors import EverwriteError, ProtocolError, UnavailableError
 from everwrite.core.gossip.rounds import Rounds
 from everwrite.core.local import Local
 from everwrite.core.messages import (
@@ -193,9 +193,7 @@ class Node:
             split_key(put.key)
             check_put(put, len(local.members), local.routes.placement.replicas)
             if put.value is not None and len(put.value) > VALUE_BYTES_MAX:
-                raise TooLarge(
-                    f"The value has {len(put.value)} bytes; the most is {VALUE_BYTES_MAX}."
-                )
+                checked_value(put.value)
         except EverwriteError as error:
             local.fail(source, put.rid, error)
             return

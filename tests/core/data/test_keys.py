@@ -19,7 +19,8 @@ from everwrite.core.data.keys import (
 )
 from everwrite.core.errors import ProtocolError, RequestError, TooLarge
 
-buckets = st.binary(min_size=1, max_size=20)
+printable = st.characters(exclude_categories=["Cc", "Cs"])
+buckets = st.text(printable, min_size=1, max_size=20).map(str.encode)
 keys = st.binary(min_size=1, max_size=40)
 
 
@@ -78,6 +79,12 @@ def test_random_bytes_are_no_data_key(data: bytes) -> None:
 def test_a_data_key_that_no_client_would_make_is_none(bucket: bytes, key: bytes) -> None:
     with pytest.raises(ProtocolError):
         split_key(data_key(bucket, key))
+
+
+@pytest.mark.parametrize("bucket", [b"a\nb", b"\x1b[2J", b"\0", "\x85".encode(), b"\xff"])
+def test_a_bucket_that_no_client_would_let_through_is_refused_by_nodes_too(bucket: bytes) -> None:
+    with pytest.raises(RequestError, match="bucket's name"):
+        split_key(data_key(bucket, b"k"))
 
 
 def test_the_longest_names_are_taken() -> None:

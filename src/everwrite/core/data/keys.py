@@ -29,13 +29,23 @@ def data_key(bucket: bytes, key: bytes) -> bytes:
 
 
 def split_key(data: bytes) -> tuple[bytes, bytes]:
-    """Return (bucket, key) of a data key; ProtocolError if it is not one, or over the limits."""
+    """Return (bucket, key) of a data key; ProtocolError if it is not one, or over the limits;
+    RequestError for a bucket's name that no client would have let through.
+    """
     if len(data) < _HEAD_BYTES or _digest(data[8:]) != data[:8]:
         raise ProtocolError("These bytes are not a data key: the hash does not match.")
     end = _HEAD_BYTES + data[8]
     if not (0 < data[8] <= BUCKET_BYTES_MAX and 0 < len(data) - end <= KEY_BYTES_MAX):
         raise ProtocolError("These bytes are not a data key: its bucket or key cannot be.")
-    return data[_HEAD_BYTES:end], data[end:]
+    bucket = data[_HEAD_BYTES:end]
+    if not _plainly_printable(bucket):
+        checked_bucket(bucket)
+    return bucket, data[end:]
+
+
+def _plainly_printable(name: bytes) -> bool:
+    """Say whether a name surely has no control characters, in a quarter of the time of a search."""
+    return name.isascii() and name.decode().isprintable()
 
 
 def hash_of(data: bytes) -> int:

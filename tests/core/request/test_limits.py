@@ -1,0 +1,163 @@
+"""Limits: what is too large or too much is refused before anything is done, and says so."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.world import KEY, World
+
+from everwrite.core.config import RECORD_BYTES_MAX
+from everwrite.core.data.keys import (
+    BUCKET_BYTES_MAX,
+    KEY_BYTES_MAX,
+    VALUE_BYTES_MAX,
+    data_key,
+)
+
+
+def test_the_largest_key_bucket_and_value_are_taken() -> None:
+    world = World(3)
+    key = data_key(b"b" * BUCKET_BYTES_MAX, b"k" * KEY_BYTES_MAX)
+
+    world.put(world.ids[0], b"v" * VALUE_BYTES_MAX, key=key)
+
+    (kind, value), *rest = world.get(world.ids[1], key=key).values
+    assert (kind, len(value), rest) == (0, VALUE_BYTES_MAX, [])
+
+
+def test_a_value_over_the_limit_is_refused_and_changes_nothing() -> None:
+    world = World(3)
+
+    failed = world.refused_put(world.ids[0], b"v" * (VALUE_BYTES_MAX + 1))
+
+    assert (failed.code, failed.outcome) == ("too_large", "none")
+    assert failed.message == "The value has 1048577 bytes; the most is 1048576."
+    assert failed.hint
+    assert not any(world.disk.values())
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"",
+        b"short",
+        bytes(9),
+        KEY[:-1],
+        KEY + b"x",
+        b"\0" * 8 + KEY[8:],
+        data_key(b"b" * (BUCKET_BYTES_MAX + 1), b"k"),
+        data_key(b"", b"k"),
+        data_key(b"b", b""),
+        data_key(b"b", b"k" * (KEY_BYTES_MAX + 1)),
+        data_key(b"new\nline", b"k"),
+        data_key(b"esc\x1b[2J", b"k"),
+        data_key(b"nul\0", b"k"),
+        data_key("next\x85line".encode(), b"k"),
+        data_key(b"not\xffutf-8", b"k"),
+    ],
+    ids=lambda key: repr(key[:24]),
+)
+def test_a_key_that_no_client_should_send_is_refused_and_changes_nothing(key: bytes) -> None:
+    """Clients check names; nodes do not rely on it."""
+    world = World(3)
+    node = world.ids[0]
+
+    for failed in (world.refused_put(node, b"v", key=key), world.refused_get(node, key=key)):
+        assert failed.code in ("protocol", "bad_request", "too_large")
+        assert failed.outcome == "none"
+    assert not any(world.disk.values())
+
+
+def test_a_put_that_would_leave_too_many_siblings_is_refused_and_says_what_to_do() -> None:
+    world = World(3, siblings_max=3)
+    a, b, _c = world.order()
+    for number in range(3):
+        world.put(a, b"%d" % number)
+
+    failed = world.refused_put(b, b"one too many")
+
+    assert (failed.code, failed.outcome) == ("too_large", "none")
+    assert failed.message == "The key has 3 siblings; the most is 3."
+    assert failed.hint.startswith("Nothing was written. Read the key, merge")
+    assert world.values(a) == world.values(b) == [b"0", b"1", b"2"]
+
+
+def test_a_put_that_merges_is_taken_at_the_limit_of_siblings() -> None:
+    world = World(3, siblings_max=3)
+    a, *_ = world.order()
+    for number in range(3):
+        world.put(a, b"%d" % number)
+
+    done = world.put(a, b"merged", context=world.get(a).context)
+
+    assert done.siblings == 1
+
+
+def test_what_two_sides_of_a_partition_wrote_is_merged_over_the_limit_and_never_dropped() -> None:
+    world = World(3, siblings_max=2)
+    a, b, c = world.order()
+    world.lose = lambda source, target, message: True
+    for node in (a, b, c):
+        for number in range(2):
+            world.put(node, b"%d%d" % (node[0], number), w=1)
+    world.lose = lambda source, target, message: False
+
+    found = world.get(a, r=3)
+
+    assert len(found.values) == 6
+    assert [len(world.values(node)) for node in (a, b, c)] == [6, 6, 6]
+
+
+def test_a_put_that_would_make_the_record_too_large_is_refused_and_says_what_to_do() -> None:
+    world = World(3)
+    a, *_ = world.order()
+    world.put(a, b"1" * (VALUE_BYTES_MAX - 1000))
+    world.put(a, b"2" * (VALUE_BYTES_MAX - 1000))
+    before = world.disk[a][b"d" + KEY]
+
+    failed = world.refused_put(a, b"3" * VALUE_BYTES_MAX)
+
+    assert (failed.code, failed.outcome) == ("too_large", "none")
+    assert failed.message.endswith(f"the most is {RECORD_BYTES_MAX}.")
+    assert failed.hint.startswith("Nothing was written. Read the key, merge")
+    assert world.disk[a][b"d" + KEY] == before
+
+
+def test_requests_over_the_cap_are_refused_at_once() -> None:
+    world = World(3, in_flight_max=2)
+    a, b, c = world.order()
+    world.silent |= {b, c}
+    for _ in range(2):
+        world.send_put(a, b"v")
+    world.run()
+
+    for failed in (world.refused_put(a, b"v"), world.refused_get(a)):
+        assert (failed.code, failed.outcome) == ("overloaded", "none")
+        assert failed.retry_after_ms > 0
+        assert failed.hint.startswith("Nothing was done.")
+
+
+def test_a_node_that_does_not_know_its_cluster_yet_asks_clients_to_wait() -> None:
+    world = World(3)
+    a, *_ = world.order()
+    world.nodes[a].ready = False
+
+    for failed in (world.refused_put(a, b"v"), world.refused_get(a)):
+        assert (failed.code, failed.outcome) == ("unavailable", "none")
+        assert "starting" in failed.message
+        assert failed.hint.startswith("Nothing was done.")
+    assert not any(world.disk.values())
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0, 5000), (-5, 5000), (1, 1), (10**12, 60_000)])
+def test_a_timeout_that_cannot_be_is_replaced_by_the_default_or_the_most(
+    asked: int, given: int
+) -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.silent |= {b, c}
+
+    client = world.send_put(a, b"v", timeout_ms=asked)
+    world.run()
+    world.advance(given + 50)
+
+    assert world.failure(client).outcome == "partial"
