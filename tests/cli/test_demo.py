@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 from tests.cli.commands import everwrite
 
-from everwrite.cli.demo.verdict import Verdict
+from everwrite import connect
+from everwrite.cli.demo.carts import Fate, Ledger
+from everwrite.cli.demo.verdict import Verdict, read_back
+from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.exits import Exit
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
@@ -22,6 +26,41 @@ def test_a_demo_loses_nothing_and_says_so_in_its_last_line(tmp_path: Path) -> No
     assert "kill n" in ended.out
     assert "partition n" in ended.out
     assert (tmp_path / "dev" / "node1.log").exists()
+
+
+def test_a_demo_does_not_touch_a_cluster_that_runs(tmp_path: Path) -> None:
+    with DevCluster.create(tmp_path / "dev", nodes=3, fsync=False) as cluster:
+        asyncio.run(cluster.start())
+
+        ended = everwrite("demo", "--nodes", "3", "--data", str(tmp_path / "dev"))
+
+        assert ended.code == Exit.ERROR
+        assert "is running" in ended.err
+        assert len(cluster.running()) == 3
+
+
+def test_what_a_cart_does_not_hold_is_missing_in_the_verdict(tmp_path: Path) -> None:
+    async def read_back_two_carts(cluster: DevCluster) -> Verdict:
+        await cluster.start()
+        async with await connect(cluster.addresses) as db:
+            bucket = db.bucket("carts")
+            await bucket.put("whole", {"added": {"1.1": "tea", "1.2": "jam"}, "removed": ["1.2"]})
+            await bucket.put("short", {"added": {"2.1": "tea"}, "removed": []})
+            return await read_back(db, bucket, ledger, lambda _: None)
+
+    ledger = Ledger()
+    for cart, item in (("whole", "1.1"), ("whole", "1.2"), ("short", "2.1"), ("short", "2.2")):
+        ledger.begin(cart, item, removes=False).fate = Fate.ACKNOWLEDGED
+    ledger.begin("whole", "1.2", removes=True).fate = Fate.ACKNOWLEDGED
+    ledger.begin("short", "2.1", removes=True).fate = Fate.ACKNOWLEDGED
+    with DevCluster.create(tmp_path / "dev", nodes=3, fsync=False) as cluster:
+        verdict = asyncio.run(read_back_two_carts(cluster))
+
+    assert (verdict.additions, verdict.missing) == (4, 1)
+    assert (verdict.removals, verdict.returned) == (2, 1)
+    assert (verdict.carts, verdict.copies, verdict.different, verdict.unread) == (2, 6, 0, 0)
+    assert any("short: missing 2.2" in example for example in verdict.examples)
+    assert verdict.sentence().startswith("FAILED: 1 acknowledged additions are lost")
 
 
 @pytest.mark.parametrize(

@@ -136,14 +136,16 @@ def test_a_state_file_with_the_pid_of_a_stranger_harms_nobody(tmp_path: Path) ->
 
 
 def test_a_port_in_use_is_named_and_nothing_is_started(tmp_path: Path) -> None:
-    base = find_base_port(2)
-    with socket.create_server(("127.0.0.1", base + 2)):
-        cluster = DevCluster.create(tmp_path / "dev", nodes=2, base_port=base)
-
-        with cluster, pytest.raises(ConfigError, match=f"Port {base + 2} of node n2 is in use"):
+    cluster = DevCluster.create(tmp_path / "dev", nodes=2)
+    taken = cluster.node(2).port
+    with socket.create_server(("127.0.0.1", taken)):
+        with cluster, pytest.raises(ConfigError, match=f"Port {taken} of node n2 is in use"):
             asyncio.run(cluster.start())
+        with pytest.raises(ConfigError, match=f"Port {taken}"):
+            DevCluster.create(tmp_path / "new", nodes=2, base_port=taken - 2)
 
-        assert not cluster.log(1).exists()
+    assert not cluster.log(1).exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_node_that_ends_while_starting_is_quoted_and_the_others_are_stopped(

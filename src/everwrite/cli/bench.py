@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from everwrite.cli.connection import DEFAULT_URL, takes_a_format
+from everwrite.cli.connection import DEFAULT_URL, read_secret, takes_a_format
 from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.exits import Exit
 from everwrite.cli.histogram import Histogram
@@ -136,9 +136,7 @@ async def _run(options: BenchOptions, place: Path) -> dict[str, Any]:
         urls = (options.url or DEFAULT_URL).split(",")
         if options.url is None:
             idle = await _measure_idle(options, place / "idle")
-            cluster = DevCluster.create(
-                place / "cluster", nodes=options.nodes, engine=options.engine, fsync=options.fsync
-            )
+            cluster = _create(options, place / "cluster", options.nodes)
             stack.enter_context(cluster)
             await cluster.start()
             urls = cluster.addresses
@@ -179,12 +177,22 @@ async def _measure(
 
 async def _measure_idle(options: BenchOptions, directory: Path) -> Idle:
     """Start one node by itself: how long until it answers, and how much memory it takes."""
-    with DevCluster.create(directory, nodes=1, engine=options.engine, fsync=options.fsync) as alone:
+    with _create(options, directory, 1) as alone:
         began = time.perf_counter()
         await alone.start()
         start_s = time.perf_counter() - began
         status = await alone.status(1)
         return Idle(round(start_s, 3), status.node.rss_bytes if status is not None else 0)
+
+
+def _create(options: BenchOptions, directory: Path, nodes: int) -> DevCluster:
+    return DevCluster.create(
+        directory,
+        nodes=nodes,
+        engine=options.engine,
+        fsync=options.fsync,
+        secret=read_secret(None),
+    )
 
 
 async def _ask_all(db: AsyncClient) -> dict[str, Status]:

@@ -50,9 +50,6 @@ from everwrite.core.errors import (
 )
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from everwrite.client import AsyncClient
 
 START_SECONDS = 30.0
@@ -102,14 +99,15 @@ class DevCluster:
     ) -> Self:
         """Prepare a new cluster in an empty or new directory; base port 0 finds free ones."""
         directory = directory.absolute()
+        base = base_port or find_base_port(nodes)
+        members = [Node(number, base + number) for number in range(1, nodes + 1)]
+        _check_ports(members)
         directory.mkdir(parents=True, exist_ok=True)
         if any(entry.name != _LOCK for entry in directory.iterdir()):
             raise ConfigError(
                 f"{directory} is not empty and holds no development cluster.",
                 hint="Name a new directory; nothing was changed.",
             )
-        base = base_port or find_base_port(nodes)
-        members = [Node(number, base + number) for number in range(1, nodes + 1)]
         plan = Plan(base, members, engine=engine, fsync=fsync, replicas=replicas)
         cluster = cls(directory, plan, secret)
         cluster._save()
@@ -269,12 +267,7 @@ class DevCluster:
         If that fails, the nodes that this call started are stopped again.
         """
         idle = [node for node in self._plan.nodes if node.state() == "gone"]
-        for node in idle:
-            if not port_is_free(node.port):
-                raise ConfigError(
-                    f"Port {node.port} of node {node.name} is in use by another process.",
-                    hint="Choose others by --base-port, in a new directory. Nothing was started.",
-                )
+        _check_ports(idle)
         ready = False
         try:
             for node in idle:
@@ -425,6 +418,17 @@ class DevCluster:
 
     def _save(self) -> None:
         write_plan(self.directory, self._plan)
+
+
+def _check_ports(nodes: Sequence[Node]) -> None:
+    """Raise ConfigError if another process listens where one of these nodes should."""
+    for node in nodes:
+        if not port_is_free(node.port):
+            raise ConfigError(
+                f"Port {node.port} of node {node.name} is in use by another process.",
+                hint="Is another cluster running? Choose other ports with --base-port. "
+                "Nothing was started.",
+            )
 
 
 def _unready(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from everwrite.cli.connection import takes_a_format
+from everwrite.cli.connection import read_secret, takes_a_format
 from everwrite.cli.demo.screen import Board, in_terminal, latencies, show_lines, show_live
 from everwrite.cli.demo.shoppers import Shop, Shopper, Tally
 from everwrite.cli.demo.story import Step, plan_story, tell
@@ -30,7 +30,7 @@ from everwrite.cli.exits import Exit
 from everwrite.cli.loop import run_on_uvloop
 from everwrite.cli.output import count, emit, emit_json, say
 from everwrite.cli.reports import ask_status
-from everwrite.core.errors import ConfigError, UnavailableError
+from everwrite.core.errors import ConfigError, DirectoryInUse, UnavailableError
 
 if TYPE_CHECKING:
     from everwrite.client import AsyncClient
@@ -108,14 +108,19 @@ def demo(
 def _cluster(directory: Path, nodes: int, *, temporary: bool) -> DevCluster:
     """Return a new cluster, or the one that an earlier demo has left in this directory."""
     if (directory / STATE_FILE).exists():
-        cluster = DevCluster.open(directory)
+        cluster = DevCluster.open(directory, secret=read_secret(None))
         if len(cluster.nodes) != nodes:
             raise ConfigError(
                 f"The cluster in {directory} has {len(cluster.nodes)} nodes, not {nodes}.",
                 hint=f"Use --nodes {len(cluster.nodes)}, or another directory.",
             )
+        if cluster.running():
+            raise DirectoryInUse(
+                f"The cluster in {directory} is running, and a demo would stop it.",
+                hint="Name another directory, or stop it: everwrite cluster stop --dir DIR",
+            )
         return cluster
-    cluster = DevCluster.create(directory, nodes=nodes)
+    cluster = DevCluster.create(directory, nodes=nodes, secret=read_secret(None))
     cluster.temporary = temporary
     return cluster
 
