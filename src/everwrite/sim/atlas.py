@@ -26,9 +26,11 @@ def may_lose(
     index: int,
     keys: Iterable[bytes],
     left: dict[bytes, Held],
+    *,
+    spare_all: bool = False,
 ) -> bool:
     """Say whether this machine may lose its copies under these disk keys, but for what is left
-    there then.
+    there then. ``spare_all``: only what others have too, promised or not.
     """
     disk = disks[index]
     for disk_key in keys:
@@ -37,7 +39,8 @@ def may_lose(
         key = ledger.keys[disk_key[1:]]
         lost = _known(key, disk_key, disk.safe.get(disk_key))
         lost |= _known(key, disk_key, disk.visible.get(disk_key))
-        lost &= ledger.protected(key)
+        if not spare_all:
+            lost &= ledger.protected(key)
         lost &= ~_known(key, disk_key, left.get(disk_key))
         if lost and lost & ~_elsewhere(ledger, disks, index, key):
             return False

@@ -195,7 +195,8 @@ class _KeyJudge:
         for place, write in enumerate(self.writes):
             if write.outcome != "ok":
                 continue
-            acknowledged |= 1 << place
+            if write.id not in self.allowed.lost:
+                acknowledged |= 1 << place
             lost = not covered >> place & 1 and write.id not in self.allowed.lost
             if lost and write.kind == "put":
                 self._breach(

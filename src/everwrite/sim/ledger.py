@@ -395,14 +395,14 @@ class Ledger:
         """A write that named single dots is minted: those that its coordinator could not find
         were not superseded.
         """
+        if place in key.dots:  # minted before, where perhaps more was known, or less
+            key.doubtful |= knowledge.named
+            return
         dots = context.peek(knowledge.token).dots
         unfound = [dot for dot in dots if not versions.covers(record.clock, *dot)]
         if not unfound:
             return
         causality = key.causality
-        if place in key.dots:
-            key.doubtful |= knowledge.named
-            return
         found = 0
         for actor, counter in dots:
             chain = key.chains.get(actor, [])

@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from everwrite.core.records import STATE
 from everwrite.sim.atlas import may_lose
 from everwrite.sim.ledger import Ledger
 from everwrite.sim.machine import CRASH_POINTS, Fuse, Machine
@@ -141,7 +140,9 @@ class Nemesis:
         keys = machine.disk.settled_keys()
         struck = False
         for key in rng.sample(keys, min(len(keys), rng.randint(1, 4))):
-            if key[:1] != STATE and self._may_lose(machine, [key]):
+            # Where all copies are damaged nobody can say what the key held, and a read of all
+            # owners fails for ever, rightly: so a copy rots while another has all that it knew.
+            if may_lose(self.world.ledger, self._disks(), machine.index, [key], {}, spare_all=True):
                 machine.disk.rot(key)
                 struck = True
         return struck

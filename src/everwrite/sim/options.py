@@ -154,8 +154,6 @@ def _knobs(rng: random.Random) -> dict[str, int]:
         "parked_max": (3, 50),
         "request_timeout_ms": (300, 1000),
         "spare_after_ms": (10, 30, 60),
-        "ping_every_ms": (100, 200),
-        "down_after_ms": (400, 1000),
         "hint_pass_every_ms": (50, 200),
         "hint_batch": (1, 2, 8),
         "hint_retry_ms": (100, 500, 2000),
@@ -163,7 +161,13 @@ def _knobs(rng: random.Random) -> dict[str, int]:
         "siblings_max": (4, 16),
         "in_flight_max": (2, 20),
     }
-    return {name: rng.choice(tuple(values)) for name, values in drawn.items() if rng.random() < 0.4}
+    knobs = {
+        name: rng.choice(tuple(values)) for name, values in drawn.items() if rng.random() < 0.4
+    }
+    if rng.random() < 0.5:
+        knobs["ping_every_ms"] = ping_ms = rng.choice((100, 200))
+        knobs["down_after_ms"] = ping_ms * rng.choice((3, 5))
+    return knobs
 
 
 class Fault(msgspec.Struct, frozen=True):
