@@ -56,6 +56,11 @@ def test_waiting_hints_are_added_up_but_are_no_fault_by_themselves() -> None:
         ),
         (
             status("n1"),
+            {"n2": status("n2", down="n1"), "n3": status("n3")},
+            "n2 can't reach n1",
+        ),
+        (
+            status("n1"),
             {"n2": status("n2", view="w"), "n3": status("n3")},
             "do not agree on the ring",
         ),

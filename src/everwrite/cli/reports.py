@@ -161,15 +161,15 @@ def judge(asked: Status, others: Mapping[str, Status | None]) -> Verdict:
         reasons.append(f"{_names(unready)} not ready")
     if len({answer.cluster.view for answer in answers}) > 1:
         reasons.append("the nodes do not agree on the ring")
+    alive = {answer.node.name for answer in answers}
     for answer in answers:
-        cut = [peer.name for peer in answer.nodes if peer.state == "down" and others.get(peer.name)]
+        cut = [peer.name for peer in answer.nodes if peer.state == "down" and peer.name in alive]
         if cut:
             reasons.append(f"{answer.node.name} can't reach {_names(cut)}")
     if len(asked.nodes) < asked.cluster.replicas:
         reasons.append(f"{count(len(asked.nodes), 'node')} for {asked.cluster.replicas} replicas")
-    waiting = sum(answer.hints.waiting for answer in answers)
-    up = 1 + sum(other is not None for other in others.values())
-    summary = f"{up} of {count(len(asked.nodes), 'node')} up, {count(waiting, 'hint')} waiting"
+    hints = count(sum(answer.hints.waiting for answer in answers), "hint")
+    summary = f"{len(alive)} of {count(len(asked.nodes), 'node')} up, {hints} waiting"
     return Verdict(not reasons, summary, reasons)
 
 
