@@ -262,12 +262,22 @@ class Node:
     def _unpark(self, key: bytes, payload: Payload | Damaged) -> None:
         local = self.local
         for source, message, came in local.records.loaded(key, payload):
-            left: int | None = getattr(message, "left_ms", None)
-            if left is not None and left > 0 and local.now - came >= left:
-                local.counters.expired += 1
-                self.replica.expired(source, message)
-            else:
-                self.receive(source, message)
+            waited = local.now - came
+            aged = self._aged(source, message, waited) if waited else message
+            if aged is not None:
+                self.receive(source, aged)
+
+    def _aged(self, source: Place, message: Message, waited_ms: int) -> Message | None:
+        """Return a message that waited for the disk as it is now; None if its time is over, and its
+        sender was told.
+        """
+        if not isinstance(message, Fetch | Store):
+            return self.writes.aged(source, message, waited_ms)
+        if 0 < message.left_ms <= waited_ms:
+            self.local.counters.expired += 1
+            self.replica.expired(source, message)
+            return None
+        return message
 
 
 def no_business(message: Message) -> ProtocolError:

@@ -415,6 +415,7 @@ def test_stores_carry_the_time_that_is_left() -> None:
     silence(world, b)
 
     world.send_put(a, b"v", w=3, key=KEY)
+    world.run()
     world.advance(200)
 
     first, *_, last = world.messages(Store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from everwrite.core.config import RECORD_BYTES_MAX
-from everwrite.core.errors import Overloaded, RequestError, TooLarge
+from everwrite.core.errors import DeadlineExceeded, Overloaded, RequestError, TooLarge
 from everwrite.core.local import Local
 from everwrite.core.messages import Get, Put
 
@@ -44,6 +44,14 @@ def too_busy(local: Local) -> Overloaded:
         "This node has as many requests waiting as it will take.",
         hint="Nothing was done. Try again in a moment, or spread the load.",
         retry_after_ms=local.config.spare_after_ms,
+    )
+
+
+def waited_too_long() -> DeadlineExceeded:
+    """Return the error for a put whose time was over before anything was done."""
+    return DeadlineExceeded(
+        "The time was over while the put waited for the disk.",
+        hint="Nothing was written. Try again, or give it more time.",
     )
 
 

@@ -20,6 +20,8 @@ this node keeps the hint beside its own copy.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from everwrite.core.cluster.routes import Route
 from everwrite.core.config import RECORD_BYTES_MAX
 from everwrite.core.data import context, versions
@@ -51,6 +53,7 @@ from everwrite.core.request.limits import (
     too_busy,
     too_many_hints,
     too_many_siblings,
+    waited_too_long,
 )
 from everwrite.core.request.look import LookAround, LookedAround, find_op
 
@@ -83,6 +86,28 @@ class Writes:
 
     def looked_around(self, message: LookedAround) -> None:
         self._coordinate(message.source, message.put, message, looked=True)
+
+    def aged(self, source: Place, message: Message, waited_ms: int) -> Message | None:
+        """Return a message that waited for the disk with the time that its put has left; None if
+        that is over, and its client was told.
+        """
+        if isinstance(message, Put):
+            client, put = source, message
+        elif isinstance(message, LookedAround):
+            client, put = message.source, message.put
+        elif isinstance(message, TakenOver) and isinstance(message.request, Put):
+            client, put = message.source, message.request
+        else:
+            return message
+        left = put.timeout_ms - waited_ms
+        if left <= 0:
+            self._local.counters.expired += 1
+            self._refuse(client, put, waited_too_long())
+            return None
+        put = replace(put, timeout_ms=left)
+        if isinstance(message, LookedAround):
+            return LookedAround(client, put)
+        return TakenOver(client, put) if isinstance(message, TakenOver) else put
 
     def lease_kept(self, message: LeaseKept) -> None:
         self._local.epochs.extend(message.leased_to)
@@ -159,7 +184,7 @@ class Writes:
         if not looked and (put.retry or (seen.dots and versions.unknown_dots(base, seen))):
             LookAround(local, source, put, route, mine).begin()
             return
-        written = find_op(base, put.op)
+        known = written = find_op(base, put.op)
         if written is not None:
             local.counters.retries_recognised += 1
             record = base
@@ -173,6 +198,7 @@ class Writes:
                 raise record_too_large(len(data))
         request = PutRequest(local, source, put, route, mine, data)
         request.check_reach()
+        request.unsure |= known is not None
         if mine:
             self._hints.write(put.key, epoch, owners, mine, b"", data)
         else:
@@ -227,6 +253,7 @@ class PutRequest(Request):
         "_local",
         "_owners",
         "_put",
+        "_refused",
         "_rid",
         "_siblings",
         "_source",
@@ -235,6 +262,7 @@ class PutRequest(Request):
         "_unheld",
         "_w",
         "pending",
+        "unsure",
     )
 
     def __init__(
@@ -255,8 +283,10 @@ class PutRequest(Request):
         self._unheld = route.unheld
         self._half: set[Place] = set()
         self._late: set[Place] = set()
-        self._owners = self._fallbacks = self._durable = 0
+        self._owners = self._fallbacks = self._durable = self._refused = 0
         self._answered = False
+        self.unsure = put.retry
+        """Whether the write may stand somewhere although nobody has said so."""
         self._context = b""
         self._siblings = 0
         self._rid = 0
@@ -298,6 +328,7 @@ class PutRequest(Request):
         if owner is None:
             return
         if reply.status != STORED:
+            self._refused += 1
             self._gone(source, owner)
             return
         if source in self._half:
@@ -320,6 +351,7 @@ class PutRequest(Request):
     def lost(self, peer: bytes) -> None:
         owner = self.pending.get(peer)
         if owner is not None:
+            self.unsure = True
             self._gone(peer, owner)
 
     def wake(self) -> None:
@@ -388,6 +420,7 @@ class PutRequest(Request):
         """Keep a hint beside our own copy; it counts for nothing, but the owner will get
         its copy.
         """
+        self.unsure = True
         store = Store(0, self._put.key, self._data, self._put.timeout_ms, SYNC_NO, owner)
         self._local.out.send(self._local.me, store)
 
@@ -405,17 +438,27 @@ class PutRequest(Request):
         del local.requests[self._rid]
         local.counters.quorum_failures += 1
         acked = self._owners if self._put.strict else self._owners + self._fallbacks
-        outcome: Outcome = "partial" if self._owners + self._fallbacks else "unknown"
+        outcome: Outcome = "none"
+        if self._owners + self._fallbacks:
+            outcome = "partial"
+        elif self.pending or self.unsure:
+            outcome = "unknown"
         what = f"{acked} of the {self._w} nodes that must take this write did {when}".rstrip()
         if acked >= self._w:
             need = f"the {self._dw} nodes that must fsync this write"
             what = f"Only {self._durable} of {need} did {when}".rstrip()
+        hint = "The write may appear later. Repeat it with the same context."
+        if outcome == "none":
+            hint = "Nothing was written."
+        if self._refused:
+            what += f", {self._refused} refused it"
+            hint += " Their logs say why: is a disk full?"
         local.fail(
             self._source,
             self._put.rid,
             QuorumNotMet(
                 f"{what}.",
-                hint="The write may appear later. Repeat it with the same context.",
+                hint=hint,
                 outcome=outcome,
                 acked=acked,
                 required=self._w,
