@@ -98,6 +98,18 @@ def fail_fsync(store: Store) -> None:
     assert store.get(b"unsynced") == b"v"
 
 
+def fail_writes_for_good(store: Store) -> None:
+    """A write that the disk fails is refused whole, and not called a matter of room."""
+    store.write(batch(0, 10))
+    let_fail(WRITES, errno.EIO)
+
+    for _ in range(3):
+        failure = raised(lambda: store.write([(key(0), b"changed"), (b"new", b"v")]))
+        assert type(failure) is StorageError, failure
+        assert failure.outcome == "none"
+        assert store.get_many([key(0), b"new"]) == [b"v", None]
+
+
 def fail_writes(store: Store) -> None:
     """On a full disk a write is refused whole; reads go on, and what was written before can be
     synced.
@@ -112,6 +124,9 @@ def fail_writes(store: Store) -> None:
         assert failure.hint
         assert store.get_many([key(0), b"new"]) == [b"v", None]
     store.sync()
+    let_fail(SYNCS, errno.EIO)
+    # So the sync above did go to the disk.
+    assert isinstance(raised(store.sync), SyncFailed)
 
 
 def fail_reads(store: Store) -> None:

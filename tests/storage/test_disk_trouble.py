@@ -54,6 +54,15 @@ def test_a_full_disk_refuses_writes_whole_and_keeps_serving_reads(
 
 @needs_filter
 @pytest.mark.parametrize("engine", ON_DISK)
+def test_a_write_that_the_disk_fails_is_refused_whole(engine: str, tmp_path: Path) -> None:
+    assert "done" in run_child("fail_writes_for_good", engine, tmp_path)
+
+    with store_in(tmp_path, engine) as store:
+        assert len(store.scan(b"", b"\xff", 100)) == 10
+
+
+@needs_filter
+@pytest.mark.parametrize("engine", ON_DISK)
 def test_a_key_that_the_disk_will_not_give_is_unreadable_not_absent(
     engine: str, tmp_path: Path
 ) -> None:

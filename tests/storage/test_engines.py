@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,6 +180,7 @@ def test_a_closed_engine_refuses_everything_and_never_says_absent(engine: Engine
     calls = [
         lambda: engine.get(b"a"),
         lambda: engine.get_many([b"a"]),
+        lambda: engine.may_have(b"a") and engine.get(b"a"),
         lambda: engine.scan(b"", b"\xff", 1),
         lambda: engine.write([(b"a", b"2")]),
         lambda: engine.delete_range(b"a", b"b"),
@@ -192,6 +194,16 @@ def test_a_closed_engine_refuses_everything_and_never_says_absent(engine: Engine
     snapshot.close()
 
 
+@pytest.fixture
+def restless_threads() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("restless_threads")
 def test_readers_see_all_of_a_batch_or_none_while_another_thread_writes(engine: Engine) -> None:
     names = [key(number) for number in range(20)]
     engine.write([(name, b"0") for name in names])

@@ -39,9 +39,7 @@ class CorruptData(StorageError):
 
 
 class Snapshot(Protocol):
-    """The state at one moment; later writes do not show. Hold it briefly: it keeps old data on the
-    disk.
-    """
+    """The state at one moment. Hold it briefly: it keeps old data on the disk."""
 
     def get(self, key: bytes) -> bytes | None:
         """As ``Engine.get``, at the snapshot's moment."""
@@ -63,19 +61,17 @@ class Engine(Protocol):
     """Whether a read may wait for a disk. False: an event loop may call ``get`` itself."""
 
     def get(self, key: bytes) -> bytes | None:
-        """Return the value, or None if there surely is none; StorageError if that cannot be
-        known.
-        """
+        """Return the value, None if there surely is none; StorageError if that is not known."""
 
     def may_have(self, key: bytes) -> bool:
-        """Say False if the key is surely absent, and that can be told without the disk; else
-        True. Takes about a microsecond: a caller on the loop saves a trip to a thread.
+        """Say False only if the key is surely absent and that can be told without the disk.
+
+        Takes about a microsecond: a caller on the loop saves a trip to a thread.
         """
         ...
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | StorageError | None]:
-        """Return an answer per key, all as of one moment; a key that cannot be read gets its own
-        error.
+        """Return an answer per key, all as of one moment; an unreadable key gets its own error.
 
         Releases the GIL while it waits for the disk, if the engine has one.
         """
@@ -108,14 +104,10 @@ class Engine(Protocol):
         """Return a view of this moment."""
 
     def checkpoint(self, path: Path) -> None:
-        """Make at ``path`` (which must not exist yet) a durable, consistent copy that this engine
-        can open.
-        """
+        """Make at ``path``, which must not exist yet, a durable copy that this engine can open."""
 
     def close(self) -> None:
-        """Let go of files and threads. Anything called later raises StorageError; closing twice is
-        fine.
-        """
+        """Let go of everything; later calls raise StorageError. Closing twice is fine."""
 
 
 def refuse_closed(name: str) -> StorageError:

@@ -17,9 +17,7 @@ from everwrite.core.errors import StorageError
 
 
 class Gate:
-    """``with gate:`` around each call; ``shut`` once. Invariant: after ``shut`` returned, nobody is
-    inside.
-    """
+    """``with gate:`` around each call. Invariant: after ``shut`` returned, nobody is inside."""
 
     def __init__(self, refusal: StorageError) -> None:
         self._refusal = refusal
@@ -60,9 +58,7 @@ class Gate:
                 self._changed.notify_all()
 
     def shut(self) -> bool:
-        """Refuse newcomers, wait for those inside; True the first time, False if it was shut
-        already.
-        """
+        """Refuse newcomers, wait for those inside; False if it was shut already."""
         with self._changed:
             if self._shut:
                 return False

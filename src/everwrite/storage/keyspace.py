@@ -23,9 +23,7 @@ NO_EPOCH = bytes(EPOCH_BYTES)
 
 
 def own_record(epoch: int, record: bytes) -> bytes:
-    """Return the value that "d" holds: the record, and the epoch under which this node minted in it
-    (0: none).
-    """
+    """Return what "d" holds: the record, after the epoch that this node minted under (0: none)."""
     return epoch.to_bytes(EPOCH_BYTES, "big") + record
 
 

@@ -63,9 +63,7 @@ class DirectoryLock:
             return
 
     def release(self) -> None:
-        """Let others in. The file stays: removing it would let two processes lock two files of one
-        name.
-        """
+        """Let others in. The file stays: without it two processes could lock two files here."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

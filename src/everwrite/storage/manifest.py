@@ -19,9 +19,7 @@ from everwrite.storage.lock import LOCK_NAME
 
 MANIFEST_NAME = "everwrite.json"
 FORMAT = 1
-"""The layout of ``keyspace.py``, the checksums of ``store.py`` and the engines' files, as one
-number.
-"""
+"""The layout of keys, the checksums and the engines' files, as one number."""
 
 _TEMPORARY_NAME = MANIFEST_NAME + ".new"
 _NOT_OURS_BUT_HARMLESS = frozenset({LOCK_NAME, _TEMPORARY_NAME, "lost+found"})

@@ -6,7 +6,9 @@ can fail, so the code is the contract in its shortest form.
 
 Representation: a dict is the truth; beside it a sorted list of its keys, brought up to date only
 when somebody scans. So a write costs a dict write, and a scan after k new keys costs sorting them
-and one merge (timsort). Invariant: each key of the dict is once in ``_sorted`` or once in
+and one merge (timsort).
+
+Invariant: each key of the dict is once in ``_sorted`` or once in
 ``_unsorted``; both may also hold deleted keys.
 """
 
@@ -24,9 +26,7 @@ from everwrite.storage.engine import Batch, refuse_closed
 
 
 class MemoryEngine:
-    """Keeps the Engine contract without a disk; ``sync`` has nothing to do and ``checkpoint`` is
-    refused.
-    """
+    """Keeps the Engine contract without a disk: ``sync`` does nothing, ``checkpoint`` refuses."""
 
     name: ClassVar[str] = "memory"
     blocking_reads: ClassVar[bool] = False
@@ -50,6 +50,8 @@ class MemoryEngine:
 
     def may_have(self, key: bytes) -> bool:
         """Say whether the key is there."""
+        if self._closed:
+            raise refuse_closed(self.name)
         return key in self._values
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | StorageError | None]:

@@ -1,34 +1,28 @@
-"""The RocksDB engine, through ``rocksdict``: the default, for its speed and for a checksum on every
-block.
+"""The RocksDB engine, through ``rocksdict``: the default, fast, and with a checksum on every block.
 
     <directory>/rocksdb/    RocksDB's own files
 
-What the binding does and does not do (measured and read for 0.3.29), and how each shapes this file:
+What the binding does and does not do (measured and read for 0.3.29), and how that shapes this file:
 
 * ``write``, ``get(key)`` and iteration hold the GIL, even through an fsync or a write stall;
-``flush_wal``,
-  ``flush`` and ``get([keys])`` release it. So a write is never synced and never waits
-  (``no_slowdown``: a stall is StorageStalled), and ``sync`` is ``flush_wal`` in a thread that may
-  wait.
+  ``flush_wal``, ``flush`` and ``get([keys])`` release it. So a write is never synced and never
+  waits (``no_slowdown``: a stall is StorageStalled), and ``sync`` is ``flush_wal`` in a thread that
+  may wait.
 * Opening an existing directory takes the column family's options from the OPTIONS file of the last
-run unless they
-  are passed again by name; a block cache or filter set only in the main options is silently lost.
+  run unless they are passed again by name: a cache or filter set only in the main options is lost.
 * A directory written in raw mode (bytes as they are) and opened without it is misread. Only this
-file opens it, and
-  always in raw mode; the manifest keeps other engines out.
+  file opens it, and always in raw mode; the manifest keeps other engines out.
 * ``items()`` ends the same way at the range's end and at a read error. So scans use ``iter()`` and
-ask ``status()``.
+  ask for its ``status()``.
 * A ``Snapshot`` that is iterated shows the present, not its moment. A cursor shows the moment it
-was
-  made at, so a snapshot here is a cursor.
+  was made at, so a snapshot here is a cursor.
 * Every error is a bare ``Exception`` with RocksDB's text, the only thing to tell them apart by.
 
 Recovery is point in time: after a crash the write-ahead log is replayed up to the first record that
-is not whole, so what comes back is a prefix of the writes, never a later one without an earlier
-one.
+is not whole, so what comes back is a prefix of the writes, never a later one without an earlier.
 
-Costs: a get is about 1.5 microseconds, a write about 1 per key in batches. 24 MiB of block cache,
-write buffers of 16 MiB that fill and go with the load; an idle store is under 10 MiB.
+Costs: a get is 2 to 3 microseconds, a write 1 to 2 per key in batches, an idle store 10 MiB. Under
+load 24 MiB of block cache fill, and write buffers of 16 MiB come and go.
 """
 
 from __future__ import annotations
@@ -53,15 +47,11 @@ T = TypeVar("T")
 FOLDER = "rocksdb"
 
 BLOCK_CACHE_BYTES = 24 << 20
-"""Small, because the kernel's page cache stands behind it; index and filter blocks are in it
-too.
-"""
+"""Small, as the kernel's page cache stands behind it; index and filter blocks are in it too."""
 
 WRITE_BUFFER_BYTES = 16 << 20
 WRITE_BUFFERS_MAX = 4
-"""A flush takes a fraction of a second; three full buffers behind the active one are many seconds
-of writes.
-"""
+"""A flush takes a fraction of a second; three full buffers in waiting are seconds of writes."""
 
 OPEN_FILES_MAX = 512
 """Half of the usual limit of 1024 descriptors; the rest is for connections."""
@@ -139,8 +129,9 @@ class RocksEngine:
             raise _translated(error) from error
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | StorageError | None]:
-        """Return the values as of one moment; releases the GIL. One by one if any cannot be
-        read.
+        """Return the values as of one moment; releases the GIL.
+
+        If any cannot be read the library drops them all, and each is looked up by itself.
         """
         with self._gate:
             try:
@@ -166,9 +157,7 @@ class RocksEngine:
                 raise self._failed_sync(error.__cause__) from error
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        """Return the first pairs of the range. Holds the GIL in each step: ask for a few
-        hundred.
-        """
+        """Return the first pairs of the range; holds the GIL in each step, so ask for hundreds."""
         with self._gate:
             # The bound keeps the cursor from walking over tombstones beyond the range.
             bounded = rocksdict.ReadOptions()
@@ -176,9 +165,7 @@ class RocksEngine:
             return _walk(self._db.iter(bounded), start, end, limit)
 
     def delete_range(self, start: bytes, end: bytes) -> None:
-        """Write one range tombstone: O(1), but each slows reads until compaction, so for bulk
-        only.
-        """
+        """Write one range tombstone: O(1), but each slows reads until compaction: for bulk only."""
         if start < end:
             self._change(lambda: self._db.delete_range(start, end, self._no_wait))
 
@@ -190,9 +177,7 @@ class RocksEngine:
             return snapshot
 
     def checkpoint(self, path: Path) -> None:
-        """Hard-link the immutable files, copy the rest: cheap on one file system, whatever the
-        size.
-        """
+        """Hard-link the immutable files and copy the rest: cheap on one file system."""
         with self._gate:
             try:
                 path.mkdir(mode=0o700)
@@ -258,8 +243,7 @@ class RocksEngine:
             self._half_open = False
 
     def _sync_given_up_log(self) -> None:
-        """Fsync the log files by path, after an append (of a write that was refused) failed for
-        lack of room.
+        """Fsync the log files by path, after the append of a write that was refused failed.
 
         RocksDB then touches that log no more until it has flushed to a new one, but what was
         written before is whole in it, and whoever waits for its durability can have it.
@@ -339,9 +323,8 @@ def _ready(batch: Batch) -> rocksdict.WriteBatch:
 def _options() -> rocksdict.Options:
     table = rocksdict.BlockBasedOptions()
     table.set_block_cache(rocksdict.Cache.new_hyper_clock_cache(BLOCK_CACHE_BYTES, BLOCK_BYTES))
-    table.set_cache_index_and_filter_blocks(
-        True
-    )  # else they grow with the data, outside of any limit
+    # Outside of the cache they would grow with the data, without a limit.
+    table.set_cache_index_and_filter_blocks(True)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
     table.set_block_size(BLOCK_BYTES)
     table.set_bloom_filter(BLOOM_BITS, False)
@@ -358,9 +341,8 @@ def _options() -> rocksdict.Options:
     options.set_level_zero_slowdown_writes_trigger(L0_FILES_SLOW)
     options.set_level_zero_stop_writes_trigger(L0_FILES_STOP)
     options.set_max_open_files(OPEN_FILES_MAX)
-    options.set_bytes_per_sync(
-        1 << 20
-    )  # spreads the write-back of big files, so that no fsync waits for it
+    # Spreads the write-back of big files, so that no fsync has to wait for it.
+    options.set_bytes_per_sync(1 << 20)
     # Hints come and go: without this, scanning past their tombstones is what a scan mostly does.
     options.add_compact_on_deletion_collector_factory(TOMBSTONE_WINDOW, TOMBSTONE_WINDOW // 2, 0.0)
     options.set_keep_log_file_num(4)
@@ -370,9 +352,7 @@ def _options() -> rocksdict.Options:
 
 
 def _translated(error: Exception) -> StorageError:
-    """Return what an error of the library means to the caller; raise it on if it is not the
-    library's.
-    """
+    """Return what an error of the library means to the caller; raise on one that is not its."""
     if isinstance(error, rocksdict.DbClosedError):
         return refuse_closed("rocksdb")
     if type(error) is not Exception:

@@ -85,8 +85,7 @@ def open_store(directory: Path | None, engine: str = "rocksdb") -> Store:
 
 
 def _open_engine(directory: Path, engine: str) -> Engine:
-    # Imported when chosen, so that a node on one engine neither needs nor loads the other's
-    # library.
+    # Imported when chosen: a node on one engine neither needs nor loads the other's library.
     if engine == "sqlite":
         from everwrite.storage.sqlite import SqliteEngine
 
@@ -157,9 +156,7 @@ class Store:
         )
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes | Unreadable]]:
-        """Return the first ``limit`` pairs of the range, sorted; StorageError if the range cannot
-        be read.
-        """
+        """Return the first ``limit`` pairs, sorted; StorageError if the range cannot be read."""
         return [(key, _unseal(key, sealed)) for key, sealed in self.engine.scan(start, end, limit)]
 
     def snapshot(self) -> StoreSnapshot:
