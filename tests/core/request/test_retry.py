@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.core.world import KEY, TIMEOUT_MS, World
 
 from everwrite.core.data.keys import data_key
@@ -212,6 +213,25 @@ def test_a_put_whose_replica_is_silent_is_coordinated_here_in_time() -> None:
 
     done = world.reply(client, PutReply)
     assert done.owners + done.fallbacks >= 2
+
+
+@pytest.mark.parametrize("short_ms", [1, 50, 250])
+def test_a_short_deadline_that_passes_in_the_replicas_hands_is_answered_all_the_same(
+    short_ms: int,
+) -> None:
+    world = World(5)
+    a, _b, _c, d, _e = world.order()
+    world.silent |= {a}
+
+    writer = world.send_put(d, b"v", timeout_ms=short_ms)
+    reader = world.send_get(d, timeout_ms=short_ms)
+    world.advance(400)
+
+    failed = world.failure(writer)
+    assert (failed.code, failed.outcome) == ("deadline_exceeded", "unknown")
+    assert failed.hint
+    failed = world.failure(reader)
+    assert (failed.code, failed.outcome) == ("deadline_exceeded", "none")
 
 
 def test_a_get_at_a_node_that_is_no_replica_is_handed_on_too() -> None:

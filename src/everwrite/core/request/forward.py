@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from everwrite.core.cluster.routes import Route
+from everwrite.core.errors import DeadlineExceeded
 from everwrite.core.local import Local, Request
 from everwrite.core.messages import Failure, Get, GetReply, Message, Put, PutReply
 from everwrite.core.outbox import Place
@@ -73,11 +74,24 @@ class Forward(Request):
         del local.requests[self._rid]
         left = message.timeout_ms - (local.now - self._started)
         if left <= 0:
+            local.fail(self._source, message.rid, _in_vain(message))
             return
         again = msgspec.structs.replace(message, timeout_ms=left, forwarded=True)
         if isinstance(again, Put):
             again = msgspec.structs.replace(again, retry=True)
         local.out.send(local.me, TakenOver(self._source, again))
+
+
+def _in_vain(message: Put | Get) -> DeadlineExceeded:
+    """Return the error for a request whose time was over in the other node's hands."""
+    maybe = isinstance(message, Put)
+    return DeadlineExceeded(
+        "The node to which this request was handed on did not answer in time.",
+        hint="The write may appear later. Repeat it with the same context."
+        if maybe
+        else "Nothing was changed. Try again, or give it more time.",
+        outcome="unknown" if maybe else "none",
+    )
 
 
 class TakenOver(Message, frozen=True, tag=105):
