@@ -155,6 +155,9 @@ async def test_another_node_at_a_members_address_is_never_used() -> None:
             for number in range(10):
                 await db.bucket("things").put(f"k{number}", b"v")
 
+            with pytest.raises(everwrite.Unreachable, match="n3 answers at the address of n2"):
+                await db.ask("status", node="n2")
+
         assert not moved.asked
 
 
@@ -324,3 +327,16 @@ async def test_an_application_that_holds_up_the_loop_is_not_told_of_deadlines_th
         time.sleep(0.2)  # noqa: ASYNC251 (that is what is tested)
 
         assert (await put).context == b"in time"
+
+
+@in_loop
+async def test_a_request_made_after_a_long_computation_has_all_its_time() -> None:
+    async with (
+        FakeCluster() as cluster,
+        await everwrite.connect(cluster.url, timing=HASTY, timeout=0.1) as db,
+    ):
+        time.sleep(0.2)  # noqa: ASYNC251 (the loop's clock stands still meanwhile)
+
+        await db.bucket("things").put("k", b"v")
+
+        assert db.counters.hedges == 0

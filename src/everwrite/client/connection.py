@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol, cast
 
 from everwrite.client.limits import WRITE_BUFFER_MAX
@@ -67,7 +68,6 @@ class Connection(asyncio.Protocol):
         "_pending",
         "_reader",
         "_secret",
-        "_time",
         "_transport",
         "asked",
         "cluster_id",
@@ -97,7 +97,6 @@ class Connection(asyncio.Protocol):
         self._reader = FrameReader(HANDSHAKE_BYTES_MAX)
         self._out: list[AnyMessage] = []
         self._flush_soon: Callable[[Callable[[], None]], object] = loop.call_soon
-        self._time = loop.time
         self._transport: asyncio.Transport | None = None
         self._closed = loop.create_future()
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -148,7 +147,7 @@ class Connection(asyncio.Protocol):
         self._out = []
         self._transport.write(encode_frames(messages))
         if not self.asked:
-            self.asked = self._time()
+            self.asked = monotonic()
 
     # -- called by the loop ------------------------------------------------------------------------
 
@@ -158,7 +157,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(encode_frames([self._hello]))
 
     def data_received(self, data: bytes) -> None:
-        self.heard = self._time()
+        self.heard = monotonic()
         self.asked = 0.0
         if self.suspect:
             self.suspect = False

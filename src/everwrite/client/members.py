@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from everwrite.client.connection import Connection
@@ -43,7 +44,7 @@ class Members:
         self._ask = ask
         self._go_by = go_by
         self._task: asyncio.Task[None] | None = None
-        self._asked_at = -timing.refresh_s
+        self._asked_at = monotonic() - timing.refresh_s
         self._told = b""
         self._closed = False
         self.home = b""
@@ -90,7 +91,7 @@ class Members:
             await asyncio.wait([self._task])
 
     async def _refresh(self) -> None:
-        await asyncio.sleep(max(0.0, self._asked_at + self._timing.refresh_s - self._loop.time()))
+        await asyncio.sleep(max(0.0, self._asked_at + self._timing.refresh_s - monotonic()))
         usable = self._pool.usable()
         if usable:
             await self._learn(usable[self._counters.refreshes % len(usable)])
@@ -107,7 +108,7 @@ class Members:
     async def _learn(self, connection: Connection) -> None:
         """Ask this node for the members, and go by them from now on."""
         self._counters.refreshes += 1
-        self._asked_at = self._loop.time()
+        self._asked_at = monotonic()
         answer: bytes = (await self._ask(connection)).answer
         if answer == self._told:
             return

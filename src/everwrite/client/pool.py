@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from everwrite.client.connection import Connection
@@ -172,7 +173,7 @@ class Pool:
                 link.error = f"{connection.name} answers at the address of {link.name}"
             except EverwriteError as error:
                 link.error = error.message.rstrip(".")
-            link.failed_at = self._loop.time()
+            link.failed_at = monotonic()
             if not link.tried.done():
                 link.tried.set_result(None)
             if back_off >= self._timing.back_off_max_s:
