@@ -129,6 +129,9 @@ class Admin:
             "counters": {
                 **msgspec.structs.asdict(local.counters),
                 "dropped": runtime.driver.dropped,
+                "ticks": runtime.driver.ticks,
+                "frames_in": runtime.driver.frames_in,
+                "messages_in": runtime.driver.messages_in,
             },
             "refused_members": sorted(set(local.members.refused.values())),
         }

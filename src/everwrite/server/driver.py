@@ -46,6 +46,8 @@ class Driver:
         """Peers to whom nothing is sent (development clusters)."""
         self.dropped = 0
         """Messages for which there was no connection: lost, as in any network."""
+        self.ticks = self.frames_in = self.messages_in = 0
+        """How well work is gathered: messages per frame, frames per tick."""
         self.ask: Callable[[Place, Ask], None] = lambda place, ask: None
         self.members_changed: Callable[[], None] = lambda: None
         self.fatal: Callable[[StorageError], None] = lambda error: None
@@ -89,6 +91,8 @@ class Driver:
             if source in self.deaf_to:
                 return
             node.heard(source)
+        self.frames_in += 1
+        self.messages_in += len(messages)
         handlers = node.handlers(source)
         try:
             for message in messages:
@@ -118,6 +122,7 @@ class Driver:
 
     def _tick(self) -> None:
         self._ticking = False
+        self.ticks += 1
         node, out, me = self.node, self.node.out, self.me
         while out:
             if out.writes or out.on_write or out.on_sync:
