@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,39 @@ def test_a_demo_loses_nothing_and_says_so_in_its_last_line(tmp_path: Path) -> No
     assert "kill n" in ended.out
     assert "partition n" in ended.out
     assert (tmp_path / "dev" / "node1.log").exists()
+
+
+def interrupted(arguments: list[str], after: str) -> tuple[int, str]:
+    """Run a command, send Ctrl-C when it says ``after``; return its exit code and output."""
+    command = [sys.executable, "-m", "everwrite", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
+        while after not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
+    return process.returncode, out
+
+
+def test_ctrl_c_closes_the_shop_early_and_the_verdict_still_comes(tmp_path: Path) -> None:
+    there = ["--data", str(tmp_path / "dev"), "--nodes", "3"]
+
+    code, out = interrupted(["demo", "--seconds", "600", *there], after="  1.0 s")
+
+    assert code == Exit.OK
+    assert out.splitlines()[-1].startswith("0 lost")
+    assert not DevCluster.open(tmp_path / "dev").running()
+
+
+def test_ctrl_c_ends_a_benchmark_and_its_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    code, out = interrupted(["bench", "--keys", "500", "--seconds", "600"], after="warming up")
+
+    assert (code, out) == (Exit.INTERRUPTED, "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_demo_does_not_touch_a_cluster_that_runs(tmp_path: Path) -> None:

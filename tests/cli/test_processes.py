@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import pytest
 
 from everwrite.cli import processes
 
@@ -23,10 +26,19 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+@pytest.fixture(params=["here", "elsewhere"], autouse=True)
+def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test as on this system, and as on one without /proc."""
+    if request.param == "elsewhere":
+        if shutil.which("ps") is None:
+            pytest.skip("there is no ps")
+        monkeypatch.setattr(processes, "_LINUX", False)
+
+
 def test_a_birth_tells_two_processes_apart_and_stays_the_same() -> None:
     with child() as one, child() as other:
         assert processes.birth(one.pid) == processes.birth(one.pid) != ""
-        assert processes.birth(one.pid) != processes.birth(os.getpid())
+        assert processes.birth(one.pid) != processes.birth(1)
         assert processes.state(other.pid, processes.birth(other.pid)) == "running"
 
 

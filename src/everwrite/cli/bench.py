@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from everwrite.client import AsyncClient
 
 
+_ANSWER_BYTES_MAX = 1 << 20
+"""A generator's longest line: two histograms with every counter in use take a tenth of that."""
+
+
 class BenchOptions(msgspec.Struct, frozen=True):
     """What the command line says; no ``url``: on nodes of our own."""
 
@@ -287,16 +291,20 @@ async def _loads(
         for part in range(options.processes)
     ]
     if options.processes == 1:
-        yield [Generator(Load(parts[0], db))]
+        async with contextlib.aclosing(Load(parts[0], db)) as load:
+            yield [Generator(load)]
         return
     processes: list[asyncio.subprocess.Process] = []
     try:
         generators = []
         for part in parts:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "everwrite.cli.load",
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 22,
-            )  # fmt: skip
+                *(sys.executable, "-P", "-m", "everwrite.cli.load"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=_ANSWER_BYTES_MAX,
+                start_new_session=True,
+            )
             processes.append(process)
             generator = RemoteGenerator(process)
             await generator.tell(msgspec.json.encode(part).decode())
@@ -396,8 +404,9 @@ def _show(report: dict[str, Any]) -> None:
     rows.append(["all", f"{report['reads']['count'] + report['writes']['count']:,}", *whole])
     emit(table(["", "count", "p50 ms", "p99 ms", "p99.9 ms", "max ms"], rows, right=range(1, 6)))
     emit("")
+    where = "on all nodes together" if options.kill is None else "on the nodes that were left"
     emit(
-        f"CPU per operation: {report['server_cpu_us_per_op']:.1f} us on all nodes together, "
+        f"CPU per operation: {report['server_cpu_us_per_op']:.1f} us {where}, "
         f"{report['client_cpu_us_per_op']:.1f} us in the load generator"
     )
     loaded = f"{report['load_ops_per_s']:,.0f} puts/s while loading"

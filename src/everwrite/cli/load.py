@@ -15,6 +15,7 @@ Costs: about 1 us per request besides the client's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import sys
@@ -35,6 +36,7 @@ RETRIES = 1
 """Tries after the first: a request fails only if two nodes in a row do not serve it."""
 
 _LOADERS = 256
+_PAUSE_SECONDS = 0.01
 _VALUES = 64
 """Different values in rotation: random bytes, so that no engine can compress them."""
 
@@ -127,6 +129,13 @@ class Load:
         await asyncio.gather(*self._workers)
         return result
 
+    async def aclose(self) -> None:
+        """End all workers, whatever they are at."""
+        self._stopped = True
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+
     async def _work(self, own: range) -> None:
         reads = {"read": 1.0, "write": 0.0, "mixed": 0.5}[self._options.mix]
         chance, keys = random.random, self._options.keys
@@ -141,11 +150,11 @@ class Load:
         try:
             found = await self._bucket.get(self._keys[number])
         except EverwriteError as error:
-            self._failed(error.code)
+            await self._failed(error.code)
             return
         self._read_us.record((time.perf_counter_ns() - began) // 1000)
         if not found.values:
-            self._failed("absent")
+            await self._failed("absent")
 
     async def _write(self, number: int) -> None:
         key = self._keys[number]
@@ -158,13 +167,15 @@ class Load:
         except EverwriteError as error:
             # What is there now is not known: look before the next write.
             self._contexts[number] = None
-            self._failed(error.code)
+            await self._failed(error.code)
             return
         self._write_us.record((time.perf_counter_ns() - began) // 1000)
         self._contexts[number] = stored.context if stored.siblings <= 1 else None
 
-    def _failed(self, code: str) -> None:
+    async def _failed(self, code: str) -> None:
         self._errors[code] = self._errors.get(code, 0) + 1
+        # Some errors come at once, and a worker that never waits would have the loop for itself.
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def connect(urls: list[str]) -> AsyncClient:
@@ -186,8 +197,7 @@ async def _obey() -> None:
         sys.stdout.flush()
 
     options = msgspec.json.decode(await heard(), type=LoadOptions)
-    async with await connect(options.urls) as db:
-        load = Load(options, db)
+    async with await connect(options.urls) as db, contextlib.aclosing(Load(options, db)) as load:
         answer("ready")
         while order := await heard():
             match order:

@@ -40,14 +40,20 @@ def state(pid: int, born: str) -> State:
 
 def send(pid: int, born: str, number: signal.Signals) -> bool:
     """Signal the process that was born so; False, and nobody is signalled, if it is gone."""
+    handle = -1
     try:
-        if _LINUX:
-            return _send_by_handle(pid, born, number)
+        handle = _open_handle(pid)
         if state(pid, born) == "gone":
             return False
-        os.kill(pid, number)
+        if handle < 0:
+            os.kill(pid, number)
+        else:
+            signal.pidfd_send_signal(handle, number)
     except ProcessLookupError:
         return False
+    finally:
+        if handle >= 0:
+            os.close(handle)
     return True
 
 
@@ -73,15 +79,16 @@ def wait_until(pid: int, born: str, wanted: State, seconds: float) -> bool:
     return True
 
 
-def _send_by_handle(pid: int, born: str, number: signal.Signals) -> bool:
-    handle = os.pidfd_open(pid)
+def _open_handle(pid: int) -> int:
+    """Return a handle that stays with this process; -1 where there are none (Linux before 5.3)."""
+    if not _LINUX:
+        return -1
     try:
-        if state(pid, born) == "gone":
-            return False
-        signal.pidfd_send_signal(handle, number)
-    finally:
-        os.close(handle)
-    return True
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        return -1
 
 
 def _look(pid: int) -> tuple[str, str]:
@@ -98,12 +105,20 @@ def _look_linux(pid: int) -> tuple[str, str]:
     # The name, in parentheses, may hold spaces and parentheses itself; the fields follow the last
     # one.
     fields = line.rpartition(")")[2].split()
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}:{fields[19]}", fields[0]
+    return f"{_boot()}:{fields[19]}", fields[0]
+
+
+def _boot() -> str:
+    """Return this boot's id; some sandboxes do not tell it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "boot"
 
 
 def _look_elsewhere(pid: int) -> tuple[str, str]:
-    command = ["ps", "-o", "state=,lstart=", "-p", str(pid)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["ps", "-o", "state=", "-o", "lstart=", "-p", str(pid)]
+    plain = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
     letters, _, started = done.stdout.strip().partition(" ")
     return started.strip(), letters[:1]
