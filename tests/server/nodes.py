@@ -1,0 +1,212 @@
+"""Real nodes on loopback, in the test's own loop, and a raw connection to talk to them by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from everwrite.core.config import FRAME_BYTES_MAX
+from everwrite.core.data.keys import data_key
+from everwrite.core.handshake import NONCE_BYTES, mac
+from everwrite.core.messages import (
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    AnyMessage,
+    Ask,
+    Hello,
+    Message,
+    Proof,
+    Put,
+    Refused,
+    Told,
+)
+from everwrite.core.wire import FrameReader, encode_frames
+from everwrite.server.runtime import Runtime, start
+from everwrite.server.settings import ServeOptions
+
+KEY = data_key(b"carts", b"alice")
+PATIENCE_S = 8.0
+LOOK_EVERY_S = 0.01
+
+
+async def eventually(condition: Callable[[], Awaitable[object]], what: str) -> None:
+    """Return once a condition holds; fails, saying what was waited for, if that takes too long."""
+    end = time.monotonic() + PATIENCE_S
+    while not await condition():
+        assert time.monotonic() < end, f"in vain: {what}"
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+class Nodes:
+    """A cluster that is grown node by node; all nodes end with the block."""
+
+    def __init__(self, directory: Path | None = None, **options: Any) -> None:
+        self._directory = directory
+        self._options: dict[str, Any] = {"partitions": 16, "development": True, **options}
+        self._stack = AsyncExitStack()
+        self.running: dict[str, Runtime] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for name in list(self.running):
+            await self.stop(name)
+
+    def options(self, name: str, **options: Any) -> ServeOptions:
+        """Return the options of a node: on disk (SQLite opens fastest) or in memory."""
+        place: dict[str, Any] = {"engine": "memory"}
+        if self._directory is not None:
+            place = {"engine": "sqlite", "data": self._directory / name}
+        chosen = {"name": name, "port": 0, **place, **self._options, **options}
+        return ServeOptions(**chosen)
+
+    async def start(self, name: str, **options: Any) -> Runtime:
+        """Start one node, alone or to ``join`` others."""
+        runtime = await start(self.options(name, **options))
+        self.running[name] = runtime
+        return runtime
+
+    async def grow(self, *names: str, **options: Any) -> list[Runtime]:
+        """Start nodes that join each other, and return when each knows and sees all."""
+        for name in names:
+            others = tuple(runtime.address for runtime in self.running.values())
+            await self.start(name, join=others, **options)
+        await self.met()
+        return [self.running[name] for name in names]
+
+    async def stop(self, name: str) -> None:
+        await self.running.pop(name).stop()
+
+    async def met(self) -> None:
+        """Return when every running node sees every other one as up, and all know the same ring."""
+
+        async def seen() -> bool:
+            answers = [await self.status(name) for name in self.running]
+            ups = [
+                {peer["name"] for peer in answer["nodes"] if peer["state"] != "down"}
+                for answer in answers
+            ]
+            views = {answer["cluster"]["view"] for answer in answers}
+            return all(up >= set(self.running) for up in ups) and len(views) == 1
+
+        await eventually(seen, f"{', '.join(self.running)} see each other")
+
+    async def status(self, name: str) -> dict[str, Any]:
+        """Return what a node says of itself, over its port."""
+        async with await Raw.enter(self.running[name]) as raw:
+            return await raw.ask("status")
+
+    def url(self) -> str:
+        return ",".join(runtime.address for runtime in self.running.values())
+
+
+class Raw:
+    """One connection, spoken by hand."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+        self._frames = FrameReader(FRAME_BYTES_MAX)
+        self._queue: list[AnyMessage] = []
+
+    @classmethod
+    async def dial(cls, runtime: Runtime) -> Self:
+        """Open a connection and say nothing."""
+        host, port = runtime.address.rsplit(":", 1)
+        return cls(*await asyncio.open_connection(host, int(port)))
+
+    @classmethod
+    async def enter(cls, runtime: Runtime, *, secret: bytes = b"") -> Self:
+        """Open a connection and come in as a client."""
+        raw = await cls.dial(runtime)
+        await raw.greet(secret=secret or runtime.options.secret)
+        return raw
+
+    async def greet(self, *, secret: bytes = b"", **fields: Any) -> None:
+        """Shake hands as a client; ``fields`` replace those of an honest Hello."""
+        self.send(await self.proof(secret=secret, **fields))
+
+    async def proof(self, *, secret: bytes = b"", **fields: Any) -> Proof:
+        """Say Hello, and return the Proof that is due next."""
+        mine = an_honest_hello(**fields)
+        self.send(mine)
+        theirs = await self.next()
+        assert isinstance(theirs, Hello), theirs
+        return Proof(mac(secret, b"connect", theirs.cluster_id, mine.nonce, theirs.nonce))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.close()
+
+    def send(self, *messages: Message) -> None:
+        self.write(encode_frames(list(messages)))  # type: ignore[arg-type]
+
+    def write(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def next(self) -> AnyMessage | None:
+        """Return the next message; None once the node has closed the connection."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not self._queue:
+                try:
+                    data = await self._reader.read(1 << 16)
+                except ConnectionResetError:
+                    return None
+                if not data:
+                    return None
+                self._queue += self._frames.feed(data)
+        return self._queue.pop(0)
+
+    async def refusal(self) -> Refused:
+        """Return why the node refused; it must have closed the connection after that."""
+        last: AnyMessage | None = None
+        while (message := await self.next()) is not None:
+            last = message
+        assert isinstance(last, Refused), last
+        return last
+
+    async def call(self, message: Message) -> AnyMessage:
+        """Send one message and return the answer."""
+        self.send(message)
+        answer = await self.next()
+        assert answer is not None, "the node closed the connection"
+        return answer
+
+    async def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """Ask an administrative question and return its answer."""
+        told = await self.call(Ask(1, verb, msgspec.json.encode(arguments)))
+        assert isinstance(told, Told), told
+        answer: dict[str, Any] = msgspec.json.decode(told.answer)
+        return answer
+
+
+def an_honest_hello(**fields: Any) -> Hello:
+    """Return a client's Hello, with these fields replaced."""
+    honest = Hello(PROTOCOL_MIN, PROTOCOL_MAX, b"", b"", "test", b"n" * NONCE_BYTES)
+    return msgspec.structs.replace(honest, **fields)
+
+
+def a_put(value: bytes | None = b"v", key: bytes = KEY, **fields: Any) -> Put:
+    """Return a put as a client sends it."""
+    plain = Put(1, key, value, b"", b"op" + key[:8], 3000)
+    return msgspec.structs.replace(plain, **fields)
+
+
+def contents(runtime: Runtime) -> list[tuple[bytes, object]]:
+    """Return all that stands on a node's disk."""
+    return list(runtime.driver.disk.store.scan(b"", b"\xff" * 8, 10_000))
+
+
+async def still_serves(runtime: Runtime) -> bool:
+    """Say whether the node answers a client that behaves."""
+    async with await Raw.enter(runtime) as raw:
+        return bool(await raw.ask("status"))
