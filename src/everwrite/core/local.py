@@ -8,7 +8,10 @@ shell before each tick.
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
+import xxhash
 
 from everwrite.core.cluster.liveness import Liveness
 from everwrite.core.cluster.members import MemberTable
@@ -99,6 +102,7 @@ class Local:
         "context_key",
         "counters",
         "epochs",
+        "fingerprint",
         "fsync",
         "has_data",
         "leasing",
@@ -129,6 +133,10 @@ class Local:
         self.me = members.me.node_id
         self.epochs = epochs
         self.context_key = context_key
+        self.fingerprint = functools.partial(
+            xxhash.xxh3_128_digest, seed=int.from_bytes(context_key[:8], "big")
+        )
+        """Names a record's bytes among nodes; keyed, so that no client can make two of one name."""
         self.fsync = config.fsync
         self.now = now
         self.wall_offset_ms = 0

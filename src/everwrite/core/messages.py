@@ -147,6 +147,9 @@ class Store(Message, tag=21, frozen=True):
     """Owner whom the receiver stands in for; empty for an owner's own copy."""
     repair: bool = False
     """Read repair or a delivered hint: may replace a copy that is corrupt."""
+    base: bytes = b""
+    """A put's: the ``local.fingerprint`` of the copy from which the coordinator made the record. A
+    replica that holds just that copy takes the record as it comes: their join is the record."""
 
 
 # -- answers -----------------------------------------------------------------------------------

@@ -115,6 +115,13 @@ class Replica:
                 local.out.send(source, StoreReply(message.rid, UNREADABLE, False))
                 return
             payload = None
+        base = message.base
+        if base and base == local.fingerprint(payload[8:] if payload is not None else b""):  # type: ignore[index]
+            epoch = payload[:8] if payload is not None else NO_EPOCH  # type: ignore[index]
+            local.records.write(disk_key, epoch + message.record)
+            local.has_data = True
+            local.acknowledge(source, message)
+            return
         try:
             self._merge_in(disk_key, payload, message.record)  # type: ignore[arg-type]
         except ProtocolError:

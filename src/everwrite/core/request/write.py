@@ -181,6 +181,7 @@ class Writes:
             local.counters.hints_refused += 1
             raise too_many_hints(local)
         base = versions.decode(data) if data else EMPTY
+        fingerprint = local.fingerprint(data)
         if not looked and (put.retry or (seen.dots and versions.unknown_dots(base, seen))):
             LookAround(local, source, put, route, mine).begin()
             return
@@ -198,6 +199,8 @@ class Writes:
                 raise record_too_large(len(data))
         request = PutRequest(local, source, put, route, mine, data)
         request.check_reach()
+        if not mine:
+            request.base = fingerprint
         request.unsure |= known is not None
         if mine:
             self._hints.write(put.key, epoch, owners, mine, b"", data)
@@ -261,6 +264,7 @@ class PutRequest(Request):
         "_sync",
         "_unheld",
         "_w",
+        "base",
         "pending",
         "unsure",
     )
@@ -285,6 +289,8 @@ class PutRequest(Request):
         self._late: set[Place] = set()
         self._owners = self._fallbacks = self._durable = self._refused = 0
         self._answered = False
+        self.base = b""
+        """The fingerprint of the copy that the record was made from; empty: the others join."""
         self.unsure = put.retry
         """Whether the write may stand somewhere although nobody has said so."""
         self._context = b""
@@ -295,6 +301,8 @@ class PutRequest(Request):
     def check_reach(self) -> None:
         """Refuse before anything is written if too few nodes are up."""
         pending = self.pending
+        if len(pending) >= self._w and len(pending) >= self._dw and not self._put.strict:
+            return
         reach = sum(not owner for owner in pending.values()) if self._put.strict else len(pending)
         if reach < self._w or len(pending) < self._dw:
             self._local.counters.quorum_failures += 1
@@ -312,7 +320,7 @@ class PutRequest(Request):
         spare_at = local.now + local.config.spare_after_ms
         self._rid = rid = local.open_request(self, min(spare_at, self._deadline))
         out, me, key, data, sync = local.out, local.me, put.key, self._data, self._sync
-        plain = Store(rid, key, data, put.timeout_ms, sync)
+        plain = Store(rid, key, data, put.timeout_ms, sync, b"", False, self.base)
         for node, owner in self.pending.items():
             if node == me:
                 local.acknowledge(me, plain)
