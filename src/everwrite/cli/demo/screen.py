@@ -6,6 +6,7 @@ Both are drawn from the same ``Board``, which the rest of the demo fills in.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _FRAME_SECONDS = 0.25
 _LINE_SECONDS = 1.0
 _LOOK_SECONDS = 0.9
-_EVENTS_MAX = 7
+_EVENTS_MAX = 5
 
 
 class Board:
@@ -102,7 +103,7 @@ async def show_lines(board: Board, closing: asyncio.Event) -> None:
 
 def in_terminal() -> bool:
     """Say whether standard error is a terminal that can be redrawn."""
-    return sys.stderr.isatty()
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def latencies(histogram: Histogram) -> str:
