@@ -249,12 +249,14 @@ def seen_after(record: Record, seen: Seen, written: Version) -> Seen:
     less, or a node that has not heard of the write would keep what it superseded. A clock says so
     where it names no other write of the actor with it. Else a dot does, and stands for all single
     dots that the write superseded: a node that does not know it looks for it before it goes on.
+    Single dots that nobody could find stay named.
     """
+    unfound = [dot for dot in seen.dots if not covers(record.clock, *dot)]
     if len(record.siblings) == 1:
-        return Seen(record.clock, [])
+        return Seen(record.clock, unfound)
     actor, counter = written.actor, written.counter
     if seen.clock.get(actor, 0) < counter - 1:
-        return Seen(seen.clock, [(actor, counter)])
+        return Seen(seen.clock, sorted([(actor, counter), *unfound]))
     clock = join(seen.clock, {actor: counter})
     return Seen(clock, [dot for dot in seen.dots if not covers(clock, *dot)])
 
