@@ -50,6 +50,9 @@ class Witness(Protocol):
     def wrote(self, index: int, key: bytes, payload: Payload, before: Held | None) -> int:
         """A payload was written over another; return what is known with it, as bits."""
 
+    def refused(self, key: bytes, payload: Payload) -> None:
+        """A payload was not written; what it says may have been sent all the same."""
+
     def synced(self, index: int, key: bytes, known: int) -> None:
         """What was known with a payload is safe."""
 
@@ -80,6 +83,8 @@ class Disk:
     def write(self, batch: dict[bytes, Payload], now: int) -> None:
         """Apply all of it, or raise StorageFull and apply nothing."""
         if now < self.full_until:
+            for key, payload in batch.items():
+                self._witness.refused(key, payload)
             raise StorageFull("The simulated disk is full.", hint="Wait.")
         visible, wrote, index = self.visible, self._witness.wrote, self.index
         entry: Batch = []

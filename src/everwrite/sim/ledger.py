@@ -117,6 +117,15 @@ class KeyLedger:
             known |= self.prefix(actor, counter)[0]
         return known
 
+    def named_by(self, dots: list[Dot]) -> int:
+        """Return the writes of single dots."""
+        named = 0
+        for actor, counter in dots:
+            chain = self.chains.get(actor, [])
+            if counter <= len(chain) and chain[counter - 1] >= 0:
+                named |= 1 << chain[counter - 1]
+        return named
+
 
 class Ledger:
     """The truth about a whole cluster."""
@@ -170,11 +179,18 @@ class Ledger:
                 key.soft |= bit
         elif operation.outcome == "fail":
             key.failed |= bit
-            if place in key.dots:
+            if self.stood(key) & bit:
                 raise Violation(
                     "outcome",
                     f"{operation.describe()}: it is said not to have happened, but it has",
                 )
+
+    def stood(self, key: KeyLedger) -> int:
+        """Return the writes that were on some disk at some time."""
+        stood = 0
+        for mask in self._visible[key.data_key]:
+            stood |= mask
+        return stood
 
     def learn_read(self, key: KeyLedger, token: bytes, found: list[str], who: str) -> Knowledge:
         """Return what a read's context lets its reader know; Violation if the answer lies."""
@@ -218,7 +234,11 @@ class Ledger:
         seen = context.peek(token)
         known = key.known(seen.clock)
         mask = causality.cover(1 << place) | causality.cover(known & causality.deletes)
-        unseen = known & ~mask & ~key.doubtful & ~key.twice
+        named = causality.cover(key.named_by(seen.dots))
+        # What the write named in vain it did not supersede, but its writer still knows of it.
+        used = key.named.get(place, NO_KNOWLEDGE)
+        allowed = mask | causality.cover(used.mask | used.named)
+        unseen = (known | named) & ~allowed & ~key.doubtful & ~key.twice
         if unseen:
             raise Violation(
                 "context",
@@ -228,7 +248,7 @@ class Ledger:
         if not seen.dots:
             return Knowledge(token, mask)
         clocked = causality.cover(known)
-        return Knowledge(token, clocked, mask & ~clocked)
+        return Knowledge(token, clocked, (mask | named) & ~clocked)
 
     # -- what nodes answer -------------------------------------------------------------------------
 
@@ -269,11 +289,11 @@ class Ledger:
         ledger = self.keys[data_key]
         had = b"" if before is None or isinstance(before, Rotten) else record_in(prefix, before)
         if payload is None:
-            self._check_struck(ledger, before, [])
+            self._check_struck(ledger, before, [], 0)
             return 0
         record = record_in(prefix, payload)
         known = self._judge(ledger, index, record)
-        if had and had != record:
+        if had and had != record and prefix == OWN:
             forgot = ledger.known_of.get(had, 0) & ~known
             if forgot:
                 raise Violation(
@@ -282,7 +302,7 @@ class Ledger:
                     f"know of {ledger.causality.names(forgot)} any more",
                 )
         if prefix == HINT and before is not None:
-            self._check_struck(ledger, before, owners_in(payload))
+            self._check_struck(ledger, before, owners_in(payload), known)
         visible = self._visible[data_key]
         fresh = known & ~visible[index]
         if fresh:
@@ -290,6 +310,15 @@ class Ledger:
             for place in indices(fresh):
                 self.since[data_key, index, place] = self.now()
         return known
+
+    def refused(self, key: bytes, payload: Payload) -> None:
+        """Take note of the dots in a record that was minted, sent perhaps, and not written."""
+        if payload is None or key[:1] == STATE:
+            return
+        ledger = self.keys[key[1:]]
+        record = versions.decode(record_in(key[:1], payload))
+        for version in record.siblings:
+            self._bind(ledger, record, version)
 
     def synced(self, index: int, key: bytes, known: int) -> None:
         """Take note of what is safe on this machine."""
@@ -302,16 +331,20 @@ class Ledger:
             ledger = self.keys[key[1:]]
             ledger.weakened |= ledger.known_of.get(record_in(key[:1], held), 0)
 
-    def _check_struck(self, key: KeyLedger, before: Held | None, left: list[bytes]) -> None:
-        """A hint may go only when its owner has what it held."""
+    def _check_struck(
+        self, key: KeyLedger, before: Held | None, left: list[bytes], kept: int
+    ) -> None:
+        """A hint may go only when its owner has what it held. One that is struck out may be
+        followed by another for the same owner in the same batch, so ``kept`` counts too.
+        """
         if before is None or isinstance(before, Rotten):
             return
         known = key.known_of.get(record_in(HINT, before), 0)
         held = self._safe if self._fsync else self._visible
         for owner in owners_in(before):
-            if owner in left:
-                continue
             lacks = known & ~held[key.data_key][self.node_ids.index(owner)]
+            if owner in left:
+                lacks &= ~kept
             if lacks:
                 raise Violation(
                     "hint",
@@ -403,11 +436,7 @@ class Ledger:
         if not unfound:
             return
         causality = key.causality
-        found = 0
-        for actor, counter in dots:
-            chain = key.chains.get(actor, [])
-            if (actor, counter) not in unfound and counter <= len(chain):
-                found |= 1 << chain[counter - 1] if chain[counter - 1] >= 0 else 0
+        found = key.named_by([dot for dot in dots if dot not in unfound])
         past = knowledge.mask | causality.cover(found)
         causality.past[place] = past
         key.operations[place].seen = [

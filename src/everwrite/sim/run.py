@@ -90,7 +90,7 @@ def allowed(world: World) -> Allowed:
         spared.twice |= {ids[place] for place in indices(key.twice | key.doubtful)}
         spared.stale |= {ids[place] for place in indices(key.weakened | key.doubtful)}
         if spared.executed is not None:
-            spared.executed |= {ids[place] for place in key.dots}
+            spared.executed |= {ids[place] for place in indices(world.ledger.stood(key))}
     return spared
 
 

@@ -133,15 +133,12 @@ class World:
         done.
         """
         queue, pop = self._queue, heapq.heappop
-        events = 0
         while queue and queue[0][0] <= until:
             self.now, _, action, arguments = pop(queue)
+            self.events += 1
             action(*arguments)
-            events += 1
-            if done is not None and not events & 31 and done():
-                self.events += events
+            if done is not None and not self.events & 31 and done():
                 return True
-        self.events += events
         if done is not None and done():
             return True
         self.now = max(self.now, until)
