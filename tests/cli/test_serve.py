@@ -125,7 +125,9 @@ def test_a_wrong_file_is_a_usage_error(tmp_path: Path) -> None:
     assert "not started" in ended.err
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "::1:2", "192.0.2.1", "127.example.org", "localhost.example.org", ""]
+)
 def test_a_door_to_other_machines_needs_a_secret(
     host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

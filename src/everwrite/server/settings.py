@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,6 @@ import msgspec
 from everwrite.core.errors import ConfigError
 
 PORT = 7400
-LOOPBACK = ("127.", "localhost", "::1")
 NAME_BYTES_MAX = 64
 
 
@@ -35,7 +35,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     cluster_name: str = "everwrite"
 
     def __post_init__(self) -> None:
-        if not self.host.startswith(LOOPBACK) and not self.secret:
+        if not self.secret and not is_loopback(self.host):
             raise ConfigError(
                 f"Without a secret a node listens only on this machine, not on {self.host}.",
                 hint="Set EVERWRITE_SECRET (or --secret-file) to the same value on all nodes.",
@@ -54,6 +54,14 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
                     f"{what} = {text!r} is not possible.",
                     hint=f"Use printable text of at most {NAME_BYTES_MAX} bytes.",
                 )
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this machine can reach an address; any other name may be anybody's."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def split_address(address: str, default_port: int = PORT) -> tuple[str, int]:
