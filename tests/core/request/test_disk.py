@@ -217,7 +217,7 @@ def test_a_put_that_every_disk_refused_says_that_they_did_and_what_to_do() -> No
 
     failed = world.refused_put(a, b"v")
 
-    assert (failed.code, failed.outcome) == ("quorum_not_met", "none")
+    assert (failed.code, failed.outcome) == ("quorum_not_met", "unknown")
     assert "1 refused it" in failed.message
     assert "disk" in failed.hint
     assert world.disk[a] == {}

@@ -337,6 +337,10 @@ class PutRequest(Request):
             return
         if reply.status != STORED:
             self._refused += 1
+            if source == self._local.me:
+                # The batch was not written. But others of this tick may have read the copy from the
+                # cache, or sent it on with a write of their own.
+                self.unsure = True
             self._gone(source, owner)
             return
         if source in self._half:
