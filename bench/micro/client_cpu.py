@@ -2,8 +2,8 @@
 
     python bench/micro/client_cpu.py [--seconds 3] [--in-flight 64] [--profile]
 
-Three nodes that give canned answers run in a process of their own, so what is measured here is the client alone: its
-process time, divided by the operations done. Prints one JSON object.
+Three nodes that give canned answers run in a process of their own, so what is measured here is the
+client alone: its process time, divided by the operations done. Prints one JSON object.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ async def test_no_two_puts_have_the_same_op() -> None:
     async with FakeCluster() as cluster, await everwrite.connect(cluster.url) as db:
         things = db.bucket("things")
 
-        await asyncio.gather(*(things.put("k", b"v") for _ in range(600)))
+        await asyncio.gather(*(things.put(f"k{number}", b"v") for number in range(600)))
 
         ops = {asked.op for asked in puts(cluster)}
         assert len(ops) == 600

@@ -75,7 +75,7 @@ class Cluster:
         self.pending: dict[int, Request] = {}
         self.counters = Counters()
         self.late = Late(self.counters)
-        self.now = monotonic  # not the loop's: that one stands still while the application works
+        self.now = monotonic  # the loop's clock is coarser (uvloop: milliseconds) and costs more
         self.view = b""
         """Digest of the placement that we go by; empty if the nodes go by another."""
         self.routes: Routes
@@ -88,6 +88,7 @@ class Cluster:
         self._ops = b""
         self._ops_at = 0
         self._ticking = False
+        self._ticked_at = 0.0
         self._closed = False
         self._refusal: EverwriteError | None = None
 
@@ -296,6 +297,7 @@ class Cluster:
 
     def _start_ticking(self) -> None:
         self._ticking = True
+        self._ticked_at = self.now()
         self._loop.call_later(self.timing.tick_s, self._tick)
 
     def _next_op(self) -> bytes:
@@ -355,6 +357,13 @@ class Cluster:
         if self._refusal is not None:
             return
         now = self.now()
+        held_up = now - self._ticked_at > 4 * self.timing.tick_s
+        self._ticked_at = now
+        if held_up:
+            # The application kept the loop from running: requests went out late, and answers may
+            # wait to be read. Nobody is to be called silent for that.
+            self._loop.call_later(self.timing.tick_s, self._tick)
+            return
         try:
             for request in list(self.pending.values()):
                 if request.due <= now:
