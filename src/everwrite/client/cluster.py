@@ -241,7 +241,8 @@ class Cluster:
             host, port = link.address
             if node in (link.name, link.node_id.hex(), f"{host}:{port}", f"[{host}]:{port}"):
                 if link.connection is None:
-                    raise Unreachable(f"The node {link.name} can't be reached: {link.error}.")
+                    why = link.error or "there is no connection yet"
+                    raise Unreachable(f"The node {link.name} can't be reached: {why}.")
                 return link.connection
         known = ", ".join(sorted(link.name for link in self._pool.links()))
         raise RequestError(f"No member is called {node!r}.", hint=f"The members are {known}.")
