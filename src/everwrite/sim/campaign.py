@@ -10,7 +10,6 @@ Costs: one process per core; seeds go out in small batches, so that all cores en
 from __future__ import annotations
 
 import multiprocessing
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import nullcontext
@@ -19,8 +18,10 @@ from itertools import islice
 import msgspec
 
 from everwrite.sim.bugs import planted
-from everwrite.sim.options import FAULTS
-from everwrite.sim.run import Finding, Verdict, run_seed
+from everwrite.sim.history import Operation
+from everwrite.sim.options import FAULTS, draw
+from everwrite.sim.run import Finding, Verdict, judge, run_seed
+from everwrite.sim.world import World
 
 BATCH = 5
 SWITCHED_ON_MIN = 10
@@ -142,6 +143,8 @@ def run_batch(seeds: list[int], bug: str) -> list[Verdict]:
         return [run_seed(seed) for seed in seeds]
 
 
-def struck(campaign: Campaign) -> Counter[str]:
-    """Return how often each class of faults struck."""
-    return Counter(campaign.faults)
+def simulate_seed(seed: int, bug: str = "") -> tuple[Verdict, list[Operation]]:
+    """Run one seed; return its verdict and its history."""
+    world = World(draw(seed))
+    with planted(bug) if bug else nullcontext():
+        return judge(world), world.history
