@@ -35,6 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ring": ("everwrite.cli.inspect:ring", "Who owns how much of the ring."),
     "locate": ("everwrite.cli.inspect:locate", "Where a key lives: its preference list."),
     "hints": ("everwrite.cli.inspect:hints", "Writes that wait for a node to come back."),
+    "simulate": (
+        "everwrite.cli.simulate:simulate",
+        "Whole clusters under virtual time and faults, judged.",
+    ),
     "bench": ("everwrite.cli.bench:bench", "Measure throughput, latencies and cost per operation."),
 }
 """Command -> (module:attribute, one line of help), in the order of the help page."""
