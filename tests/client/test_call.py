@@ -1,0 +1,441 @@
+"""Tries of one request: fail-over, hedges, outcomes, caps (client/call.py)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from tests.client.fake_node import HASTY, STOIC, FakeCluster, Mood, in_loop, until
+
+import everwrite
+from everwrite.core.messages import AnyMessage, Failure, FetchReply, Put, PutReply
+
+
+def fails_with(
+    code: str, outcome: str = "none", retry_after_ms: int = 0
+) -> Callable[[Any], list[AnyMessage] | None]:
+    """Return a reply for a node that can't take a put."""
+
+    def reply(asked: Any) -> list[AnyMessage] | None:
+        if not isinstance(asked, Put):
+            return None
+        return [Failure(asked.rid, code, "Not now.", "", outcome, 1, 2, retry_after_ms)]
+
+    return reply
+
+
+def puts(cluster: FakeCluster) -> list[Put]:
+    return [ask for node in cluster.nodes for ask in node.requests(Put)]
+
+
+IMPOLITE = replace(STOIC, close_s=0.01)
+"""Hangs up on nodes that don't read."""
+
+
+@in_loop
+async def test_a_lost_connection_fails_over_at_once_under_the_same_op() -> None:
+    async with (
+        FakeCluster() as cluster,
+        await everwrite.connect(cluster.url, timing=STOIC) as db,
+    ):
+        first, second = cluster.owners_of("k")[:2]
+        first.mood = Mood.DROPS
+
+        await db.bucket("things").put("k", b"v")
+
+        (lost,), (again,) = first.requests(Put), second.requests(Put)
+        assert (lost.op, lost.retry) == (again.op, False)
+        assert again.retry
+        assert db.counters.failovers == 1
+
+
+@in_loop
+async def test_a_put_that_was_carried_out_before_the_connection_broke_is_seen_once() -> None:
+    async with (
+        FakeCluster() as cluster,
+        await everwrite.connect(cluster.url, timing=STOIC) as db,
+    ):
+        things = db.bucket("things")
+        first = cluster.owners_of("k")[0]
+        broken: list[asyncio.Task[None]] = []
+
+        def carry_out_and_break(asked: Any) -> list[AnyMessage] | None:
+            if not isinstance(asked, Put):
+                return None
+            first.honest_answer(asked)
+            broken.append(asyncio.create_task(first.hang_up()))
+            return []
+
+        first.reply = carry_out_and_break
+        await things.put("k", b"v")
+
+        assert broken
+        assert (await things.get("k")).values == [b"v"]
+
+
+@in_loop
+async def test_a_silent_node_is_hedged_and_its_late_answer_dropped() -> None:
+    async with (
+        FakeCluster() as cluster,
+        await everwrite.connect(cluster.url, timing=HASTY) as db,
+    ):
+        things = db.bucket("things")
+        first, second = cluster.owners_of("k")[:2]
+        first.mood = Mood.SILENT
+
+        await things.put("k", b"v")
+        (late,) = first.requests(Put)
+        first.mood = Mood.WELL
+        first.send(PutReply(late.rid, b"", 2, 0, 0, 1, 2))
+        await db.ask("status", node=first.name)
+
+        (hedge,) = second.requests(Put)
+        assert hedge.op == late.op
+        assert hedge.retry
+        assert hedge.timeout_ms < late.timeout_ms
+        assert (db.counters.hedges, db.counters.late, db.counters.strays) == (1, 1, 0)
+
+
+@in_loop
+async def test_the_first_node_is_still_listened_to_after_a_hedge() -> None:
+    async with (
+        FakeCluster() as cluster,
+        await everwrite.connect(cluster.url, timing=HASTY) as db,
+    ):
+        first, second = cluster.owners_of("k")[:2]
+        first.mood = Mood.SILENT
+
+        def let_the_first_answer(asked: Any) -> list[AnyMessage]:
+            (held,) = first.requests(Put)
+            first.send(PutReply(held.rid, b"from the first", 2, 0, 0, 1, 2))
+            return []
+
+        second.reply = let_the_first_answer
+
+        stored = await db.bucket("things").put("k", b"v")
+
+        assert stored.context == b"from the first"
+
+
+@in_loop
+async def test_a_node_that_answers_others_gets_more_time_before_a_hedge() -> None:
+    timing = everwrite.Timing(tick_s=0.005, hedge_s=0.02, slow_hedge_s=30.0)
+    async with (
+        FakeCluster(2) as cluster,
+        await everwrite.connect(cluster.url, timing=timing, timeout=0.2) as db,
+    ):
+        first = cluster.owners_of("k")[0]
+        held: list[Put] = []
+
+        def hold_puts(asked: Any) -> list[AnyMessage] | None:
+            return held.append(asked) or [] if isinstance(asked, Put) else None
+
+        first.reply = hold_puts
+        slow = asyncio.ensure_future(db.bucket("things").put("k", b"v"))
+        while not slow.done():
+            await db.ask("status", node=first.name)
+
+        with pytest.raises(everwrite.DeadlineExceeded):
+            await slow
+        assert len(held) == 1
+        assert db.counters.hedges == 0
+
+
+@pytest.mark.parametrize("code", ["overloaded", "quorum_not_met", "storage_full", "denied"])
+@in_loop
+async def test_what_one_node_cannot_do_another_is_asked_to(code: str) -> None:
+    async with (
+        FakeCluster() as cluster,
+        await everwrite.connect(cluster.url, timing=STOIC) as db,
+    ):
+        first, second = cluster.owners_of("k")[:2]
+        first.reply = fails_with(code)
+
+        await db.bucket("things").put("k", b"v")
+
+        assert second.requests(Put)[0].retry
+
+
+@pytest.mark.parametrize("code", ["bad_request", "bad_context", "too_large"])
+@in_loop
+async def test_a_wrong_request_is_not_tried_again(code: str) -> None:
+    async with FakeCluster() as cluster, await everwrite.connect(cluster.url) as db:
+        cluster.owners_of("k")[0].reply = fails_with(code)
+
+        with pytest.raises(everwrite.RequestError) as failed:
+            await db.bucket("things").put("k", b"v")
+
+        assert failed.value.code == code
+        assert failed.value.outcome == "none"
+        assert len(puts(cluster)) == 1
+
+
+@in_loop
+async def test_a_forged_context_is_refused_by_the_node_and_changes_nothing() -> None:
+    async with FakeCluster() as cluster, await everwrite.connect(cluster.url) as db:
+        things = db.bucket("things")
+        stored = await things.put("k", b"v")
+        forged = stored.context[:-1] + b"\x91"
+
+        with pytest.raises(everwrite.BadContext):
+            await things.put("k", b"w", context=forged)
+
+        assert (await things.get("k")).values == [b"v"]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "worst"),
+    [
+        (["none", "none", "none"], "none"),
+        (["partial", "none", "none"], "partial"),
+        (["none", "unknown", "partial"], "unknown"),
+        (["lost", "none", "none"], "unknown"),
+        (["gibberish", "none", "none"], "unknown"),
+    ],
+)
+@in_loop
+async def test_a_failed_put_has_the_worst_outcome_of_its_tries(
+    outcomes: list[str], worst: str
+) -> None:
+    async with (
+        FakeCluster() as cluster,
+        await everwrite.connect(cluster.url, timing=STOIC) as db,
+    ):
+        for node, outcome in zip(cluster.owners_of("k"), outcomes, strict=True):
+            if outcome == "lost":
+                node.mood = Mood.DROPS
+            node.reply = fails_with("quorum_not_met", outcome)
+
+        with pytest.raises(everwrite.QuorumNotMet) as failed:
+            await db.bucket("things").put("k", b"v")
+
+        assert failed.value.outcome == worst
+        assert len(puts(cluster)) == 3
+
+
+@in_loop
+async def test_a_put_that_nobody_answers_may_have_happened() -> None:
+    async with FakeCluster() as cluster, await everwrite.connect(cluster.url) as db:
+        for node in cluster.nodes:
+            node.mood = Mood.SILENT
+
+        with pytest.raises(everwrite.DeadlineExceeded) as failed:
+            await db.bucket("things").put("k", b"v", timeout=0.05)
+
+        assert failed.value.outcome == "unknown"
+        assert db.in_flight == 0
+
+
+@in_loop
+async def test_a_refusal_does_not_hide_an_open_try() -> None:
+    async with (
+        FakeCluster() as cluster,
+        await everwrite.connect(cluster.url, timing=HASTY) as db,
+    ):
+        first, second = cluster.owners_of("k")[:2]
+        first.mood = Mood.SILENT
+        second.reply = fails_with("bad_context")
+
+        with pytest.raises(everwrite.BadContext) as failed:
+            await db.bucket("things").put("k", b"v")
+
+        assert failed.value.outcome == "unknown"
+
+
+@in_loop
+async def test_retries_are_bounded() -> None:
+    async with (
+        FakeCluster(5) as cluster,
+        await everwrite.connect(cluster.url, retries=1, timing=STOIC) as db,
+    ):
+        for node in cluster.nodes:
+            node.reply = fails_with("overloaded")
+
+        with pytest.raises(everwrite.Overloaded):
+            await db.bucket("things").put("k", b"v")
+
+        assert len(puts(cluster)) == 2
+
+
+@in_loop
+async def test_the_only_node_is_asked_again_after_the_time_it_asks_for() -> None:
+    async with FakeCluster(1) as cluster, await everwrite.connect(cluster.url) as db:
+        (node,) = cluster.nodes
+        refuse = fails_with("overloaded", retry_after_ms=120)
+        node.reply = lambda asked: refuse(asked) if len(node.requests(Put)) == 1 else None
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        await db.bucket("things").put("k", b"v")
+
+        assert loop.time() - began >= 0.12
+        assert [asked.retry for asked in node.requests(Put)] == [False, True]
+
+
+@in_loop
+async def test_a_node_that_restarts_gets_the_put_again() -> None:
+    async with (
+        FakeCluster(1) as cluster,
+        await everwrite.connect(cluster.url, timing=HASTY) as db,
+    ):
+        (node,) = cluster.nodes
+        node.mood = Mood.DROPS
+        stored = asyncio.ensure_future(db.bucket("things").put("k", b"v"))
+        await node.greeted.get()
+        await node.greeted.get()  # the connection that replaces the dropped one
+        node.mood = Mood.WELL
+
+        await stored
+
+        assert len({asked.op for asked in node.requests(Put)}) == 1
+        assert node.requests(Put)[-1].retry
+
+
+@in_loop
+async def test_without_any_node_a_put_surely_did_not_happen() -> None:
+    async with (
+        FakeCluster(2) as cluster,
+        await everwrite.connect(cluster.url, timing=HASTY) as db,
+    ):
+        things = db.bucket("things")
+        for node in cluster.nodes:
+            await node.kill()
+        await until(lambda: db.counters.losses == 2)
+
+        with pytest.raises(everwrite.Unreachable, match="refused") as failed:
+            await things.put("k", b"v")
+
+        assert failed.value.outcome == "none"
+
+
+@in_loop
+async def test_all_owners_down_a_put_goes_to_the_first_stand_in() -> None:
+    async with FakeCluster(4) as cluster, await everwrite.connect(cluster.url) as db:
+        owners = cluster.owners_of("k")
+        (stand_in,) = set(cluster.nodes) - set(owners)
+        for node in owners:
+            await node.kill()
+        await until(lambda: db.counters.losses == 3)
+
+        await db.bucket("things").put("k", b"v")
+
+        assert len(stand_in.requests(Put)) == 1
+
+
+@in_loop
+async def test_requests_past_the_cap_are_refused_before_anything_is_sent() -> None:
+    async with (
+        FakeCluster() as cluster,
+        await everwrite.connect(cluster.url, in_flight_max=2, timing=STOIC) as db,
+    ):
+        things = db.bucket("things")
+        for node in cluster.nodes:
+            node.mood = Mood.SILENT
+        waiting = [asyncio.ensure_future(things.put(key, b"v")) for key in "ab"]
+        await asyncio.sleep(0)
+
+        with pytest.raises(everwrite.Overloaded) as failed:
+            await things.put("c", b"v")
+        with pytest.raises(everwrite.Overloaded):
+            await things.get("c")
+
+        assert failed.value.outcome == "none"
+        assert db.in_flight == 2
+        for task in waiting:
+            task.cancel()
+
+
+@in_loop
+async def test_a_node_that_does_not_read_is_passed_over() -> None:
+    async with (
+        FakeCluster() as cluster,
+        await everwrite.connect(cluster.url, timing=IMPOLITE) as db,
+    ):
+        things = db.bucket("things")
+        key = cluster.key_of(first := cluster.nodes[0])
+        first.mood = Mood.NOT_READING
+        waiting = [asyncio.ensure_future(things.put(key, bytes(1 << 20))) for _ in range(20)]
+        await asyncio.sleep(0)
+        await db.ask("status", node=cluster.nodes[1].name)
+
+        await things.put(key, b"small")
+
+        assert len(cluster.owners_of(key)[1].requests(Put)) == 1
+        for task in waiting:
+            task.cancel()
+
+
+@in_loop
+async def test_if_no_node_reads_a_put_is_refused() -> None:
+    async with (
+        FakeCluster(1) as cluster,
+        await everwrite.connect(cluster.url, timing=IMPOLITE) as db,
+    ):
+        things = db.bucket("things")
+        cluster.nodes[0].mood = Mood.NOT_READING
+        waiting = [asyncio.ensure_future(things.put("k", bytes(1 << 20))) for _ in range(20)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+        with pytest.raises(everwrite.Overloaded):
+            await things.put("k", b"small")
+
+        for task in waiting:
+            task.cancel()
+
+
+@in_loop
+async def test_closing_ends_what_is_in_flight_with_an_error() -> None:
+    async with FakeCluster() as cluster:
+        db = await everwrite.connect(cluster.url)
+        things = db.bucket("things")
+        for node in cluster.nodes:
+            node.mood = Mood.SILENT
+        put = asyncio.ensure_future(things.put("k", b"v"))
+        get = asyncio.ensure_future(things.get("k"))
+        await asyncio.sleep(0)
+
+        await db.close()
+        await db.close()
+
+        with pytest.raises(everwrite.Unreachable, match="closed") as failed:
+            await put
+        assert failed.value.outcome == "unknown"
+        with pytest.raises(everwrite.Unreachable, match="closed"):
+            await get
+        with pytest.raises(everwrite.Unreachable, match="closed"):
+            await things.put("k", b"v")
+        with pytest.raises(everwrite.Unreachable, match="closed"):
+            await things.get("k")
+
+
+@in_loop
+async def test_a_failed_try_of_a_read_says_nothing_of_writes() -> None:
+    async with (
+        FakeCluster(1) as cluster,
+        await everwrite.connect(cluster.url, retries=0) as db,
+    ):
+        cluster.nodes[0].mood = Mood.DROPS
+
+        with pytest.raises(everwrite.Unreachable) as failed:
+            await db.bucket("things").get("k")
+
+        assert failed.value.outcome == "none"
+
+
+@in_loop
+async def test_a_put_answered_with_something_else_goes_to_another_node() -> None:
+    async with (
+        FakeCluster() as cluster,
+        await everwrite.connect(cluster.url, timing=STOIC) as db,
+    ):
+        first, second = cluster.owners_of("k")[:2]
+        first.reply = lambda asked: [FetchReply(asked.rid, 0, b"")]
+
+        await db.bucket("things").put("k", b"v")
+
+        assert second.requests(Put)[0].retry
+        assert db.counters.losses == 1
