@@ -6,6 +6,7 @@ import doctest
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tests.cli.commands import everwrite
@@ -107,6 +108,17 @@ def test_no_option_takes_a_secret_itself() -> None:
         )
         assert command is not None
         assert "--secret" not in {opt for parameter in command.params for opt in parameter.opts}
+
+
+def test_a_directory_that_cannot_be_used_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    ended = everwrite(
+        "cluster", "start", "--dir", str(tmp_path / "file" / "dev"), "--base-port", "0"
+    )
+
+    assert ended.code == Exit.ERROR
+    assert ended.err.startswith("error: ")
 
 
 def test_output_that_nobody_reads_to_its_end_is_no_traceback() -> None:

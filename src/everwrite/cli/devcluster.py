@@ -61,6 +61,8 @@ SAFE = b"safe"
 _LOCK = "cluster.lock"
 _POLL_SECONDS = 0.03
 _ASK_SECONDS = 1.0
+_CUT_SECONDS = 10.0
+"""Patience with a node that is told of a cut: after a pause it may have much to do first."""
 _STOP_SECONDS = 10.0
 _KILL_SECONDS = 5.0
 _NO_SPLIT = Split(())
@@ -243,6 +245,7 @@ class DevCluster:
         """Let a frozen node go on, with the cuts of now."""
         node = self._alive(number)
         processes.send(node.pid, node.born, signal.SIGCONT)
+        processes.wait_until(node.pid, node.born, "running", _KILL_SECONDS)
         await self._cut(node, self.split)
 
     def stop(self, number: int | None = None, *, seconds: float = _STOP_SECONDS) -> list[str]:
@@ -286,7 +289,7 @@ class DevCluster:
         end = time.monotonic() + seconds
         apart = self.split.nodes()
         while True:
-            self._raise_failed()
+            self.check_alive()
             nodes = [node for node in self._plan.nodes if node.state() == "running"]
             found = await self.statuses(nodes)
             missing = _unready(nodes, found, apart)
@@ -379,8 +382,8 @@ class DevCluster:
         mine = child if child is not None and child.pid == node.pid else None
         return processes.wait_gone(node.pid, node.born, seconds, mine)
 
-    def _raise_failed(self) -> None:
-        """Raise NodeFailed if a node that we started has ended by itself."""
+    def check_alive(self) -> None:
+        """Raise NodeFailed if a node that this object has started has ended by itself."""
         for number in self._children:
             node = self.node(number)
             if not node.pid or node.state() != "gone":
@@ -398,17 +401,19 @@ class DevCluster:
         return [node.name for node, heard in zip(nodes, told, strict=True) if not heard]
 
     async def _cut(self, node: Node, split: Split) -> bool:
-        """Tell a node whom to block from now on; False if it does not answer."""
-        if node.state() != "running":
-            return False
-        try:
-            await self.ask(node.number, "heal", {})
-            for direction, peers in split.blocked(node.number).items():
-                names = [self.node(peer).name for peer in peers]
-                await self.ask(node.number, "partition", {"from": names, "direction": direction})
-        except (UnavailableError, TimeoutError):
-            return False
-        return True
+        """Tell a node whom to block from now on; False if it is frozen, dead or too busy."""
+        end = time.monotonic() + _CUT_SECONDS
+        while node.state() == "running" and time.monotonic() < end:
+            try:
+                await self.ask(node.number, "heal", {})
+                for direction, peers in split.blocked(node.number).items():
+                    cut = {"from": [self.node(peer).name for peer in peers], "direction": direction}
+                    await self.ask(node.number, "partition", cut)
+            except (UnavailableError, TimeoutError):
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                return True
+        return False
 
     def _forget(self, ended: Sequence[Node]) -> None:
         """Note that these nodes are gone because we wanted it."""

@@ -128,4 +128,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.ERROR
+    except OSError as error:
+        report_error(EverwriteError(f"{error}."))
+        return Exit.ERROR
     return int(code or Exit.OK)

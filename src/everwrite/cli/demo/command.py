@@ -96,12 +96,12 @@ def demo(
         outcome = run_on_uvloop(_run(cluster, options))
         if not outcome.verdict.ok():
             cluster.temporary = False
+    if not outcome.verdict.ok() or not temporary:
+        say(f"data and logs are in {directory}")
     if form == "json":
         emit_json(_as_json(outcome, options))
     else:
         _report(outcome, options)
-    if not outcome.verdict.ok() or not temporary:
-        say(f"data and logs are in {directory}")
     return Exit.OK if outcome.verdict.ok() else Exit.ERROR
 
 
@@ -146,6 +146,7 @@ async def _run(cluster: DevCluster, options: DemoOptions) -> Outcome:
         faults = await _keep_shop(cluster, shop, clients, options)
         seconds = loop.time() - opened
         say("the shop is closed; everything is repaired")
+        cluster.check_alive()
         await repair(cluster, say)
         left = await drain(cluster, _Progress("hints to hand over").show)
         say(
@@ -163,7 +164,7 @@ async def _keep_shop(
     """Let shoppers in while the story is told; return the steps that happened."""
     rng = random.Random(options.seed)
     steps = plan_story(options.nodes, options.seconds, pauses=options.pauses, rng=rng)
-    board = Board(cluster, shop.tally, options.seconds)
+    board = Board(cluster, shop, options.seconds)
     shoppers = [
         Shopper(number, shop, client.bucket(_BUCKET), random.Random(rng.random()))
         for number, client in enumerate([*clients] * _SHOPPERS_PER_CLIENT, start=1)
@@ -176,16 +177,15 @@ async def _keep_shop(
     async with asyncio.TaskGroup() as tasks:
         for shopper in shoppers:
             tasks.create_task(shopper.shop())
-        tasks.create_task(_watch(board, clients[0], shop.closing))
-        show = show_live if options.live else show_lines
-        tasks.create_task(show(board, shop.closing))
-        done = await tell(steps, cluster, shop.closing, options.seconds, hear)
+        tasks.create_task(_watch(board, clients[0]))
+        tasks.create_task(show_live(board) if options.live else show_lines(board))
+        done = await tell(steps, cluster, shop, options.seconds, hear)
         shop.closing.set()
     return done
 
 
-async def _watch(board: Board, client: AsyncClient, closing: asyncio.Event) -> None:
-    """Ask all nodes for their status, again and again, for the board."""
+async def _watch(board: Board, client: AsyncClient) -> None:
+    """Ask all nodes for their status, again and again, until the shop closes."""
 
     async def look(number: int, name: str) -> None:
         try:
@@ -194,10 +194,11 @@ async def _watch(board: Board, client: AsyncClient, closing: asyncio.Event) -> N
         except (UnavailableError, TimeoutError):
             board.reports[number] = None
 
-    while not closing.is_set():
+    closed = False
+    while not closed:
         nodes = board.cluster.nodes
         await asyncio.gather(*(look(node.number, node.name) for node in nodes))
-        await asyncio.sleep(_WATCH_SECONDS)
+        closed = await board.shop.closed_within(_WATCH_SECONDS)
 
 
 def _close_on_interrupt(closing: asyncio.Event) -> None:

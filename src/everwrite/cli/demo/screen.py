@@ -5,13 +5,12 @@ Both are drawn from the same ``Board``, which the rest of the demo fills in.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from everwrite.cli.demo.shoppers import Tally
+from everwrite.cli.demo.shoppers import Shop
 from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.histogram import Histogram
 from everwrite.cli.output import count, say, size
@@ -30,16 +29,17 @@ _EVENTS_MAX = 5
 class Board:
     """All that there is to show; ``reports`` are the nodes' own words, a silent node has none."""
 
-    def __init__(self, cluster: DevCluster, tally: Tally, seconds: float) -> None:
+    def __init__(self, cluster: DevCluster, shop: Shop, seconds: float) -> None:
         self.cluster = cluster
-        self.tally = tally
+        self.shop = shop
+        self.tally = shop.tally
         self.seconds = seconds
         self.now = "the shop opens"
         self.reports: dict[int, Status | None] = {}
         self.events: list[str] = []
         self.split = ""
         self.writes_per_second = 0.0
-        self.recent = latencies(tally.recent_us)
+        self.recent = latencies(shop.tally.recent_us)
         self._began = self._looked_at = time.monotonic()
         self._writes_before = 0
 
@@ -76,29 +76,31 @@ class Board:
                 return "up" if self.reports.get(number) is not None else "silent"
 
 
-async def show_live(board: Board, closing: asyncio.Event) -> None:
-    """Draw the board four times a second until ``closing``."""
+async def show_live(board: Board) -> None:
+    """Draw the board four times a second until the shop closes."""
     from rich.console import Console
     from rich.live import Live
 
     console = Console(stderr=True)
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        while not closing.is_set():
+        while True:
             board.look()
             live.update(_picture(board), refresh=True)
-            await _pause(closing, _FRAME_SECONDS)
+            if await board.shop.closed_within(_FRAME_SECONDS):
+                return
 
 
-async def show_lines(board: Board, closing: asyncio.Event) -> None:
-    """Write one line a second to standard error, and each event, until ``closing``."""
+async def show_lines(board: Board) -> None:
+    """Write a line each second, and each event, to standard error until the shop closes."""
     told = 0
-    while not closing.is_set():
+    while True:
         for event in board.events[told:]:
             say(event)
         told = len(board.events)
         board.look()
         say(_line(board))
-        await _pause(closing, _LINE_SECONDS)
+        if await board.shop.closed_within(_LINE_SECONDS):
+            return
 
 
 def in_terminal() -> bool:
@@ -215,11 +217,3 @@ def _sides(split: str) -> dict[str, str]:
         for half, side in zip(halves, ("left", "right"), strict=False)
         for name in half.split(",")
     }
-
-
-async def _pause(closing: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await closing.wait()
-    except TimeoutError:
-        return

@@ -80,6 +80,15 @@ class Shop:
         self._run = run
         self._fresh = [0] * carts
 
+    async def closed_within(self, seconds: float) -> bool:
+        """Wait so long; True, and at once, if the shop closes or is closed."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self.closing.wait()
+        except TimeoutError:
+            return False
+        return True
+
     def cart(self, rng: random.Random) -> tuple[int, str]:
         """Return the place and the name of some cart in use."""
         place = rng.randrange(len(self._fresh))

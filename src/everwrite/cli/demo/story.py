@@ -16,6 +16,7 @@ from typing import Literal
 
 import msgspec
 
+from everwrite.cli.demo.shoppers import Shop
 from everwrite.cli.devcluster import DevCluster
 
 Act = Literal["kill", "restart", "pause", "resume", "partition", "heal"]
@@ -89,28 +90,18 @@ async def perform(step: Step, cluster: DevCluster) -> None:
 async def tell(
     steps: list[Step],
     cluster: DevCluster,
-    closing: asyncio.Event,
+    shop: Shop,
     seconds: float,
     hear: Callable[[Step], None],
 ) -> list[Step]:
-    """Perform all steps at their times until the end or ``closing``; return those performed."""
+    """Perform all steps at their times until the shop closes; return those performed."""
     opened = time.monotonic()
     done: list[Step] = []
     for step in steps:
-        if await _passed(closing, opened + step.at - time.monotonic()):
+        if await shop.closed_within(opened + step.at - time.monotonic()):
             return done
         hear(step)
         await perform(step, cluster)
         done.append(step)
-    await _passed(closing, opened + seconds - time.monotonic())
+    await shop.closed_within(opened + seconds - time.monotonic())
     return done
-
-
-async def _passed(closing: asyncio.Event, seconds: float) -> bool:
-    """Wait so long; True if the shop was closed meanwhile."""
-    try:
-        async with asyncio.timeout(max(0.0, seconds)):
-            await closing.wait()
-    except TimeoutError:
-        return False
-    return True
