@@ -259,6 +259,8 @@ class Member(Message, frozen=True):
 
 class Members(Message, tag=42, frozen=True):
     members: list[Member]
+    holds_data: bool = False
+    """Whether any node of the cluster holds data, as far as the sender knows."""
 
 
 AnyMessage = (

@@ -35,7 +35,7 @@ class Rounds:
         if not local.liveness.heard(peer, local.now):
             return False
         local.routes.forget()
-        local.out.send(peer, Members(list(local.members)))
+        local.out.send(peer, self._list())
         return True
 
     def lost(self, peer: bytes) -> bool:
@@ -52,19 +52,22 @@ class Rounds:
         """That its frame came is all there is to know."""
 
     def members(self, source: Place, message: Members) -> None:
-        """Take what is newer; a node that holds data takes no new member."""
+        """Take what is newer. No new member once the cluster holds data, which all hear of: those
+        nodes too on which none of it fell.
+        """
         local = self._local
-        if not local.members.merge(message.members, may_grow=not local.has_data):
+        changed = local.members.merge(message.members, may_grow=not local.has_data)
+        local.has_data |= message.holds_data
+        if not changed:
             return
         self.members_version += 1
         cluster = local.cluster
         candidates = local.members.candidates()
         local.routes.place(place(candidates, cluster.partitions, cluster.replicas))
-        known = list(local.members)
-        local.records.write(MEMBERS, encode_members(known))
+        local.records.write(MEMBERS, encode_members(list(local.members)))
         for peer in sorted(local.liveness.up):
             if peer != source:
-                local.out.send(peer, Members(known))
+                local.out.send(peer, self._list())
 
     def wake(self) -> list[bytes]:
         """Ping whoever was silent; return the peers that were silent for too long."""
@@ -81,8 +84,11 @@ class Rounds:
         if others and local.now >= self._next_list_ms:
             self._next_list_ms = local.now + 1000
             self._turn = (self._turn + 1) % len(others)
-            local.out.send(others[self._turn].node_id, Members(list(local.members)))
+            local.out.send(others[self._turn].node_id, self._list())
         return local.liveness.overdue(local.now)
+
+    def _list(self) -> Members:
+        return Members(list(self._local.members), self._local.has_data)
 
     def next_wake_ms(self) -> int:
         return self._next_ms
