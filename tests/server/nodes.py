@@ -59,18 +59,18 @@ class Nodes:
         for name in list(self.running):
             await self.stop(name)
 
-    def options(self, name: str, **options: Any) -> ServeOptions:
+    def options(self, label: str, **options: Any) -> ServeOptions:
         """Return the options of a node: on disk (SQLite opens fastest) or in memory."""
         place: dict[str, Any] = {"engine": "memory"}
         if self._directory is not None:
-            place = {"engine": "sqlite", "data": self._directory / name}
-        chosen = {"name": name, "port": 0, **place, **self._options, **options}
+            place = {"engine": "sqlite", "data": self._directory / label}
+        chosen = {"name": label, "port": 0, **place, **self._options, **options}
         return ServeOptions(**chosen)
 
-    async def start(self, name: str, **options: Any) -> Runtime:
-        """Start one node, alone or to ``join`` others."""
-        runtime = await start(self.options(name, **options))
-        self.running[name] = runtime
+    async def start(self, label: str, **options: Any) -> Runtime:
+        """Start one node, alone or to ``join`` others; its name is its label if none is given."""
+        runtime = await start(self.options(label, **options))
+        self.running[label] = runtime
         return runtime
 
     async def grow(self, *names: str, **options: Any) -> list[Runtime]:

@@ -22,7 +22,7 @@ from everwrite.client.cluster import Cluster
 from everwrite.client.limits import IN_FLIGHT_MAX, Timing
 from everwrite.client.pool import Connect
 from everwrite.client.sync import Client, LoopThread
-from everwrite.core.errors import ConfigError, StorageError
+from everwrite.core.errors import ConfigError, EverwriteError
 from everwrite.server.runtime import Runtime, start
 from everwrite.server.settings import ServeOptions
 from everwrite.server.transport import Connection as NodeEnd
@@ -78,7 +78,7 @@ async def _open(options: ServeOptions, timeout_s: float) -> AsyncClient:
         await runtime.stop()
         raise
 
-    def fail(failed: asyncio.Future[StorageError]) -> None:
+    def fail(failed: asyncio.Future[EverwriteError]) -> None:
         if not failed.cancelled():
             cluster.give_up(failed.result())
 

@@ -117,7 +117,7 @@ class Admin:
                 "engine": runtime.driver.disk.store.name,
                 "fsync": local.fsync,
                 "uptime_ms": time.monotonic_ns() // 1_000_000 - runtime.started_ms,
-                "ready": self._node.ready and self._knows_seeds(),
+                "ready": self._node.ready,
                 "development": runtime.options.development,
                 "rss_bytes": rss_bytes(),
                 "cpu_us": int((usage.ru_utime + usage.ru_stime) * 1e6),
@@ -241,10 +241,6 @@ class Admin:
             "silent_ms": 0 if mine else local.liveness.silent_ms(member.node_id, local.now),
             "owned": owned,
         }
-
-    def _knows_seeds(self) -> bool:
-        """A node that was told whom to join is ready once it has heard of somebody."""
-        return not self._runtime.options.join or len(self._local.members) > 1
 
     def _development_only(self) -> None:
         if not self._runtime.options.development:

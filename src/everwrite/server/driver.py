@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from everwrite.core.errors import StorageError, SyncFailed
+from everwrite.core.errors import EverwriteError, StorageError, SyncFailed
 from everwrite.core.messages import AnyMessage, Ask, Message
 from everwrite.core.node import Node, no_business
 from everwrite.core.outbox import Place
@@ -50,7 +50,7 @@ class Driver:
         """How well work is gathered: messages per frame, frames per tick."""
         self.ask: Callable[[Place, Ask], None] = lambda place, ask: None
         self.members_changed: Callable[[], None] = lambda: None
-        self.fatal: Callable[[StorageError], None] = lambda error: None
+        self.fatal: Callable[[EverwriteError], None] = lambda error: None
         self.disk = Disk(
             loop, store, synced=self._synced, loaded=self._loaded, failed=self._sync_failed
         )

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any
 
-from everwrite.core.errors import StorageError
+from everwrite.core.errors import EverwriteError
 from everwrite.server.runtime import Runtime, start
 from everwrite.server.settings import ServeOptions
 
@@ -20,7 +20,7 @@ GC_THRESHOLD = 50_000
 
 
 def run(options: ServeOptions) -> None:
-    """Run a node until SIGTERM or SIGINT; raise a StorageError if its disk fails."""
+    """Run a node until SIGTERM or SIGINT; raise an EverwriteError if it cannot go on."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
@@ -39,7 +39,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _run(options: ServeOptions) -> StorageError | None:
+async def _run(options: ServeOptions) -> EverwriteError | None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

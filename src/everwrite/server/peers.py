@@ -40,7 +40,6 @@ class Peers:
         self._links: dict[bytes, list[Connection]] = {}
         self._dialling: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stopping = False
-        driver.members_changed = self.dial_all
 
     # -- connections report here -------------------------------------------------------------------
 
@@ -62,15 +61,21 @@ class Peers:
             place = self.driver.attach(connection)
             self._clients[place] = connection
             return place
+        self.check_node(theirs)
+        return theirs.node_id
+
+    def check_node(self, theirs: Hello) -> None:
+        """Raise DeniedError if the other side is a node that may not come in. A newcomer hears it
+        as the answer to its first question, before it has made itself a part of this cluster.
+        """
         local = self.driver.node.local
         if theirs.node_id == local.me:
             raise DeniedError(
                 "The other side is this very node, or a copy of its data directory.",
                 hint="Give each node a data directory of its own; never copy one.",
             )
-        if theirs.node_id not in local.members:
+        if theirs.node_id and theirs.node_id not in local.members:
             self._check_newcomer(theirs)
-        return theirs.node_id
 
     def opened(self, connection: Connection) -> None:
         """The handshake is over."""
@@ -151,6 +156,8 @@ class Peers:
             elif why is not None:
                 log.warning("refused by %s:%d: %s", *address, why)
                 backoff = BACKOFF_MAX_S
+                if isinstance(why, DeniedError) and not self.driver.node.ready:
+                    self.driver.fatal(why)
             await asyncio.sleep(backoff)
 
     def _dialled(self, address: tuple[str, int], task: asyncio.Task[None]) -> None:

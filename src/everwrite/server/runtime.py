@@ -12,7 +12,7 @@ import secrets
 import time
 
 from everwrite.core.config import ClusterConfig
-from everwrite.core.errors import ConfigError, EverwriteError, StorageError
+from everwrite.core.errors import ConfigError, EverwriteError
 from everwrite.core.handshake import Identity
 from everwrite.core.node import Node
 from everwrite.server import boot
@@ -48,9 +48,11 @@ class Runtime:
             salt=cluster.salt,
         )
         self.peers = Peers(self.driver, identity, options.secret, seeds)
-        self.failed: asyncio.Future[StorageError] = loop.create_future()
-        """Done when the node cannot go on: its disk failed."""
+        self.failed: asyncio.Future[EverwriteError] = loop.create_future()
+        """Done when the node cannot go on: its disk failed, or the cluster will not have it."""
         self.driver.fatal = self._fatal
+        self.driver.members_changed = self._members_changed
+        self._look_ready()
         self.driver.ask = Admin(self).ask
         self._server: asyncio.Server | None = None
 
@@ -73,9 +75,21 @@ class Runtime:
         await self.peers.stop()
         self.driver.stop()
 
-    def _fatal(self, error: StorageError) -> None:
+    def _fatal(self, error: EverwriteError) -> None:
         if not self.failed.done():
             self.failed.set_result(error)
+
+    def _members_changed(self) -> None:
+        self._look_ready()
+        self.peers.dial_all()
+
+    def _look_ready(self) -> None:
+        """A node that was told whom to join serves clients once it has met somebody: what it took
+        before would be data of a cluster of its own, and no other cluster would have it any more.
+        """
+        local = self.node.local
+        alone = len(local.members) == 1 and not local.has_data
+        self.node.ready = not (self.options.join and alone)
 
 
 async def start(options: ServeOptions, *, listen: bool = True) -> Runtime:

@@ -54,6 +54,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
                     f"{what} = {text!r} is not possible.",
                     hint=f"Use printable text of at most {NAME_BYTES_MAX} bytes.",
                 )
+        for seed in self.join:
+            split_address(seed)
 
 
 def is_loopback(host: str) -> bool:
@@ -72,6 +74,8 @@ def split_address(address: str, default_port: int = PORT) -> tuple[str, int]:
     if not colon or address.endswith("]"):
         host, port = address.strip(), str(default_port)
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) <= 65535:
+    foreign = "/" in host or any(letter.isspace() for letter in host)
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
+    if not host or foreign or not 0 < number <= 65535:
         raise ConfigError(f"{address!r} is not an address.", hint="Use HOST:PORT.")
-    return host, int(port)
+    return host, number

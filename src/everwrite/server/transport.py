@@ -141,7 +141,9 @@ class Connection(asyncio.Protocol):
             self._peers.identity, self._peers.secret, secrets.token_bytes(NONCE_BYTES), message
         )
         assert isinstance(message, Hello)
-        self._theirs, self._sent = message, reply
+        self._theirs = message
+        self._peers.check_node(message)
+        self._sent = reply
         self.send([reply])
         self._step = self._proof
 
