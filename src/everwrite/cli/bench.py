@@ -107,8 +107,10 @@ def bench(output: Path | None, form: str, kill: tuple[int, float] | None, **give
     """
     options = BenchOptions(**{**given, "fsync": given["fsync"] == "on"}, kill=kill)
     _check(options)
+    machine = _machine()
     with tempfile.TemporaryDirectory(prefix="everwrite-bench-") as place:
         report = run_on_uvloop(_run(options, Path(place)))
+    report["machine"] = machine
     if output is not None:
         output.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     if form == "json":
@@ -365,13 +367,17 @@ def _report(
         "engine": next(iter(before.values())).node.engine,
         "fsync": next(iter(before.values())).node.fsync,
         "options": options,
-        "machine": _machine(),
     }
 
 
 def _machine() -> dict[str, object]:
+    """Return where and when we measure; say so if others use the machine, too."""
+    cpus, load = os.cpu_count() or 1, os.getloadavg()[0]
+    if load > cpus / 2:
+        say(f"the machine is busy (load {load:.1f} on {cpus} CPUs): all figures will be worse")
     return {
-        "cpus": os.cpu_count(),
+        "cpus": cpus,
+        "load_before": round(load, 2),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
