@@ -182,7 +182,7 @@ def fill_disk(engine: str, directory: Path) -> None:
     ballast = directory / "ballast"
     store = open_store(directory / "data", engine)
     store.write(batch(0, 10))
-    ballast.write_bytes(bytes(24 << 20))
+    ballast.write_bytes(bytes(40 << 20))
     acked = 10
     value = os.urandom(1000)
     while True:

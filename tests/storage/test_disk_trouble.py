@@ -90,7 +90,7 @@ def test_a_file_that_may_not_grow_refuses_writes_and_loses_none(
 def test_writes_go_on_without_a_restart_once_a_full_disk_has_room(
     engine: str, tmp_path: Path
 ) -> None:
-    mounted = f'mount -t tmpfs -o size=48m none {tmp_path} && exec "$@"'
+    mounted = f'mount -t tmpfs -o size=64m none {tmp_path} && exec "$@"'
 
     said = run_child("fill_disk", engine, tmp_path, before=(*SMALL_DISK, mounted, "sh"))
 

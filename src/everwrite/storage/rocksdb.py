@@ -29,6 +29,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -74,6 +76,9 @@ TOMBSTONE_WINDOW = 4096
 
 STALL_RETRY_MS = 50
 
+_FREE_SOME_SPACE = "Nothing of this was written. Free some space; no restart is needed."
+
+_LOG_FILE = re.compile(r"/\d+\.log: ")
 _GIVEN_UP = "Writer has previous error"
 _STALLED = ("Operation incomplete", "Result incomplete")
 _FULL = ("No space left on device", "Disk quota exceeded", "File too large")
@@ -81,7 +86,7 @@ _FSYNC = ("While fsync", "While fdatasync", "While fsync directory")
 
 
 class LogGivenUp(StorageFull):
-    """There was no room for an append to the log; RocksDB leaves this log alone from then on."""
+    """There was no room for an append to the log, and RocksDB will append to it no more."""
 
 
 class RocksEngine:
@@ -96,7 +101,7 @@ class RocksEngine:
         self._no_wait.sync = False
         self._no_wait.no_slowdown = True
         self._sync_failure: SyncFailed | None = None
-        self._half_open = False  # closed for reopening, which failed: the next write tries again
+        self._must_reopen = False  # the log was given up; reads go on meanwhile
         self._gate = Gate(refuse_closed(self.name))
         self._snapshots: weakref.WeakSet[RocksSnapshot] = weakref.WeakSet()
         self._open()
@@ -149,10 +154,11 @@ class RocksEngine:
         with self._gate:
             if self._sync_failure:
                 raise sync_failed(self.name, "an earlier one failed")
+            if self._must_reopen:
+                self._sync_given_up_log()
+                return
             try:
                 _native(lambda: self._db.flush_wal(True))
-            except LogGivenUp:
-                self._sync_given_up_log()
             except StorageError as error:
                 raise self._failed_sync(error.__cause__) from error
 
@@ -206,13 +212,13 @@ class RocksEngine:
     def _change(self, act: Callable[[], None]) -> None:
         if self._sync_failure:
             raise refuse_unsynced(self._sync_failure)
-        if self._half_open:
+        if self._must_reopen:
             self._reopen()
         try:
             _native(act)
         except LogGivenUp:
-            self._reopen()
-            _native(act)
+            self._must_reopen = True
+            raise
         except SyncFailed as error:
             self._sync_failure = error
             raise
@@ -223,30 +229,48 @@ class RocksEngine:
             snapshot.close()
 
     def _reopen(self) -> None:
-        """Open the directory again after the disk was full and has room again.
+        """Open the directory again, if there is room by now; else raise StorageFull.
 
-        RocksDB gives up a log that an append failed in, and though it resumes by itself once there
-        is room, it then finds that it cannot leave that log behind. Opening replays it: everything
-        written is there.
+        RocksDB gives up a log that an append failed in, and though it says that it resumes once
+        there is room, it never finds its way to a new log. Opening replays the old one: everything
+        that was written is there.
         """
-        room = os.statvfs(self._folder)
         logged = sum(path.stat().st_size for path in self._folder.glob("*.log"))
-        if room.f_bavail * room.f_frsize < logged + REOPEN_ROOM_BYTES:
-            raise _translated(Exception(_FULL[0]))
+        self._check_room(logged + REOPEN_ROOM_BYTES)
         with self._gate.alone():
             self._close_snapshots()
-            # It closes, and then complains of the log that it gave up.
-            with contextlib.suppress(LogGivenUp):
+            # It closes, and then complains of the log that it gave up; or it is closed already.
+            with contextlib.suppress(StorageError):
                 _native(self._db.close)
-            self._half_open = True
             self._open()
-            self._half_open = False
+            self._must_reopen = False
+
+    def _check_room(self, size: int) -> None:
+        """Raise StorageFull if a file of this size cannot be had: the only answer that counts
+        quotas.
+
+        For once the directory is closed, a failure to open it would end reads too.
+        """
+        probe = self._folder / "room.tmp"
+        try:
+            with open(probe, "wb") as file:
+                if sys.platform == "darwin":
+                    file.write(bytes(size))
+                else:
+                    os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise StorageFull(
+                f"The disk of the RocksDB store is full ({error.strerror}): "
+                f"to go on, {size} bytes must be free.",
+                hint=_FREE_SOME_SPACE,
+            ) from error
+        finally:
+            probe.unlink(missing_ok=True)
 
     def _sync_given_up_log(self) -> None:
-        """Fsync the log files by path, after the append of a write that was refused failed.
+        """Fsync the log files by path: RocksDB itself no longer syncs a log that it gave up.
 
-        RocksDB then touches that log no more until it has flushed to a new one, but what was
-        written before is whole in it, and whoever waits for its durability can have it.
+        What was written before is whole in it, and whoever waits for its durability can have it.
         """
         try:
             for path in sorted(self._folder.glob("*.log")):
@@ -358,16 +382,11 @@ def _translated(error: Exception) -> StorageError:
     if type(error) is not Exception:
         raise error
     text = str(error)
-    if _GIVEN_UP in text:
-        return LogGivenUp(
-            f"RocksDB gave up its log after it could not append to it ({text}).",
-            hint="Nothing of this was written. Free some space and try again.",
-        )
     if any(sign in text for sign in _FULL):
-        return StorageFull(
-            f"The disk of the RocksDB store is full ({text}).",
-            hint="Nothing of this was written. Free some space; writes go on seconds later.",
-        )
+        kind = LogGivenUp if _LOG_FILE.search(text) else StorageFull
+        return kind(f"The disk of the RocksDB store is full ({text}).", hint=_FREE_SOME_SPACE)
+    if _GIVEN_UP in text:
+        return LogGivenUp(f"RocksDB gave up its log ({text}).", hint=_FREE_SOME_SPACE)
     if text.startswith(_STALLED):
         return StorageStalled(
             "RocksDB cannot flush or compact as fast as it is written to.",
