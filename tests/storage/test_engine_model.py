@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -101,7 +102,7 @@ class EnginesAgree(RuleBasedStateMachine):
         shutil.rmtree(self.base)
 
 
-TestEnginesAgree = EnginesAgree.TestCase
+TestEnginesAgree = pytest.mark.slow(EnginesAgree.TestCase)
 TestEnginesAgree.settings = settings(
     max_examples=60, stateful_step_count=30, deadline=None, derandomize=True, database=None
 )

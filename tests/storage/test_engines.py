@@ -296,6 +296,7 @@ def test_what_was_written_is_there_after_opening_again(name: str, tmp_path: Path
     engine.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_DISK)
 def test_more_than_the_write_buffers_hold_comes_back(name: str, tmp_path: Path) -> None:
     engine = engine_in(tmp_path, name)
