@@ -252,7 +252,7 @@ def seen_after(record: Record, seen: Seen, written: Version) -> Seen:
     Single dots that nobody could find stay named.
     """
     unfound = [dot for dot in seen.dots if not covers(record.clock, *dot)]
-    if len(record.siblings) == 1:
+    if len(record.siblings) == 1 and _dot(record.siblings[0]) == _dot(written):
         return Seen(record.clock, unfound)
     actor, counter = written.actor, written.counter
     if seen.clock.get(actor, 0) < counter - 1:

@@ -9,6 +9,7 @@ readers see one of them, see ``versions.live``.)
 from __future__ import annotations
 
 from everwrite.core.cluster.routes import Route
+from everwrite.core.data import versions
 from everwrite.core.data.versions import Record, Version
 from everwrite.core.local import Local, Request
 from everwrite.core.messages import (
@@ -29,6 +30,8 @@ class LookedAround(Message, frozen=True, tag=102):
 
     source: Place
     put: Put
+    found: Version | None = None
+    """What an earlier try of it wrote, if somebody has that or had it when asked."""
 
 
 class LookAround(Request):
@@ -36,9 +39,11 @@ class LookAround(Request):
     know?
     """
 
-    __slots__ = ("_local", "_mine", "_need", "_pending", "_put", "_rid", "_source")
+    __slots__ = ("_found", "_local", "_mine", "_need", "_pending", "_put", "_rid", "_source")
 
-    def __init__(self, local: Local, source: Place, put: Put, route: Route, mine: bytes) -> None:
+    def __init__(
+        self, local: Local, source: Place, put: Put, route: Route, mine: bytes, base: Record
+    ) -> None:
         self._local = local
         self._source = source
         self._put = put
@@ -47,6 +52,8 @@ class LookAround(Request):
         n = put.n or local.routes.placement.replicas
         self._need = min(len(self._pending), n // 2 + 1)
         self._rid = 0
+        # Joined with what the others have it may be superseded, and no sibling any more.
+        self._found = find_op(base, put.op)
 
     def begin(self) -> None:
         """Ask; with nobody to ask the put goes on at once."""
@@ -64,6 +71,8 @@ class LookAround(Request):
             self._need -= 1
         if reply.status == FOUND:
             local = self._local
+            if self._found is None:
+                self._found = find_op(versions.decode(reply.record), self._put.op)
             local.out.send(local.me, Store(0, self._put.key, reply.record, 0, SYNC_NO, self._mine))
         self._check_end()
 
@@ -80,7 +89,7 @@ class LookAround(Request):
         if self._pending and self._need > 0:
             return
         del self._local.requests[self._rid]
-        self._local.out.send(self._local.me, LookedAround(self._source, self._put))
+        self._local.out.send(self._local.me, LookedAround(self._source, self._put, self._found))
 
 
 def find_op(record: Record, op: bytes) -> Version | None:

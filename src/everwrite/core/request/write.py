@@ -76,16 +76,16 @@ class Writes:
     def put(self, source: Place, message: Put) -> None:
         """A client's put, or one that another node forwarded."""
         self._local.counters.puts += 1
-        self._coordinate(source, message, message, looked=False)
+        self._coordinate(source, message, message, looked=None)
 
     def take_over(self, message: TakenOver) -> None:
         """A put that the node to which it was forwarded did not answer."""
         self._local.counters.puts += 1
         if isinstance(message.request, Put):
-            self._coordinate(message.source, message.request, message, looked=False)
+            self._coordinate(message.source, message.request, message, looked=None)
 
     def looked_around(self, message: LookedAround) -> None:
-        self._coordinate(message.source, message.put, message, looked=True)
+        self._coordinate(message.source, message.put, message, looked=message)
 
     def aged(self, source: Place, message: Message, waited_ms: int) -> Message | None:
         """Return a message that waited for the disk with the time that its put has left; None if
@@ -106,14 +106,16 @@ class Writes:
             return None
         put = replace(put, timeout_ms=left)
         if isinstance(message, LookedAround):
-            return LookedAround(client, put)
+            return LookedAround(client, put, message.found)
         return TakenOver(client, put) if isinstance(message, TakenOver) else put
 
     def lease_kept(self, message: LeaseKept) -> None:
         self._local.epochs.extend(message.leased_to)
         self._local.leasing = False
 
-    def _coordinate(self, source: Place, put: Put, parkable: Message, *, looked: bool) -> None:
+    def _coordinate(
+        self, source: Place, put: Put, parkable: Message, *, looked: LookedAround | None
+    ) -> None:
         """Serve a put of ``source``; ``parkable`` is the message that has it in, and comes again
         if the disk must be read first: from ``source``, or from this node itself.
         """
@@ -166,7 +168,7 @@ class Writes:
         mine: bytes,
         payload: bytes | None,
         *,
-        looked: bool,
+        looked: LookedAround | None,
     ) -> None:
         """The local copy is at hand: mint and send, or look around first."""
         local = self._local
@@ -182,10 +184,15 @@ class Writes:
             raise too_many_hints(local)
         base = versions.decode(data) if data else EMPTY
         fingerprint = local.fingerprint(data)
-        if not looked and (put.retry or (seen.dots and versions.unknown_dots(base, seen))):
-            LookAround(local, source, put, route, mine).begin()
+        if looked is None and (put.retry or (seen.dots and versions.unknown_dots(base, seen))):
+            LookAround(local, source, put, route, mine, base).begin()
             return
-        known = written = find_op(base, put.op)
+        known = find_op(base, put.op)
+        if known is None and looked is not None and looked.found is not None:
+            found = looked.found
+            if versions.covers(base.clock, found.actor, found.counter):
+                known = found  # carried out, and superseded since: minted again it would come back
+        written = known
         if written is not None:
             local.counters.retries_recognised += 1
             record = base
