@@ -134,7 +134,8 @@ class Ledger:
         self.keys: dict[bytes, KeyLedger] = {}
         self.node_ids: list[bytes] = []
         self.now: Callable[[], int] = lambda: 0
-        self.minted_twice: Callable[[KeyLedger, int, Dot], None] = lambda key, place, dot: None
+        self.minted_twice: Callable[[KeyLedger, int, int, bytes], None] = lambda *minted: None
+        """Hears of each second dot of a write: key, write, machine, disk key."""
         self.records = 0
         """Distinct records that were judged."""
         self._fsync = fsync
@@ -292,7 +293,7 @@ class Ledger:
             self._check_struck(ledger, before, [], 0)
             return 0
         record = record_in(prefix, payload)
-        known = self._judge(ledger, index, record)
+        known = self._judge(ledger, index, key, record)
         if had and had != record and prefix == OWN:
             forgot = ledger.known_of.get(had, 0) & ~known
             if forgot:
@@ -311,14 +312,14 @@ class Ledger:
                 self.since[data_key, index, place] = self.now()
         return known
 
-    def refused(self, key: bytes, payload: Payload) -> None:
+    def refused(self, index: int, key: bytes, payload: Payload) -> None:
         """Take note of the dots in a record that was minted, sent perhaps, and not written."""
         if payload is None or key[:1] == STATE:
             return
         ledger = self.keys[key[1:]]
         record = versions.decode(record_in(key[:1], payload))
         for version in record.siblings:
-            self._bind(ledger, record, version)
+            self._bind(ledger, record, version, index, key)
 
     def synced(self, index: int, key: bytes, known: int) -> None:
         """Take note of what is safe on this machine."""
@@ -352,7 +353,7 @@ class Ledger:
                     f"out, but that node never had {key.causality.names(lacks)} for good",
                 )
 
-    def _judge(self, key: KeyLedger, index: int, data: bytes) -> int:
+    def _judge(self, key: KeyLedger, index: int, disk_key: bytes, data: bytes) -> int:
         known = key.known_of.get(data)
         if known is not None:
             return known
@@ -360,7 +361,7 @@ class Ledger:
         record = versions.decode(data)
         shown = 0
         for version in record.siblings:
-            shown |= 1 << self._bind(key, record, version)
+            shown |= 1 << self._bind(key, record, version, index, disk_key)
         known = past = 0
         for actor, counter in record.clock.items():
             more, older = key.prefix(actor, counter)
@@ -392,11 +393,12 @@ class Ledger:
             f"{names(known)}: {'; '.join(what)}",
         )
 
-    def _bind(self, key: KeyLedger, record: Record, version: Version) -> int:
+    def _bind(
+        self, key: KeyLedger, record: Record, version: Version, index: int, disk_key: bytes
+    ) -> int:
         """Return the write of a sibling; a dot stands for one write, for ever."""
         name = version.op.decode()
         place = key.causality.place.get(name)
-        dot = version.actor, version.counter
         if place is None:
             raise Violation("phantom", f"a record of {key.name} holds {name}, which nobody wrote")
         chain = key.chains.setdefault(version.actor, [])
@@ -417,9 +419,10 @@ class Ledger:
             self._settle_named(key, place, record, knowledge)
         if place in key.dots:
             key.twice |= 1 << place
-            self.minted_twice(key, place, dot)
+            if version.actor[:8] == self.node_ids[index]:
+                self.minted_twice(key, place, index, disk_key)
         else:
-            key.dots[place] = dot
+            key.dots[place] = version.actor, version.counter
         return place
 
     def _settle_named(

@@ -22,7 +22,8 @@ from everwrite.sim.options import Options
 Later = Callable[..., None]
 """``later(delay_us, action, *arguments)``: how the world is asked for an event."""
 
-REPLAYS_KEPT = 64
+SOON_US = 200_000
+"""Half of all replays come within this time, while their like may still be under way."""
 
 
 class Network:
@@ -86,7 +87,8 @@ class Network:
             self._later(again - self._now(), self._deliver, source, to, data)
         if self.replay and chance() < self.replay and _may_repeat(messages):
             self._count("replay")
-            self._later(int(chance() * self._chaos_us), self._deliver, source, to, data)
+            longest = self._chaos_us if chance() < 0.5 else SOON_US
+            self._later(int(chance() * longest), self._deliver, source, to, data)
 
     def client_delay(self) -> int:
         """Return how long a frame between a client and a machine takes."""

@@ -17,6 +17,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import xxhash
@@ -33,6 +34,7 @@ from everwrite.sim.machine import Machine
 from everwrite.sim.nemesis import Nemesis
 from everwrite.sim.network import Network
 from everwrite.sim.options import Fault, Options, plan, stream
+from everwrite.sim.retries import judge_second_mint
 
 CALM_WITHIN_US = 120_000_000
 """Virtual time after the heal in which hints must be home: many times the longest time-out."""
@@ -73,6 +75,7 @@ class World:
             for i in range(options.clients)
         ]
         self.nemesis = Nemesis(self)
+        self.ledger.minted_twice = partial(judge_second_mint, self)
         self.plan = plan(options) if faults is None else faults
 
     def _make_machines(self) -> list[Machine]:
@@ -120,6 +123,10 @@ class World:
     def _open_keys(self) -> list[KeyLedger]:
         names = [f"cart{i}" for i in range(self.options.keys)]
         return [self.ledger.open_key(data_key(BUCKET, name.encode()), name) for name in names]
+
+    def index_of(self, node_id: bytes) -> int:
+        """Return the number of the machine of a node."""
+        return self._index[node_id]
 
     # -- time --------------------------------------------------------------------------------------
 
