@@ -158,7 +158,8 @@ class Call(msgspec.Struct, eq=False):
         time_ms = left_ms(self.deadline - now)
         message = self.message
         if isinstance(message, Put):
-            again = bool(self.tried)
+            # Only tries that surely came to nothing need not be looked for.
+            again = bool(self.tries) or self.outcome != "none"
             message = replace(message, rid=rid, timeout_ms=time_ms, view=table.view, retry=again)
         elif isinstance(message, Get):
             message = replace(message, rid=rid, timeout_ms=time_ms, view=table.view)
