@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from everwrite.core.config import RECORD_BYTES_MAX
-from everwrite.core.errors import DeadlineExceeded, Overloaded, RequestError, TooLarge
+from everwrite.core.errors import (
+    DeadlineExceeded,
+    Overloaded,
+    RequestError,
+    TooLarge,
+    UnavailableError,
+)
 from everwrite.core.local import Local
 from everwrite.core.messages import Get, Put
 
 
 def check_put(put: Put, members: int, replicas: int) -> None:
     """Raise RequestError for numbers that cannot be."""
+    if not 1 <= len(put.op) <= 32:
+        raise RequestError(
+            "A put needs a request id of 1 to 32 bytes.", hint="Use a current client."
+        )
+    if not put.n and not put.w and put.dw == -1:
+        return
     n = put.n or replicas
     if not 0 <= put.n <= members:
         raise RequestError(
@@ -20,10 +32,6 @@ def check_put(put: Put, members: int, replicas: int) -> None:
         raise RequestError(f"w = {put.w} is not possible with n = {n}.", hint=f"Use 1 to {n}.")
     if not -1 <= put.dw <= n:
         raise RequestError(f"dw = {put.dw} is not possible with n = {n}.", hint=f"Use 0 to {n}.")
-    if not 1 <= len(put.op) <= 32:
-        raise RequestError(
-            "A put needs a request id of 1 to 32 bytes.", hint="Use a current client."
-        )
 
 
 def check_get(get: Get, members: int, replicas: int) -> None:
@@ -61,6 +69,14 @@ def too_many_hints(local: Local) -> Overloaded:
         f"This node keeps {local.config.hints_max} hints for others, and takes no more.",
         hint="Nothing was done. Try another node, or bring back those that are down.",
         retry_after_ms=local.config.spare_after_ms,
+    )
+
+
+def not_taken_in() -> UnavailableError:
+    return UnavailableError(
+        "An earlier try of this put stands on another node, and this node could not take it in.",
+        hint="Repeat the put, here or through another node.",
+        outcome="unknown",
     )
 
 

@@ -49,6 +49,7 @@ from everwrite.core.records import HINT, MISSING, OWN, STATE, Damaged
 from everwrite.core.repair.hints import NO_EPOCH, Hints, split_hint
 from everwrite.core.request.forward import Forward, TakenOver
 from everwrite.core.request.limits import (
+    not_taken_in,
     record_too_large,
     too_busy,
     too_many_hints,
@@ -58,6 +59,7 @@ from everwrite.core.request.limits import (
 from everwrite.core.request.look import LookAround, LookedAround, find_op
 
 LEASE = STATE + b"lease"
+_NOBODY: frozenset[Place] = frozenset()
 
 
 class LeaseKept(Message, frozen=True, tag=103):
@@ -189,9 +191,9 @@ class Writes:
             return
         known = find_op(base, put.op)
         if known is None and looked is not None and looked.found is not None:
-            found = looked.found
-            if versions.covers(base.clock, found.actor, found.counter):
-                known = found  # carried out, and superseded since: minted again it would come back
+            known = looked.found  # superseded since, perhaps: minted again it would come back
+            if not versions.covers(base.clock, known.actor, known.counter):
+                raise not_taken_in()
         written = known
         if written is not None:
             local.counters.retries_recognised += 1
@@ -217,7 +219,10 @@ class Writes:
         if len(record.siblings) > 1:
             local.counters.siblings_met += 1
         after = versions.seen_after(record, seen, written)
-        request.begin(context.sign(local.context_key, put.key, after), len(versions.live(record)))
+        shown = (
+            1 if len(record.siblings) == 1 and put.value is not None else len(versions.live(record))
+        )
+        request.begin(context.sign(local.context_key, put.key, after), shown)
 
     def _mint(self, base: Record, epoch: bytes, put: Put, seen: Seen) -> tuple[Version, bytes]:
         """Return the new version with its dot, and the epoch to keep beside the record."""
@@ -290,10 +295,9 @@ class PutRequest(Request):
         self.pending = dict(route.targets)
         if local.me not in self.pending:
             self.pending[local.me] = mine
-        self._spares = [node for node in route.spares if node != local.me]
+        self._spares = [node for node in route.spares if node != local.me] if route.spares else []
         self._unheld = route.unheld
-        self._half: set[Place] = set()
-        self._late: set[Place] = set()
+        self._half = self._late = _NOBODY
         self._owners = self._fallbacks = self._durable = self._refused = 0
         self._answered = False
         self.base = b""
@@ -351,7 +355,7 @@ class PutRequest(Request):
             self._gone(source, owner)
             return
         if source in self._half:
-            self._half.discard(source)
+            self._half -= {source}
         elif owner:
             self._fallbacks += 1
         else:
@@ -359,7 +363,7 @@ class PutRequest(Request):
         if reply.durable:
             self._durable += 1
         if self._sync == SYNC_BOTH and not reply.durable:
-            self._half.add(source)
+            self._half |= {source}
         else:
             del self.pending[source]  # type: ignore[arg-type]
         if not self._answered and self._met():
@@ -386,7 +390,7 @@ class PutRequest(Request):
         if self._answered:
             self.pending.clear()
         for node, owner in silent:
-            self._late.add(node)
+            self._late |= {node}
             self._stand_in(node, owner)
         if self._answered and not self.pending:
             del local.requests[self._rid]
