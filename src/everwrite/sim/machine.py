@@ -35,6 +35,7 @@ BOOT_RETRY_US = 100_000
 TICK_US = 30
 SLOW_TIMES = 300
 
+FIRST_TRY = -1
 CRASH_POINTS = ("now", "written", "sending", "synced")
 
 
@@ -106,7 +107,8 @@ class Machine:
         self.clock_offset_ms = 1_000
         self.wall_jump_ms = 0
         self.retries: dict[bytes, int] = {}
-        """When a retried put came first to this life, by its op: the judge of retries asks."""
+        """When a retried put came first to this life, by its op: the judge of retries asks.
+        FIRST_TRY where a first try came too."""
         self.lost_at = -1
         self.inbox: list[tuple[Place, bytes]] = []
         self._found: list[tuple[bytes, bytes | ReadFailed | None]] = []
@@ -222,8 +224,10 @@ class Machine:
                 if not data:  # a connection was made
                     continue
             for message in decode_payload(data[4:]):
-                if type(message) is Put and message.retry:
-                    self.retries.setdefault(message.op, self.world.now)
+                if type(message) is Put:
+                    # A first try that came late, too, is minted without looking around.
+                    at = self.world.now if message.retry else FIRST_TRY
+                    self.retries[message.op] = min(at, self.retries.get(message.op, at))
                 node.receive(source, message)
         found, self._found = self._found, []
         for key, payload in found:

@@ -18,6 +18,7 @@ from everwrite.core.data import versions
 from everwrite.core.records import HINT, OWN
 from everwrite.sim.disk import Rotten
 from everwrite.sim.ledger import KeyLedger, Violation, record_in
+from everwrite.sim.machine import FIRST_TRY
 
 if TYPE_CHECKING:
     from everwrite.sim.machine import Machine
@@ -44,7 +45,7 @@ def judge_second_mint(
         )
     node, options = machine.node, world.options
     arrived = machine.retries.get(operation.id.encode())
-    if node is None or arrived is None or machine.lost_at >= arrived:
+    if node is None or arrived is None or arrived == FIRST_TRY or machine.lost_at >= arrived:
         return
     if any(name in options.faults for name in HINDRANCES) or any(
         name in options.knobs for name in CAPS
