@@ -26,6 +26,7 @@ class Rounds:
         self._next_ms = local.now
         self._next_list_ms = local.now
         self._turn = 0
+        self._told_of_data = False
         self.members_version = 0
         """Goes up when the list of members changed: the shell dials whoever is new."""
 
@@ -81,7 +82,11 @@ class Rounds:
             silent = local.liveness.silent_ms(member.node_id, local.now)
             if silent < 0 or silent >= every:
                 local.out.send(member.node_id, Ping(0))
-        if others and local.now >= self._next_list_ms:
+        if local.has_data and not self._told_of_data:
+            self._told_of_data = True
+            for peer in sorted(local.liveness.up):
+                local.out.send(peer, self._list())
+        elif others and local.now >= self._next_list_ms:
             self._next_list_ms = local.now + 1000
             self._turn = (self._turn + 1) % len(others)
             local.out.send(others[self._turn].node_id, self._list())
