@@ -20,7 +20,6 @@ from everwrite.core.local import Local, Request
 from everwrite.core.messages import (
     REFUSED,
     STORED,
-    SYNC_NO,
     SYNC_YES,
     UNREADABLE,
     Message,
@@ -234,8 +233,9 @@ class Hints:
         delivery = Delivery(local, self, key, owner, record)
         rid = local.open_request(delivery, local.now + local.config.hint_retry_ms)
         delivery.rid = rid
-        sync = SYNC_YES if local.fsync else SYNC_NO
-        store = Store(rid, key, record, local.config.hint_retry_ms, sync, b"", True)
+        # Durable even where acks do not wait for the disk: the put may have asked for that (dw),
+        # and this copy may be the durable one.
+        store = Store(rid, key, record, local.config.hint_retry_ms, SYNC_YES, b"", True)
         local.out.send(owner, store)
 
     def ended(self, key: bytes, owner: bytes, *, delivered: bool) -> None:
