@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from everwrite.core.records import HINT, OWN, STATE
-from everwrite.sim.disk import Disk, Held, Rotten
+from everwrite.sim.disk import ROTTEN, Disk, Held, Rotten
 from everwrite.sim.ledger import KeyLedger, Ledger, owners_in, record_in
 
 
@@ -39,12 +39,17 @@ def may_lose(
         key = ledger.keys[disk_key[1:]]
         lost = _known(key, disk_key, disk.safe.get(disk_key))
         lost |= _known(key, disk_key, disk.visible.get(disk_key))
-        if not spare_all:
+        if not spare_all and not _damaged(disks, disk_key):
             lost &= ledger.protected(key)
         lost &= ~_known(key, disk_key, left.get(disk_key))
         if lost and lost & ~_elsewhere(ledger, disks, index, key):
             return False
     return True
+
+
+def _damaged(disks: Sequence[Disk], disk_key: bytes) -> bool:
+    """Say whether a copy is damaged: then another must stay, or nobody could ever read the key."""
+    return any(disk.visible.get(disk_key) is ROTTEN for disk in disks)
 
 
 def _elsewhere(ledger: Ledger, disks: Sequence[Disk], index: int, key: KeyLedger) -> int:

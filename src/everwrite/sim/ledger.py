@@ -28,6 +28,9 @@ from everwrite.sim.causality import Causality, indices
 from everwrite.sim.disk import Held, Payload, Rotten
 from everwrite.sim.history import Operation
 
+Source = tuple[int, bytes]
+"""Where a payload is written: the machine's number, the disk key."""
+
 
 class Violation(Exception):
     """A rule that was broken, in words."""
@@ -130,15 +133,14 @@ class KeyLedger:
 class Ledger:
     """The truth about a whole cluster."""
 
-    def __init__(self, machines: int, *, fsync: bool) -> None:
+    def __init__(self, machines: int) -> None:
         self.keys: dict[bytes, KeyLedger] = {}
         self.node_ids: list[bytes] = []
         self.now: Callable[[], int] = lambda: 0
-        self.minted_twice: Callable[[KeyLedger, int, int, bytes], None] = lambda *minted: None
-        """Hears of each second dot of a write: key, write, machine, disk key."""
+        self.minted_twice: Callable[[KeyLedger, int, Source, Record], None] = lambda *minted: None
+        """Hears of each second dot of a write: key, write, where, the record made with it."""
         self.records = 0
         """Distinct records that were judged."""
-        self._fsync = fsync
         self._places = range(machines)
         self._visible: dict[bytes, list[int]] = {}
         self._safe: dict[bytes, list[int]] = {}
@@ -221,7 +223,7 @@ class Ledger:
             raise Violation(
                 "phantom",
                 f"{who} found {causality.names(shown & key.failed)} on {key.name}, "
-                "which was said not to have happened",
+                f"{key.name}, which was said not to have happened",
             )
         return Knowledge(token, mask)
 
@@ -293,7 +295,7 @@ class Ledger:
             self._check_struck(ledger, before, [], 0)
             return 0
         record = record_in(prefix, payload)
-        known = self._judge(ledger, index, key, record)
+        known = self._judge(ledger, (index, key), record)
         if had and had != record and prefix == OWN:
             forgot = ledger.known_of.get(had, 0) & ~known
             if forgot:
@@ -319,7 +321,7 @@ class Ledger:
         ledger = self.keys[key[1:]]
         record = versions.decode(record_in(key[:1], payload))
         for version in record.siblings:
-            self._bind(ledger, record, version, index, key)
+            self._bind(ledger, record, version, (index, key))
 
     def synced(self, index: int, key: bytes, known: int) -> None:
         """Take note of what is safe on this machine."""
@@ -341,7 +343,7 @@ class Ledger:
         if before is None or isinstance(before, Rotten):
             return
         known = key.known_of.get(record_in(HINT, before), 0)
-        held = self._safe if self._fsync else self._visible
+        held = self._safe
         for owner in owners_in(before):
             lacks = known & ~held[key.data_key][self.node_ids.index(owner)]
             if owner in left:
@@ -353,7 +355,7 @@ class Ledger:
                     f"out, but that node never had {key.causality.names(lacks)} for good",
                 )
 
-    def _judge(self, key: KeyLedger, index: int, disk_key: bytes, data: bytes) -> int:
+    def _judge(self, key: KeyLedger, source: Source, data: bytes) -> int:
         known = key.known_of.get(data)
         if known is not None:
             return known
@@ -361,7 +363,7 @@ class Ledger:
         record = versions.decode(data)
         shown = 0
         for version in record.siblings:
-            shown |= 1 << self._bind(key, record, version, index, disk_key)
+            shown |= 1 << self._bind(key, record, version, source)
         known = past = 0
         for actor, counter in record.clock.items():
             more, older = key.prefix(actor, counter)
@@ -369,12 +371,12 @@ class Ledger:
             past |= older
         wrong = (shown ^ (known & ~past)) & ~key.doubtful
         if wrong & ~(key.twice & shown):
-            self._explain(key, index, shown, known, known & ~past)
+            self._explain(key, source[0], shown, known, known & ~past)
         if shown & key.failed:
             raise Violation(
                 "outcome",
-                f"node {index + 1} holds {key.causality.names(shown & key.failed)} on {key.name}, "
-                "which was said not to have happened",
+                f"node {source[0] + 1} holds {key.causality.names(shown & key.failed)} on "
+                f"{key.name}, which was said not to have happened",
             )
         key.known_of[data] = known
         return known
@@ -393,9 +395,7 @@ class Ledger:
             f"{names(known)}: {'; '.join(what)}",
         )
 
-    def _bind(
-        self, key: KeyLedger, record: Record, version: Version, index: int, disk_key: bytes
-    ) -> int:
+    def _bind(self, key: KeyLedger, record: Record, version: Version, source: Source) -> int:
         """Return the write of a sibling; a dot stands for one write, for ever."""
         name = version.op.decode()
         place = key.causality.place.get(name)
@@ -419,8 +419,8 @@ class Ledger:
             self._settle_named(key, place, record, knowledge)
         if place in key.dots:
             key.twice |= 1 << place
-            if version.actor[:8] == self.node_ids[index]:
-                self.minted_twice(key, place, index, disk_key)
+            if version.actor[:8] == self.node_ids[source[0]]:
+                self.minted_twice(key, place, source, record)
         else:
             key.dots[place] = version.actor, version.counter
         return place

@@ -3,7 +3,7 @@
 A coordinator may mint a retried put again only where it could not know better: when nobody who has
 the first copy answered in time. So a second dot for one put is a violation
 
-    * where the coordinator's own copy, the one that it writes now, held the put already
+    * where the coordinator's own copy, on top of which it was minted, held the put already
     * where it asked the others, nothing made it give up early, and of those that it asked so many
       had held the put since before the retry came that any quorum of answers must have named it
 
@@ -15,9 +15,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from everwrite.core.data import versions
+from everwrite.core.data.versions import EMPTY, Record
 from everwrite.core.records import HINT, OWN
 from everwrite.sim.disk import Rotten
-from everwrite.sim.ledger import KeyLedger, Violation, record_in
+from everwrite.sim.ledger import KeyLedger, Source, Violation, record_in
 from everwrite.sim.machine import FIRST_TRY
 
 if TYPE_CHECKING:
@@ -32,12 +33,17 @@ CAPS = ("parked_max", "hints_max", "in_flight_max")
 
 
 def judge_second_mint(
-    world: World, key: KeyLedger, place: int, index: int, disk_key: bytes
+    world: World, key: KeyLedger, place: int, source: Source, made: Record
 ) -> None:
-    """Raise Violation if this machine had no reason to mint this put again."""
+    """Raise Violation if a machine had no reason to mint this put again; ``made`` is the record
+    that it made.
+    """
+    index, disk_key = source
     operation = key.operations[place]
     machine = world.machines[index]
-    if _holds(machine, disk_key, operation.id):
+    base = _record(machine, disk_key)
+    # A copy that shows it, but not beside the new one, was superseded earlier in the same tick.
+    if _shows(base, operation.id) and _shows(made, operation.id, times=2):
         raise Violation(
             "retry",
             f"{operation.describe()}: node {index + 1} mints it again, though its own copy of "
@@ -60,9 +66,11 @@ def judge_second_mint(
     holders = 0
     for other in others:
         there = world.machines[world.index_of(other)]
+        named = versions.merge(
+            _record(there, OWN + key.data_key), _record(there, HINT + key.data_key)
+        )
         since = world.ledger.since.get((key.data_key, there.index, place), arrived)
-        held = any(_holds(there, prefix + key.data_key, operation.id) for prefix in (OWN, HINT))
-        holders += since < arrived and held
+        holders += since < arrived and _shows(named, operation.id)
     if holders > len(others) - need:
         raise Violation(
             "retry",
@@ -71,10 +79,14 @@ def judge_second_mint(
         )
 
 
-def _holds(machine: Machine, disk_key: bytes, operation_id: str) -> bool:
-    """Say whether a machine's copy has a write among its siblings."""
+def _record(machine: Machine, disk_key: bytes) -> Record:
     held = machine.disk.visible.get(disk_key)
     if held is None or isinstance(held, Rotten):
-        return False
-    record = versions.decode(record_in(disk_key[:1], held))
-    return any(version.op == operation_id.encode() for version in record.siblings)
+        return EMPTY
+    return versions.decode(record_in(disk_key[:1], held))
+
+
+def _shows(record: Record, operation_id: str, times: int = 1) -> bool:
+    """Say whether a write is among a record's siblings, so many times at least."""
+    op = operation_id.encode()
+    return sum(version.op == op for version in record.siblings) >= times

@@ -60,7 +60,7 @@ class World:
         self._connections: dict[int, tuple[Caller, int]] = {}
         """Connection -> who made it, to which machine. Numbers are never used again."""
         self._connected: dict[tuple[str, int], int] = {}
-        self.ledger = Ledger(options.nodes, fsync=options.fsync)
+        self.ledger = Ledger(options.nodes)
         self.ledger.now = lambda: self.now
         self.network = Network(
             options, stream(options.seed, "network"), self.later, self.count, self._deliver
