@@ -50,13 +50,15 @@ def verify(secret: bytes, data_key: bytes, context: bytes) -> Seen:
     if not context:
         return NOTHING
     joined = NOTHING
-    for token in _tokens(context):
+    alone = len(context) == _HEAD_BYTES + int.from_bytes(context[:_LENGTH_BYTES], "big")
+    for token in (context,) if alone else _tokens(context):
         body = token[_HEAD_BYTES:]
         if not compare_digest(_mac(secret, data_key, body), token[_LENGTH_BYTES:_HEAD_BYTES]):
             raise BadContext(
                 "The context is not one that this cluster gave out for this key.", hint=_HINT
             )
-        joined = _join(joined, _decode_body(body))
+        seen = _decode_body(body)
+        joined = seen if joined is NOTHING else _join(joined, seen)
     return joined
 
 
@@ -125,9 +127,10 @@ def _decode_body(body: bytes) -> Seen:
         seen = _decode(body)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise BadContext("The context cannot be read.", hint=_HINT) from error
-    for actor, counter in (*seen.clock.items(), *seen.dots):
-        if len(actor) != ACTOR_BYTES or counter < 1:
-            raise BadContext("The context names writers that cannot exist.", hint=_HINT)
+    for dots in (seen.clock.items(), seen.dots):
+        for actor, counter in dots:
+            if len(actor) != ACTOR_BYTES or counter < 1:
+                raise BadContext("The context names writers that cannot exist.", hint=_HINT)
     return seen
 
 
