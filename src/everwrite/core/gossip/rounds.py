@@ -63,8 +63,9 @@ class Rounds:
             return
         self.members_version += 1
         cluster = local.cluster
-        candidates = local.members.candidates()
-        local.routes.place(place(candidates, cluster.partitions, cluster.replicas))
+        candidates = tuple(local.members.candidates())
+        if candidates != local.routes.placement.candidates:  # a restart changes nothing of the ring
+            local.routes.place(place(candidates, cluster.partitions, cluster.replicas))
         local.records.write(MEMBERS, encode_members(list(local.members)))
         for peer in sorted(local.liveness.up):
             if peer != source:
