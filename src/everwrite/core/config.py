@@ -48,8 +48,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     fsync: bool = True
     """Whether acks wait for the disk, where a put does not say otherwise (``dw``)."""
-    cache_bytes: int = 64 << 20
-    """Payloads kept in memory; 100,000 small keys fit."""
+    cache_bytes: int = 128 << 20
+    """Payloads kept in memory, in two generations: each holds 160,000 small keys."""
     parked_max: int = 20_000
     """Messages that wait for the disk; past it the node says that it is busy."""
     request_timeout_ms: int = 5_000
@@ -67,7 +67,10 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     hint_pass_every_ms: int = 500
     hint_batch: int = 128
     """Hints in flight to one returning node, so that it is never flooded (scylla 7976)."""
-    hint_retry_ms: int = 5_000
+    hint_retry_ms: int = 2_000
+    """How long a delivery waits for its ack, and after that in vain, before the next one: a cut
+    shorter than ``down_after_ms`` is seen by nobody and delays what was sent into it by both.
+    """
     hints_max: int = 1_000_000
     """Notes kept at most; at the cap a node refuses to stand in: the write needs another holder."""
     siblings_max: int = 64
