@@ -117,16 +117,16 @@ class Raw:
         self._queue: list[AnyMessage] = []
 
     @classmethod
-    async def dial(cls, runtime: Runtime) -> Self:
-        """Open a connection and say nothing."""
-        host, port = runtime.address.rsplit(":", 1)
+    async def dial(cls, node: Runtime | str) -> Self:
+        """Open a connection to a node, or to HOST:PORT, and say nothing."""
+        host, port = (node if isinstance(node, str) else node.address).rsplit(":", 1)
         return cls(*await asyncio.open_connection(host, int(port)))
 
     @classmethod
-    async def enter(cls, runtime: Runtime, *, secret: bytes = b"") -> Self:
+    async def enter(cls, node: Runtime | str, *, secret: bytes = b"") -> Self:
         """Open a connection and come in as a client."""
-        raw = await cls.dial(runtime)
-        await raw.greet(secret=secret or runtime.options.secret)
+        raw = await cls.dial(node)
+        await raw.greet(secret=secret if isinstance(node, str) else node.options.secret)
         return raw
 
     async def greet(self, *, secret: bytes = b"", **fields: Any) -> None:
