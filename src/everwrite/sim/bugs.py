@@ -30,7 +30,7 @@ from everwrite.core.request import read, write
 from everwrite.core.request.look import LookAround, LookedAround
 from everwrite.core.request.read import GetRequest
 from everwrite.core.request.replica import Replica
-from everwrite.core.request.write import PutRequest
+from everwrite.core.request.spread import PutRequest
 
 
 class Bug(NamedTuple):

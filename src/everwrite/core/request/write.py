@@ -1,8 +1,7 @@
 """The coordinator of a put or delete (Dynamo 4.5, 4.6).
 
-    Put -> [is it mine to coordinate?] -> [look around first?] -> mint the dot, write here, Store to
-    the others
-        -> W acks: answer -> all acks, or silence: stand-ins get hints -> over
+    Put -> [is it mine to coordinate?] -> [look around first?] -> mint the dot, write here -> Store
+    to the others, and count acks (spread.py)
 
 The node that coordinates is an owner, or stands in for one. It writes its own copy and sends the
 others theirs at the same time; an epoch (core/data/epochs.py) makes that safe when this node dies
@@ -12,10 +11,6 @@ was asked.
 A put that may be a retry, or that saw a dot which this node does not know, looks at the other
 replicas first (``LookAround``). A put whose request id stands in the record was carried out: it is
 not minted again, only brought to W nodes.
-
-An owner that stays silent for ``spare_after_ms``, refuses, or goes down gets a stand-in with a
-hint, whether or not the put was answered by then, and so does a stand-in. When nobody can stand in,
-this node keeps the hint beside its own copy.
 """
 
 from __future__ import annotations
@@ -26,24 +21,9 @@ from everwrite.core.cluster.routes import Route
 from everwrite.core.config import RECORD_BYTES_MAX
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import EMPTY, Record, Seen, Version
-from everwrite.core.errors import (
-    BadContext,
-    EverwriteError,
-    Outcome,
-    QuorumNotMet,
-)
-from everwrite.core.local import Local, Request, unreadable_here
-from everwrite.core.messages import (
-    STORED,
-    SYNC_BOTH,
-    SYNC_NO,
-    SYNC_YES,
-    Message,
-    Put,
-    PutReply,
-    Store,
-    StoreReply,
-)
+from everwrite.core.errors import BadContext, EverwriteError
+from everwrite.core.local import Local, unreadable_here
+from everwrite.core.messages import Message, Put
 from everwrite.core.outbox import Place
 from everwrite.core.records import HINT, MISSING, OWN, STATE, Damaged
 from everwrite.core.repair.hints import NO_EPOCH, Hints, split_hint
@@ -57,9 +37,9 @@ from everwrite.core.request.limits import (
     waited_too_long,
 )
 from everwrite.core.request.look import LookAround, LookedAround, find_op
+from everwrite.core.request.spread import PutRequest
 
 LEASE = STATE + b"lease"
-_NOBODY: frozenset[Place] = frozenset()
 
 
 class LeaseKept(Message, frozen=True, tag=103):
@@ -246,244 +226,3 @@ class Writes:
         local.leasing = True
         local.records.write(LEASE, leased_to.to_bytes(8, "big"))
         local.out.on_sync.append((local.me, LeaseKept(leased_to)))
-
-
-class PutRequest(Request):
-    """A put whose copies are on their way.
-
-    ``pending``: each node that has not answered yet, and the owner whom it stands in for (empty:
-    itself an owner).
-    """
-
-    __slots__ = (
-        "_answered",
-        "_context",
-        "_data",
-        "_deadline",
-        "_durable",
-        "_dw",
-        "_fallbacks",
-        "_half",
-        "_late",
-        "_local",
-        "_owners",
-        "_put",
-        "_refused",
-        "_rid",
-        "_siblings",
-        "_source",
-        "_spares",
-        "_sync",
-        "_unheld",
-        "_w",
-        "base",
-        "pending",
-        "unsure",
-    )
-
-    def __init__(
-        self, local: Local, source: Place, put: Put, route: Route, mine: bytes, data: bytes
-    ) -> None:
-        self._local = local
-        self._source = source
-        self._put = put
-        self._data = data
-        n = put.n or local.routes.placement.replicas
-        self._w = w = put.w or n // 2 + 1
-        self._dw = dw = put.dw if put.dw >= 0 else (w if local.fsync else 0)
-        self._sync = SYNC_NO if not dw else SYNC_YES if dw >= w else SYNC_BOTH
-        self.pending = dict(route.targets)
-        if local.me not in self.pending:
-            self.pending[local.me] = mine
-        self._spares = [node for node in route.spares if node != local.me] if route.spares else []
-        self._unheld = route.unheld
-        self._half = self._late = _NOBODY
-        self._owners = self._fallbacks = self._durable = self._refused = 0
-        self._answered = False
-        self.base = b""
-        """The fingerprint of the copy that the record was made from; empty: the others join."""
-        self.unsure = put.retry
-        """Whether the write may stand somewhere although nobody has said so."""
-        self._context = b""
-        self._siblings = 0
-        self._rid = 0
-        self._deadline = local.now + put.timeout_ms
-
-    def check_reach(self) -> None:
-        """Refuse before anything is written if too few nodes are up."""
-        pending = self.pending
-        if len(pending) >= self._w and len(pending) >= self._dw and not self._put.strict:
-            return
-        reach = sum(not owner for owner in pending.values()) if self._put.strict else len(pending)
-        if reach < self._w or len(pending) < self._dw:
-            self._local.counters.quorum_failures += 1
-            raise QuorumNotMet(
-                f"Only {reach} of the {self._w} nodes that must take this write can be reached.",
-                hint="Nothing was written. Try again, or write with a smaller w.",
-                required=self._w,
-            )
-
-    def begin(self, token: bytes, siblings: int) -> None:
-        """The copy here is written with this tick: send the others theirs, and count our own."""
-        local, put = self._local, self._put
-        self._context = token
-        self._siblings = siblings
-        spare_at = local.now + local.config.spare_after_ms
-        self._rid = rid = local.open_request(self, min(spare_at, self._deadline))
-        out, me, key, data, sync = local.out, local.me, put.key, self._data, self._sync
-        plain = Store(rid, key, data, put.timeout_ms, sync, b"", False, self.base)
-        for node, owner in self.pending.items():
-            if node == me:
-                local.acknowledge(me, plain)
-            elif owner:
-                out.send(node, Store(rid, key, data, put.timeout_ms, sync, owner))
-            else:
-                out.send(node, plain)
-        for owner in self._unheld:
-            self._note_here(owner)
-
-    def stored(self, source: Place, reply: StoreReply) -> None:
-        owner = self.pending.get(source)  # type: ignore[arg-type]
-        if owner is None:
-            return
-        if reply.status != STORED:
-            self._refused += 1
-            if source == self._local.me:
-                # The batch was not written. But others of this tick may have read the copy from the
-                # cache, or sent it on with a write of their own.
-                self.unsure = True
-            self._gone(source, owner)
-            return
-        if source in self._half:
-            self._half -= {source}
-        elif owner:
-            self._fallbacks += 1
-        else:
-            self._owners += 1
-        if reply.durable:
-            self._durable += 1
-        if self._sync == SYNC_BOTH and not reply.durable:
-            self._half |= {source}
-        else:
-            del self.pending[source]  # type: ignore[arg-type]
-        if not self._answered and self._met():
-            self._answer()
-        if not self.pending:
-            self._check_end()
-
-    def lost(self, peer: bytes) -> None:
-        owner = self.pending.get(peer)
-        if owner is not None:
-            self.unsure = True
-            self._gone(peer, owner)
-
-    def wake(self) -> None:
-        """Give whoever was asked and is silent a stand-in, stand-ins too, until somebody has each
-        copy.
-        """
-        local = self._local
-        if local.now >= self._deadline and not self._answered:
-            self._fail("in time")
-            return
-        settled = {local.me, *self._half, *self._late}
-        silent = [(node, owner) for node, owner in self.pending.items() if node not in settled]
-        if self._answered:
-            self.pending.clear()
-        for node, owner in silent:
-            self._late |= {node}
-            self._stand_in(node, owner)
-        if self._answered and not self.pending:
-            del local.requests[self._rid]
-            return
-        soon = local.now + local.config.spare_after_ms
-        local.wake_at(self._rid, soon if self._answered else min(soon, self._deadline))
-
-    def _gone(self, node: Place, owner: bytes) -> None:
-        """A node will not take the copy: somebody else must, unless it was late and somebody
-        does.
-        """
-        del self.pending[node]  # type: ignore[arg-type]
-        if node not in self._late:
-            self._stand_in(node, owner)
-        self._check_end()
-
-    def _met(self) -> bool:
-        acks = self._owners if self._put.strict else self._owners + self._fallbacks
-        return acks >= self._w and self._durable >= self._dw
-
-    def _answer(self) -> None:
-        self._answered = True
-        self._local.out.send(
-            self._source,
-            PutReply(
-                self._put.rid,
-                self._context,
-                self._owners,
-                self._fallbacks,
-                self._durable,
-                self._siblings,
-                self._w,
-            ),
-        )
-
-    def _stand_in(self, node: Place, owner: bytes) -> None:
-        """Somebody else keeps the copy for the owner whom ``node`` should have kept it for."""
-        whom = owner or node
-        local, put = self._local, self._put
-        if self._spares:
-            spare = self._spares.pop(0)
-            self.pending[spare] = whom  # type: ignore[assignment]
-            local.counters.hedges += 1
-            left = max(self._deadline - local.now, local.config.spare_after_ms)
-            local.out.send(spare, Store(self._rid, put.key, self._data, left, self._sync, whom))  # type: ignore[arg-type]
-        elif whom != local.me:
-            self._note_here(whom)  # type: ignore[arg-type]
-
-    def _note_here(self, owner: bytes) -> None:
-        """Keep a hint beside our own copy; it counts for nothing, but the owner will get
-        its copy.
-        """
-        self.unsure = True
-        store = Store(0, self._put.key, self._data, self._put.timeout_ms, SYNC_NO, owner)
-        self._local.out.send(self._local.me, store)
-
-    def _check_end(self) -> None:
-        """Nobody is left to answer: if the quorum was not met by now, it will not be."""
-        if self.pending:
-            return
-        if self._answered:
-            del self._local.requests[self._rid]
-        else:
-            self._fail("")
-
-    def _fail(self, when: str) -> None:
-        local = self._local
-        del local.requests[self._rid]
-        local.counters.quorum_failures += 1
-        acked = self._owners if self._put.strict else self._owners + self._fallbacks
-        outcome: Outcome = "none"
-        if self._owners + self._fallbacks:
-            outcome = "partial"
-        elif self.pending or self.unsure:
-            outcome = "unknown"
-        what = f"{acked} of the {self._w} nodes that must take this write did {when}".rstrip()
-        if acked >= self._w:
-            need = f"the {self._dw} nodes that must fsync this write"
-            what = f"Only {self._durable} of {need} did {when}".rstrip()
-        hint = "The write may appear later. Repeat it with the same context."
-        if outcome == "none":
-            hint = "Nothing was written."
-        if self._refused:
-            what += f", {self._refused} refused it"
-            hint += " Their logs say why: is a disk full?"
-        local.fail(
-            self._source,
-            self._put.rid,
-            QuorumNotMet(
-                f"{what}.",
-                hint=hint,
-                outcome=outcome,
-                acked=acked,
-                required=self._w,
-            ),
-        )
