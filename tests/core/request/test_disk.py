@@ -199,6 +199,23 @@ def test_a_full_disk_turns_its_acks_into_refusals_and_others_take_the_write() ->
     assert world.nodes[a].local.counters.writes_failed == 1
 
 
+def test_with_nobody_to_stand_in_the_others_keep_a_note_for_the_one_whose_disk_is_full() -> None:
+    """The coordinator cannot note it itself: its disk is the full one."""
+    world = World(3)
+    a, b, c = world.order()
+    world.full |= {a}
+
+    done = world.put(a, b"v", w=2)
+    world.run()
+
+    assert (done.owners, done.fallbacks) == (2, 0)
+    assert world.hint(b) == world.hint(c) == ([a], [b"v"])
+    world.full.clear()
+    world.advance(5000)
+    assert world.values(a) == [b"v"]
+    assert world.hint(b) == world.hint(c) == ([], [])
+
+
 def test_no_node_counts_a_copy_that_a_full_disk_did_not_take() -> None:
     world = World(3)
     a, b, c = world.order()

@@ -5,7 +5,8 @@
 
 Acks count by distinct node. An owner that stays silent for ``spare_after_ms``, refuses, or goes
 down gets a stand-in with a hint, whether or not the put was answered by then, and so does a
-stand-in. When nobody can stand in, this node keeps the hint beside its own copy.
+stand-in. When nobody can stand in, this node keeps the hint beside its own copy; for its own, when
+its disk is full, the others do.
 """
 
 from __future__ import annotations
@@ -218,6 +219,8 @@ class PutRequest(Request):
             local.out.send(spare, Store(self._rid, put.key, self._data, left, self._sync, whom))  # type: ignore[arg-type]
         elif whom != local.me:
             self._note_here(whom)  # type: ignore[arg-type]
+        else:
+            self._note_elsewhere()
 
     def _note_here(self, owner: bytes) -> None:
         """Keep a hint beside our own copy; it counts for nothing, but the owner will get
@@ -226,6 +229,17 @@ class PutRequest(Request):
         self.unsure = True
         store = Store(0, self._put.key, self._data, self._put.timeout_ms, SYNC_NO, owner)
         self._local.out.send(self._local.me, store)
+
+    def _note_elsewhere(self) -> None:
+        """Our own disk did not take our copy, and nobody can stand in: the others keep a hint for
+        us beside theirs.
+        """
+        self.unsure = True
+        local, put = self._local, self._put
+        store = Store(0, put.key, self._data, put.timeout_ms, SYNC_NO, local.me)
+        for node, _ in local.routes.route(put.key, put.n).targets:
+            if node != local.me:
+                local.out.send(node, store)
 
     def _check_end(self) -> None:
         """Nobody is left to answer: if the quorum was not met by now, it will not be."""
