@@ -17,7 +17,8 @@ from collections.abc import Iterable, Sequence
 
 from everwrite.core.records import HINT, OWN, STATE
 from everwrite.sim.disk import ROTTEN, Disk, Held, Rotten
-from everwrite.sim.ledger import KeyLedger, Ledger, owners_in, record_in
+from everwrite.sim.ledger import Ledger
+from everwrite.sim.truth import KeyLedger, owners_in, record_in
 
 
 def may_lose(

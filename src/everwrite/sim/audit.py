@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from everwrite.core.messages import Failure, Get, GetReply
+import msgspec
+
+from everwrite.core.messages import Failure, Get, GetReply, Put, PutReply
 from everwrite.core.records import HINT, OWN
 from everwrite.core.wire import decode_payload
+from everwrite.sim.answers import hidden, learn_read, learn_write
 from everwrite.sim.causality import indices
 from everwrite.sim.disk import Rotten
 from everwrite.sim.history import Operation
-from everwrite.sim.ledger import KeyLedger, Violation, record_in
+from everwrite.sim.truth import KeyLedger, Knowledge, Violation, record_in
 
 if TYPE_CHECKING:
     from everwrite.sim.world import World
@@ -33,24 +36,36 @@ class Auditor:
         self.name = NAME
         self.world = world
         self._rid = 0
-        self._answer: GetReply | Failure | None = None
+        self._answer: GetReply | PutReply | Failure | None = None
+        self._known: dict[bytes, Knowledge] = {}
 
     def audit(self) -> None:
         """Read, wait, read again; Violation if the owners do not come to agree."""
         for again in (False, True):
             for key in self.world.keys:
                 self._read(key, again=again)
-            world = self.world
-            if not world.run(world.now + ROUNDS_MAX * 1_000_000, world.calm):
-                raise Violation("calm", f"after the audit's reads {world.unrest()}")
+            self._wait("the audit's reads")
         for key in self.world.keys:
             self._compare(key)
         self._count_hints()
 
+    def try_all(self) -> None:
+        """Write through every node to all owners of a key; Violation if a healed cluster cannot."""
+        for machine in self.world.machines:
+            self._write(self.world.keys[machine.index % len(self.world.keys)], machine.index)
+        self._wait("the audit's writes")
+        for key in self.world.keys[: len(self.world.machines)]:
+            self._compare(key, self.world.options.copies)
+
+    def _wait(self, what: str) -> None:
+        world = self.world
+        if not world.run(world.now + ROUNDS_MAX * 1_000_000, world.calm):
+            raise Violation("calm", f"after {what} {world.unrest()}")
+
     def receive(self, connection: int, data: bytes) -> None:
         """A frame of a node came."""
         for message in decode_payload(data[4:]):
-            if isinstance(message, GetReply | Failure) and message.rid == self._rid:
+            if isinstance(message, GetReply | PutReply | Failure) and message.rid == self._rid:
                 self._answer = message
 
     def broken(self, connection: int) -> None:
@@ -77,9 +92,10 @@ class Auditor:
                 operation.owners = n
                 operation.outcome, operation.completed = "ok", world.now
                 who = f"the audit's read {operation.id}"
-                known = world.ledger.learn_read(key, answer.context, operation.found, who)
+                known = learn_read(key, answer.context, operation.found, who)
+                self._known[key.data_key] = known
                 operation.hidden = [
-                    key.causality.ids[place] for place in indices(world.ledger.hidden(key, known))
+                    key.causality.ids[place] for place in indices(hidden(key, known))
                 ]
                 if again:
                     world.history.append(operation)
@@ -88,10 +104,40 @@ class Auditor:
             world.run(world.now + PAUSE_US)
         raise Violation("reachable", f"{key.name} cannot be read from its {n} owners: {last}")
 
-    def _compare(self, key: KeyLedger) -> None:
+    def _write(self, key: KeyLedger, index: int) -> None:
+        """Write a key in knowledge of all that it holds, through this machine."""
+        world = self.world
+        copies = world.options.copies
+        known = self._known[key.data_key]
+        operation = Operation(f"{NAME}.w{index}", NAME, "put", key.name, world.now)
+        operation.q, operation.strict, operation.tries = copies, True, 1
+        place = world.ledger.invoked(key, operation, known)
+        op = operation.id.encode()
+        put = Put(0, key.data_key, op + b"|", known.token, op, 2000, 0, 0, copies, 0, True)
+        for _ in range(ROUNDS_MAX):
+            self._rid += 1
+            self._answer = None
+            connection = world.connect(self, index)
+            world.ledger.tried(connection, self._rid, key, place)
+            world.request(connection, msgspec.structs.replace(put, rid=self._rid))
+            world.run(world.now + ANSWER_WITHIN_US, lambda: self._answer is not None)
+            if not (isinstance(self._answer, Failure) and self._answer.code == "overloaded"):
+                break
+            world.run(world.now + PAUSE_US)
+        if not isinstance(self._answer, PutReply):
+            raise Violation(
+                "reachable",
+                f"node {index + 1} cannot write {key.name} to its {copies} owners: {self._answer}",
+            )
+        operation.outcome, operation.completed = "ok", world.now
+        operation.owners, operation.durable = self._answer.owners, self._answer.durable
+        world.ledger.finished(key, place, operation)
+        self._known[key.data_key] = learn_write(key, place, self._answer.context)
+
+    def _compare(self, key: KeyLedger, n: int = 0) -> None:
         """All owners hold the same bytes."""
         world, options = self.world, self.world.options
-        n = options.nodes if options.wide_puts else options.copies
+        n = n or (options.nodes if options.wide_puts else options.copies)
         node = world.machines[0].node
         if node is None:
             raise Violation("reachable", "a node went down after the heal")

@@ -28,10 +28,12 @@ from everwrite.core.messages import (
     PutReply,
 )
 from everwrite.core.wire import decode_payload
+from everwrite.sim.answers import hidden, learn_read, learn_write
 from everwrite.sim.causality import indices
 from everwrite.sim.history import Operation
-from everwrite.sim.ledger import NO_KNOWLEDGE, KeyLedger, Knowledge, Ledger, Violation
+from everwrite.sim.ledger import Ledger
 from everwrite.sim.options import Options
+from everwrite.sim.truth import NO_KNOWLEDGE, KeyLedger, Knowledge, Violation
 
 TRIES_MAX = 4
 PADDING = (0, 0, 0, 20, 300)
@@ -336,12 +338,10 @@ class Client:
         self._learn_read(operation, reply.context, found, who)
 
     def _learn_read(self, operation: Operation, token: bytes, found: list[str], who: str) -> None:
-        ledger, key = self.world.ledger, self._key
-        knowledge = ledger.learn_read(key, token, found, who)
+        key = self._key
+        knowledge = learn_read(key, token, found, who)
         operation.found = found
-        operation.hidden = [
-            key.causality.ids[place] for place in indices(ledger.hidden(key, knowledge))
-        ]
+        operation.hidden = [key.causality.ids[place] for place in indices(hidden(key, knowledge))]
         self.knowledge[key.data_key] = knowledge
         merge, self._then_merge = self._then_merge, False
         self._end("ok", "")
@@ -357,7 +357,7 @@ class Client:
         operation.owners, operation.fallbacks = reply.owners, reply.fallbacks
         operation.durable = reply.durable
         key = self._key
-        learnt = self.world.ledger.learn_write(key, self._place, reply.context)
+        learnt = learn_write(key, self._place, reply.context)
         if self.rng.random() < 0.7:
             self.knowledge[key.data_key] = learnt
         self._end("ok", "")

@@ -50,7 +50,7 @@ class Witness(Protocol):
     def wrote(self, index: int, key: bytes, payload: Payload, before: Held | None) -> int:
         """A payload was written over another; return what is known with it, as bits."""
 
-    def refused(self, index: int, key: bytes, payload: Payload) -> None:
+    def refused(self, index: int, key: bytes, payload: Payload, before: Held | None) -> None:
         """A payload was not written; what it says may have been sent all the same."""
 
     def synced(self, index: int, key: bytes, known: int) -> None:
@@ -84,7 +84,7 @@ class Disk:
         """Apply all of it, or raise StorageFull and apply nothing."""
         if now < self.full_until:
             for key, payload in batch.items():
-                self._witness.refused(self.index, key, payload)
+                self._witness.refused(self.index, key, payload, self.visible.get(key))
             raise StorageFull("The simulated disk is full.", hint="Wait.")
         visible, wrote, index = self.visible, self._witness.wrote, self.index
         entry: Batch = []

@@ -10,7 +10,7 @@ follows, for every record that a node writes, what its siblings must be:
              write of the record was made in knowledge of
 
 So a wrong merge, a forgotten sibling or a context that claims too much is found at the first write
-that shows it, not when a value is missed at the end. The exceptions are listed in ``_KeyLedger``.
+that shows it, not when a value is missed at the end. The exceptions stand in ``KeyLedger``.
 
 Costs: decoding each distinct record once, and an OR for each entry of its clock.
 """
@@ -18,116 +18,23 @@ Costs: decoding each distinct record once, and an OR for each entry of its clock
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from everwrite.core.data import context, versions
-from everwrite.core.data.versions import Actor, Clock, Dot, Record, Version
+from everwrite.core.data.versions import Record, Version
 from everwrite.core.messages import Message, PutReply
 from everwrite.core.records import HINT, OWN, STATE
-from everwrite.sim.causality import Causality, indices
+from everwrite.sim.causality import indices
 from everwrite.sim.disk import Held, Payload, Rotten
 from everwrite.sim.history import Operation
-
-Source = tuple[int, bytes]
-"""Where a payload is written: the machine's number, the disk key."""
-
-
-class Violation(Exception):
-    """A rule that was broken, in words."""
-
-    def __init__(self, rule: str, sentence: str) -> None:
-        super().__init__(f"{rule}: {sentence}")
-        self.rule = rule
-        self.sentence = sentence
-
-
-class Knowledge(NamedTuple):
-    """A context, and what its holder really saw: the writes that its clock stands for, and those
-    that it only names by single dots.
-    """
-
-    token: bytes
-    mask: int
-    named: int = 0
-
-
-NO_KNOWLEDGE = Knowledge(b"", 0)
-
-
-class KeyLedger:
-    """All that is true of one key.
-
-    Exceptions to "shown = frontier(known)", both of them documented limits of the store:
-    ``twice``: a put that was retried through another node, and minted there too, may stand beside
-    a write that knew its first copy. ``doubtful``: a context that named a single dot came to a
-    node that could not find it, so the put did not supersede it after all.
-    """
-
-    __slots__ = (
-        "causality",
-        "chains",
-        "data_key",
-        "dots",
-        "doubtful",
-        "failed",
-        "hard",
-        "known_of",
-        "name",
-        "named",
-        "operations",
-        "pending",
-        "prefixes",
-        "soft",
-        "twice",
-        "weakened",
-    )
-
-    def __init__(self, data_key: bytes, name: str) -> None:
-        self.data_key = data_key
-        self.name = name
-        self.causality = Causality()
-        self.operations: list[Operation] = []
-        self.chains: dict[Actor, list[int]] = {}
-        """For each actor the place of the write of its dot 1, 2, ...; -1: not seen yet."""
-        self.prefixes: dict[Dot, tuple[int, int]] = {}
-        self.dots: dict[int, Dot] = {}
-        self.known_of: dict[bytes, int] = {}
-        self.named: dict[int, Knowledge] = {}
-        self.pending = self.hard = self.soft = self.failed = 0
-        """Writes that are under way; acknowledged as safe on a disk; acknowledged without that;
-        surely not happened."""
-        self.twice = self.doubtful = self.weakened = 0
-
-    def prefix(self, actor: Actor, counter: int) -> tuple[int, int]:
-        """Return the writes that a clock's entry covers, and all that is in their past."""
-        found = self.prefixes.get((actor, counter))
-        if found is not None:
-            return found
-        chain = self.chains.get(actor, [])
-        known = past = 0
-        for place in chain[:counter]:
-            if place >= 0:
-                known |= 1 << place
-                past |= self.causality.past[place]
-        if len(chain) >= counter and -1 not in chain[:counter]:
-            self.prefixes[actor, counter] = known, past
-        return known, past
-
-    def known(self, clock: Clock) -> int:
-        """Return the writes that a clock covers."""
-        known = 0
-        for actor, counter in clock.items():
-            known |= self.prefix(actor, counter)[0]
-        return known
-
-    def named_by(self, dots: list[Dot]) -> int:
-        """Return the writes of single dots."""
-        named = 0
-        for actor, counter in dots:
-            chain = self.chains.get(actor, [])
-            if counter <= len(chain) and chain[counter - 1] >= 0:
-                named |= 1 << chain[counter - 1]
-        return named
+from everwrite.sim.truth import (
+    KeyLedger,
+    Knowledge,
+    Source,
+    Violation,
+    held_record,
+    owners_in,
+    record_in,
+)
 
 
 class Ledger:
@@ -195,64 +102,6 @@ class Ledger:
             stood |= mask
         return stood
 
-    def learn_read(self, key: KeyLedger, token: bytes, found: list[str], who: str) -> Knowledge:
-        """Return what a read's context lets its reader know; Violation if the answer lies."""
-        causality = key.causality
-        for each in found:
-            if each not in causality.place:
-                raise Violation("phantom", f"{who} found {each}, which nobody wrote to {key.name}")
-        shown = causality.mask(found)
-        clock = context.peek(token).clock if token else {}
-        known = key.known(clock)
-        mask = causality.cover(shown) | causality.cover(known & causality.deletes)
-        unseen = known & ~mask & ~key.doubtful
-        if unseen:
-            raise Violation(
-                "context",
-                f"the context that {who} got for {key.name} covers {causality.names(unseen)}, "
-                f"but the read found {causality.names(shown)} and knows of nothing newer",
-            )
-        false = shown & causality.pasts(shown) & ~key.twice & ~key.doubtful
-        if false:
-            raise Violation(
-                "false sibling",
-                f"{who} found {causality.names(shown)} on {key.name}, though another of them was "
-                f"written in knowledge of {causality.names(false)}",
-            )
-        if shown & key.failed:
-            raise Violation(
-                "phantom",
-                f"{who} found {causality.names(shown & key.failed)} on {key.name}, "
-                f"{key.name}, which was said not to have happened",
-            )
-        return Knowledge(token, mask)
-
-    def hidden(self, key: KeyLedger, knowledge: Knowledge) -> int:
-        """Return the deletes that a reader knows of without having seen them."""
-        return knowledge.mask & key.causality.deletes
-
-    def learn_write(self, key: KeyLedger, place: int, token: bytes) -> Knowledge:
-        """Return what a write's answer lets its writer know; Violation if it claims more."""
-        causality = key.causality
-        seen = context.peek(token)
-        known = key.known(seen.clock)
-        mask = causality.cover(1 << place) | causality.cover(known & causality.deletes)
-        named = causality.cover(key.named_by(seen.dots))
-        # What the write named in vain it did not supersede, but its writer still knows of it.
-        used = key.named.get(place, NO_KNOWLEDGE)
-        allowed = mask | causality.cover(used.mask | used.named)
-        unseen = (known | named) & ~allowed & ~key.doubtful & ~key.twice
-        if unseen:
-            raise Violation(
-                "context",
-                f"the context given out for {causality.ids[place]} on {key.name} covers "
-                f"{causality.names(unseen)}, which its writer has never seen",
-            )
-        if not seen.dots:
-            return Knowledge(token, mask)
-        clocked = causality.cover(known)
-        return Knowledge(token, clocked, (mask | named) & ~clocked)
-
     # -- what nodes answer -------------------------------------------------------------------------
 
     def answering(self, connection: int, message: Message) -> None:
@@ -290,12 +139,12 @@ class Ledger:
             return 0
         data_key = key[1:]
         ledger = self.keys[data_key]
-        had = b"" if before is None or isinstance(before, Rotten) else record_in(prefix, before)
+        had = held_record(prefix, before)
         if payload is None:
             self._check_struck(ledger, before, [], 0)
             return 0
         record = record_in(prefix, payload)
-        known = self._judge(ledger, (index, key), record)
+        known = self._judge(ledger, Source(index, key, had), record)
         if had and had != record and prefix == OWN:
             forgot = ledger.known_of.get(had, 0) & ~known
             if forgot:
@@ -314,14 +163,15 @@ class Ledger:
                 self.since[data_key, index, place] = self.now()
         return known
 
-    def refused(self, index: int, key: bytes, payload: Payload) -> None:
+    def refused(self, index: int, key: bytes, payload: Payload, before: Held | None) -> None:
         """Take note of the dots in a record that was minted, sent perhaps, and not written."""
         if payload is None or key[:1] == STATE:
             return
         ledger = self.keys[key[1:]]
         record = versions.decode(record_in(key[:1], payload))
+        source = Source(index, key, held_record(key[:1], before))
         for version in record.siblings:
-            self._bind(ledger, record, version, (index, key))
+            self._bind(ledger, record, version, source)
 
     def synced(self, index: int, key: bytes, known: int) -> None:
         """Take note of what is safe on this machine."""
@@ -332,7 +182,7 @@ class Ledger:
         """Writes that were acknowledged without a disk may go with what was lost."""
         if key[:1] != STATE and held is not None and not isinstance(held, Rotten):
             ledger = self.keys[key[1:]]
-            ledger.weakened |= ledger.known_of.get(record_in(key[:1], held), 0)
+            ledger.weakened |= ledger.known_of.get(held_record(key[:1], held), 0)
 
     def _check_struck(
         self, key: KeyLedger, before: Held | None, left: list[bytes], kept: int
@@ -371,11 +221,11 @@ class Ledger:
             past |= older
         wrong = (shown ^ (known & ~past)) & ~key.doubtful
         if wrong & ~(key.twice & shown):
-            self._explain(key, source[0], shown, known, known & ~past)
+            self._explain(key, source.machine, shown, known, known & ~past)
         if shown & key.failed:
             raise Violation(
                 "outcome",
-                f"node {source[0] + 1} holds {key.causality.names(shown & key.failed)} on "
+                f"node {source.machine + 1} holds {key.causality.names(shown & key.failed)} on "
                 f"{key.name}, which was said not to have happened",
             )
         key.known_of[data] = known
@@ -414,28 +264,35 @@ class Ledger:
                 f"{key.causality.ids[bound]} and for {name}",
             )
         chain[version.counter - 1] = place
-        knowledge = key.named.get(place)
-        if knowledge is not None:
-            self._settle_named(key, place, record, knowledge)
+        if place in key.named:
+            self._settle_named(key, place, record, source)
         if place in key.dots:
             key.twice |= 1 << place
-            if version.actor[:8] == self.node_ids[source[0]]:
+            if version.actor[:8] == self.node_ids[source.machine]:
                 self.minted_twice(key, place, source, record)
         else:
             key.dots[place] = version.actor, version.counter
         return place
 
-    def _settle_named(
-        self, key: KeyLedger, place: int, record: Record, knowledge: Knowledge
-    ) -> None:
+    def _settle_named(self, key: KeyLedger, place: int, record: Record, source: Source) -> None:
         """A write that named single dots is minted: those that its coordinator could not find
         were not superseded.
+
+        A dot that came to the copy in the same batch, but after the mint, still stands there.
         """
+        knowledge = key.named[place]
         if place in key.dots:  # minted before, where perhaps more was known, or less
             key.doubtful |= knowledge.named
             return
         dots = context.peek(knowledge.token).dots
-        unfound = [dot for dot in dots if not versions.covers(record.clock, *dot)]
+        had = versions.decode(source.had).clock if source.had else {}
+        standing = {(version.actor, version.counter) for version in record.siblings}
+        unfound = [
+            dot
+            for dot in dots
+            if not versions.covers(record.clock, *dot)
+            or (dot in standing and not versions.covers(had, *dot))
+        ]
         if not unfound:
             return
         causality = key.causality
@@ -451,13 +308,3 @@ class Ledger:
     def protected(self, key: KeyLedger) -> int:
         """Return the writes whose last copy no fault may destroy."""
         return key.hard | key.pending
-
-
-def record_in(prefix: bytes, payload: bytes) -> bytes:
-    """Return the record in a payload of core/records.py."""
-    return payload[8:] if prefix == OWN else payload[9 + 8 * payload[8] :]
-
-
-def owners_in(payload: bytes) -> list[bytes]:
-    """Return the owners in a hint's payload."""
-    return [payload[at : at + 8] for at in range(9, 9 + 8 * payload[8], 8)]

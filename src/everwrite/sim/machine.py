@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from everwrite.core.cluster.members import MemberTable, decode_members
+from everwrite.core.cluster.routes import Target
 from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.data.epochs import SALT_BITS, Epochs
 from everwrite.core.errors import StorageFull
@@ -35,7 +36,10 @@ BOOT_RETRY_US = 100_000
 TICK_US = 30
 SLOW_TIMES = 300
 
-FIRST_TRY = -1
+Retry = tuple[int, tuple[Target, ...]]
+"""When a retried put came to a node, and whom it could ask then."""
+
+FIRST_TRY: Retry = (-1, ())
 CRASH_POINTS = ("now", "written", "sending", "synced")
 
 
@@ -106,9 +110,9 @@ class Machine:
         self.clock_ppm = 1_000_000
         self.clock_offset_ms = 1_000
         self.wall_jump_ms = 0
-        self.retries: dict[bytes, int] = {}
-        """When a retried put came first to this life, by its op: the judge of retries asks.
-        FIRST_TRY where a first try came too."""
+        self.retries: dict[bytes, Retry] = {}
+        """For each op the retry that came first to this life; FIRST_TRY where a first try came,
+        for that is minted without looking around. The judge of retries asks."""
         self.lost_at = -1
         self.inbox: list[tuple[Place, bytes]] = []
         self._found: list[tuple[bytes, bytes | ReadFailed | None]] = []
@@ -225,9 +229,7 @@ class Machine:
                     continue
             for message in decode_payload(data[4:]):
                 if type(message) is Put:
-                    # A first try that came late, too, is minted without looking around.
-                    at = self.world.now if message.retry else FIRST_TRY
-                    self.retries[message.op] = min(at, self.retries.get(message.op, at))
+                    self._note_try(node, message)
                 node.receive(source, message)
         found, self._found = self._found, []
         for key, payload in found:
@@ -242,6 +244,13 @@ class Machine:
         if self.node is not None:
             node.local.records.turn()
             self._set_timer(node, now)
+
+    def _note_try(self, node: Node, put: Put) -> None:
+        if not put.retry:
+            self.retries[put.op] = FIRST_TRY
+        elif put.op not in self.retries:
+            targets = node.local.routes.route(put.key, put.n).targets
+            self.retries[put.op] = (self.world.now, targets)
 
     def _set_timer(self, node: Node, now: int) -> None:
         due = max(node.next_wake_ms(), now + 1)

@@ -15,8 +15,10 @@ from everwrite.sim.atlas import may_lose
 from everwrite.sim.ledger import Ledger
 from everwrite.sim.machine import CRASH_POINTS, Fuse, Machine
 from everwrite.sim.network import Network
-from everwrite.sim.options import Fault
+from everwrite.sim.options import Fault, Options
 
+BLACKOUT_US = 200_000
+LOOP_DOWN_US = 2_000
 DOWN_US_MAX = 3_000_000
 TEN_YEARS_MS = 10 * 365 * 86_400_000
 
@@ -28,6 +30,7 @@ class World(Protocol):
     machines: list[Machine]
     network: Network
     ledger: Ledger
+    options: Options
     healed: bool
 
     def later(self, delay_us: int, action: Callable[..., None], *arguments: Any) -> None:
@@ -59,11 +62,16 @@ class Nemesis:
         """End all faults; whoever is down comes back."""
         world = self.world
         world.network.heal()
+        if world.options.faults.get("blackout"):
+            world.count("blackout")
+            for machine in world.machines:
+                machine.crash(power=True, down_us=BLACKOUT_US)
         for machine in world.machines:
             machine.disk.full_until = machine.disk.errors_until = machine.disk.slow_until = 0
             machine.slow_until = 0
             machine.resume()
-            machine.start()
+            if not world.options.faults.get("blackout"):
+                machine.start()
 
     # -- processes and machines --------------------------------------------------------------------
 
@@ -74,6 +82,18 @@ class Nemesis:
     def power_cut(self, fault: Fault, machine: Machine, rng: random.Random) -> bool:
         """The machine dies; of what was not synced some first batches stay."""
         return self._crash(fault, machine, rng, power=True)
+
+    def crash_loop(self, fault: Fault, machine: Machine, rng: random.Random) -> bool:
+        """The process dies again and again, soon after each start."""
+        at_us = 0
+        for _ in range(rng.randint(3, 8)):
+            self.world.later(at_us, self._kill_again, machine)
+            at_us += LOOP_DOWN_US + rng.randint(1_000, 100_000)
+        return True
+
+    def _kill_again(self, machine: Machine) -> None:
+        if not self.world.healed:
+            machine.crash(power=False, down_us=LOOP_DOWN_US)
 
     def _crash(self, fault: Fault, machine: Machine, rng: random.Random, *, power: bool) -> bool:
         if machine.node is None:

@@ -21,6 +21,7 @@ from everwrite.core.config import NodeConfig
 TIMED = (
     "kill",
     "power_cut",
+    "crash_loop",
     "fsync_error",
     "lost_disk",
     "old_disk",
@@ -41,8 +42,9 @@ TIMED = (
 PER_MESSAGE = ("loss", "duplicate", "reorder", "replay")
 """Faults that a message meets, with a probability."""
 
-STEADY = ("clock_drift", "foreign_context")
-"""Clocks that run at different speeds; clients that hand in contexts which are not theirs."""
+STEADY = ("clock_drift", "foreign_context", "blackout")
+"""Clocks that run at different speeds; clients that hand in contexts which are not theirs; the
+power of all machines that goes at the end of the chaos."""
 
 FAULTS = TIMED + PER_MESSAGE + STEADY
 
@@ -107,7 +109,7 @@ def stream(seed: int, part: str) -> random.Random:
 def draw(seed: int) -> Options:
     """Return the options of a seed."""
     rng = stream(seed, "options")
-    nodes = rng.choice((1, 2, 3, 3, 4, 5, 5, 5, 6, 7, 9))
+    nodes = rng.choice((1, 2, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7, 9, 12))
     near_us = rng.choice((50, 200, 1000, 5000))
     calm = rng.random() < 0.06
     return Options(
@@ -120,7 +122,7 @@ def draw(seed: int) -> Options:
         fsync=rng.random() < 0.75,
         clients=rng.randint(2, 7),
         keys=rng.choice((1, 2, 4, 8, 16)),
-        operations=rng.randint(150, 300),
+        operations=rng.randint(150, 450),
         pace_ms=rng.choice((1, 10, 50)),
         chaos_ms=rng.randint(3000, 8000),
         near_us=near_us,

@@ -14,22 +14,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from everwrite.core.config import NodeConfig
 from everwrite.core.data import versions
 from everwrite.core.data.versions import EMPTY, Record
 from everwrite.core.records import HINT, OWN
-from everwrite.sim.disk import Rotten
-from everwrite.sim.ledger import KeyLedger, Source, Violation, record_in
+from everwrite.sim.disk import ROTTEN, Rotten
 from everwrite.sim.machine import FIRST_TRY
+from everwrite.sim.truth import KeyLedger, Source, Violation, record_in
 
 if TYPE_CHECKING:
     from everwrite.sim.machine import Machine
     from everwrite.sim.world import World
-
-HINDRANCES = ("read_errors", "bit_rot")
-"""Faults after which a replica that has the put may rightly not name it."""
-
-CAPS = ("parked_max", "hints_max", "in_flight_max")
-"""Knobs that make a replica refuse for want of room."""
 
 
 def judge_second_mint(
@@ -38,10 +33,10 @@ def judge_second_mint(
     """Raise Violation if a machine had no reason to mint this put again; ``made`` is the record
     that it made.
     """
-    index, disk_key = source
+    index = source.machine
     operation = key.operations[place]
     machine = world.machines[index]
-    base = _record(machine, disk_key)
+    base = versions.decode(source.had) if source.had else EMPTY
     # A copy that shows it, but not beside the new one, was superseded earlier in the same tick.
     if _shows(base, operation.id) and _shows(made, operation.id, times=2):
         raise Violation(
@@ -50,33 +45,41 @@ def judge_second_mint(
             f"{key.name} holds it",
         )
     node, options = machine.node, world.options
-    arrived = machine.retries.get(operation.id.encode())
-    if node is None or arrived is None or arrived == FIRST_TRY or machine.lost_at >= arrived:
+    retry = machine.retries.get(operation.id.encode())
+    if node is None or retry is None or retry is FIRST_TRY:
         return
-    if any(name in options.faults for name in HINDRANCES) or any(
-        name in options.knobs for name in CAPS
-    ):
+    arrived, asked = retry
+    targets = node.local.routes.route(key.data_key, operation.n).targets
+    if machine.lost_at >= arrived or asked != targets:
         return
     waited_ms = (world.now - arrived) * machine.clock_ppm // 1_000_000_000
     if waited_ms + 1 >= node.local.config.spare_after_ms:
         return
-    route = node.local.routes.route(key.data_key, operation.n)
-    others = [target for target, _ in route.targets if target != machine.me.node_id]
+    others = [target for target, _ in targets if target != machine.me.node_id]
     need = min(len(others), (operation.n or options.copies) // 2 + 1)
     holders = 0
     for other in others:
         there = world.machines[world.index_of(other)]
-        named = versions.merge(
-            _record(there, OWN + key.data_key), _record(there, HINT + key.data_key)
-        )
         since = world.ledger.since.get((key.data_key, there.index, place), arrived)
-        holders += since < arrived and _shows(named, operation.id)
+        holders += since < arrived and _names(there, key, operation.id, arrived)
     if holders > len(others) - need:
         raise Violation(
             "retry",
             f"{operation.describe()}: node {index + 1} mints it again within {waited_ms} ms, "
             f"though {holders} of the {len(others)} nodes that it asked had it",
         )
+
+
+def _names(machine: Machine, key: KeyLedger, operation_id: str, asked: int) -> bool:
+    """Say whether a machine that was asked for its copies of a key surely named this write."""
+    own, hint = OWN + key.data_key, HINT + key.data_key
+    visible = machine.disk.visible
+    if machine.disk.errors_until >= asked or ROTTEN in (visible.get(own), visible.get(hint)):
+        return False
+    if machine.config.parked_max < NodeConfig().parked_max:  # it may have been too busy to look
+        return False
+    joined = versions.merge(_record(machine, own), _record(machine, hint))
+    return _shows(joined, operation_id)
 
 
 def _record(machine: Machine, disk_key: bytes) -> Record:

@@ -11,8 +11,8 @@ from everwrite.sim.audit import Auditor
 from everwrite.sim.causality import indices
 from everwrite.sim.checkers import Allowed, check_history
 from everwrite.sim.history import Operation
-from everwrite.sim.ledger import Violation
 from everwrite.sim.options import Fault, Options, draw
+from everwrite.sim.truth import Violation
 from everwrite.sim.world import World
 
 CORE_BUGS = (EverwriteError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -58,9 +58,11 @@ def judge(world: World) -> Verdict:
         world.boot()
         world.chaos()
         world.heal()
-        Auditor(world).audit()
+        auditor = Auditor(world)
+        auditor.audit()
         for breach in check_history(world.history, allowed(world), world.options.copies):
             findings.append(Finding(seed, breach.rule, breach.sentence, world.now))
+        auditor.try_all()
     except Violation as violation:
         findings.append(Finding(seed, violation.rule, violation.sentence, world.now))
     except CORE_BUGS as error:

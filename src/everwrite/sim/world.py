@@ -29,12 +29,13 @@ from everwrite.core.wire import encode_frame
 from everwrite.sim.clients import Caller, Client
 from everwrite.sim.disk import Disk
 from everwrite.sim.history import Operation
-from everwrite.sim.ledger import KeyLedger, Ledger, Violation
+from everwrite.sim.ledger import Ledger
 from everwrite.sim.machine import Machine
 from everwrite.sim.nemesis import Nemesis
 from everwrite.sim.network import Network
 from everwrite.sim.options import Fault, Options, plan, stream
 from everwrite.sim.retries import judge_second_mint
+from everwrite.sim.truth import KeyLedger, Violation
 
 CALM_WITHIN_US = 120_000_000
 """Virtual time after the heal in which hints must be home: many times the longest time-out."""

@@ -1,0 +1,72 @@
+"""The judge of what clients are told: no answer claims that its reader knows more than it does.
+
+A context stands for the writes that its clock covers. Whoever gets one must have seen them: in the
+values that came with it, or in the past of what it saw. The exception are deletes, which leave no
+value to be seen.
+"""
+
+from __future__ import annotations
+
+from everwrite.core.data import context
+from everwrite.sim.truth import NO_KNOWLEDGE, KeyLedger, Knowledge, Violation
+
+
+def learn_read(key: KeyLedger, token: bytes, found: list[str], who: str) -> Knowledge:
+    """Return what a read's context lets its reader know; Violation if the answer lies."""
+    causality = key.causality
+    for each in found:
+        if each not in causality.place:
+            raise Violation("phantom", f"{who} found {each}, which nobody wrote to {key.name}")
+    shown = causality.mask(found)
+    clock = context.peek(token).clock if token else {}
+    known = key.known(clock)
+    mask = causality.cover(shown) | causality.cover(known & causality.deletes)
+    unseen = known & ~mask & ~key.doubtful
+    if unseen:
+        raise Violation(
+            "context",
+            f"the context that {who} got for {key.name} covers {causality.names(unseen)}, "
+            f"but the read found {causality.names(shown)} and knows of nothing newer",
+        )
+    false = shown & causality.pasts(shown) & ~key.twice & ~key.doubtful
+    if false:
+        raise Violation(
+            "false sibling",
+            f"{who} found {causality.names(shown)} on {key.name}, though another of them was "
+            f"written in knowledge of {causality.names(false)}",
+        )
+    if shown & key.failed:
+        raise Violation(
+            "phantom",
+            f"{who} found {causality.names(shown & key.failed)} on {key.name}, "
+            f"{key.name}, which was said not to have happened",
+        )
+    return Knowledge(token, mask)
+
+
+def hidden(key: KeyLedger, knowledge: Knowledge) -> int:
+    """Return the deletes that a reader knows of without having seen them."""
+    return knowledge.mask & key.causality.deletes
+
+
+def learn_write(key: KeyLedger, place: int, token: bytes) -> Knowledge:
+    """Return what a write's answer lets its writer know; Violation if it claims more."""
+    causality = key.causality
+    seen = context.peek(token)
+    known = key.known(seen.clock)
+    mask = causality.cover(1 << place) | causality.cover(known & causality.deletes)
+    named = causality.cover(key.named_by(seen.dots))
+    # What the write named in vain it did not supersede, but its writer still knows of it.
+    used = key.named.get(place, NO_KNOWLEDGE)
+    allowed = mask | causality.cover(used.mask | used.named)
+    unseen = (known | named) & ~allowed & ~key.doubtful & ~key.twice
+    if unseen:
+        raise Violation(
+            "context",
+            f"the context given out for {causality.ids[place]} on {key.name} covers "
+            f"{causality.names(unseen)}, which its writer has never seen",
+        )
+    if not seen.dots:
+        return Knowledge(token, mask)
+    clocked = causality.cover(known)
+    return Knowledge(token, clocked, (mask | named) & ~clocked)
