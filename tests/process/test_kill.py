@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,20 @@ async def test_a_kill_of_any_one_node_fails_no_request_after_one_retry(
         assert load.errors == []
         await all_hints_home(made)
         await load.check(db)
+
+
+@pytest.mark.parametrize("victim", ["1", "3"])
+def test_a_kill_during_a_benchmark_fails_no_request(victim: str) -> None:
+    """As a user would look: `everwrite bench` with 64 requests in flight and one retry."""
+    options = ["--nodes", "3", "--keys", "2000", "--warmup", "0.5", "--seconds", "3", "-o", "json"]
+    command = [sys.executable, "-m", "everwrite", "bench", *options, "--kill", victim, "1"]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert f"n{victim}" not in report["rss_bytes"], "it was gone at the end"
+    assert report["errors"] == 0
 
 
 @in_loop
