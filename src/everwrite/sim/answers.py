@@ -28,7 +28,7 @@ def learn_read(key: KeyLedger, token: bytes, found: list[str], who: str) -> Know
             f"the context that {who} got for {key.name} covers {causality.names(unseen)}, "
             f"but the read found {causality.names(shown)} and knows of nothing newer",
         )
-    false = shown & causality.pasts(shown) & ~key.twice & ~key.doubtful
+    false = shown & causality.pasts(shown) & ~key.lingering & ~key.doubtful
     if false:
         raise Violation(
             "false sibling",
@@ -59,7 +59,7 @@ def learn_write(key: KeyLedger, place: int, token: bytes) -> Knowledge:
     # What the write named in vain it did not supersede, but its writer still knows of it.
     used = key.named.get(place, NO_KNOWLEDGE)
     allowed = mask | causality.cover(used.mask | used.named)
-    unseen = (known | named) & ~allowed & ~key.doubtful & ~key.twice
+    unseen = (known | named) & ~allowed & ~key.doubtful & ~key.lingering
     if unseen:
         raise Violation(
             "context",

@@ -27,6 +27,8 @@ NAME = "audit"
 ROUNDS_MAX = 60
 ANSWER_WITHIN_US = 3_000_000
 PAUSE_US = 100_000
+TRANSIENT = ("overloaded", "unavailable")
+"""Refusals that a node gives while it catches its breath: they say to try again."""
 
 
 class Auditor:
@@ -121,7 +123,7 @@ class Auditor:
             world.ledger.tried(connection, self._rid, key, place)
             world.request(connection, msgspec.structs.replace(put, rid=self._rid))
             world.run(world.now + ANSWER_WITHIN_US, lambda: self._answer is not None)
-            if not (isinstance(self._answer, Failure) and self._answer.code == "overloaded"):
+            if not (isinstance(self._answer, Failure) and self._answer.code in TRANSIENT):
                 break
             world.run(world.now + PAUSE_US)
         if not isinstance(self._answer, PutReply):

@@ -43,8 +43,9 @@ class Allowed(msgspec.Struct):
 
     lost: set[str] = msgspec.field(default_factory=set)
     """Acknowledged without being on any disk, and a power cut came."""
-    twice: set[str] = msgspec.field(default_factory=set)
-    """Retried through another node and carried out there too: one may outlive the other."""
+    lingering: set[str] = msgspec.field(default_factory=set)
+    """May be found beside a later write that knew them: retried through another node and carried
+    out there too, or named by a context to a node that had never heard of them."""
     executed: set[str] | None = None
     """Deletes that did happen; None: not known, so each that did not fail may have."""
     stale: set[str] = msgspec.field(default_factory=set)
@@ -53,7 +54,7 @@ class Allowed(msgspec.Struct):
 
 def assumed(history: Iterable[Operation]) -> Allowed:
     """Return what a history without a simulator's knowledge has to spare."""
-    return Allowed(twice={each.id for each in history if each.is_write and each.tries > 1})
+    return Allowed(lingering={each.id for each in history if each.is_write and each.tries > 1})
 
 
 def check_history(history: Sequence[Operation], allowed: Allowed, replicas: int) -> list[Breach]:
@@ -87,7 +88,9 @@ class _KeyJudge:
     def judge(self) -> list[Breach]:
         self._order_writes()
         causality = self.causality
-        twice = causality.mask(each for each in self.allowed.twice if each in causality.place)
+        lingering = causality.mask(
+            each for each in self.allowed.lingering if each in causality.place
+        )
         for operation in self.operations:
             if operation.is_write or operation.outcome != "ok":
                 continue
@@ -95,7 +98,7 @@ class _KeyJudge:
             if found < 0:
                 continue
             past = causality.pasts(found)
-            if false := found & past & ~twice:
+            if false := found & past & ~lingering:
                 self._breach(
                     "false sibling",
                     f"{operation.describe()}: it found {causality.names(false)} beside a write "
@@ -106,7 +109,7 @@ class _KeyJudge:
                 self._check_session(operation, covered)
             if operation.strict:
                 self._check_overlap(operation, covered)
-        self._check_end(twice)
+        self._check_end(lingering)
         return self.breaches
 
     def _breach(self, rule: str, sentence: str) -> None:
@@ -155,7 +158,8 @@ class _KeyJudge:
     def _check_session(self, operation: Operation, covered: int) -> None:
         place = self.causality.place
         asked = self.causality.mask(each for each in operation.seen if each in place)
-        if missing := asked & ~covered:
+        lost = self.causality.mask(each for each in self.allowed.lost if each in place)
+        if missing := asked & ~covered & ~lost:
             self._breach(
                 "session",
                 f"{operation.describe()}: its session had seen {self.causality.names(missing)}",
@@ -180,7 +184,7 @@ class _KeyJudge:
                     f"{write.describe()}",
                 )
 
-    def _check_end(self, twice: int) -> None:
+    def _check_end(self, lingering: int) -> None:
         """Judge the last read of the key, which came after all else."""
         reads = [each for each in self.operations if not each.is_write and each.outcome == "ok"]
         if not reads:
@@ -204,7 +208,7 @@ class _KeyJudge:
                     f"{write.describe()}: acknowledged, and in the end not found, nor anything "
                     f"written in knowledge of it; found {causality.names(found)}",
                 )
-        back = found & causality.pasts(acknowledged) & ~twice
+        back = found & causality.pasts(acknowledged) & ~lingering
         if back:
             self._breach(
                 "resurrection",

@@ -220,7 +220,7 @@ class Ledger:
             known |= more
             past |= older
         wrong = (shown ^ (known & ~past)) & ~key.doubtful
-        if wrong & ~(key.twice & shown):
+        if wrong & ~(key.lingering & shown):
             self._explain(key, source.machine, shown, known, known & ~past)
         if shown & key.failed:
             raise Violation(
@@ -233,7 +233,7 @@ class Ledger:
 
     def _explain(self, key: KeyLedger, index: int, shown: int, known: int, frontier: int) -> None:
         names = key.causality.names
-        missing, extra = frontier & ~shown, shown & ~frontier & ~key.twice
+        missing, extra = frontier & ~shown, shown & ~frontier & ~key.lingering
         what = []
         if missing:
             what.append(f"{names(missing)} is gone, though nothing there was written knowing it")
@@ -266,12 +266,12 @@ class Ledger:
         chain[version.counter - 1] = place
         if place in key.named:
             self._settle_named(key, place, record, source)
-        if place in key.dots:
-            key.twice |= 1 << place
+        dots = key.dots.setdefault(place, [])
+        dots.append((version.actor, version.counter))
+        if len(dots) > 1:
+            key.lingering |= 1 << place
             if version.actor[:8] == self.node_ids[source.machine]:
                 self.minted_twice(key, place, source, record)
-        else:
-            key.dots[place] = version.actor, version.counter
         return place
 
     def _settle_named(self, key: KeyLedger, place: int, record: Record, source: Source) -> None:
@@ -297,6 +297,7 @@ class Ledger:
             return
         causality = key.causality
         found = key.named_by([dot for dot in dots if dot not in unfound])
+        key.lingering |= key.named_by(unfound)
         past = knowledge.mask | causality.cover(found)
         causality.past[place] = past
         key.operations[place].seen = [

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from everwrite.sim.atlas import may_lose
 from everwrite.sim.ledger import Ledger
-from everwrite.sim.machine import CRASH_POINTS, Fuse, Machine
+from everwrite.sim.machine import CRASH_POINTS, NO_FUSE, Fuse, Machine
 from everwrite.sim.network import Network
 from everwrite.sim.options import Fault, Options
 
@@ -69,6 +69,7 @@ class Nemesis:
         for machine in world.machines:
             machine.disk.full_until = machine.disk.errors_until = machine.disk.slow_until = 0
             machine.slow_until = 0
+            machine.fuse = NO_FUSE
             machine.resume()
             if not world.options.faults.get("blackout"):
                 machine.start()

@@ -53,6 +53,8 @@ class Network:
         """(from, to) -> how many faults hold this direction cut now."""
         self.clogged: dict[tuple[int, int], int] = {}
         """(from, to) -> extra delay of each frame."""
+        self.quiet_at = 0
+        """When the last of all frames that were ever sent arrives."""
         self._last: dict[tuple[int, int], int] = {}
         self._now: Callable[[], int] = lambda: 0
 
@@ -80,15 +82,19 @@ class Network:
             at += int(chance() * 20 * (self._near + self._spread))
         else:
             at = self._last[link] = max(at, self._last.get(link, 0) + 1)
-        self._later(at - self._now(), self._deliver, source, to, data)
+        self._carry(at - self._now(), source, to, data)
         if self.duplicate and chance() < self.duplicate and _may_repeat(messages):
             self._count("duplicate")
             again = at + int(chance() * 5 * (self._near + self._spread)) + 1
-            self._later(again - self._now(), self._deliver, source, to, data)
+            self._carry(again - self._now(), source, to, data)
         if self.replay and chance() < self.replay and _may_repeat(messages):
             self._count("replay")
             longest = self._chaos_us if chance() < 0.5 else SOON_US
-            self._later(int(chance() * longest), self._deliver, source, to, data)
+            self._carry(int(chance() * longest), source, to, data)
+
+    def _carry(self, delay_us: int, source: int, to: int, data: bytes) -> None:
+        self.quiet_at = max(self.quiet_at, self._now() + delay_us)
+        self._later(delay_us, self._deliver, source, to, data)
 
     def client_delay(self) -> int:
         """Return how long a frame between a client and a machine takes."""

@@ -111,6 +111,7 @@ def draw(seed: int) -> Options:
     rng = stream(seed, "options")
     nodes = rng.choice((1, 2, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7, 9, 12))
     near_us = rng.choice((50, 200, 1000, 5000))
+    spread_us = rng.choice((near_us // 5, near_us, 4 * near_us))
     calm = rng.random() < 0.06
     return Options(
         seed=seed,
@@ -126,12 +127,12 @@ def draw(seed: int) -> Options:
         pace_ms=rng.choice((1, 10, 50)),
         chaos_ms=rng.randint(3000, 8000),
         near_us=near_us,
-        spread_us=rng.choice((near_us // 5, near_us, 4 * near_us)),
+        spread_us=spread_us,
         disk_us=rng.choice((50, 500, 5000)),
         wide_puts=rng.random() < 0.3,
         epoch_block=rng.choice((32, 256, 1 << 20)),
         faults={} if calm else _faults(rng),
-        knobs=_knobs(rng),
+        knobs=_knobs(rng, near_us + spread_us),
     )
 
 
@@ -149,13 +150,16 @@ def _faults(rng: random.Random) -> dict[str, float]:
     return faults
 
 
-def _knobs(rng: random.Random) -> dict[str, int]:
-    """Return knobs that are not at their default: tiny buffers and time-outs find rare paths."""
+def _knobs(rng: random.Random, way_us: int) -> dict[str, int]:
+    """Return knobs that are not at their default: tiny buffers and time-outs find rare paths.
+
+    The patience with a replica goes by the time of a way, or everything would be tried twice.
+    """
     drawn: dict[str, Iterable[int]] = {
         "cache_bytes": (1, 1000, 20_000),
         "parked_max": (3, 50),
         "request_timeout_ms": (300, 1000),
-        "spare_after_ms": (10, 30, 60),
+        "spare_after_ms": tuple(10 + way_us * times // 1000 for times in (1, 5, 10)),
         "hint_pass_every_ms": (50, 200),
         "hint_batch": (1, 2, 8),
         "hint_retry_ms": (100, 500, 2000),

@@ -46,7 +46,7 @@ def judge_second_mint(
         )
     node, options = machine.node, world.options
     retry = machine.retries.get(operation.id.encode())
-    if node is None or retry is None or retry is FIRST_TRY:
+    if node is None or retry is None or retry is FIRST_TRY or len(key.dots[place]) > 2:
         return
     arrived, asked = retry
     targets = node.local.routes.route(key.data_key, operation.n).targets

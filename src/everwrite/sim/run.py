@@ -89,7 +89,7 @@ def allowed(world: World) -> Allowed:
     for key in world.keys:
         ids = key.causality.ids
         spared.lost |= {ids[place] for place in indices(key.soft & key.weakened | key.doubtful)}
-        spared.twice |= {ids[place] for place in indices(key.twice | key.doubtful)}
+        spared.lingering |= {ids[place] for place in indices(key.lingering | key.doubtful)}
         spared.stale |= {ids[place] for place in indices(key.weakened | key.doubtful)}
         if spared.executed is not None:
             spared.executed |= {ids[place] for place in indices(world.ledger.stood(key))}

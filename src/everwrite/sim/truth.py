@@ -47,10 +47,12 @@ NO_KNOWLEDGE = Knowledge(b"", 0)
 class KeyLedger:
     """All that is true of one key.
 
-    Exceptions to "shown = frontier(known)", both of them documented limits of the store:
-    ``twice``: a put that was retried through another node, and minted there too, may stand beside
-    a write that knew its first copy. ``doubtful``: a context that named a single dot came to a
-    node that could not find it, so the put did not supersede it after all.
+    Exceptions to "shown = frontier(known)", both of them documented limits of the store. Writes
+    that are ``lingering`` may stand beside a later write that knew them: a put that was retried
+    through another node and minted there too, of which the later write knew the first copy; and
+    one that the later write's context named by a single dot, which its coordinator could not find.
+    Of what is ``doubtful`` nothing is asked: such a later write was itself minted twice, and found
+    the dot only once.
     """
 
     __slots__ = (
@@ -62,13 +64,13 @@ class KeyLedger:
         "failed",
         "hard",
         "known_of",
+        "lingering",
         "name",
         "named",
         "operations",
         "pending",
         "prefixes",
         "soft",
-        "twice",
         "weakened",
     )
 
@@ -80,13 +82,13 @@ class KeyLedger:
         self.chains: dict[Actor, list[int]] = {}
         """For each actor the place of the write of its dot 1, 2, ...; -1: not seen yet."""
         self.prefixes: dict[Dot, tuple[int, int]] = {}
-        self.dots: dict[int, Dot] = {}
+        self.dots: dict[int, list[Dot]] = {}
         self.known_of: dict[bytes, int] = {}
         self.named: dict[int, Knowledge] = {}
         self.pending = self.hard = self.soft = self.failed = 0
         """Writes that are under way; acknowledged as safe on a disk; acknowledged without that;
         surely not happened."""
-        self.twice = self.doubtful = self.weakened = 0
+        self.lingering = self.doubtful = self.weakened = 0
 
     def prefix(self, actor: Actor, counter: int) -> tuple[int, int]:
         """Return the writes that a clock's entry covers, and all that is in their past."""

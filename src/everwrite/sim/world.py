@@ -287,6 +287,8 @@ class World:
         """End all faults, and wait until the cluster has nothing left to do."""
         self.healed = True
         self.nemesis.heal()
+        # What is still under way may bring anything, even a write that nobody counts on any more.
+        self.run(self.network.quiet_at)
         self.run(self.now + CALM_WITHIN_US, lambda: self._clients_done() and self.calm())
         if not self.calm():
             raise Violation("calm", f"after {CALM_WITHIN_US / 1e6:.0f} s {self.unrest()}")
