@@ -98,6 +98,20 @@ class Nodes:
 
         await eventually(seen, f"{', '.join(self.running)} see each other")
 
+    async def missed(self, name: str) -> None:
+        """Return when every running node takes this one for down."""
+
+        async def down() -> bool:
+            answers = [await self.status(other) for other in self.running]
+            return all(
+                peer["state"] == "down"
+                for answer in answers
+                for peer in answer["nodes"]
+                if peer["name"] == name
+            )
+
+        await eventually(down, f"all see that {name} is down")
+
     async def status(self, name: str) -> dict[str, Any]:
         """Return what a node says of itself, over its port."""
         async with await Raw.enter(self.running[name]) as raw:

@@ -80,12 +80,14 @@ async def test_a_get_with_numbers_over_the_cluster_is_refused(
 
 @in_loop
 async def test_a_strict_write_that_needs_an_owner_that_is_down_is_refused_untouched() -> None:
-    async with three() as (nodes, db):
+    async with three() as (nodes, _):
         await nodes.stop("n3")
+        await nodes.missed("n3")
         before = everything(nodes)
 
-        with pytest.raises(QuorumNotMet) as caught:
-            await db.bucket("carts").put("alice", "v", w=3, strict=True, timeout=1)
+        async with await everwrite.connect(nodes.url()) as db:
+            with pytest.raises(QuorumNotMet) as caught:
+                await db.bucket("carts").put("alice", "v", w=3, strict=True, timeout=1)
 
         assert caught.value.outcome == "none"
         assert caught.value.required == 3
