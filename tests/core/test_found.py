@@ -1,0 +1,185 @@
+"""What the simulator found in the core, each fault in its smallest form."""
+
+from __future__ import annotations
+
+from tests.core.world import KEY, SECRET, World
+
+from everwrite.core.data import context, versions
+from everwrite.core.data.epochs import EPOCH_BLOCK
+from everwrite.core.data.versions import Record, Seen, Version
+from everwrite.core.messages import (
+    ABSENT,
+    STORED,
+    SYNC_YES,
+    Fetch,
+    FetchReply,
+    PutReply,
+    Store,
+    StoreReply,
+)
+from everwrite.core.records import HINT, OWN
+
+
+def forget(world: World, *nodes: bytes) -> None:
+    """Empty the caches of these nodes."""
+    for node in nodes:
+        world.nodes[node].local.records.forget([OWN + KEY, HINT + KEY])
+
+
+def test_a_put_that_looked_around_and_then_waits_for_the_disk_is_carried_out() -> None:
+    world = World(3)
+    a, _, _ = world.order()
+    world.put(a, b"old")
+    client = world.send_put(a, b"new", retry=True)
+    forget(world, a)
+
+    world.run()
+
+    assert world.reply(client, PutReply).siblings == 2
+
+
+def test_an_answer_to_an_earlier_run_finds_no_request_of_this_one() -> None:
+    world = World(3)
+    a, b, _ = world.order()
+    world.lose = lambda source, target, message: target == a and isinstance(message, StoreReply)
+    world.send_put(a, b"before", w=2)
+    world.run()
+    (earlier,) = world.nodes[a].local.requests
+    world.kill(a)
+    world.start(a)
+    client = world.send_put(a, b"after", w=2)
+    world.run()
+
+    world.nodes[a].receive(b, StoreReply(earlier, STORED, True))
+    world.run()
+
+    assert world.answers[client] == []
+
+
+def test_a_stand_in_whose_hint_is_gone_says_that_it_has_nothing() -> None:
+    world = World(4)
+    a, _, _, d = world.order()
+    hints = world.nodes[d].hints
+    hints._note(KEY, a)  # as after a hint whose batch was not written
+    world.nodes[d].local.records.write(HINT + KEY, None)
+
+    world.nodes[d].receive(a, Fetch(1, KEY, 1000))
+    world.run()
+
+    (reply,) = world.messages(FetchReply, to=a)
+    assert (reply.status, reply.fallback, reply.record) == (ABSENT, False, b"")
+
+
+def test_a_put_taken_over_and_refused_is_not_called_undone() -> None:
+    world = World(4)
+    a, b, c, d = world.order()
+    world.lose = lambda source, target, message: target == d and isinstance(message, PutReply)
+    client = world.send_put(d, b"v", w=2)
+    world.run()
+
+    world.kill(a, b, c)
+    world.advance(400)
+
+    assert world.failure(client).outcome == "unknown"
+
+
+def test_a_node_without_epochs_refuses_puts_and_leases_as_soon_as_its_disk_takes_it() -> None:
+    world = World(1)
+    (a,) = world.ids
+    epochs = world.nodes[a].local.epochs
+    epochs._next = epochs.leased_to = EPOCH_BLOCK + 1
+
+    refused = world.refused_put(a, b"too early")
+
+    assert (refused.code, refused.outcome) == ("unavailable", "none")
+    assert world.put(a, b"later").owners == 1
+
+
+def test_a_hint_struck_out_on_a_full_disk_is_struck_out_again_later() -> None:
+    world = World(4)
+    a, _, _, d = world.order()
+    world.kill(a)
+    world.put(d, b"v")
+    assert world.hint(d) == ([a], [b"v"])
+    world.full.add(d)
+    world.start(a)
+    assert world.hint(d) == ([a], [b"v"])
+
+    world.full.clear()
+    world.advance(10_000)
+
+    assert world.hint(d) == ([], [])
+    assert world.nodes[d].hints.notes == 0
+
+
+def test_a_single_dot_that_nobody_could_find_stays_named_in_the_answer() -> None:
+    unfound = (b"a" * 16, 2)
+    written = Version(b"b" * 16, 1, b"v", 0, b"op")
+    alone = versions.put(Record({}, []), Seen({}, [unfound]), written)
+    other = Version(b"c" * 16, 1, b"w", 0, b"op2")
+    beside = Record({b"b" * 16: 1, b"c" * 16: 1}, [written, other])
+
+    for record in (alone, beside):
+        assert unfound in versions.seen_after(record, Seen({}, [unfound]), written).dots
+
+
+def test_a_retry_of_a_put_that_was_superseded_meanwhile_does_not_bring_it_back() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.put(a, b"first", op=b"retried", w=3)
+    token = world.get(a).context
+    world.silent.add(c)
+    world.put(a, b"second", context=token, w=2)
+    world.silent.clear()
+
+    world.put(b, b"first", op=b"retried", retry=True)
+
+    assert [value for _, value in world.get(a, r=3).values] == [b"second"]
+
+
+def test_a_retry_whose_first_try_cannot_be_taken_in_is_refused() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.silent |= {b, c}
+    world.put(a, b"v", op=b"retried", w=1)
+    world.silent.clear()
+    forget(world, c)
+    world.unread.add(c)
+    world.full.add(b)
+    client = world.send_put(b, b"v", op=b"retried", retry=True)
+    world.run()
+
+    world.unread.clear()
+    world.run()
+
+    assert world.failure(client).outcome == "unknown"
+    assert world.record(c).siblings == []
+
+
+def test_a_hint_is_delivered_durably_on_nodes_that_do_not_fsync_either() -> None:
+    world = World(4, fsync=False)
+    a, _, _, d = world.order()
+    world.kill(a)
+    world.put(d, b"v", dw=1)
+
+    world.start(a)
+    world.unsynced.add(a)
+
+    (delivery,) = [store for store in world.messages(Store, to=a) if store.rid and store.repair]
+    assert delivery.sync == SYNC_YES
+
+
+def test_an_answer_to_a_superseded_retry_covers_nothing_that_its_writer_has_not_seen() -> None:
+    world = World(3)
+    a, b, _ = world.order()
+    world.put(a, b"first", op=b"retried", w=3)
+    token = world.get(a).context
+    world.silent.add(b)
+    world.put(a, b"second", context=token, w=2)
+    world.silent.clear()
+
+    done = world.put(b, b"first", op=b"retried", retry=True)
+
+    seen = context.verify(SECRET, KEY, done.context)
+    unseen = world.record(a).siblings[0]
+    assert not versions.covers(seen.clock, unseen.actor, unseen.counter)
