@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from everwrite.core.config import NodeConfig
 from everwrite.core.data import versions
-from everwrite.core.data.versions import EMPTY, Record
+from everwrite.core.data.versions import EMPTY, Dot, Record
 from everwrite.core.records import HINT, OWN
 from everwrite.sim.disk import ROTTEN, Rotten
 from everwrite.sim.machine import FIRST_TRY
@@ -37,8 +37,9 @@ def judge_second_mint(
     operation = key.operations[place]
     machine = world.machines[index]
     base = versions.decode(source.had) if source.had else EMPTY
-    # A copy that shows it, but not beside the new one, was superseded earlier in the same tick.
-    if _shows(base, operation.id) and _shows(made, operation.id, times=2):
+    # A copy that is not there any more was superseded earlier in the same tick.
+    held = set(_dots(base, operation.id)) & set(_dots(made, operation.id))
+    if held:
         raise Violation(
             "retry",
             f"{operation.describe()}: node {index + 1} mints it again, though its own copy of "
@@ -79,7 +80,7 @@ def _names(machine: Machine, key: KeyLedger, operation_id: str, asked: int) -> b
     if machine.config.parked_max < NodeConfig().parked_max:  # it may have been too busy to look
         return False
     joined = versions.merge(_record(machine, own), _record(machine, hint))
-    return _shows(joined, operation_id)
+    return bool(_dots(joined, operation_id))
 
 
 def _record(machine: Machine, disk_key: bytes) -> Record:
@@ -89,7 +90,7 @@ def _record(machine: Machine, disk_key: bytes) -> Record:
     return versions.decode(record_in(disk_key[:1], held))
 
 
-def _shows(record: Record, operation_id: str, times: int = 1) -> bool:
-    """Say whether a write is among a record's siblings, so many times at least."""
+def _dots(record: Record, operation_id: str) -> list[Dot]:
+    """Return the dots under which a write is among a record's siblings."""
     op = operation_id.encode()
-    return sum(version.op == op for version in record.siblings) >= times
+    return [(each.actor, each.counter) for each in record.siblings if each.op == op]
