@@ -57,6 +57,8 @@ class Cluster(msgspec.Struct, frozen=True):
     partitions: int
     replicas: int
     view: str
+    replicas_wanted: int = 0
+    """N as configured; ``replicas`` is what so many nodes allow."""
 
 
 class Hints(msgspec.Struct, frozen=True):
@@ -166,8 +168,9 @@ def judge(asked: Status, others: Mapping[str, Status | None]) -> Verdict:
         cut = [peer.name for peer in answer.nodes if peer.state == "down" and peer.name in alive]
         if cut:
             reasons.append(f"{answer.node.name} can't reach {_names(cut)}")
-    if len(asked.nodes) < asked.cluster.replicas:
-        reasons.append(f"{count(len(asked.nodes), 'node')} for {asked.cluster.replicas} replicas")
+    wanted = asked.cluster.replicas_wanted
+    if 1 < len(asked.nodes) < wanted:  # one node alone is a choice
+        reasons.append(f"{count(len(asked.nodes), 'node')} for {wanted} replicas")
     hints = count(sum(answer.hints.waiting for answer in answers), "hint")
     summary = f"{len(alive)} of {count(len(asked.nodes), 'node')} up, {hints} waiting"
     return Verdict(not reasons, summary, reasons)

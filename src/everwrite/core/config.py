@@ -77,6 +77,12 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Client writes that would leave more siblings are refused; merges never are (riak_kv 1156)."""
     in_flight_max: int = 10_000
     """Requests coordinated at once; past it the node refuses early."""
+    held_bytes_max: int = 256 << 20
+    """What messages that wait for the disk, and puts and gets that wait for answers, may hold; past
+    it the node refuses early: ten thousand of the largest values would be ten gigabytes."""
+    answer_bytes_max: int = 64 << 20
+    """What one tick may answer with; past it the node says that it is busy. One frame can ask for
+    thousands of the largest values."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

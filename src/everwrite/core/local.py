@@ -105,6 +105,7 @@ class Local:
         "fingerprint",
         "fsync",
         "has_data",
+        "held_bytes",
         "leasing",
         "liveness",
         "me",
@@ -141,11 +142,15 @@ class Local:
         self.now = now
         self.wall_offset_ms = 0
         self.out = Outbox()
-        self.records = Records(self.out, config.cache_bytes, config.parked_max)
+        self.records = Records(
+            self.out, config.cache_bytes, config.parked_max, config.held_bytes_max
+        )
         self.liveness = Liveness(config.down_after_ms)
         placement = place(members.candidates(), cluster.partitions, cluster.replicas)
         self.routes = Routes(self.me, placement, self.liveness)
         self.requests: dict[int, Request] = {}
+        self.held_bytes = 0
+        """What the requests in the table hold, roughly."""
         self.counters = Counters()
         self.has_data = False
         self.leasing = False

@@ -186,7 +186,7 @@ class Node:
 
     def _client_put(self, source: Place, put: Put) -> None:
         local = self.local
-        if len(local.requests) >= local.config.in_flight_max or not self.ready:
+        if self._full() or not self.ready:
             local.fail(source, put.rid, self._not_now())
             return
         try:
@@ -205,7 +205,7 @@ class Node:
 
     def _client_get(self, source: Place, get: Get) -> None:
         local = self.local
-        if len(local.requests) >= local.config.in_flight_max or not self.ready:
+        if self._full() or not self.ready:
             local.fail(source, get.rid, self._not_now())
             return
         try:
@@ -219,6 +219,14 @@ class Node:
         if get.forwarded:
             get = msgspec.structs.replace(get, forwarded=False)
         self.reads.get(source, get)
+
+    def _full(self) -> bool:
+        """Say whether this node has as many requests, or as much in them, as it will take."""
+        local = self.local
+        config = local.config
+        return (
+            len(local.requests) >= config.in_flight_max or local.held_bytes >= config.held_bytes_max
+        )
 
     def _client_fetch(self, source: Place, fetch: Fetch) -> None:
         if not self.ready:

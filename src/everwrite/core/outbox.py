@@ -24,7 +24,7 @@ Place = bytes | int
 class Outbox:
     """One tick's effects."""
 
-    __slots__ = ("asks", "on_sync", "on_write", "reads", "sends", "writes")
+    __slots__ = ("answer_bytes", "asks", "on_sync", "on_write", "reads", "sends", "writes")
 
     def __init__(self) -> None:
         self.writes: dict[bytes, bytes | None] = {}
@@ -32,6 +32,8 @@ class Outbox:
         self.on_sync: list[tuple[Place, Message]] = []
         self.sends: dict[Place, list[Message]] = {}
         self.reads: list[bytes] = []
+        self.answer_bytes = 0
+        """What this tick's answers to reads hold; ``Records.turn`` begins the next tick."""
         self.asks: list[tuple[Place, Ask]] = []
 
     def send(self, place: Place, message: Message) -> None:

@@ -61,22 +61,27 @@ class Records:
         "_old",
         "_outbox",
         "_parked",
+        "_parked_bytes_max",
         "_parked_max",
         "_size",
         "_young",
+        "parked_bytes",
         "parked_count",
     )
 
-    def __init__(self, outbox: Outbox, cache_bytes: int, parked_max: int) -> None:
+    def __init__(
+        self, outbox: Outbox, cache_bytes: int, parked_max: int, parked_bytes_max: int
+    ) -> None:
         self._outbox = outbox
         self._cap = cache_bytes // 2
         self._parked_max = parked_max
+        self._parked_bytes_max = parked_bytes_max
         self._young: dict[bytes, Payload] = {}
         self._old: dict[bytes, Payload] = {}
         self._size = 0
         self._damaged: dict[bytes, Damaged] = {}
         self._parked: dict[bytes, list[Parked]] = {}
-        self.parked_count = 0
+        self.parked_count = self.parked_bytes = 0
 
     def look(self, key: bytes) -> Payload | Missing | Damaged:
         """Return the payload under a disk key if it is known now."""
@@ -93,7 +98,7 @@ class Records:
         """Keep a message until the payload under ``key`` was read; False (and nothing kept)
         at the cap.
         """
-        if self.parked_count >= self._parked_max:
+        if self.parked_count >= self._parked_max or self.parked_bytes >= self._parked_bytes_max:
             return False
         waiting = self._parked.get(key)
         if waiting is None:
@@ -102,6 +107,7 @@ class Records:
         else:
             waiting.append((source, message, now))
         self.parked_count += 1
+        self.parked_bytes += _weight(message)
         return True
 
     def loaded(self, key: bytes, payload: Payload | Damaged) -> list[Parked]:
@@ -112,6 +118,7 @@ class Records:
             self._keep(key, payload)
         waiting = self._parked.pop(key, [])
         self.parked_count -= len(waiting)
+        self.parked_bytes -= sum(_weight(message) for _, message, _ in waiting)
         return waiting
 
     def settle(self, key: bytes) -> None:
@@ -139,7 +146,14 @@ class Records:
             self._old = self._young
             self._young = {}
             self._size = 0
+        self._outbox.answer_bytes = 0
 
     def _keep(self, key: bytes, payload: Payload) -> None:
         self._young[key] = payload
         self._size += len(key) + ENTRY_OVERHEAD_BYTES + (len(payload) if payload is not None else 0)
+
+
+def _weight(message: Message) -> int:
+    """Return about how many bytes a parked message holds."""
+    inner = getattr(message, "put", message)
+    return len(getattr(inner, "value", None) or b"") + len(getattr(inner, "record", b""))

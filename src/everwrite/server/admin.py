@@ -104,6 +104,7 @@ class Admin:
                 "name": cluster.name,
                 "partitions": cluster.partitions,
                 "replicas": local.routes.placement.replicas,
+                "replicas_wanted": cluster.replicas,
                 "view": local.routes.placement.digest.hex(),
             },
             "node": {

@@ -11,6 +11,7 @@ The lease of this run's block is on the disk before the first dot is minted (cor
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from hashlib import blake2b
@@ -28,6 +29,8 @@ from everwrite.core.records import HINT, OWN, STATE
 from everwrite.core.request.write import LEASE
 from everwrite.server.settings import ServeOptions
 from everwrite.storage.store import Store, Unreadable
+
+log = logging.getLogger("everwrite")
 
 NODE = STATE + b"node"
 SCAN_PAGE = 1000
@@ -127,7 +130,10 @@ def _restore_hints(store: Store, node: Node) -> None:
     start = HINT
     while page := store.scan(start, _after(HINT), SCAN_PAGE):
         for key, payload in page:
-            if not isinstance(payload, Unreadable):
+            if isinstance(payload, Unreadable):
+                log.error("unreadable hint key=%s: %s", key[1:].hex(), payload.reason)
+                node.local.counters.unreadable += 1
+            else:
                 node.hints.restore(key[1:], payload)
             node.local.has_data = True
         start = page[-1][0] + b"\0"

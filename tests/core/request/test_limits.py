@@ -12,6 +12,7 @@ from everwrite.core.data.keys import (
     VALUE_BYTES_MAX,
     data_key,
 )
+from everwrite.core.messages import BUSY, FOUND, Failure, Fetch, FetchReply, Put
 
 
 def test_the_largest_key_bucket_and_value_are_taken() -> None:
@@ -161,3 +162,39 @@ def test_a_timeout_that_cannot_be_is_replaced_by_the_default_or_the_most(
     world.advance(given + 50)
 
     assert world.failure(client).outcome == "partial"
+
+
+def test_a_tick_answers_with_a_bounded_number_of_bytes() -> None:
+    """One frame can ask for thousands of the largest values."""
+    world = World(3, answer_bytes_max=3000)
+    first = world.order()[0]
+    world.put(first, b"v" * 1000)
+    node = world.nodes[first]
+    world.answers[7] = []
+
+    for rid in range(10):
+        node.receive(7, Fetch(rid, KEY, 1000))
+    statuses = [reply.status for reply in node.out.sends[7] if isinstance(reply, FetchReply)]
+
+    assert statuses == [FOUND] * 2 + [BUSY] * 8
+
+    world.run()
+    assert world.get(first).values == [(0, b"v" * 1000)], "the next tick answers again"
+
+
+def test_puts_in_flight_hold_a_bounded_number_of_bytes() -> None:
+    world = World(3, held_bytes_max=3000)
+    first = world.order()[0]
+    world.put(first, b"v")
+    node = world.nodes[first]
+    world.answers[7] = []
+
+    for rid in range(10):
+        op = b"op%d" % rid
+        node.receive(7, Put(rid, data_key(b"b", op), b"v" * 1000, b"", op, 1000))
+    world.run()
+    failures = [answer for answer in world.answers[7] if isinstance(answer, Failure)]
+
+    assert failures and {failure.code for failure in failures} == {"overloaded"}
+    assert len(failures) < 10
+    assert node.local.held_bytes == 0, "what is over holds nothing"

@@ -123,6 +123,7 @@ class GetRequest(Request):
         self._pending.remove(node)
         if reply.status == FOUND or (reply.status == ABSENT and node in self._route.owners):
             self._heard[node] = reply.record
+            self._local.held_bytes += len(reply.record)
             if reply.fallback or node not in self._route.owners:
                 self._fallbacks += 1
             else:
@@ -217,6 +218,7 @@ class GetRequest(Request):
 
     def _end(self) -> None:
         del self._local.requests[self._rid]
+        self._local.held_bytes -= sum(map(len, self._heard.values()))
         self._repair()
 
     def _give_up(self) -> None:

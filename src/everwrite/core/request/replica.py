@@ -60,6 +60,11 @@ class Replica:
             local.out.send(source, FetchReply(message.rid, UNREADABLE, b""))
             return
         record = payload[8:] if payload is not None else b""  # type: ignore[index]
+        if not message.digest:
+            local.out.answer_bytes += len(record)
+            if local.out.answer_bytes > local.config.answer_bytes_max:
+                local.out.send(source, FetchReply(message.rid, BUSY, b""))
+                return
         fallback = False
         if key in self._hints.owners_of:
             joined = self._join_hint(source, message, record)

@@ -111,6 +111,7 @@ class PutRequest(Request):
         self._siblings = siblings
         spare_at = local.now + local.config.spare_after_ms
         self._rid = rid = local.open_request(self, min(spare_at, self._deadline))
+        local.held_bytes += len(self._data)
         out, me, key, data, sync = local.out, local.me, put.key, self._data, self._sync
         plain = Store(rid, key, data, put.timeout_ms, sync, b"", False, self.base)
         for node, owner in self.pending.items():
@@ -174,7 +175,7 @@ class PutRequest(Request):
             self._late |= {node}
             self._stand_in(node, owner)
         if self._answered and not self.pending:
-            del local.requests[self._rid]
+            self._close()
             return
         soon = local.now + local.config.spare_after_ms
         local.wake_at(self._rid, soon if self._answered else min(soon, self._deadline))
@@ -187,6 +188,10 @@ class PutRequest(Request):
         if node not in self._late:
             self._stand_in(node, owner)
         self._check_end()
+
+    def _close(self) -> None:
+        del self._local.requests[self._rid]
+        self._local.held_bytes -= len(self._data)
 
     def _met(self) -> bool:
         acks = self._owners if self._put.strict else self._owners + self._fallbacks
@@ -246,13 +251,13 @@ class PutRequest(Request):
         if self.pending:
             return
         if self._answered:
-            del self._local.requests[self._rid]
+            self._close()
         else:
             self._fail("")
 
     def _fail(self, when: str) -> None:
         local = self._local
-        del local.requests[self._rid]
+        self._close()
         local.counters.quorum_failures += 1
         acked = self._owners if self._put.strict else self._owners + self._fallbacks
         outcome: Outcome = "none"
