@@ -74,8 +74,11 @@ def judge_second_mint(
 def _names(machine: Machine, key: KeyLedger, operation_id: str, asked: int) -> bool:
     """Say whether a machine that was asked for its copies of a key surely named this write."""
     own, hint = OWN + key.data_key, HINT + key.data_key
-    visible = machine.disk.visible
-    if machine.disk.errors_until >= asked or ROTTEN in (visible.get(own), visible.get(hint)):
+    disk = machine.disk
+    # A disk that takes no writes is not what its node's cache says in the midst of a tick.
+    if max(disk.errors_until, disk.full_until) >= asked:
+        return False
+    if ROTTEN in (disk.visible.get(own), disk.visible.get(hint)):
         return False
     if machine.config.parked_max < NodeConfig().parked_max:  # it may have been too busy to look
         return False
