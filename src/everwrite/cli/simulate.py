@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import time
 from collections.abc import Iterable
 from itertools import count as count_from
@@ -164,12 +165,15 @@ def _report(
 
 
 def _as_json(finding: Finding, bug: str) -> dict[str, object]:
+    from everwrite.sim.options import draw
+
     return {
         "seed": finding.seed,
         "rule": finding.rule,
         "sentence": finding.sentence,
         "at_s": finding.at_us / 1e6,
         "repeat": _command(finding.seed, bug),
+        "options": draw(finding.seed),
     }
 
 
@@ -178,6 +182,8 @@ def _command(seed: int, bug: str) -> str:
 
 
 def _show(campaign: Campaign, bug: str, invalid: list[str], seconds: float | None) -> None:
+    from everwrite.sim.options import draw
+
     rows = [
         [kind, *(f"{outcomes.get(each, 0):,}" for each in ("ok", "fail", "unknown"))]
         for kind, outcomes in campaign.operations.items()
@@ -191,6 +197,8 @@ def _show(campaign: Campaign, bug: str, invalid: list[str], seconds: float | Non
         emit(f"seed {finding.seed}: {finding.rule} at {finding.at_us / 1e6:.6f} s")
         emit(f"  {finding.sentence}")
         emit(f"  repeat it: {_command(finding.seed, bug)}")
+        if campaign.seeds > 1:  # one seed alone has said what it drew
+            emit(textwrap.indent(draw(finding.seed).describe(), "  "))
     for reason in invalid:
         emit(f"invalid: {reason}")
     speed = f", {campaign.events / seconds:,.0f} events/s" if seconds else ""

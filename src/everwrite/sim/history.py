@@ -58,7 +58,8 @@ class Operation(msgspec.Struct):
     def describe(self) -> str:
         """Return the operation as one line for a person."""
         words = [f"{self.kind} {self.id} on {self.key}", f"by {self.client}"]
-        words.append(f"at {self.invoked / 1e6:.3f}..{self.completed / 1e6:.3f} s: {self.outcome}")
+        end = f"{self.completed / 1e6:.3f}" if self.completed >= 0 else ""
+        words.append(f"at {self.invoked / 1e6:.3f}..{end} s: {self.outcome}")
         if self.error:
             words.append(f"({self.error})")
         if self.outcome == "ok" and self.is_write:
