@@ -240,13 +240,18 @@ def test_a_development_cluster_lives_from_start_to_stop_by_commands(tmp_path: Pa
         assert cluster("kill", "B").code == Exit.OK
         assert cluster("kill", "2").code == Exit.ERROR
         assert cluster("kill", "7").code == Exit.USAGE
-        assert cluster("status").code == Exit.DEGRADED
+        degraded = cluster("status")
+        assert degraded.code == Exit.DEGRADED
+        assert degraded.out.startswith("DEGRADED: 2 of 3 nodes up; n2 is not running")
         assert cluster("restart", "2").code == Exit.OK
         assert cluster("pause", "n3").code == Exit.OK
         assert "paused" in cluster("status").out
         assert cluster("resume", "3").code == Exit.OK
         assert cluster("partition", "A,B>C").code == Exit.OK
-        assert "partition: A,B>C" in cluster("status").out
+        cut = cluster("status").out
+        assert cut.startswith("DEGRADED: 3 of 3 nodes up")
+        assert "links are cut" in cut
+        assert "partition: A,B>C" in cut
         assert cluster("heal").code == Exit.OK
     finally:
         stopped = cluster("stop")

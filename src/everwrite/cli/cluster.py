@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ import click
 
 from everwrite.cli.connection import DEFAULT_PORT, read_secret, takes_a_format
 from everwrite.cli.devcluster import DevCluster
-from everwrite.cli.devplan import STATE_FILE
+from everwrite.cli.devplan import STATE_FILE, Node
 from everwrite.cli.exits import Exit
 from everwrite.cli.output import count, emit, emit_json, say, size, table
 from everwrite.cli.reports import Status
@@ -132,6 +132,9 @@ def status(directory: Path, form: str) -> int:
     rows = [(node, node.state(), answers.get(node.number)) for node in found.nodes]
     split = found.plan.split
     healthy = not split and all(_good(answer) for _, _, answer in rows)
+    reasons = _reasons(rows)
+    if split:
+        reasons.append("links are cut")
     if form == "json":
         nodes = [
             {
@@ -145,14 +148,16 @@ def status(directory: Path, form: str) -> int:
             }
             for node, state, answer in rows
         ]
-        emit_json({"healthy": healthy, "partition": split, "nodes": nodes})
+        said = {"healthy": healthy, "reasons": reasons, "partition": split, "nodes": nodes}
+        emit_json(said)
         return Exit.OK if healthy else Exit.DEGRADED
     lines = [
         [node.name, _word(state, answer), node.address, str(node.pid or "-"), *_said(answer)]
         for node, state, answer in rows
     ]
-    up = sum(_good(answer) for _, _, answer in rows)
-    emit(f"{'HEALTHY' if healthy else 'DEGRADED'}: {up} of {count(len(rows), 'node')} up")
+    up = sum(_word(state, answer) == "up" for _, state, answer in rows)
+    verdict = f"{'HEALTHY' if healthy else 'DEGRADED'}: {up} of {count(len(rows), 'node')} up"
+    emit("; ".join([verdict, *reasons]))
     if split:
         emit(f"partition: {split}")
     emit("")
@@ -294,6 +299,29 @@ def _word(state: str, answer: Status | None) -> str:
     if state == "stopped":
         return "paused"
     return "up" if answer is not None else "silent"
+
+
+def _reasons(rows: Sequence[tuple[Node, str, Status | None]]) -> list[str]:
+    """Return why a cluster is not healthy, a few words for each trouble."""
+    words = {node.name: _word(state, answer) for node, state, answer in rows}
+    said = {"silent": "does not answer"}
+    reasons = [
+        f"{name} {said.get(word, f'is {word}')}" for name, word in words.items() if word != "up"
+    ]
+    for node, _, answer in rows:
+        if answer is None:
+            continue
+        if not answer.node.ready:
+            reasons.append(f"{node.name} is not ready")
+        # A node that misses one which is down is not to blame.
+        unseen = [
+            peer.name
+            for peer in answer.nodes
+            if peer.state == "down" and words.get(peer.name, "up") == "up"
+        ]
+        if unseen:
+            reasons.append(f"{node.name} does not see {', '.join(unseen)}")
+    return reasons
 
 
 def _said(answer: Status | None) -> list[str]:
