@@ -26,6 +26,8 @@ def test_a_demo_loses_nothing_and_says_so_in_its_last_line(tmp_path: Path) -> No
 
     assert ended.code == Exit.OK, ended.out
     assert ended.out.splitlines()[-1].startswith("0 lost")
+    assert "interrupted" not in ended.out
+    assert "+ up, x killed, z frozen" in ended.err
     assert "kill n" in ended.out
     assert "partition n" in ended.out
     assert (tmp_path / "dev" / "node1.log").exists()
@@ -48,7 +50,8 @@ def test_ctrl_c_closes_the_shop_early_and_the_verdict_still_comes(tmp_path: Path
 
     code, out = interrupted(["demo", "--seconds", "600", *there], after="  1.0 s")
 
-    assert code == Exit.OK
+    assert code == Exit.INTERRUPTED
+    assert out.splitlines()[-2].startswith("interrupted: 0 of 6 planned faults")
     assert out.splitlines()[-1].startswith("0 lost")
     assert not DevCluster.open(tmp_path / "dev").running()
 

@@ -20,7 +20,7 @@ import click
 import msgspec
 
 from everwrite.cli.connection import read_secret, takes_a_format
-from everwrite.cli.demo.screen import Board, in_terminal, latencies, show_lines, show_live
+from everwrite.cli.demo.screen import LEGEND, Board, in_terminal, latencies, show_lines, show_live
 from everwrite.cli.demo.shoppers import Shop, Shopper, Tally
 from everwrite.cli.demo.story import Step, plan_story, tell
 from everwrite.cli.demo.verdict import Verdict, drain, read_back, repair
@@ -58,7 +58,16 @@ class Outcome(msgspec.Struct):
     verdict: Verdict
     tally: Tally
     faults: list[Step]
+    planned: int
+    """How many steps the story has; fewer happened if it was interrupted."""
+    interrupted: bool
     seconds: float
+
+    def exit_code(self) -> Exit:
+        """Return what a script learns: a story cut short is no proof, whatever was counted."""
+        if not self.verdict.ok():
+            return Exit.ERROR
+        return Exit.INTERRUPTED if self.interrupted else Exit.OK
 
 
 @click.command()
@@ -66,7 +75,7 @@ class Outcome(msgspec.Struct):
 @click.option(
     "--seconds",
     type=click.FloatRange(5, 86_400),
-    default=40.0,
+    default=30.0,
     show_default=True,
     help="How long the shop is open; the verdict takes some seconds more.",
 )
@@ -86,7 +95,8 @@ def demo(
 
     Starts nodes on this machine; clients add and remove items in shopping carts through different
     nodes; one node is killed, another frozen, the network cut in two and healed. In the end every
-    cart is read from every replica. Exit code 0 only if nothing was lost and replicas are equal.
+    cart is read from every replica. Exit code 0 only if nothing was lost and replicas are equal;
+    after Ctrl-C, which closes the shop early, 130.
     """
     chosen = seed if seed is not None else secrets.randbelow(10_000)
     options = DemoOptions(nodes, seconds, not no_pause, chosen, in_terminal())
@@ -102,7 +112,7 @@ def demo(
         emit_json(_as_json(outcome, options))
     else:
         _report(outcome, options)
-    return Exit.OK if outcome.verdict.ok() else Exit.ERROR
+    return outcome.exit_code()
 
 
 def _cluster(directory: Path, nodes: int, *, temporary: bool) -> DevCluster:
@@ -133,9 +143,11 @@ async def _run(cluster: DevCluster, options: DemoOptions) -> Outcome:
     began = loop.time()
     say(f"starting {options.nodes} nodes in {cluster.directory}")
     await cluster.start()
-    say(f"all are ready after {loop.time() - began:.1f} s; story number {options.seed}")
+    say(f"all are ready after {loop.time() - began:.1f} s; repeat with --seed {options.seed}")
+    if not options.live:
+        say(LEGEND)
     shop = Shop(f"{secrets.token_hex(3)}", _CARTS)
-    _close_on_interrupt(shop.closing)
+    interrupt = _close_on_interrupt(shop.closing)
     async with AsyncExitStack() as stack:
         clients: list[AsyncClient] = []
         for first in range(options.nodes):
@@ -143,7 +155,7 @@ async def _run(cluster: DevCluster, options: DemoOptions) -> Outcome:
             client = await everwrite.connect(urls, timeout=_REQUEST_SECONDS)
             clients.append(await stack.enter_async_context(client))
         opened = loop.time()
-        faults = await _keep_shop(cluster, shop, clients, options)
+        faults, planned = await _keep_shop(cluster, shop, clients, options)
         seconds = loop.time() - opened
         say("the shop is closed; everything is repaired")
         cluster.check_alive()
@@ -155,13 +167,13 @@ async def _run(cluster: DevCluster, options: DemoOptions) -> Outcome:
         db = clients[0]
         verdict = await read_back(db, db.bucket(_BUCKET), shop.ledger, lambda _: None)
     verdict.hints_left = left
-    return Outcome(verdict, shop.tally, faults, seconds)
+    return Outcome(verdict, shop.tally, faults, planned, interrupt.is_set(), seconds)
 
 
 async def _keep_shop(
     cluster: DevCluster, shop: Shop, clients: Sequence[AsyncClient], options: DemoOptions
-) -> list[Step]:
-    """Let shoppers in while the story is told; return the steps that happened."""
+) -> tuple[list[Step], int]:
+    """Let shoppers in while the story is told; return the steps that happened, of how many."""
     rng = random.Random(options.seed)
     steps = plan_story(options.nodes, options.seconds, pauses=options.pauses, rng=rng)
     board = Board(cluster, shop, options.seconds)
@@ -181,7 +193,7 @@ async def _keep_shop(
         tasks.create_task(show_live(board) if options.live else show_lines(board))
         done = await tell(steps, cluster, shop, options.seconds, hear)
         shop.closing.set()
-    return done
+    return done, len(steps)
 
 
 async def _watch(board: Board, client: AsyncClient) -> None:
@@ -201,17 +213,24 @@ async def _watch(board: Board, client: AsyncClient) -> None:
         closed = await board.shop.closed_within(_WATCH_SECONDS)
 
 
-def _close_on_interrupt(closing: asyncio.Event) -> None:
-    """Let the first Ctrl-C close the shop, and the second end the demo."""
+def _close_on_interrupt(closing: asyncio.Event) -> asyncio.Event:
+    """Let the first Ctrl-C close the shop, and the second end the demo.
+
+    The event returned is set if the shop was open when the first came.
+    """
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
+    early = asyncio.Event()
 
     def interrupted() -> None:
-        if closing.is_set() and task is not None:
+        if not closing.is_set():
+            early.set()
+            closing.set()
+        elif task is not None:
             task.cancel()
-        closing.set()
 
     loop.add_signal_handler(signal.SIGINT, interrupted)
+    return early
 
 
 class _Progress:
@@ -235,7 +254,10 @@ def _report(outcome: Outcome, options: DemoOptions) -> None:
     verdict, tally = outcome.verdict, outcome.tally
     failed = tally.writes_failed + tally.writes_unknown
     lines = [
-        ("shop open", f"{outcome.seconds:.1f} s, {options.nodes} nodes, story {options.seed}"),
+        (
+            "shop open",
+            f"{outcome.seconds:.1f} s, {options.nodes} nodes; repeat with --seed {options.seed}",
+        ),
         ("faults", ", ".join(_fault(step) for step in outcome.faults) or "none"),
         ("writes", f"{tally.writes:,} accepted, {failed:,} not; {latencies(tally.write_us)}"),
         (
@@ -265,7 +287,13 @@ def _report(outcome: Outcome, options: DemoOptions) -> None:
     for example in verdict.examples[:20]:
         emit(f"{'':<13} ! {example}")
     emit("")
+    if outcome.interrupted:
+        emit(f"interrupted: {_happened(outcome)}")
     emit(verdict.sentence())
+
+
+def _happened(outcome: Outcome) -> str:
+    return f"{len(outcome.faults)} of {outcome.planned} planned faults and repairs happened"
 
 
 def _fault(step: Step) -> str:
@@ -281,6 +309,8 @@ def _as_json(outcome: Outcome, options: DemoOptions) -> dict[str, object]:
         "seed": options.seed,
         "seconds": round(outcome.seconds, 3),
         "faults": outcome.faults,
+        "planned_faults": outcome.planned,
+        "interrupted": outcome.interrupted,
         "found": outcome.verdict,
         "writes_accepted": tally.writes,
         "writes_failed": tally.writes_failed,

@@ -25,6 +25,9 @@ _LINE_SECONDS = 1.0
 _LOOK_SECONDS = 0.9
 _EVENTS_MAX = 5
 
+LEGEND = "one sign for each node: + up, x killed, z frozen, . silent; | a cut between the halves"
+"""What a reader of the lines has to know."""
+
 
 class Board:
     """All that there is to show; ``reports`` are the nodes' own words, a silent node has none."""
@@ -120,14 +123,16 @@ def latencies(histogram: Histogram) -> str:
 
 def _line(board: Board) -> str:
     tally = board.tally
-    nodes = "".join(
-        {"up": "+", "killed": "x", "frozen": "z"}.get(board.word(node.number), ".")
+    signs = {
+        node.name: {"up": "+", "killed": "x", "frozen": "z"}.get(board.word(node.number), ".")
         for node in board.cluster.nodes
-    )
+    }
     failed = tally.writes_failed + tally.writes_unknown
     return (
-        f"{board.elapsed():5.1f} s  {nodes}  {count(tally.writes, 'write')}, {failed:,} failed  "
-        f"{count(board.hints(), 'hint')}  {tally.siblings_met:,} with siblings  {board.recent}"
+        f"{board.elapsed():5.1f} s  {_by_half(signs, board.split)}  "
+        f"{count(tally.writes, 'write')}, {failed:,} failed  "
+        f"{count(board.hints(), 'hint')}  "
+        f"{tally.siblings_met:,} of {count(tally.reads, 'read')} met siblings  {board.recent}"
     )
 
 
@@ -203,6 +208,18 @@ def _numbers(board: Board) -> Table:
     for name, number, more in rows:
         table.add_row(name, number, more)
     return table
+
+
+def _by_half(signs: dict[str, str], split: str) -> str:
+    """Return the nodes' signs in a row, while the network is cut those of each half together.
+
+    >>> _by_half({"n1": "+", "n2": "x", "n3": "+"}, "")
+    '+x+'
+    >>> _by_half({"n1": "+", "n2": "x", "n3": "+"}, "n1,n3|n2")
+    '++|x'
+    """
+    halves = split.split("|") if split else [",".join(signs)]
+    return "|".join("".join(signs[name] for name in half.split(",")) for half in halves)
 
 
 def _sides(split: str) -> dict[str, str]:
