@@ -12,8 +12,9 @@ from uuid import uuid4
 import pytest
 from tests.cli.commands import Ended, everwrite
 
+from everwrite.cli.connection import DEFAULT_PORT
 from everwrite.cli.devcluster import DevCluster
-from everwrite.cli.devplan import find_base_port
+from everwrite.cli.devplan import find_base_port, port_is_free
 from everwrite.cli.exits import Exit
 
 pytestmark = pytest.mark.process
@@ -52,7 +53,7 @@ def test_what_is_put_is_got_as_it_was(key: str, url: str) -> None:
 
     assert found.code == Exit.OK
     assert found.out == "tea"
-    assert "answered by 2 owners" in found.err
+    assert found.err.startswith("\nanswered by 2 owners")
 
 
 def test_any_node_can_be_asked(key: str, cluster: DevCluster) -> None:
@@ -158,6 +159,21 @@ def test_a_node_that_is_not_there_is_exit_code_4() -> None:
         ended = everwrite(*arguments, "--url", f"127.0.0.1:{port}")
         assert (ended.code, ended.out) == (Exit.UNREACHABLE, "")
         assert f"127.0.0.1:{port}" in ended.err
+
+
+def test_without_a_url_the_hint_names_where_a_development_cluster_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("EVERWRITE_URL", raising=False)
+    if not port_is_free(DEFAULT_PORT):
+        pytest.skip(f"something listens on {DEFAULT_PORT}")
+
+    ended = everwrite("get", "a", "b")
+    chosen = everwrite("get", "a", "b", "--url", f"127.0.0.1:{DEFAULT_PORT}")
+
+    assert (ended.code, chosen.code) == (Exit.UNREACHABLE, Exit.UNREACHABLE)
+    assert "listens from 7401: set EVERWRITE_URL or --url" in ended.err
+    assert "7401" not in chosen.err
 
 
 def test_the_url_may_come_from_the_environment(

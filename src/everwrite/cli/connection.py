@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from everwrite.core.errors import ConfigError, RequestError
+from everwrite.core.errors import ConfigError, RequestError, Unreachable
 
 if TYPE_CHECKING:
     from everwrite.client import AsyncClient
 
 DEFAULT_PORT = 7400
 DEFAULT_URL = f"127.0.0.1:{DEFAULT_PORT}"
+_NO_URL_HINT = (
+    "A development cluster (`everwrite cluster start`) listens from "
+    f"{DEFAULT_PORT + 1}: set EVERWRITE_URL or --url."
+)
 SECRET_VARIABLE = "EVERWRITE_SECRET"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -30,7 +35,8 @@ def reaches_a_node(command: Command) -> Command:
         show_default=True,
         metavar="HOST:PORT[,...]",
         callback=_check_url,
-        help="Node to talk to; several are tried in turn.  [env: EVERWRITE_URL]",
+        help="A node from which to learn the cluster; several are tried in turn.  "
+        "[env: EVERWRITE_URL]",
     )(command)
     return takes_a_secret(command)
 
@@ -83,9 +89,19 @@ async def connect(
     """Return a client of the cluster that the options name."""
     import everwrite
 
-    return await everwrite.connect(
-        url, secret=read_secret(secret_file), timeout=seconds, retries=retries
-    )
+    secret = read_secret(secret_file)
+    try:
+        return await everwrite.connect(url, secret=secret, timeout=seconds, retries=retries)
+    except Unreachable as error:
+        if _nobody_chose("url"):
+            error.hint = _NO_URL_HINT
+        raise
+
+
+def _nobody_chose(option: str) -> bool:
+    """Say whether an option has its default, for neither arguments nor environment set it."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(option) is ParameterSource.DEFAULT
 
 
 def _check_url(_: click.Context, __: click.Parameter, url: str) -> str:

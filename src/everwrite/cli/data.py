@@ -291,7 +291,11 @@ def _show_found(bucket: str, key: str, found: Found) -> None:
         say(f"not found: {_absence(bucket, key, found)}")
         return
     if len(found.values) == 1:
-        emit_bytes(_plain(found.values[0]))
+        content = _plain(found.values[0])
+        emit_bytes(content)
+        if not content.endswith(b"\n") and not sys.stdout.isatty():
+            # Both streams may go to one place, and the value must stay as it is.
+            say("")
     else:
         for number, value in enumerate(found.values, start=1):
             emit_bytes(b"--- sibling %d of %d\n" % (number, len(found.values)))
