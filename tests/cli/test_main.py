@@ -101,6 +101,28 @@ def test_a_wrong_command_line_is_exit_code_2_and_says_why(arguments: list[str]) 
     assert "rror: " in ended.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["stauts"], "Did you mean 'status'?"),
+        (["cluster", "strat", "--dir", "d"], "Did you mean 'start'?"),
+        (["siblings", "carts", "alice"], "get shows siblings"),
+        (["get", "carts/alice"], "Write it as two words: everwrite get carts alice\n"),
+        (["put", "carts", "neg", "-5"], "stands after --: everwrite put BUCKET KEY -- VALUE"),
+    ],
+)
+def test_a_mistake_that_is_easy_to_make_is_met_with_a_hint(arguments: list[str], hint: str) -> None:
+    ended = everwrite(*arguments)
+
+    assert ended.code == Exit.USAGE
+    assert hint in ended.err.partition(" hint: ")[2]
+
+
+@pytest.mark.parametrize("arguments", [["qwertz"], ["get", "carts"], ["get", "a", "b", "--no"]])
+def test_no_hint_is_made_up(arguments: list[str]) -> None:
+    assert "hint:" not in everwrite(*arguments).err
+
+
 def test_no_option_takes_a_secret_itself() -> None:
     for name in COMMANDS:
         command = cli.get_command(

@@ -14,6 +14,7 @@ from everwrite.cli.connection import DEFAULT_PORT, read_secret, takes_a_format
 from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.devplan import STATE_FILE, Node
 from everwrite.cli.exits import Exit
+from everwrite.cli.mistakes import Commands
 from everwrite.cli.output import count, emit, emit_json, say, size, table
 from everwrite.cli.reports import Status
 from everwrite.cli.splits import node_number
@@ -38,7 +39,7 @@ def _open(directory: Path) -> DevCluster:
     return DevCluster.open(directory, secret=read_secret(None))
 
 
-@click.group()
+@click.group(cls=Commands)
 def cluster() -> None:
     """A development cluster: real nodes on this machine, in the background.
 

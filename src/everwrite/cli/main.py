@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import click
 
 from everwrite.cli.exits import Exit, exit_for
-from everwrite.cli.output import report_error, say
+from everwrite.cli.mistakes import Commands, hint_for
+from everwrite.cli.output import report_error, say, say_hint
 from everwrite.core.errors import EverwriteError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -53,7 +54,7 @@ Start here:  everwrite demo
 """
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Commands):
     """A group whose commands are imported only when they run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -98,7 +99,11 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     help="Show the version and exit.",
 )
 def cli() -> None:
-    """Everwrite: a replicated key-value store that always accepts writes."""
+    """Everwrite: a replicated key-value store.
+
+    \b
+    It takes writes as long as W nodes (2 by default, 1 if you say so) can be reached.
+    """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -113,6 +118,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except click.UsageError as error:
         error.show()
+        say_hint(hint_for(error))
         return Exit.USAGE
     except click.ClickException as error:
         error.show()

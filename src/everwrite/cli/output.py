@@ -45,8 +45,13 @@ def emit_bytes(value: bytes) -> None:
 def report_error(error: EverwriteError) -> None:
     """Say on standard error what happened and what to do about it."""
     click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
-    if error.hint:
-        click.echo(f"{click.style(' hint:', fg='cyan')} {error.hint}", err=True)
+    say_hint(error.hint)
+
+
+def say_hint(hint: str) -> None:
+    """Say on standard error what to do, if there is something to say."""
+    if hint:
+        click.echo(f"{click.style(' hint:', fg='cyan')} {hint}", err=True)
 
 
 def outcome_sentence(error: EverwriteError) -> str:

@@ -1,0 +1,58 @@
+"""What a person probably meant by a command line that can't be understood.
+
+Click says what is wrong; the hint here says what to type. Nothing is guessed and then done.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import click
+
+_ELSEWHERE = {
+    "siblings": "get shows siblings: everwrite get BUCKET KEY",
+    "start": "everwrite cluster start --dir DIR starts a development cluster, serve one node.",
+    "stop": "everwrite cluster stop --dir DIR stops a development cluster.",
+}
+"""Words that people try, for what another command does."""
+
+
+class NoSuchCommand(click.UsageError):
+    """The first word is no command; ``known`` are those there are."""
+
+    def __init__(self, word: str, known: Sequence[str], context: click.Context) -> None:
+        super().__init__(f"No such command '{word}'.", context)
+        self.word = word
+        self.known = known
+
+
+class Commands(click.Group):
+    """A group that keeps what its hint needs when it finds no command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of the first word; NoSuchCommand if there is none."""
+        word = args[0]
+        if not word.startswith("-") and self.get_command(ctx, word) is None:
+            raise NoSuchCommand(word, self.list_commands(ctx), ctx)
+        return super().resolve_command(ctx, args)
+
+
+def hint_for(error: click.UsageError) -> str:
+    """Return what to type instead; empty if nothing comes to mind."""
+    command = error.ctx.info_name if error.ctx is not None else None
+    match error:
+        case NoSuchCommand():
+            near = difflib.get_close_matches(error.word.lower(), error.known, n=1)
+            if near:
+                return f"Did you mean '{near[0]}'?"
+            return _ELSEWHERE.get(error.word.lower(), "")
+        case click.NoSuchOption() if command == "put" and not error.option_name.startswith("--"):
+            return "A value that begins with - stands after --: everwrite put BUCKET KEY -- VALUE"
+        case click.MissingParameter(param=click.Argument(name="key"), ctx=click.Context() as ctx):
+            bucket, slash, key = str(ctx.params.get("bucket", "")).partition("/")
+            if bucket and slash and key:
+                return f"Write it as two words: everwrite {command} {bucket} {key}"
+    return ""
