@@ -94,7 +94,6 @@ async def test_a_key_that_cannot_be_is_refused_by_every_call(key: Any) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"context": None},
         {"context": "text"},
         {"context": bytearray(b"x")},
         {"context": bytes(CONTEXT_BYTES_MAX + 1)},

@@ -51,6 +51,28 @@ def test_siblings_contexts_and_sessions_work_as_in_a_cluster() -> None:
         assert carts.get("alice").quality.absent == "deleted"
 
 
+def test_delete_without_a_context_takes_away_what_is_there() -> None:
+    with everwrite.open(None, engine="memory") as db:
+        carts = db.bucket("carts")
+        carts.put("alice", ["pen"])
+        carts.put("alice", ["ink"])
+
+        done = carts.delete("alice")
+
+        assert done.siblings == 0
+        assert carts.get("alice").quality.absent == "deleted"
+
+
+def test_delete_with_the_empty_context_takes_nothing_away() -> None:
+    with everwrite.open(None, engine="memory") as db:
+        carts = db.bucket("carts")
+        carts.put("alice", ["pen"])
+
+        carts.delete("alice", context=b"")
+
+        assert carts.get("alice").values == [["pen"]]
+
+
 def test_a_directory_is_open_in_one_place_at_a_time(tmp_path: Path) -> None:
     with (
         everwrite.open(tmp_path),

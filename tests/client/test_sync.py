@@ -41,7 +41,7 @@ def test_the_blocking_client_does_what_the_async_one_does() -> None:
         found = carts.get("alice", session=session)
         carts.update("alice", lambda cart: [*cart, "tea"])
         replicas = db.replicas("carts", "alice")
-        carts.delete("alice", context=carts.get("alice").context)
+        carts.delete("alice")
 
         assert stored.owners == 3
         assert found.value == ["ink", "pen"]

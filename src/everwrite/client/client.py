@@ -311,7 +311,7 @@ class AsyncBucket:
         self,
         key: str | bytes,
         *,
-        context: bytes = b"",
+        context: bytes | None = None,
         n: int = 0,
         w: int = 0,
         dw: int = -1,
@@ -319,16 +319,26 @@ class AsyncBucket:
         strict: bool | None = None,
         session: Session | None = None,
     ) -> Stored:
-        """Take away what the context has seen; values that it has not seen stay."""
+        """Take away what the context has seen; values that it has not seen stay.
+
+        Without a context the key is read first, in the same timeout, and what is found is taken
+        away. b"" is the context that has seen nothing: it takes nothing away.
+        """
         data = data_key(self._name, checked_key(key))
-        _check_context(context)
         _check_numbers(n, 0, w, dw)
+        timeout_s = self._timeout_s if timeout is None else checked_timeout(timeout)
+        if context is None:
+            deadline = self._cluster.now() + timeout_s
+            found = await self.get(key, n=n, timeout=timeout_s, strict=strict, session=session)
+            context = found.context
+            timeout_s = max(deadline - self._cluster.now(), 0.001)
+        _check_context(context)
         reply: PutReply = await self._cluster.put(
             data,
             None,
             KIND_BYTES,
             context,
-            self._timeout_s if timeout is None else checked_timeout(timeout),
+            timeout_s,
             n or self._n,
             w or self._w,
             self._dw if dw == -1 else dw,

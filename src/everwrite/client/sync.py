@@ -237,7 +237,7 @@ class Bucket:
         self,
         key: str | bytes,
         *,
-        context: bytes = b"",
+        context: bytes | None = None,
         n: int = 0,
         w: int = 0,
         dw: int = -1,
@@ -245,7 +245,9 @@ class Bucket:
         strict: bool | None = None,
         session: Session | None = None,
     ) -> Stored:
-        """Take away what the context has seen: see AsyncBucket.delete."""
+        """Take away what the context has seen; without one, what is there: see
+        AsyncBucket.delete.
+        """
         return self._run(
             self._bucket.delete(
                 key,
