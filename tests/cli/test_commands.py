@@ -72,6 +72,17 @@ def test_a_value_can_come_from_standard_input(key: str, url: str) -> None:
     assert base64.b64decode(found["values"][0]["base64"]) == b"\xff\x00\n"
 
 
+def test_a_forgotten_value_stores_nothing_but_an_empty_one_can_be_meant(key: str, url: str) -> None:
+    forgotten = everwrite("put", "things", key, "--url", url)
+
+    assert forgotten.code == Exit.USAGE
+    assert "Give a VALUE, or -" in forgotten.err
+    assert get(key, url).code == Exit.ERROR
+    assert everwrite("put", "things", key, "--url", url, stdin=b"tea").code == Exit.OK
+    assert put(f"{key}-2", "-", url).code == Exit.OK
+    assert get(f"{key}-2", url, "-o", "json").json()["values"] == [""]
+
+
 def test_json_and_text_come_back_as_json_says_them(key: str, url: str) -> None:
     put(key, '{"tea": 2}', url, "--kind", "json")
 

@@ -157,14 +157,14 @@ def put(
     secret_file: Path | None,
     form: str,
 ) -> None:
-    """Write VALUE to KEY of BUCKET; - (or a pipe and no VALUE) reads it from standard input.
+    """Write VALUE to KEY of BUCKET; - reads it from standard input.
+
+    Without VALUE standard input is read, too, but an empty one is refused: '' or - stores it.
 
     Without --context the value is kept beside those already there, as a sibling, since nobody knows
     which is right. With the context of an earlier get it replaces what that get has shown.
     """
-    content = _value(
-        _stdin() if value is None or value == "-" else value.encode(errors="surrogateescape"), kind
-    )
+    content = _value(_raw(value), kind)
 
     async def ask(chosen: AsyncBucket) -> Stored:
         return await chosen.put(
@@ -247,11 +247,16 @@ def _run(
     return asyncio.run(go())
 
 
-def _stdin() -> bytes:
-    if sys.stdin.isatty():
-        raise click.UsageError("Give a VALUE, or - and the value on standard input.")
+def _raw(value: str | None) -> bytes:
+    """Return the bytes of VALUE, or of standard input."""
+    if value is not None and value != "-":
+        return value.encode(errors="surrogateescape")
     # One byte more than is allowed is enough for the refusal that says so.
-    return sys.stdin.buffer.read(VALUE_BYTES_MAX + 1)
+    raw = b"" if sys.stdin.isatty() else sys.stdin.buffer.read(VALUE_BYTES_MAX + 1)
+    if not raw and (value is None or sys.stdin.isatty()):
+        # A forgotten VALUE under cron or in a script must not empty the key.
+        raise click.UsageError("Give a VALUE, or - and the value on standard input.")
+    return raw
 
 
 def _value(raw: bytes, kind: str) -> object:
