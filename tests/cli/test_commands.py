@@ -265,7 +265,9 @@ def test_a_development_cluster_lives_from_start_to_stop_by_commands(tmp_path: Pa
         assert cluster("start", "--nodes", "4").code == Exit.USAGE
         assert cluster("status").code == Exit.OK
         assert cluster("kill", "B").code == Exit.OK
-        assert cluster("kill", "2").code == Exit.ERROR
+        again = cluster("kill", "2")
+        assert again.code == Exit.ERROR
+        assert f"cluster status --dir {tmp_path / 'dev'}\n" in again.err
         assert cluster("kill", "7").code == Exit.USAGE
         degraded = cluster("status")
         assert degraded.code == Exit.DEGRADED
@@ -284,3 +286,7 @@ def test_a_development_cluster_lives_from_start_to_stop_by_commands(tmp_path: Pa
         stopped = cluster("stop")
     assert (stopped.code, stopped.err) == (Exit.OK, "stopped 3 nodes\n")
     assert cluster("stop").err == "no node was running\n"
+    for arguments in (["heal"], ["partition", "A|B"]):
+        ended = cluster(*arguments)
+        assert ended.code == Exit.UNREACHABLE
+        assert "No node of the cluster in" in ended.err

@@ -103,7 +103,9 @@ class Idle(msgspec.Struct, frozen=True):
 def bench(output: Path | None, form: str, kill: tuple[int, float] | None, **given: Any) -> int:
     """Measure throughput, latencies and cost per operation.
 
-    Every request goes through the public client, with one retry. Exit code 3 if any has failed.
+    First it loads all keys (with --url into that cluster), which may take longer than --seconds,
+    and warms up; then it measures. Every request goes through the public client, with one retry.
+    Exit code 3 if any has failed.
     """
     options = BenchOptions(**{**given, "fsync": given["fsync"] == "on"}, kill=kill)
     _check(options)

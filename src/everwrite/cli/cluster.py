@@ -18,7 +18,7 @@ from everwrite.cli.mistakes import Commands
 from everwrite.cli.output import count, emit, emit_json, say, size, table
 from everwrite.cli.reports import Status
 from everwrite.cli.splits import node_number
-from everwrite.core.errors import ConfigError
+from everwrite.core.errors import ConfigError, Unreachable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -226,9 +226,13 @@ def partition(groups: str, directory: Path) -> None:
     'A,B|C,D,E'   no message passes between the two groups
     'A,B>C'       A and B can't reach C; what C sends arrives
     'A|B;C>D'     several cuts at once
+
+    Only messages between nodes are cut: clients still reach all of them, and a put goes to an owner
+    of its key, whatever --url says.
     """
     found = _open(directory)
     with found.locked():
+        _need_a_node(found, "Nothing was cut.")
         untold = asyncio.run(found.partition(groups))
     links = count(len(found.split.cut), "link")
     say(f"cut {links}; undo: everwrite cluster heal --dir {directory}")
@@ -242,6 +246,7 @@ def heal(directory: Path) -> None:
     found = _open(directory)
     with found.locked():
         untold = asyncio.run(found.heal())
+        _need_a_node(found, "When they start, no link will be cut.")
     say("all links are restored")
     _say_untold(untold)
 
@@ -331,6 +336,14 @@ def _said(answer: Status | None) -> list[str]:
     seen = [peer.name for peer in answer.nodes if peer.state == "up"]
     ready = "yes" if answer.node.ready else "no"
     return [ready, ",".join(seen) or "-", f"{answer.hints.waiting:,}", size(answer.node.rss_bytes)]
+
+
+def _need_a_node(found: DevCluster, so: str) -> None:
+    if not found.running():
+        raise Unreachable(
+            f"No node of the cluster in {found.directory} is running. {so}",
+            hint=f"Start them: everwrite cluster start --dir {found.directory}",
+        )
 
 
 def _say_untold(untold: list[str]) -> None:

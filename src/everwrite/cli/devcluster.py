@@ -373,7 +373,8 @@ class DevCluster:
         node = self.node(number)
         if node.state() == "gone":
             raise NodeFailed(
-                f"Node {node.name} does not run.", hint="See: everwrite cluster status --dir DIR"
+                f"Node {node.name} does not run.",
+                hint=f"See: everwrite cluster status --dir {self.directory}",
             )
         return node
 

@@ -127,7 +127,8 @@ def _cluster(directory: Path, nodes: int, *, temporary: bool) -> DevCluster:
         if cluster.running():
             raise DirectoryInUse(
                 f"The cluster in {directory} is running, and a demo would stop it.",
-                hint="Name another directory, or stop it: everwrite cluster stop --dir DIR",
+                hint="Name another directory, or stop it: "
+                f"everwrite cluster stop --dir {directory}",
             )
         return cluster
     cluster = DevCluster.create(directory, nodes=nodes, secret=read_secret(None))
