@@ -34,7 +34,24 @@ def test_addresses_are_host_and_port(url: Any, addresses: list[tuple[str, int]])
 
 @pytest.mark.parametrize(
     "url",
-    ["", ",", ":7400", "a:", "a:x", "a:0", "a:65536", "::1", "http://a:1", "a:1:2", "a:-1", []],
+    [
+        "",
+        ",",
+        ":7400",
+        "a:",
+        "a:x",
+        "a:0",
+        "a:65536",
+        "::1",
+        "http://a:1",
+        "a:1:2",
+        "a:-1",
+        [],
+        7401,
+        None,
+        [7401],
+        b"a:1",
+    ],
 )
 def test_what_is_no_address_is_a_bad_request(url: Any) -> None:
     with pytest.raises(everwrite.RequestError):
@@ -57,15 +74,17 @@ async def test_connect_refuses_what_cannot_be(options: dict[str, Any]) -> None:
         await everwrite.connect("127.0.0.1:1", **options)
 
 
-@pytest.mark.parametrize("name", ["", "a\nb", "x" * 129, "\ud800"])
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 129, "\ud800", 5, None])
 @in_loop
-async def test_a_bucket_needs_a_printable_name(name: str) -> None:
+async def test_a_bucket_needs_a_printable_name(name: Any) -> None:
     async with FakeCluster(1) as cluster, await everwrite.connect(cluster.url) as db:
         with pytest.raises(everwrite.RequestError):
             db.bucket(name)
 
 
-@pytest.mark.parametrize("options", [{"n": -1}, {"r": 1000}, {"w": 1.5}, {"dw": -2}, {"r": True}])
+@pytest.mark.parametrize(
+    "options", [{"n": -1}, {"r": 1000}, {"w": 1.5}, {"dw": -2}, {"r": True}, {"merge": "no"}]
+)
 @in_loop
 async def test_a_bucket_refuses_options_that_cannot_be(options: dict[str, Any]) -> None:
     async with FakeCluster(1) as cluster, await everwrite.connect(cluster.url) as db:
@@ -73,7 +92,7 @@ async def test_a_bucket_refuses_options_that_cannot_be(options: dict[str, Any]) 
             db.bucket("things", **options)
 
 
-@pytest.mark.parametrize("key", ["", b"", "x" * 1025, "\ud800"])
+@pytest.mark.parametrize("key", ["", b"", "x" * 1025, "\ud800", 5, 0, None, ["k"]])
 @in_loop
 async def test_a_key_that_cannot_be_is_refused_by_every_call(key: Any) -> None:
     async with FakeCluster(1) as cluster, await everwrite.connect(cluster.url) as db:
@@ -104,6 +123,8 @@ async def test_a_key_that_cannot_be_is_refused_by_every_call(key: Any) -> None:
         {"timeout": "5"},
         {"timeout": 100},
         {"timeout": float("nan")},
+        {"session": True},
+        {"session": b"context"},
     ],
 )
 @in_loop
@@ -118,6 +139,19 @@ async def test_a_put_with_options_that_cannot_be_sends_nothing(options: dict[str
 
         assert not cluster.nodes[0].requests(Put)
         assert db.counters.losses == 0
+
+
+@in_loop
+async def test_what_is_refused_for_its_type_says_what_it_should_be() -> None:
+    async with FakeCluster(1) as cluster, await everwrite.connect(cluster.url) as db:
+        things = db.bucket("things")
+        session: Any = True
+        key: Any = 5
+
+        with pytest.raises(everwrite.RequestError, match=r"must come from db\.session\(\)"):
+            await things.get("k", session=session)
+        with pytest.raises(everwrite.RequestError, match="Keys are str or bytes"):
+            await things.get(key)
 
 
 @pytest.mark.parametrize("value", [None, object(), bytes((1 << 20) + 1)])

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from types import TracebackType
 from typing import Any
@@ -125,9 +125,14 @@ class AsyncClient:
         else.
         """
         _check_numbers(n, r, w, dw)
+        if merge is not None and not callable(merge):
+            raise RequestError(
+                f"merge={merge!r} is not possible.",
+                hint="Give a function of the siblings' values, such as everwrite.union_of_items.",
+            )
         timeout_s = self._timeout_s if timeout is None else checked_timeout(timeout)
         return AsyncBucket(
-            self._cluster, checked_bucket(name), merge, (n, r, w, dw), timeout_s, bool(strict)
+            self._cluster, _bucket_name(name), merge, (n, r, w, dw), timeout_s, bool(strict)
         )
 
     def session(self) -> Session:
@@ -151,7 +156,11 @@ class AsyncClient:
 
     async def replicas(self, bucket: str, key: str | bytes) -> list[Replica]:
         """Return each owner's own copy of a key, unmerged, in order of preference."""
-        data = data_key(checked_bucket(bucket), checked_key(key))
+        name = _bucket_name(bucket)
+        try:
+            data = data_key(name, checked_key(key))
+        except (TypeError, RequestError) as error:
+            raise _key_error(key, error) from None
         cluster = self._cluster
         names, nodes = zip(*cluster.owners(data), strict=True)
         copies = await asyncio.gather(*(self._copy(data, node) for node in nodes))
@@ -238,10 +247,17 @@ class AsyncBucket:
         Raises QuorumNotMet, DeadlineExceeded, Unreachable or Overloaded if they can't be asked now,
         and StaleSession if they cannot show all that the session has seen.
         """
-        data = data_key(self._name, checked_key(key))
+        try:
+            data = data_key(self._name, checked_key(key))
+        except (TypeError, RequestError) as error:
+            raise _key_error(key, error) from None
         cluster = self._cluster
         timeout_s = self._timeout_s if timeout is None else checked_timeout(timeout)
-        deadline = cluster.now() + timeout_s if session is not None else 0.0
+        if session is None:
+            deadline = 0.0
+        else:
+            _check_session(session)
+            deadline = cluster.now() + timeout_s
         n, r = n or self._n, r or self._r
         strict = self._strict if strict is None else strict
         if n or r or strict:
@@ -285,9 +301,13 @@ class AsyncBucket:
                 checked_value(value)
         else:
             kind, value = encode_value(value)
-        data = data_key(self._name, checked_key(key))
-        if context != b"" or n or w or dw != -1:
+        try:
+            data = data_key(self._name, checked_key(key))
+        except (TypeError, RequestError) as error:
+            raise _key_error(key, error) from None
+        if context != b"" or session is not None or n or w or dw != -1:
             _check_context(context)
+            _check_session(session)
             _check_numbers(n, 0, w, dw)
         cluster = self._cluster
         reply: PutReply = await cluster.put(
@@ -324,8 +344,12 @@ class AsyncBucket:
         Without a context the key is read first, in the same timeout, and what is found is taken
         away. b"" is the context that has seen nothing: it takes nothing away.
         """
-        data = data_key(self._name, checked_key(key))
+        try:
+            data = data_key(self._name, checked_key(key))
+        except (TypeError, RequestError) as error:
+            raise _key_error(key, error) from None
         _check_numbers(n, 0, w, dw)
+        _check_session(session)
         timeout_s = self._timeout_s if timeout is None else checked_timeout(timeout)
         if context is None:
             deadline = self._cluster.now() + timeout_s
@@ -374,9 +398,11 @@ class AsyncBucket:
 
 def parse_urls(url: str | Sequence[str]) -> list[Address]:
     """Return the addresses in HOST:PORT[,...] or a list of such; RequestError for anything else."""
-    parts = (
-        url.split(",") if isinstance(url, str) else [part for one in url for part in one.split(",")]
-    )
+    given: Any = [url] if isinstance(url, str) else url
+    urls = list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(one, str) for one in urls):
+        raise RequestError(f"{url!r} is no address.", hint="Write 'HOST:PORT', or a list of such.")
+    parts = [part for one in urls for part in one.split(",")]
     addresses = [_parse_address(part.strip()) for part in parts if part.strip()]
     if not addresses:
         raise RequestError(
@@ -417,6 +443,26 @@ def _check_numbers(n: int, r: int, w: int, dw: int) -> None:
                 f"{name}={number!r} is not possible.",
                 hint="Use a small number of nodes; 0 is the default.",
             )
+
+
+def _check_session(session: Session | None) -> None:
+    if session is not None and not isinstance(session, Session):
+        raise RequestError(
+            f"session={session!r} is not possible.", hint="A session must come from db.session()."
+        )
+
+
+def _bucket_name(name: str | bytes) -> bytes:
+    if not isinstance(name, str | bytes):
+        raise RequestError(f"{name!r} is no bucket's name.", hint="Use text such as 'carts'.")
+    return checked_bucket(name)
+
+
+def _key_error(key: object, error: Exception) -> Exception:
+    """Return why a key is refused: for what it is, before what is wrong with it."""
+    if isinstance(key, str | bytes | bytearray | memoryview):
+        return error
+    return RequestError(f"A {type(key).__name__} is no key.", hint="Keys are str or bytes.")
 
 
 def _check_context(context: bytes) -> None:
