@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from typing import Any
+from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +26,10 @@ JSON = st.recursive(
     lambda inner: st.lists(inner | st.none() | TEXT) | st.dictionaries(TEXT, inner | st.none()),
     max_leaves=10,
 )
+
+
+class Item(msgspec.Struct):
+    count: int
 
 
 def found(*values: Any, merge: Any = None) -> everwrite.Found:
@@ -60,6 +69,43 @@ def test_what_looks_like_bytes_is_bytes() -> None:
 def test_what_cannot_be_a_value_is_a_bad_request(value: Any) -> None:
     with pytest.raises(everwrite.RequestError):
         encode_value(value)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {1},
+        frozenset(),
+        datetime(2007, 10, 14),
+        date(2007, 10, 14),
+        time(12),
+        timedelta(1),
+        UUID(int=7),
+        Decimal("1.5"),
+        Enum("Colour", "RED").RED,  # type: ignore[attr-defined]
+    ],
+)
+def test_what_json_has_no_word_for_is_refused_wherever_it_is(odd: Any) -> None:
+    for value in (odd, [odd], {"a": odd}, [1, {"a": ["b", (odd,)]}]):
+        with pytest.raises(everwrite.RequestError, match=r"JSON has no .* Write "):
+            encode_value(value)
+
+
+def test_bytes_inside_a_list_are_refused_rather_than_become_text() -> None:
+    with pytest.raises(everwrite.RequestError, match="JSON has no bytes"):
+        encode_value([b"v"])
+
+
+@pytest.mark.parametrize("value", [{1: "a"}, [{"a": {None: 1}}], {(1, 2): 3}])
+def test_a_dict_whose_keys_are_no_text_is_refused_for_that(value: Any) -> None:
+    with pytest.raises(everwrite.RequestError, match="keys are text") as failed:
+        encode_value(value)
+    assert "`" not in str(failed.value)
+
+
+def test_tuples_come_back_as_lists_and_structs_as_dicts() -> None:
+    assert decode_value(*encode_value((1, ("a", None)))) == [1, ["a", None]]
+    assert decode_value(*encode_value([Item(2)])) == [{"count": 2}]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, [-math.inf], {"a": {"b": (math.nan,)}}])

@@ -1,14 +1,20 @@
 """What the application gets back, and how its values become bytes and bytes become values again.
 
 A value is bytes, text, or anything that JSON can say; beside its bytes travels its kind, so that it
-comes back as what it was. None is no value: to write "nothing" is to delete.
+comes back as what it was. None is no value: to write "nothing" is to delete. What the encoder would
+quietly turn into a list or a text (sets, dates, bytes inside a list, ...) is refused; only tuples
+come back as lists, and structs as dicts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
 from math import isfinite
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -32,13 +38,25 @@ from everwrite.core.messages import (
 
 Value = Any
 """bytes, str, or what JSON can say: numbers, booleans, lists, dicts with text keys, and structs
-that become them."""
+that become them. Tuples become lists."""
 
 Merge = Callable[[list[Any]], Any]
 """Makes one value of siblings (two or more, in no order that means anything): see resolvers.py."""
 
 _to_json = msgspec.json.Encoder(order="deterministic").encode
 _from_json = msgspec.json.Decoder().decode
+
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+_TEXT = frozenset((str,))
+
+_ENCODED: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    ((set, frozenset), "a sorted list"),
+    ((bytes, bytearray, memoryview), "the bytes as the whole value, or text such as base64"),
+    ((date, time, timedelta), "text (isoformat()) or a number"),  # a datetime is a date, too
+    ((UUID, Decimal), "str() of it"),
+    (Enum, "its .value"),
+)
+"""What the encoder makes something else of that does not come back; and what to write instead."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -102,7 +120,9 @@ class Replica(msgspec.Struct, frozen=True):
 
 
 def encode_value(value: Any) -> tuple[int, bytes]:
-    """Return the kind and bytes of a value; RequestError if it cannot be one."""
+    """Return the kind and bytes of a value; RequestError if it cannot be one, or would come back as
+    something else (tuples may: they are lists to JSON).
+    """
     try:
         if isinstance(value, str):
             kind, raw = KIND_TEXT, value.encode()
@@ -111,6 +131,8 @@ def encode_value(value: Any) -> tuple[int, bytes]:
         elif value is None:
             raise RequestError("None is no value.", hint="Use delete() to take the value away.")
         else:
+            if type(value) not in _SCALARS:
+                _check_sayable(value)
             kind, raw = KIND_JSON, _to_json(value)
             if b"null" in raw:
                 _check_finite(msgspec.to_builtins(value))
@@ -120,6 +142,46 @@ def encode_value(value: Any) -> tuple[int, bytes]:
             hint="Use bytes, text, or numbers, booleans, lists and dicts of such.",
         ) from error
     return kind, checked_value(raw)
+
+
+def _check_sayable(value: Any) -> None:
+    """Raise RequestError if there is something in it that would come back as something else.
+
+    Lists and dicts of plain scalars, the most of all values, cost one C loop over their types.
+    """
+    if isinstance(value, dict):
+        if not _TEXT.issuperset(map(type, value)):
+            _check_names(value)
+        items: Iterable[Any] = value.values()
+    elif isinstance(value, list | tuple):
+        items = value
+    else:
+        _check_known(value)
+        return
+    if not _SCALARS.issuperset(map(type, items)):
+        for item in items:
+            if type(item) not in _SCALARS:
+                _check_sayable(item)
+
+
+def _check_names(value: dict[Any, Any]) -> None:
+    for name in value:
+        if not isinstance(name, str):
+            raise RequestError(
+                f"A dict with the key {name!r} is no value: in JSON a dict's keys are text.",
+                hint="Use str keys, such as str(key).",
+            )
+
+
+def _check_known(value: Any) -> None:
+    if isinstance(value, str | int | float):  # enums that are one, too: they equal what comes back
+        return
+    for kinds, instead in _ENCODED:
+        if isinstance(value, kinds):
+            raise RequestError(
+                f"JSON has no {type(value).__name__}: it would come back as something else.",
+                hint=f"Write {instead}.",
+            )
 
 
 def _check_finite(value: Any) -> None:
