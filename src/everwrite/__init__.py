@@ -40,9 +40,13 @@ if TYPE_CHECKING:
         RequestError,
         StaleSession,
         StorageError,
+        StorageFull,
+        StorageStalled,
+        SyncFailed,
         TooLarge,
         UnavailableError,
         Unreachable,
+        WrongFormat,
     )
     from everwrite.core.messages import Quality
 
@@ -71,9 +75,13 @@ _ROOMS = {
         "RequestError",
         "StaleSession",
         "StorageError",
+        "StorageFull",
+        "StorageStalled",
+        "SyncFailed",
         "TooLarge",
         "UnavailableError",
         "Unreachable",
+        "WrongFormat",
     ),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
@@ -101,11 +109,15 @@ __all__ = [
     "Session",
     "StaleSession",
     "StorageError",
+    "StorageFull",
+    "StorageStalled",
     "Stored",
+    "SyncFailed",
     "Timing",
     "TooLarge",
     "UnavailableError",
     "Unreachable",
+    "WrongFormat",
     "__version__",
     "connect",
     "connect_sync",
@@ -127,4 +139,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*__all__, "open"])

@@ -221,6 +221,17 @@ async def test_an_order_is_given_once_only() -> None:
 
 
 @in_loop
+async def test_a_database_and_a_bucket_show_what_they_are() -> None:
+    async with FakeCluster() as cluster:
+        async with await everwrite.connect(cluster.url) as db:
+            assert "3 of 3 nodes connected" in repr(db)
+            assert repr(db.bucket("carts", merge=everwrite.largest, r=2)) == (
+                "<everwrite.AsyncBucket 'carts': merge=largest, n=0, r=2, w=0, dw=-1, strict=False>"
+            )
+        assert repr(db).endswith("closed>")
+
+
+@in_loop
 async def test_a_refused_question_raises_the_nodes_error() -> None:
     async with FakeCluster() as cluster, await everwrite.connect(cluster.url) as db:
         cluster.nodes[0].reply = lambda asked: [
@@ -276,7 +287,7 @@ def test_every_public_name_is_there_and_an_unknown_one_is_an_attribute_error() -
         assert getattr(everwrite, name) is not None
 
     assert callable(everwrite.open)
-    assert dir(everwrite)
+    assert {*everwrite.__all__, "open"} == {*dir(everwrite)}
     with pytest.raises(AttributeError, match="nonsense"):
         _ = everwrite.nonsense  # type: ignore[attr-defined]
 

@@ -76,9 +76,15 @@ def test_delete_with_the_empty_context_takes_nothing_away() -> None:
 def test_a_directory_is_open_in_one_place_at_a_time(tmp_path: Path) -> None:
     with (
         everwrite.open(tmp_path),
-        pytest.raises(everwrite.DirectoryInUse),
+        pytest.raises(everwrite.DirectoryInUse, match="use another directory here"),
     ):
         everwrite.open(tmp_path)
+
+
+def test_an_embedded_database_shows_what_it_is() -> None:
+    with everwrite.open(None, engine="memory") as db:
+        assert repr(db).startswith("<everwrite.Client: cluster ")
+        assert repr(db.bucket("carts")).startswith("<everwrite.Bucket 'carts': merge=None, ")
 
 
 def test_no_port_is_opened() -> None:

@@ -192,6 +192,9 @@ class AsyncClient:
         if self._afterwards is not None:
             await self._afterwards()
 
+    def __repr__(self) -> str:
+        return f"<everwrite.AsyncClient: {self._cluster!r}>"
+
     async def __aenter__(self) -> AsyncClient:
         return self
 
@@ -230,6 +233,11 @@ class AsyncBucket:
     @property
     def name(self) -> str:
         return self._name.decode()
+
+    def __repr__(self) -> str:
+        merge = getattr(self._merge, "__name__", self._merge)
+        numbers = f"n={self._n}, r={self._r}, w={self._w}, dw={self._dw}, strict={self._strict}"
+        return f"<everwrite.AsyncBucket {self.name!r}: merge={merge}, {numbers}>"
 
     async def get(
         self,
@@ -291,6 +299,9 @@ class AsyncBucket:
         session: Session | None = None,
     ) -> Stored:
         """Write a value that supersedes what the context has seen; return once W nodes have it.
+
+        A put without a context never replaces anything: it becomes a sibling, even of your own last
+        put. Use update(), or pass context. Tuples are stored as lists.
 
         An error's ``outcome`` says what became of the write: "none", "partial" (on fewer than W
         nodes) or "unknown".

@@ -327,6 +327,16 @@ class Cluster:
         order = routes.orders[partition]
         return routes.make_order(partition) if order is None else order
 
+    def __repr__(self) -> str:
+        if not self._routed:
+            return "cluster not met yet"
+        name = self.routes.view.cluster_name
+        if self._closed:
+            return f"cluster {name!r}, closed"
+        links = list(self._pool.links())
+        up = sum(link.connection is not None for link in links)
+        return f"cluster {name!r}, {up} of {len(links)} nodes connected"
+
     def why_unreachable(self, since: float) -> str:
         return self._pool.why_unreachable(since)
 

@@ -165,6 +165,9 @@ class Client:
             self._thread.run(self._client.close())
             self._thread.stop()
 
+    def __repr__(self) -> str:
+        return repr(self._client).replace("AsyncClient", "Client", 1)
+
     def __enter__(self) -> Client:
         return self
 
@@ -189,6 +192,9 @@ class Bucket:
     @property
     def name(self) -> str:
         return self._bucket.name
+
+    def __repr__(self) -> str:
+        return repr(self._bucket).replace("AsyncBucket", "Bucket", 1)
 
     def get(
         self,
@@ -218,7 +224,11 @@ class Bucket:
         strict: bool | None = None,
         session: Session | None = None,
     ) -> Stored:
-        """Write a value that supersedes what the context has seen: see AsyncBucket.put."""
+        """Write a value that supersedes what the context has seen: see AsyncBucket.put.
+
+        A put without a context never replaces anything: it becomes a sibling, even of your own last
+        put. Use update(), or pass context. Tuples are stored as lists.
+        """
         return self._run(
             self._bucket.put(
                 key,

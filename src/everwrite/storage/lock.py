@@ -52,7 +52,7 @@ class DirectoryLock:
             by = f"process {holder}" if holder else "another process"
             raise DirectoryInUse(
                 f"The data directory {directory} is in use by {by}; nothing was changed.",
-                hint="Stop that process, or give this one a directory of its own (--data).",
+                hint="Close it there, or use another directory here.",
             ) from error
         try:
             os.ftruncate(self._fd, 0)
