@@ -20,6 +20,9 @@ _HEAD = b"\0\0\0\0"
 _ARRAY_16, _ARRAY_32 = b"\xdc", b"\xdd"
 
 MESSAGES_PER_FRAME_MAX = 4096
+LIST_HEAD_BYTES = 3
+SPLIT_BYTES = 4 << 20
+"""Where a tick says more than a frame may hold, it is cut into frames of about this size."""
 
 
 def encode_frame(messages: Sequence[Message]) -> bytes:
@@ -34,7 +37,9 @@ def encode_frame(messages: Sequence[Message]) -> bytes:
 
 
 def encode_frames(messages: list[AnyMessage]) -> bytes:
-    """Return the messages in as few frames as fit, in order."""
+    """Return the messages in as few frames as fit, in order; ProtocolError if one alone is over
+    the limit. What fits into one frame is encoded once, what does not twice.
+    """
     if len(messages) <= MESSAGES_PER_FRAME_MAX:
         buffer = bytearray(_HEAD)
         _encoder.encode_into(messages, buffer, 4)
@@ -42,12 +47,27 @@ def encode_frames(messages: list[AnyMessage]) -> bytes:
         if size <= FRAME_BYTES_MAX:
             buffer[:4] = size.to_bytes(4, "big")
             return bytes(buffer)
-        if len(messages) == 1:
+    frames: list[bytes] = []
+    body: list[bytes] = []
+    size = 0
+    for message in messages:
+        part = _encoder.encode(message)
+        if len(part) + LIST_HEAD_BYTES > FRAME_BYTES_MAX:
             raise ProtocolError(
-                f"A message of {size} bytes is over the limit of {FRAME_BYTES_MAX}."
+                f"A message of {len(part)} bytes is over the limit of {FRAME_BYTES_MAX}."
             )
-    half = len(messages) // 2
-    return encode_frames(messages[:half]) + encode_frames(messages[half:])
+        if body and (size + len(part) > SPLIT_BYTES or len(body) == MESSAGES_PER_FRAME_MAX):
+            frames.append(_frame(body, size))
+            body, size = [], 0
+        body.append(part)
+        size += len(part)
+    return b"".join([*frames, _frame(body, size)])
+
+
+def _frame(parts: list[bytes], size: int) -> bytes:
+    """Return one frame with these encoded messages: a MessagePack list of 16-bit length."""
+    head = (size + LIST_HEAD_BYTES).to_bytes(4, "big") + b"\xdc" + len(parts).to_bytes(2, "big")
+    return head + b"".join(parts)
 
 
 class FrameReader:

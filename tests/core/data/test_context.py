@@ -152,3 +152,14 @@ def test_combining_is_idempotent_and_keeps_no_token_that_another_covers(parts: l
 @settings(deadline=None)
 def test_its_holder_can_read_a_context_without_the_secret(seen: Seen) -> None:
     assert peek(sign(SECRET, KEY, seen)) == verify(SECRET, KEY, sign(SECRET, KEY, seen)) == seen
+
+
+def test_a_context_of_thousands_of_tokens_is_joined_in_one_pass() -> None:
+    """Each token names one dot, as a writer that never reads collects them."""
+    writer = b"n" * 8 + b"e" * 8
+    dots = [(writer, counter) for counter in range(2, 3002)]
+    tokens = [sign(SECRET, KEY, Seen({}, [dot])) for dot in dots]
+    read = sign(SECRET, KEY, Seen({writer: 3001}, []))
+
+    assert verify(SECRET, KEY, b"".join(tokens)) == Seen({}, dots)
+    assert verify(SECRET, KEY, b"".join([*tokens, read])) == Seen({writer: 3001}, [])

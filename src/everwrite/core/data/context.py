@@ -17,7 +17,7 @@ from hmac import compare_digest
 
 import msgspec
 
-from everwrite.core.data.versions import ACTOR_BYTES, NOTHING, Seen, covers, descends, join
+from everwrite.core.data.versions import ACTOR_BYTES, NOTHING, Clock, Seen, covers, descends
 from everwrite.core.errors import BadContext
 
 CONTEXT_BYTES_MAX = 256 * 1024
@@ -49,7 +49,7 @@ def verify(secret: bytes, data_key: bytes, context: bytes) -> Seen:
     """Return all that a context has seen; BadContext if any of it is not ours for this key."""
     if not context:
         return NOTHING
-    joined = NOTHING
+    found: list[Seen] = []
     alone = len(context) == _HEAD_BYTES + int.from_bytes(context[:_LENGTH_BYTES], "big")
     for token in (context,) if alone else _tokens(context):
         body = token[_HEAD_BYTES:]
@@ -57,9 +57,8 @@ def verify(secret: bytes, data_key: bytes, context: bytes) -> Seen:
             raise BadContext(
                 "The context is not one that this cluster gave out for this key.", hint=_HINT
             )
-        seen = _decode_body(body)
-        joined = seen if joined is NOTHING else _join(joined, seen)
-    return joined
+        found.append(_decode_body(body))
+    return found[0] if len(found) == 1 else _join(found)
 
 
 def peek(context: bytes) -> Seen:
@@ -67,10 +66,7 @@ def peek(context: bytes) -> Seen:
 
     BadContext if it is garbled.
     """
-    joined = NOTHING
-    for token in _tokens(context):
-        joined = _join(joined, _decode_body(token[_HEAD_BYTES:]))
-    return joined
+    return _join([_decode_body(token[_HEAD_BYTES:]) for token in _tokens(context)])
 
 
 def combine(contexts: Sequence[bytes]) -> bytes:
@@ -107,13 +103,17 @@ def _tokens(context: bytes) -> list[bytes]:
     return tokens
 
 
-def _join(mine: Seen, theirs: Seen) -> Seen:
-    if mine is NOTHING:
-        return theirs
-    clock = join(mine.clock, theirs.clock)
-    return Seen(
-        clock, sorted({dot for dot in (*mine.dots, *theirs.dots) if not covers(clock, *dot)})
-    )
+def _join(found: Sequence[Seen]) -> Seen:
+    """Return what all of these have seen, in one pass: a context may have thousands of tokens."""
+    if not found:
+        return NOTHING
+    clock: Clock = {}
+    for seen in found:
+        for actor, counter in seen.clock.items():
+            if clock.get(actor, 0) < counter:
+                clock[actor] = counter
+    dots = {dot for seen in found for dot in seen.dots if not covers(clock, *dot)}
+    return Seen(dict(sorted(clock.items())), sorted(dots))
 
 
 def _knows(mine: Seen, theirs: Seen) -> bool:
