@@ -14,7 +14,7 @@ import everwrite
 from everwrite import AsyncClient, EverwriteError
 from everwrite.core.data.keys import data_key
 from everwrite.core.errors import BadContext, QuorumNotMet, RequestError, TooLarge
-from everwrite.core.messages import Ask, Failure, Get, Put
+from everwrite.core.messages import Ask, Failure, Get, Put, Told
 
 
 @asynccontextmanager
@@ -232,6 +232,7 @@ async def test_a_question_that_cannot_be_answered_gets_a_clear_error(
     "arguments",
     [
         b"no JSON",
+        b'{"key": "\xff"}',
         b"[1, 2]",
         b'"text"',
         b"[" * 100_000,
@@ -303,3 +304,15 @@ async def test_a_cut_one_way_lets_the_other_way_through(direction: str) -> None:
         assert (n2.node.local.me in n1.driver.deaf_to) == (direction == "in")
         assert (n2.node.local.me in n1.driver.mute_to) == (direction == "out")
         assert heard["n3"] <= nodes.running["n3"].driver.frames_in
+
+
+@in_loop
+async def test_a_question_that_is_no_text_takes_no_other_with_it() -> None:
+    async with Nodes() as nodes:
+        (node,) = await nodes.grow("n1")
+        async with await Raw.enter(node) as raw:
+            raw.send(Ask(1, "view", b'{"a": "\xff\xfe"}'), Ask(2, "view", b"{}"))
+            answers = [await raw.next(), await raw.next()]
+
+        assert isinstance(answers[0], Failure)
+        assert isinstance(answers[1], Told)

@@ -63,7 +63,7 @@ class Admin:
             raise RequestError(f"There is no verb {ask.verb[:64]!r}.", hint=f"Use one of: {known}.")
         try:
             arguments = msgspec.json.decode(ask.arguments or b"{}", type=dict[str, Any])
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise RequestError(f"The arguments are no JSON object: {error}.") from error
         return verb(arguments)
 

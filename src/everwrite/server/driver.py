@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from everwrite.core.errors import EverwriteError, StorageError, SyncFailed
+from everwrite.core.errors import EverwriteError, InvariantError, StorageError, SyncFailed
 from everwrite.core.messages import AnyMessage, Ask, Message
 from everwrite.core.node import Node, no_business
 from everwrite.core.outbox import Place
@@ -55,6 +55,7 @@ class Driver:
             loop, store, synced=self._synced, loaded=self._loaded, failed=self._sync_failed
         )
         self._ticking = False
+        self._broken = False
         self._members_version = 0
         self._next_place = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -118,9 +119,30 @@ class Driver:
             self._ticking = True
             self.loop.call_soon(self._tick)
 
+    def broken(self, error: BaseException) -> None:
+        """Something failed that must not: end the node, rather than go on half dead."""
+        if self._broken:
+            return
+        self._broken = True
+        log.critical("the node cannot go on: %s", error, exc_info=error)
+        if not isinstance(error, EverwriteError):
+            cause, error = error, InvariantError(
+                f"The node met an error that it has no answer to ({error!r}).",
+                hint="Restart it; the log has the traceback. Please report it.",
+            )
+            error.__cause__ = cause
+        self.fatal(error)
+
     # -- the tick ----------------------------------------------------------------------------------
 
     def _tick(self) -> None:
+        try:
+            self._empty()
+        except BaseException as error:
+            self.broken(error)
+            raise
+
+    def _empty(self) -> None:
         self._ticking = False
         self.ticks += 1
         node, out, me = self.node, self.node.out, self.me
@@ -130,10 +152,8 @@ class Driver:
             if out.reads:
                 keys, out.reads = out.reads, []
                 self.disk.read(keys)
-            if out.asks:
-                asks, out.asks = out.asks, []
-                for place, ask in asks:
-                    self.ask(place, ask)
+            while out.asks:  # one by one, so that none is lost with another
+                self.ask(*out.asks.pop(0))
             sends, out.sends = out.sends, {}
             own = sends.pop(me, None)
             lines = self.lines
