@@ -241,7 +241,17 @@ async def test_a_question_that_cannot_be_answered_gets_a_clear_error(
         b'{"bucket": "\\ud800", "key": "k"}',
         b'{"bucket": "b", "key": 1e999}',
     ],
-    ids=["text", "list", "string", "deep list", "deep map", "bytes", "surrogate", "infinity"],
+    ids=[
+        "text",
+        "no UTF-8",
+        "list",
+        "string",
+        "deep list",
+        "deep map",
+        "bytes",
+        "surrogate",
+        "infinity",
+    ],
 )
 @in_loop
 async def test_arguments_that_are_none_get_a_clear_error(arguments: bytes) -> None:
