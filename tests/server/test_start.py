@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ from everwrite.core.handshake import NONCE_BYTES, Identity, answer
 from everwrite.core.messages import Failure, Fetch, Get, Hello, PutReply, Refused
 from everwrite.core.wire import FrameReader, encode_frame
 from everwrite.server.settings import ServeOptions
+from everwrite.storage.store import open_store
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -215,7 +217,64 @@ async def test_a_node_whose_own_state_is_damaged_does_not_start_as_a_new_one(
         with pytest.raises(StorageError, match="own state 'node' cannot be read") as caught:
             await nodes.start("n1")
 
-        assert caught.value.hint.startswith("Nothing was changed.")
+        assert caught.value.hint.startswith("Nothing was changed. Restore this directory.")
+
+
+def lose_the_database(directory: Path) -> None:
+    for path in directory.glob("everwrite.sqlite*"):
+        path.unlink()
+
+
+def lose_every_row(directory: Path) -> None:
+    lose_the_database(directory)
+    with TemporaryDirectory() as other, open_store(Path(other) / "new", "sqlite"):
+        shutil.copy(Path(other) / "new" / "everwrite.sqlite", directory)
+
+
+def lose_rocksdbs_current(directory: Path) -> None:
+    (directory / "rocksdb" / "CURRENT").unlink()
+
+
+@pytest.mark.parametrize(
+    ("engine", "lose"),
+    [
+        ("sqlite", lose_the_database),
+        ("sqlite", lose_every_row),
+        ("rocksdb", lose_rocksdbs_current),
+    ],
+    ids=["no database", "an empty database", "no CURRENT"],
+)
+@in_loop
+async def test_a_node_that_lost_its_data_does_not_found_a_new_cluster(
+    engine: str, lose: Callable[[Path], None], tmp_path: Path
+) -> None:
+    async with Nodes(tmp_path, engine=engine) as nodes:
+        await nodes.grow("n1")
+        await nodes.stop("n1")
+        lose(tmp_path / "n1")
+        before = (tmp_path / "n1" / "everwrite.json").read_bytes()
+
+        with pytest.raises(StorageError, match="has lost its data") as caught:
+            await nodes.start("n1")
+
+        assert "Nothing was changed" in caught.value.message
+        assert "cannot replace a node under its identity" in caught.value.hint
+        assert (tmp_path / "n1" / "everwrite.json").read_bytes() == before
+
+
+@in_loop
+async def test_a_directory_of_a_version_that_named_no_node_still_opens(tmp_path: Path) -> None:
+    async with Nodes(tmp_path) as nodes:
+        (before,) = await nodes.grow("n1")
+        me = before.node.local.me
+        await nodes.stop("n1")
+        manifest = tmp_path / "n1" / "everwrite.json"
+        manifest.write_text('{"format":1,"engine":"sqlite"}')
+
+        after = await nodes.start("n1")
+
+        assert after.node.local.me == me
+        assert json.loads(manifest.read_text())["node_id"] == me.hex()
 
 
 # -- restart ---------------------------------------------------------------------------------------

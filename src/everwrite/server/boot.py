@@ -28,6 +28,7 @@ from everwrite.core.node import Node
 from everwrite.core.records import HINT, OWN, STATE
 from everwrite.core.request.write import LEASE
 from everwrite.server.settings import ServeOptions
+from everwrite.storage.manifest import RESTORE, lost_data, node_of, record_node
 from everwrite.storage.store import Store, Unreadable
 
 log = logging.getLogger("everwrite")
@@ -47,16 +48,20 @@ class NodeState(msgspec.Struct, array_like=True):
 
 
 def read_state(store: Store) -> NodeState | None:
-    """Return who this data directory's node is; None if it is new."""
+    """Return who this data directory's node is; None if it is new. A new node must never take the
+    place of one whose data is lost: it would found a cluster of its own under the old name.
+    """
     data = _state(store, NODE)
     if data is None:
+        if store.directory is not None and (node_id := node_of(store.directory)):
+            raise lost_data(store.directory, f"the state of node {node_id}")
         return None
     try:
         return msgspec.msgpack.decode(data, type=NodeState)
     except msgspec.MsgspecError as error:
         raise StorageError(
             f"What this data directory says of its own node cannot be read ({error}).",
-            hint="Restore it, or start with an empty directory as a new node.",
+            hint=f"Nothing was changed. {RESTORE}",
         ) from error
 
 
@@ -100,6 +105,8 @@ def start_node(store: Store, state: NodeState, options: ServeOptions, port: int)
         ]
     )
     store.sync()
+    if store.directory is not None:
+        record_node(store.directory, state.node_id, state.cluster.cluster_id)
     epochs = Epochs(state.node_id, first, secrets.randbits(SALT_BITS))
     known = _state(store, MEMBERS)
     me = Member(
@@ -144,7 +151,7 @@ def _state(store: Store, key: bytes) -> bytes | None:
     if isinstance(found, Unreadable):
         raise StorageError(
             f"The node's own state {key[1:].decode()!r} cannot be read ({found.reason}).",
-            hint="Nothing was changed. Restore the directory, or start anew with an empty one.",
+            hint=f"Nothing was changed. {RESTORE}",
         )
     return found
 

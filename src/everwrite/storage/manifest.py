@@ -1,8 +1,9 @@
 """The manifest: a small JSON file that says what a data directory is, before any engine touches it.
 
-``<directory>/everwrite.json`` holds the format number and the engine's name. It is written once,
-before the engine makes its files, through a temporary file, fsync, rename and fsync of the
-directory: a crash leaves the old state or the new one. A directory that holds anything but has no
+``<directory>/everwrite.json`` holds the format number and the engine's name, and the node's and the
+cluster's ids once the node has written its own state: so an engine that comes up empty is known to
+have lost it. It is written through a temporary file, fsync, rename and fsync of the directory: a
+crash leaves the old state or the new one. A directory that holds anything but has no
 manifest is refused: it is either somebody's documents or a store whose manifest was lost, and
 neither may be written over.
 """
@@ -21,15 +22,26 @@ MANIFEST_NAME = "everwrite.json"
 FORMAT = 1
 """The layout of keys, the checksums and the engines' files, as one number."""
 
+RESTORE = (
+    "Restore this directory. This version cannot replace a node under its identity, and a new node "
+    "cannot join a cluster that holds data."
+)
+"""What to do about a node whose data is lost or damaged."""
+
 _TEMPORARY_NAME = MANIFEST_NAME + ".new"
+_FIRST_FILES = {"rocksdb": "rocksdb/CURRENT", "sqlite": "everwrite.sqlite"}
+"""Per engine the file without which it would begin anew."""
 _NOT_OURS_BUT_HARMLESS = frozenset({LOCK_NAME, _TEMPORARY_NAME, "lost+found"})
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a data directory says about itself."""
+    """What a data directory says of itself."""
 
     format: int
     engine: str
+    node_id: str = ""
+    """In hex; empty until the node's state is on the disk (and in what older versions wrote)."""
+    cluster_id: str = ""
 
 
 def prepare_directory(directory: Path) -> None:
@@ -58,7 +70,38 @@ def refuse_unfit(directory: Path, engine: str) -> bool:
     except OSError as error:
         raise _no_access(directory, error) from error
     _refuse_other_format(directory, found, engine)
+    _refuse_emptied(directory, found)
     return True
+
+
+def record_node(directory: Path, node_id: bytes, cluster_id: bytes) -> None:
+    """Note whose directory this is. The node's own state must be durable by now."""
+    try:
+        found = _read(directory)
+        if found is None:
+            raise lost_data(directory, f"its {MANIFEST_NAME}")
+        named = msgspec.structs.replace(found, node_id=node_id.hex(), cluster_id=cluster_id.hex())
+        if named != found:
+            _write(directory, named)
+    except OSError as error:
+        raise _no_access(directory, error) from error
+
+
+def node_of(directory: Path) -> str:
+    """Return the id of the node whose state this directory must hold, in hex; empty if none."""
+    try:
+        found = _read(directory)
+    except OSError as error:
+        raise _no_access(directory, error) from error
+    return found.node_id if found is not None else ""
+
+
+def lost_data(directory: Path, what: str) -> StorageError:
+    """Return the error of a directory that held a node and does not any more."""
+    return StorageError(
+        f"The data directory {directory} has lost its data: {what} is gone. Nothing was changed.",
+        hint=RESTORE,
+    )
 
 
 def claim_directory(directory: Path, engine: str) -> None:
@@ -77,10 +120,15 @@ def claim_directory(directory: Path, engine: str) -> None:
 
 
 def write_manifest(directory: Path, engine: str) -> None:
-    """Write the manifest so that a crash leaves it whole or not there."""
+    """Write the manifest of a directory that is no node's yet."""
+    _write(directory, Manifest(FORMAT, engine))
+
+
+def _write(directory: Path, manifest: Manifest) -> None:
+    """Write the manifest so that a crash leaves the new one whole, or what was there before."""
     temporary = directory / _TEMPORARY_NAME
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(Manifest(FORMAT, engine)) + b"\n")
+        file.write(msgspec.json.encode(manifest) + b"\n")
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(directory / MANIFEST_NAME)
@@ -131,6 +179,16 @@ def _refuse_foreign_files(directory: Path) -> None:
             hint="Choose an empty directory. If this one is Everwrite's, its manifest was lost: "
             "put it back.",
         )
+
+
+def _refuse_emptied(directory: Path, found: Manifest) -> None:
+    """A library would make its files anew where they are missing, and all would seem absent."""
+    first = _FIRST_FILES.get(found.engine)
+    if first is None or (directory / first).exists():
+        return
+    # A first start that was cut short leaves no table files.
+    if found.node_id or any((directory / first).parent.glob("*.sst")):
+        raise lost_data(directory, repr(first))
 
 
 def _refuse_other_format(directory: Path, found: Manifest, engine: str) -> None:

@@ -42,7 +42,7 @@ import rocksdict
 from everwrite.core.errors import StorageError, StorageFull, StorageStalled, SyncFailed
 from everwrite.storage.engine import Batch, CorruptData, refuse_closed, refuse_unsynced, sync_failed
 from everwrite.storage.gate import Gate
-from everwrite.storage.manifest import sync_directory, sync_file
+from everwrite.storage.manifest import RESTORE, sync_directory, sync_file
 
 T = TypeVar("T")
 
@@ -398,7 +398,7 @@ def _translated(error: Exception) -> StorageError:
     if text.startswith("Corruption"):
         return CorruptData(
             f"A file of the RocksDB store is damaged ({text}).",
-            hint="Take this node's data from its peers: start it with an empty directory.",
+            hint=RESTORE,
         )
     return StorageError(
         f"The RocksDB store failed ({text}).",

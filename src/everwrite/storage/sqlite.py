@@ -38,7 +38,7 @@ from everwrite.storage.engine import (
     refuse_unsynced,
     sync_failed,
 )
-from everwrite.storage.manifest import sync_directory, sync_file
+from everwrite.storage.manifest import RESTORE, sync_directory, sync_file
 
 FILE_NAME = "everwrite.sqlite"
 
@@ -353,7 +353,7 @@ def _translated(error: sqlite3.Error) -> StorageError:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return CorruptData(
                 f"The SQLite file is damaged ({error}).",
-                hint="Take this node's data from its peers: start it with an empty directory.",
+                hint=RESTORE,
             )
     return StorageError(
         f"The SQLite store failed ({error}, {error.sqlite_errorname}).",
