@@ -114,6 +114,7 @@ class Machine:
         """For each op the retry that came first to this life; FIRST_TRY where a first try came,
         for that is minted without looking around. The judge of retries asks."""
         self.lost_at = -1
+        """When this node last took a peer for down."""
         self.inbox: list[tuple[Place, bytes]] = []
         self._found: list[tuple[bytes, bytes | ReadFailed | None]] = []
         self._gone: list[bytes] = []
@@ -239,7 +240,10 @@ class Machine:
                 node.loaded(key, payload)
         if now >= self._timer:
             self._timer = -1
+            up = len(node.local.liveness.up)
             node.wake()
+            if len(node.local.liveness.up) < up:
+                self.lost_at = self.world.now
         self._flush(node)
         if self.node is not None:
             node.local.records.turn()
