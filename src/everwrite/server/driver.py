@@ -233,7 +233,12 @@ class Driver:
         local = self.node.local
         local.now = now
         local.wall_offset_ms = time.time_ns() // 1_000_000 - now
-        self.node.wake()
-        if not self._ticking:
-            self._tick()
-        self._timer = self.loop.call_later(WAKE_EVERY_S, self._wake)
+        try:
+            self.node.wake()
+            if not self._ticking:
+                self._tick()
+        except BaseException as error:
+            self.broken(error)
+            raise
+        finally:  # what stops the clock of a node leaves it half dead
+            self._timer = self.loop.call_later(WAKE_EVERY_S, self._wake)

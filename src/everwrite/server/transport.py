@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from everwrite.core.config import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX
-from everwrite.core.errors import EverwriteError, Overloaded, ProtocolError
+from everwrite.core.errors import EverwriteError, InvariantError, Overloaded, ProtocolError
 from everwrite.core.handshake import NONCE_BYTES, admit, answer, confirm, hello, refusal
 from everwrite.core.messages import AnyMessage, Hello, Message
 from everwrite.core.outbox import Place
@@ -84,6 +84,8 @@ class Connection(asyncio.Protocol):
                     messages += self._reader.feed(b"")
             if messages and self.place is not None:
                 self._driver.arrived(self.place, messages)
+        except InvariantError as error:  # a bug of ours, whatever the other end sent
+            self._driver.broken(error)
         except EverwriteError as error:
             self._refuse(error)
 

@@ -17,7 +17,7 @@ from typing import Literal
 from everwrite.core.cluster.routes import Route
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import NOTHING, Record, Seen
-from everwrite.core.errors import EverwriteError, QuorumNotMet, StaleSession
+from everwrite.core.errors import EverwriteError, InvariantError, QuorumNotMet, StaleSession
 from everwrite.core.local import Local, Request
 from everwrite.core.messages import (
     ABSENT,
@@ -55,6 +55,8 @@ class Reads:
         try:
             seen = context.verify(local.context_key, message.key, message.seen)
             GetRequest(local, source, message, route, seen).begin()
+        except InvariantError:  # no answer to a client: the node stops
+            raise
         except EverwriteError as error:
             local.fail(source, message.rid, error)
 

@@ -21,7 +21,7 @@ from everwrite.core.cluster.routes import Route
 from everwrite.core.config import RECORD_BYTES_MAX
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import EMPTY, Record, Seen, Version
-from everwrite.core.errors import BadContext, EverwriteError
+from everwrite.core.errors import BadContext, EverwriteError, InvariantError
 from everwrite.core.local import Local, unreadable_here
 from everwrite.core.messages import Message, Put
 from everwrite.core.outbox import Place
@@ -128,6 +128,8 @@ class Writes:
             return
         try:
             self._carry_out(source, put, route, mine, payload, looked=looked)  # type: ignore[arg-type]
+        except InvariantError:  # no answer to a client: the node stops
+            raise
         except EverwriteError as error:
             self._refuse(source, put, error)
 

@@ -1,0 +1,96 @@
+"""A bug of ours ends the node, loudly: it never goes on half dead, and nobody is told a lie."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from tests.client.fake_node import in_loop
+from tests.server.nodes import PATIENCE_S, Nodes, Raw, a_put, eventually
+
+from everwrite.core.data.epochs import NUMBER_MAX, Epochs
+from everwrite.core.errors import InvariantError
+from everwrite.core.local import Request
+from everwrite.core.messages import Proof
+from everwrite.server.runtime import Runtime
+
+
+class Broken(Request):
+    """A request that meets a bug when its time comes."""
+
+    def wake(self) -> None:
+        raise ZeroDivisionError("a bug in a wake")
+
+
+def keep_quiet() -> None:
+    """Errors that the loop hears of are what these tests are about."""
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+
+
+async def end(node: Runtime) -> BaseException:
+    """Return why a node cannot go on."""
+    async with asyncio.timeout(PATIENCE_S):
+        return await node.failed
+
+
+@in_loop
+async def test_an_error_in_a_wake_ends_the_node_and_is_logged_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keep_quiet()
+    async with Nodes() as nodes:
+        (node,) = await nodes.grow("n1")
+        local = node.node.local
+
+        local.open_request(Broken(), local.now)
+        error = await end(node)
+
+        assert isinstance(error, InvariantError)
+        assert "a bug in a wake" in error.message
+        assert isinstance(error.__cause__, ZeroDivisionError)
+        (record,) = [each for each in caplog.records if each.levelno == logging.CRITICAL]
+        assert record.exc_info is not None
+        assert record.exc_info[0] is ZeroDivisionError
+
+
+@in_loop
+async def test_an_error_in_a_wake_does_not_stop_the_clock() -> None:
+    keep_quiet()
+    async with Nodes() as nodes:
+        (node,) = await nodes.grow("n1")
+        local = node.node.local
+        local.open_request(Broken(), local.now)
+        await end(node)
+        before = local.now
+
+        async def later() -> bool:
+            return local.now > before
+
+        await eventually(later, "the node looks at the time")
+
+
+@in_loop
+async def test_an_error_in_a_tick_ends_the_node() -> None:
+    keep_quiet()
+    async with Nodes() as nodes:
+        (node,) = await nodes.grow("n1")
+
+        node.node.out.send(node.node.local.me, Proof(b""))  # nobody handles that
+        node.driver.soon()
+
+        assert isinstance(await end(node), InvariantError)
+
+
+@in_loop
+async def test_a_broken_invariant_in_a_put_ends_the_node_and_answers_nobody() -> None:
+    keep_quiet()
+    async with Nodes() as nodes:
+        (node,) = await nodes.grow("n1")
+        async with await Raw.enter(node) as raw:
+            local = node.node.local
+            local.epochs = Epochs(local.me, NUMBER_MAX + 1, 0)
+
+            raw.send(a_put())
+
+            assert "epoch numbers are not exhausted" in str(await end(node))
