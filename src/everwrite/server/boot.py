@@ -140,6 +140,7 @@ def _restore_hints(store: Store, node: Node) -> None:
             if isinstance(payload, Unreadable):
                 log.error("unreadable hint key=%s: %s", key[1:].hex(), payload.reason)
                 node.local.counters.unreadable += 1
+                node.hints.restore_unreadable(key[1:])
             else:
                 node.hints.restore(key[1:], payload)
             node.local.has_data = True

@@ -6,7 +6,15 @@ import pytest
 from tests.core.world import KEY, World
 
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import REFUSED, STORED, Store, StoreReply
+from everwrite.core.messages import (
+    REFUSED,
+    STORED,
+    UNREADABLE,
+    Fetch,
+    FetchReply,
+    Store,
+    StoreReply,
+)
 from everwrite.core.records import HINT, OWN
 
 
@@ -367,3 +375,30 @@ def test_a_record_that_is_none_is_refused_as_a_hint() -> None:
 
     assert [reply.status for reply in world.messages(StoreReply, to=a)] == [REFUSED] * 3
     assert world.disk[d] == {}
+
+
+@pytest.mark.parametrize("damage", ["rotten", "broken"])
+def test_a_hint_that_was_unreadable_at_the_start_is_never_taken_for_absent(damage: str) -> None:
+    world = World(5)
+    a, _b, c, d, _e = world.order()
+    world.kill(c)
+    world.put(a, b"v")
+    kept = world.disk[d][HINT + KEY]
+    world.kill(d)
+    world.start(d)
+    getattr(world, damage).add((d, HINT + KEY))
+    hints = world.nodes[d].hints
+    for owner in list(hints.owners_of[KEY]):
+        hints._strike(KEY, owner)
+    hints.restore_unreadable(KEY)
+    world.advance(5000)
+    world.sent.clear()
+
+    world.nodes[d].receive(a, Fetch(77, KEY, 1000))
+    world.run()
+    assert [reply.status for reply in world.messages(FetchReply, to=a)] == [UNREADABLE]
+
+    record = world.disk[a][OWN + KEY][8:]
+    world.nodes[d].receive(a, Store(78, KEY, record, 0, 0, hint_for=c))
+    world.run()
+    assert damage == "rotten" or world.disk[d][HINT + KEY] == kept, "it may be whole"

@@ -77,7 +77,11 @@ class Hints:
         """For each owner the data keys that wait for it, oldest first, with the time since when."""
         self.notes = 0
         self.uncertain: dict[bytes, None] = {}
-        """Data keys of which the index may be wrong, since a batch was not written."""
+        """Data keys of which the index may be wrong, since a batch was not written or the disk would
+        not give the copy.
+        """
+        self.rotten: set[bytes] = set()
+        """Data keys whose copy is damaged for good: not read in each pass, and never absent."""
         self._flying: dict[bytes, set[bytes]] = {}
         self._not_before: dict[bytes, int] = {}
 
@@ -87,6 +91,10 @@ class Hints:
         """At the start: take note of a hint found on disk."""
         for owner in split_hint(payload)[1]:
             self._note(data_key, owner)
+
+    def restore_unreadable(self, data_key: bytes) -> None:
+        """At the start: there is a hint that cannot be read, so nobody knows for whom it is."""
+        self.uncertain[data_key] = None
 
     def doubt(self, data_key: bytes) -> None:
         """A hint of this key was written or struck out in vain: the disk must be looked at."""
@@ -104,6 +112,8 @@ class Hints:
         if isinstance(payload, Damaged) and not payload.corrupt:
             return
         self.uncertain.pop(key, None)
+        if isinstance(payload, Damaged):
+            self.rotten.add(key)
         known = not isinstance(payload, Damaged) and payload is not None
         kept = split_hint(payload)[1] if known else []  # type: ignore[arg-type]
         for owner in list(self.owners_of.get(key, ())):
@@ -114,7 +124,7 @@ class Hints:
 
     def may_be_kept(self, key: bytes) -> bool:
         """Say whether a copy of this key may be on the disk; the index knows every other one."""
-        return key in self.owners_of or key in self.uncertain
+        return key in self.owners_of or key in self.uncertain or key in self.rotten
 
     def full(self) -> bool:
         return self.notes >= self._local.config.hints_max
@@ -168,6 +178,7 @@ class Hints:
             self._local.counters.hints_stored += 1
         record = versions.merge_bytes(mine, theirs) if mine else theirs
         self._local.records.write(HINT + key, join_hint(epoch, owners, record))
+        self.rotten.discard(key)
         self._local.has_data = True
         for each in owners:
             self._note(key, each)

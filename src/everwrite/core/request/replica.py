@@ -66,7 +66,7 @@ class Replica:
                 local.out.send(source, FetchReply(message.rid, BUSY, b""))
                 return
         fallback = False
-        if key in self._hints.owners_of:
+        if self._hints.may_be_kept(key):
             joined = self._join_hint(source, message, record)
             if joined is None:
                 return
