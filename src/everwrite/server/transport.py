@@ -19,9 +19,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from everwrite.core.config import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX
-from everwrite.core.errors import EverwriteError, InvariantError, Overloaded, ProtocolError
+from everwrite.core.errors import (
+    EverwriteError,
+    InvariantError,
+    Overloaded,
+    ProtocolError,
+    TooLarge,
+)
 from everwrite.core.handshake import NONCE_BYTES, admit, answer, confirm, hello, refusal
-from everwrite.core.messages import AnyMessage, Hello, Message
+from everwrite.core.messages import AnyMessage, Failure, Hello, Message, PutReply
 from everwrite.core.outbox import Place
 from everwrite.core.wire import FrameReader, encode_frames
 
@@ -35,6 +41,9 @@ HANDSHAKES_MAX = 512
 CLIENTS_MAX = 4096
 WRITE_BYTES_HIGH = 4 << 20
 WRITE_BYTES_MAX = 64 << 20
+
+_UNSENDABLE = (ProtocolError, OverflowError, UnicodeEncodeError)
+"""A message over the limit, or with a number or a text that no frame can hold."""
 
 
 class Connection(asyncio.Protocol):
@@ -120,7 +129,31 @@ class Connection(asyncio.Protocol):
                 log.warning("client cut off place=%s: it does not read its answers", self.place)
                 transport.abort()
             return
-        transport.write(encode_frames(messages))  # type: ignore[arg-type]
+        try:
+            data = encode_frames(messages)  # type: ignore[arg-type]
+        except _UNSENDABLE:
+            data = b"".join(map(self._alone, messages))
+        transport.write(data)
+
+    def _alone(self, message: Message) -> bytes:
+        """Return one message's frame; for one that has none, what its client hears instead. A peer
+        takes its absence for silence.
+        """
+        try:
+            return encode_frames([message])  # type: ignore[list-item]
+        except _UNSENDABLE as error:
+            self._driver.dropped += 1
+            kind, rid = type(message).__name__, getattr(message, "rid", None)
+            log.error("message dropped to=%s kind=%s: %s", self.place, kind, error)
+        if type(self.place) is not int or rid is None:
+            return b""
+        why = TooLarge(
+            f"The answer, a {kind}, cannot be sent: it is too large, or has what has no encoding.",
+            hint="Read less at once; of a key, merge its siblings with a smaller value.",
+        )
+        outcome = "unknown" if isinstance(message, PutReply) else "none"
+        failure = Failure(rid, why.code, why.message, why.hint, outcome, 0, 0)
+        return encode_frames([failure])
 
     def close(self) -> None:
         """Send what is queued, then close."""
