@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 from tests.client.fake_node import in_loop
 from tests.server.nodes import PATIENCE_S, Nodes, Raw, a_put, eventually
 
+from everwrite.core.config import FRAME_BYTES_MAX
 from everwrite.core.data.epochs import NUMBER_MAX, Epochs
 from everwrite.core.errors import InvariantError
 from everwrite.core.local import Request
-from everwrite.core.messages import Proof
+from everwrite.core.messages import (
+    FOUND,
+    Ask,
+    Failure,
+    FetchReply,
+    Proof,
+    PutReply,
+    Told,
+)
 from everwrite.server.runtime import Runtime
 
 
@@ -94,3 +104,71 @@ async def test_a_broken_invariant_in_a_put_ends_the_node_and_answers_nobody() ->
             raw.send(a_put())
 
             assert "epoch numbers are not exhausted" in str(await end(node))
+
+
+# -- a message that cannot be sent -----------------------------------------------------------------
+
+
+@in_loop
+async def test_an_answer_over_the_frame_limit_drops_nothing_else_and_its_client_hears_why() -> None:
+    async with Nodes() as nodes:
+        (node,) = await nodes.grow("n1")
+        async with await Raw.enter(node) as raw:
+            await raw.ask("status")
+            (place,) = node.driver.lines
+            out = node.node.out
+            out.send(place, FetchReply(7, FOUND, b"x" * (FRAME_BYTES_MAX + 1)))
+            out.send(place, PutReply(9, b"", 1, 0, 1, 1))
+            node.driver.soon()
+
+            failure, reply = await raw.next(), await raw.next()
+
+            assert isinstance(failure, Failure)
+            assert (failure.rid, failure.code, failure.outcome) == (7, "too_large", "none")
+            assert isinstance(reply, PutReply)
+            assert (reply.rid, node.driver.dropped) == (9, 1)
+            assert isinstance(await raw.call(Ask(1, "status", b"{}")), Told)
+            assert not node.failed.done()
+
+
+@in_loop
+async def test_a_message_to_a_peer_over_the_frame_limit_is_dropped_alone() -> None:
+    async with Nodes() as nodes:
+        one, two = await nodes.grow("n1", "n2")
+        before = one.driver.dropped
+
+        one.node.out.send(two.node.local.me, FetchReply(7, FOUND, b"x" * (FRAME_BYTES_MAX + 1)))
+        one.driver.soon()
+
+        async def counted() -> bool:
+            return one.driver.dropped == before + 1
+
+        await eventually(counted, "the message is dropped")
+        await nodes.met()
+        assert not one.failed.done()
+
+
+# -- the disk's threads ----------------------------------------------------------------------------
+
+
+def no_memory(*_: object) -> None:
+    raise MemoryError("no memory for a job")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("job", ["sync", "get_many"])
+@in_loop
+async def test_an_error_on_the_disks_threads_ends_the_node(job: str, tmp_path: Path) -> None:
+    async with Nodes(tmp_path) as nodes:
+        (node,) = await nodes.grow("n1")
+        disk = node.driver.disk
+        setattr(disk.store, job, no_memory)
+
+        if job == "sync":
+            disk.sync([])
+        else:
+            disk.store.may_have = lambda key: True
+            disk.read([b"a key"])
+
+        error = await end(node)
+        assert isinstance(error.__cause__, MemoryError)

@@ -8,6 +8,7 @@ for durability while one fsync runs share the next one: group commit for free.
 from __future__ import annotations
 
 import asyncio
+import functools
 import queue
 import threading
 from collections.abc import Callable
@@ -22,10 +23,16 @@ Found = bytes | Unreadable | None
 
 
 class Worker:
-    """One thread that does one job at a time, and says on the loop when each is done."""
+    """One thread that does one job at a time, and says on the loop when each is done.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+    An error that a job does not handle ends the thread, after ``broken`` heard of it on the loop.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, name: str, broken: Callable[[BaseException], None]
+    ) -> None:
         self._loop = loop
+        self._broken = broken
         self._jobs: queue.SimpleQueue[Callable[[], Callable[[], None]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -41,11 +48,27 @@ class Worker:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            then = job()
             try:
-                self._loop.call_soon_threadsafe(then)
-            except RuntimeError:  # the loop has closed: nobody waits for the result any more
+                then = job()
+            except BaseException as error:
+                self._tell(functools.partial(self._broken, error))
+                raise
+            if not self._tell(functools.partial(self._finish, then)):
                 return
+
+    def _tell(self, what: Callable[[], None]) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(what)
+        except RuntimeError:  # the loop has closed: nobody waits for the result any more
+            return False
+        return True
+
+    def _finish(self, then: Callable[[], None]) -> None:
+        try:
+            then()
+        except BaseException as error:
+            self._broken(error)
+            raise
 
 
 class Disk:
@@ -59,6 +82,7 @@ class Disk:
         synced: Callable[[list[Ack]], None],
         loaded: Callable[[list[bytes], list[Found]], None],
         failed: Callable[[StorageError], None],
+        broken: Callable[[BaseException], None],
     ) -> None:
         self.store = store
         self.write = store.write
@@ -67,8 +91,8 @@ class Disk:
         self._failed = failed
         self._waiting: list[Ack] = []
         self._syncing = False
-        self._syncer = Worker(loop, "everwrite-sync")
-        self._reader = Worker(loop, "everwrite-read")
+        self._syncer = Worker(loop, "everwrite-sync", broken)
+        self._reader = Worker(loop, "everwrite-read", broken)
 
     def sync(self, acks: list[Ack]) -> None:
         """Give these acks back once all that is written by now is on the disk."""

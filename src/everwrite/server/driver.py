@@ -52,7 +52,12 @@ class Driver:
         self.members_changed: Callable[[], None] = lambda: None
         self.fatal: Callable[[EverwriteError], None] = lambda error: None
         self.disk = Disk(
-            loop, store, synced=self._synced, loaded=self._loaded, failed=self._sync_failed
+            loop,
+            store,
+            synced=self._synced,
+            loaded=self._loaded,
+            failed=self._sync_failed,
+            broken=self.broken,
         )
         self._ticking = False
         self._broken = False
@@ -126,9 +131,12 @@ class Driver:
         self._broken = True
         log.critical("the node cannot go on: %s", error, exc_info=error)
         if not isinstance(error, EverwriteError):
-            cause, error = error, InvariantError(
-                f"The node met an error that it has no answer to ({error!r}).",
-                hint="Restart it; the log has the traceback. Please report it.",
+            cause, error = (
+                error,
+                InvariantError(
+                    f"The node met an error that it has no answer to ({error!r}).",
+                    hint="Restart it; the log has the traceback. Please report it.",
+                ),
             )
             error.__cause__ = cause
         self.fatal(error)
