@@ -31,6 +31,7 @@ from everwrite.core.messages import (
     StoreReply,
 )
 from everwrite.core.outbox import Outbox, Place
+from everwrite.core.recent import RecentPuts
 from everwrite.core.records import Records
 
 TICK_BITS = 4
@@ -112,6 +113,7 @@ class Local:
         "members",
         "now",
         "out",
+        "recent_puts",
         "records",
         "requests",
         "routes",
@@ -148,6 +150,7 @@ class Local:
         self.liveness = Liveness(config.down_after_ms)
         placement = place(members.candidates(), cluster.partitions, cluster.replicas)
         self.routes = Routes(self.me, placement, self.liveness)
+        self.recent_puts = RecentPuts()
         self.requests: dict[int, Request] = {}
         self.held_bytes = 0
         """What the requests in the table hold, roughly."""

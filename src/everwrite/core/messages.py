@@ -129,6 +129,8 @@ class Fetch(Message, tag=20, frozen=True):
     """Clients only: the digest of their placement; a node with another one says STALE_VIEW."""
     digest: bool = False
     """Answer with the 8-byte xxh3_64 of the record's bytes in its place, and without a context."""
+    op: bytes = b""
+    """A coordinator that looks around: was the put with this request id stored there lately?"""
 
 
 SYNC_NO, SYNC_YES, SYNC_BOTH = range(3)
@@ -150,6 +152,8 @@ class Store(Message, tag=21, frozen=True):
     base: bytes = b""
     """A put's: the ``local.fingerprint`` of the copy from which the coordinator made the record. A
     replica that holds just that copy takes the record as it comes: their join is the record."""
+    op: bytes = b""
+    """A put's request id, for the table of recent puts."""
 
 
 # -- answers -----------------------------------------------------------------------------------
@@ -168,6 +172,8 @@ class FetchReply(Message, tag=30, frozen=True):
     """Clients only: the signed token of this record's clock."""
     fallback: bool = False
     """True if the copy is one that the replica keeps for an owner whom it stands in for."""
+    op_known: bool = False
+    """The put that was asked for was stored here lately, though it may be superseded."""
 
 
 class StoreReply(Message, tag=31, frozen=True):

@@ -41,7 +41,7 @@ from everwrite.core.outbox import Outbox, Place
 from everwrite.core.records import HINT, Damaged, Payload
 from everwrite.core.repair.hints import Deliver, Delivered, Hints, Recount
 from everwrite.core.request.forward import TakenOver
-from everwrite.core.request.limits import check_get, check_put, too_busy
+from everwrite.core.request.limits import check_get, check_put, lay_too_long, too_busy
 from everwrite.core.request.look import LookedAround
 from everwrite.core.request.read import Reads
 from everwrite.core.request.replica import Replica
@@ -70,6 +70,11 @@ class Node:
         self.rounds = Rounds(local)
         self.ready = True
         """False while the node does not know its cluster yet: clients are asked to wait."""
+        self.late_ms = 0
+        """How long what arrives now may have lain unread while this process did not run: set by the
+        shell after a pause. A put that lay so long is expired, or an earlier try of one that others
+        have carried out meanwhile.
+        """
         self._hint_pass_ms = now
         self._from_clients: dict[type, Handler] = {
             Ask: lambda source, message: local.out.asks.append((source, message)),
@@ -83,7 +88,7 @@ class Node:
             FetchReply: self._fetched,
             StoreReply: self._stored,
             Get: self.reads.get,
-            Put: self.writes.put,
+            Put: self._put,
             GetReply: self._relayed,
             PutReply: self._relayed,
             Failure: self._relayed,
@@ -151,6 +156,7 @@ class Node:
         local.counters.writes_failed += 1
         local.records.forget(list(writes))
         local.epochs.abandon()
+        local.recent_puts.clear()
         for key in writes:
             if key[:1] == HINT:
                 self.hints.doubt(key[1:])
@@ -201,6 +207,16 @@ class Node:
             put = msgspec.structs.replace(put, timeout_ms=self._timeout(put.timeout_ms))
         if put.forwarded:
             put = msgspec.structs.replace(put, forwarded=False)
+        self._put(source, put)
+
+    def _put(self, source: Place, put: Put) -> None:
+        if self.late_ms:
+            left = put.timeout_ms - self.late_ms
+            if left <= 0:
+                self.local.counters.expired += 1
+                self.local.fail(source, put.rid, lay_too_long())
+                return
+            put = msgspec.structs.replace(put, timeout_ms=left, retry=True)
         self.writes.put(source, put)
 
     def _client_get(self, source: Place, get: Get) -> None:

@@ -46,6 +46,23 @@ def check_get(get: Get, members: int, replicas: int) -> None:
         raise RequestError(f"r = {get.r} is not possible with n = {n}.", hint=f"Use 1 to {n}.")
 
 
+def lay_too_long() -> DeadlineExceeded:
+    """Return the error for a put that lay unread until its time was over."""
+    return DeadlineExceeded(
+        "This node did not run for a while, and the put's time was over when it was read.",
+        hint="It was not carried out here; another node may have done it. Repeat it.",
+        outcome="unknown",
+    )
+
+
+def op_used_twice() -> RequestError:
+    """Return the error for a request id that another put of the key has."""
+    return RequestError(
+        "Another put of this key had the same request id.",
+        hint="Nothing was done. Draw a random id for each put; repeat it only to try again.",
+    )
+
+
 def too_busy(local: Local) -> Overloaded:
     """Return the error for a request that a full table turns away."""
     return Overloaded(

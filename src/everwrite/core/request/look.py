@@ -32,6 +32,8 @@ class LookedAround(Message, frozen=True, tag=102):
     put: Put
     found: Version | None = None
     """What an earlier try of it wrote, if somebody has that or had it when asked."""
+    known: bool = False
+    """Somebody stored an earlier try lately, whether or not it still stands."""
 
 
 class LookAround(Request):
@@ -39,7 +41,17 @@ class LookAround(Request):
     know?
     """
 
-    __slots__ = ("_found", "_local", "_mine", "_need", "_pending", "_put", "_rid", "_source")
+    __slots__ = (
+        "_found",
+        "_known",
+        "_local",
+        "_mine",
+        "_need",
+        "_pending",
+        "_put",
+        "_rid",
+        "_source",
+    )
 
     def __init__(
         self, local: Local, source: Place, put: Put, route: Route, mine: bytes, base: Record
@@ -52,6 +64,7 @@ class LookAround(Request):
         n = put.n or local.routes.placement.replicas
         self._need = min(len(self._pending), n // 2 + 1)
         self._rid = 0
+        self._known = put.op in local.recent_puts
         # Joined with what the others have it may be superseded, and no sibling any more.
         self._found = find_op(base, put.op)
 
@@ -60,7 +73,7 @@ class LookAround(Request):
         local, put = self._local, self._put
         self._rid = local.open_request(self, local.now + local.config.spare_after_ms)
         for node in sorted(self._pending):
-            local.out.send(node, Fetch(self._rid, put.key, put.timeout_ms))
+            local.out.send(node, Fetch(self._rid, put.key, put.timeout_ms, b"", False, put.op))
         self._check_end()
 
     def fetched(self, source: Place, reply: FetchReply) -> None:
@@ -70,6 +83,7 @@ class LookAround(Request):
         if reply.status in (FOUND, ABSENT):
             self._need -= 1
         if reply.status == FOUND:
+            self._known |= reply.op_known
             local = self._local
             if self._found is None:
                 self._found = find_op(versions.decode(reply.record), self._put.op)
@@ -89,7 +103,9 @@ class LookAround(Request):
         if self._pending and self._need > 0:
             return
         del self._local.requests[self._rid]
-        self._local.out.send(self._local.me, LookedAround(self._source, self._put, self._found))
+        self._local.out.send(
+            self._local.me, LookedAround(self._source, self._put, self._found, self._known)
+        )
 
 
 def find_op(record: Record, op: bytes) -> Version | None:

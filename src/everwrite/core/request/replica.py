@@ -78,7 +78,8 @@ class Replica:
             seen = Seen(versions.decode(record).clock, [])
             token = context.sign(local.context_key, key, seen)
         status = FOUND if payload is not None or fallback else ABSENT
-        local.out.send(source, FetchReply(message.rid, status, record, token, fallback))
+        known = bool(message.op) and message.op in local.recent_puts
+        local.out.send(source, FetchReply(message.rid, status, record, token, fallback, known))
 
     def _join_hint(self, source: Place, message: Fetch, record: bytes) -> bytes | None:
         """Return the record joined with the copy kept for others; None if an answer must
@@ -125,6 +126,7 @@ class Replica:
             epoch = payload[:8] if payload is not None else NO_EPOCH  # type: ignore[index]
             local.records.write(disk_key, epoch + message.record)
             local.has_data = True
+            local.recent_puts.add(message.op)
             local.acknowledge(source, message)
             return
         try:
@@ -132,6 +134,8 @@ class Replica:
         except ProtocolError:
             local.out.send(source, StoreReply(message.rid, REFUSED, False))
             return
+        if message.op:
+            local.recent_puts.add(message.op)
         local.acknowledge(source, message)
 
     def _merge_in(self, disk_key: bytes, payload: bytes | None, data: bytes) -> None:

@@ -113,12 +113,13 @@ class PutRequest(Request):
         self._rid = rid = local.open_request(self, min(spare_at, self._deadline))
         local.held_bytes += len(self._data)
         out, me, key, data, sync = local.out, local.me, put.key, self._data, self._sync
-        plain = Store(rid, key, data, put.timeout_ms, sync, b"", False, self.base)
+        op = put.op
+        plain = Store(rid, key, data, put.timeout_ms, sync, b"", False, self.base, op)
         for node, owner in self.pending.items():
             if node == me:
                 local.acknowledge(me, plain)
             elif owner:
-                out.send(node, Store(rid, key, data, put.timeout_ms, sync, owner))
+                out.send(node, Store(rid, key, data, put.timeout_ms, sync, owner, False, b"", op))
             else:
                 out.send(node, plain)
         for owner in self._unheld:

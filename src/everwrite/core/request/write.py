@@ -30,6 +30,7 @@ from everwrite.core.repair.hints import NO_EPOCH, Hints, split_hint
 from everwrite.core.request.forward import Forward, TakenOver
 from everwrite.core.request.limits import (
     not_taken_in,
+    op_used_twice,
     record_too_large,
     too_busy,
     too_many_hints,
@@ -176,8 +177,11 @@ class Writes:
             known = looked.found  # superseded since, perhaps: minted again it would come back
             if not versions.covers(base.clock, known.actor, known.counter):
                 raise not_taken_in()
+        elif known is not None and (known.value, known.kind) != (put.value, put.kind):
+            raise op_used_twice()
         written = known
-        if written is not None:
+        superseded = known is None and looked is not None and looked.known
+        if written is not None or superseded:
             local.counters.retries_recognised += 1
             record = base
         else:
@@ -190,9 +194,10 @@ class Writes:
                 raise record_too_large(len(data))
         request = PutRequest(local, source, put, route, mine, data)
         request.check_reach()
+        local.recent_puts.add(put.op)
         if not mine:
             request.base = fingerprint
-        request.unsure |= known is not None
+        request.unsure |= known is not None or superseded
         if mine:
             self._hints.write(put.key, epoch, owners, mine, b"", data)
         else:
@@ -200,7 +205,8 @@ class Writes:
             local.has_data = True
         if len(record.siblings) > 1:
             local.counters.siblings_met += 1
-        after = versions.seen_after(record, seen, written)
+        # What was superseded since needs no covering: whoever superseded it has covered it.
+        after = versions.seen_after(record, seen, written) if written is not None else seen
         shown = (
             1 if len(record.siblings) == 1 and put.value is not None else len(versions.live(record))
         )

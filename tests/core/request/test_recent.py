@@ -1,0 +1,94 @@
+"""Tries that come late: a put that was superseded since must not come back by one of them."""
+
+from __future__ import annotations
+
+import pytest
+from tests.core.world import TIMEOUT_MS, World
+
+from everwrite.core.recent import GENERATION, RecentPuts
+
+
+def superseded() -> tuple[World, list[bytes]]:
+    """A put "once" that was carried out, read and deleted."""
+    world = World(3)
+    owners = world.order()
+    world.put(owners[0], b"v", op=b"once", w=3)
+    read = world.get(owners[0])
+    world.put(owners[0], None, context=read.context, w=3)
+    return world, owners
+
+
+@pytest.mark.parametrize("through", [0, 1, 2])
+def test_a_retry_of_a_put_that_was_deleted_since_brings_nothing_back(through: int) -> None:
+    world, owners = superseded()
+
+    again = world.put(owners[through], b"v", op=b"once", retry=True)
+
+    assert again.owners >= 2
+    assert [world.values(node) for node in owners] == [[None]] * 3
+
+
+def test_it_brings_nothing_back_while_its_coordinator_is_down() -> None:
+    world, owners = superseded()
+    world.kill(owners[0])
+
+    world.put(owners[1], b"v", op=b"once", retry=True)
+
+    assert world.values(owners[1]) == world.values(owners[2]) == [None]
+
+
+def test_a_first_try_that_lay_unread_in_a_node_that_did_not_run_brings_nothing_back() -> None:
+    """It says of itself that it is no retry: the node knows better."""
+    world, owners = superseded()
+    world.nodes[owners[1]].late_ms = TIMEOUT_MS // 2
+
+    world.put(owners[1], b"v", op=b"once")
+
+    assert [world.values(node) for node in owners] == [[None]] * 3
+
+
+def test_a_put_that_lay_unread_until_its_time_was_over_is_not_done() -> None:
+    world = World(3)
+    first = world.order()[0]
+    world.nodes[first].late_ms = TIMEOUT_MS
+
+    failed = world.refused_put(first, b"v")
+
+    assert (failed.code, failed.outcome) == ("deadline_exceeded", "unknown")
+    assert not any(world.disk.values())
+
+
+def test_a_request_id_that_another_put_had_is_refused_and_nothing_is_acknowledged() -> None:
+    world = World(3)
+    first = world.order()[0]
+    world.put(first, b"mine", op=b"once")
+
+    failed = world.refused_put(first, b"yours", op=b"once")
+    deleted = world.refused_put(first, None, op=b"once")
+
+    assert (failed.code, failed.outcome) == ("bad_request", "none")
+    assert deleted.code == "bad_request"
+    assert world.values(first) == [b"mine"]
+
+
+def test_a_batch_that_was_not_written_empties_the_table() -> None:
+    world = World(3)
+    first = world.order()[0]
+    world.put(first, b"v", op=b"once")
+    node = world.nodes[first]
+    assert b"once" in node.local.recent_puts
+
+    node.write_failed({}, [])
+
+    assert b"once" not in node.local.recent_puts
+
+
+def test_the_table_keeps_a_whole_generation_and_no_more_than_two() -> None:
+    recent = RecentPuts()
+
+    for number in range(3 * GENERATION):
+        recent.add(b"%d" % number)
+    kept = sum(b"%d" % number in recent for number in range(3 * GENERATION))
+
+    assert all(b"%d" % number in recent for number in range(2 * GENERATION, 3 * GENERATION))
+    assert GENERATION <= kept <= 2 * GENERATION
