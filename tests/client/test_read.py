@@ -10,6 +10,7 @@ from tests.client.fake_node import HASTY, STOIC, FakeCluster, FakeNode, Mood, in
 
 import everwrite
 from everwrite.core.messages import (
+    ABSENT,
     BUSY,
     FOUND,
     REFUSED,
@@ -82,7 +83,22 @@ async def test_absent_says_whether_the_key_was_ever_written() -> None:
         assert (never.value, never.quality.absent) == (None, "never")
         assert not deleted
         assert (deleted.value, deleted.quality.absent) == (None, "deleted")
-        assert gets(cluster) == 0
+        assert gets(cluster) == 1, "only a tombstone is something that R owners can agree on"
+
+
+@in_loop
+async def test_nothing_at_r_owners_is_left_to_a_node_that_asks_all() -> None:
+    async with FakeCluster() as cluster, await everwrite.connect(cluster.url) as db:
+        things = db.bucket("things")
+        await things.put("k", b"v")
+        for node in cluster.owners_of("k")[:2]:
+            node.reply = lambda asked: (
+                [FetchReply(asked.rid, ABSENT, b"")] if isinstance(asked, Fetch) else None
+            )
+
+        answers = [await things.get("k") for _ in range(3)]
+
+        assert [found.value for found in answers] == [b"v"] * 3
 
 
 @in_loop

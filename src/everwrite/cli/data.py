@@ -315,8 +315,13 @@ def _show_found(bucket: str, key: str, found: Found) -> None:
         say(f"context {_token(found.context)}")
 
 
+_UNKNOWN = "was not found, but not every owner could say"
+
+_ABSENCE = {"deleted": "was deleted", "never": "was never written"}
+
+
 def _absence(bucket: str, key: str, found: Found) -> str:
-    what = "was deleted" if found.quality.absent == "deleted" else "was never written"
+    what = _ABSENCE.get(found.quality.absent, _UNKNOWN)
     return f"{bucket}/{key} {what} (said by {_replies(found)})"
 
 

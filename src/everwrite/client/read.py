@@ -1,10 +1,11 @@
 """A read that the client coordinates: R owners are asked, one for its copy, the others for digests.
 
     ASKED --all say the same--> done
-          --a difference, BUSY, a lost connection, silence, ...--> a ``Call`` with Get
+          --nothing there, a difference, BUSY, silence, ...--> a ``Call`` with Get
 
 The answer that all agree on is given at once. Everything else is left to a node: it asks all owners
-and their stand-ins, merges what differs, and repairs it.
+and their stand-ins, merges what differs, and repairs it. So is "nothing there", on which R owners
+may agree while another one has the value: whether it was never written takes all of them to say.
 
 Costs: two messages in place of five, and no hop between the client and the copy.
 Source: Dynamo 6.4 (client-driven coordination), 4.5 (R).
@@ -85,7 +86,8 @@ class Read(msgspec.Struct, eq=False):
             said = _digest(message.record) if status == FOUND else _ABSENT_DIGEST
         else:
             said = message.record if status == FOUND else _ABSENT_DIGEST
-        if self.said is not None and self.said != said:
+        differs = self.said is not None and self.said != said
+        if differs or (not awaited and said == _ABSENT_DIGEST):
             self._fall_back()
         elif awaited:
             self.said = said

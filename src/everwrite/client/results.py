@@ -69,7 +69,8 @@ class Found(msgspec.Struct, frozen=True):
     context: bytes
     """Give it to the put or delete that this read leads to: it supersedes exactly what was read."""
     quality: Quality
-    """How good the answer is; ``quality.absent`` says why nothing is there: "never", "deleted"."""
+    """How good the answer is; ``quality.absent`` says why nothing is there: "never" (no
+    owner has heard of it), "deleted", "unknown" (not all owners could say)."""
     merge: Merge | None = None
 
     def __bool__(self) -> bool:
@@ -210,13 +211,11 @@ def found_in_copy(reply: FetchReply, quality: Quality, merge: Merge | None) -> F
     """Return what the record says that R owners agree on; ``quality`` is that of such an answer
     with a value.
     """
-    if reply.status == ABSENT:
-        return Found([], reply.context, _absent(quality, never=True), merge)
     versions = live(decode(reply.record))
     if len(versions) == 1 and versions[0].kind == KIND_BYTES:
         return Found([versions[0].value], reply.context, quality, merge)
     if not versions:
-        return Found([], reply.context, _absent(quality, never=False), merge)
+        return Found([], reply.context, _deleted(quality), merge)
     values = [decode_value(version.kind, version.value or b"") for version in versions]
     return Found(values, reply.context, quality, merge)
 
@@ -238,10 +237,8 @@ def replica_of(node: str, reply: FetchReply | None) -> Replica:
     return Replica(node, "found", reply.record, values)
 
 
-def _absent(quality: Quality, *, never: bool) -> Quality:
-    return Quality(
-        quality.owners, quality.fallbacks, quality.required, "never" if never else "deleted"
-    )
+def _deleted(quality: Quality) -> Quality:
+    return Quality(quality.owners, quality.fallbacks, quality.required, "deleted")
 
 
 _STATUS = {

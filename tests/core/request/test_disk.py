@@ -257,7 +257,9 @@ def test_what_a_full_disk_did_not_take_is_not_shown_from_memory() -> None:
     world.send_put(a, b"v", w=3)
     world.run()
 
-    assert world.get(a, r=1).values == []
+    client = world.send_get(a, r=1)
+    world.advance(world.config.spare_after_ms + 40)
+    assert world.reply(client, GetReply).values == []
 
 
 def test_after_a_batch_that_was_not_written_no_dot_is_minted_twice() -> None:

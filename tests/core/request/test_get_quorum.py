@@ -170,10 +170,95 @@ def test_a_get_shows_no_value_that_another_one_supersedes() -> None:
 # -- absent ----------------------------------------------------------------------------------------
 
 
-def test_absent_is_never_if_r_owners_have_not_heard_of_the_key() -> None:
-    found = World(3).get(World(3).order()[0])
+@pytest.mark.parametrize("r", [1, 2, 3])
+def test_absent_is_never_if_no_owner_has_heard_of_the_key(r: int) -> None:
+    world = World(3)
+
+    found = world.get(world.order()[0], r=r)
 
     assert (found.values, found.context, found.quality.absent) == ([], b"", "never")
+    assert found.quality.owners == 3, "whatever r is, all were asked"
+
+
+def test_absent_is_unknown_if_an_owner_is_down_though_r_others_say_so() -> None:
+    """What was acked by stand-ins on the other side of a cut is not on these two."""
+    world = World(5)
+    a, b, c, *_ = world.order()
+    world.kill(c)
+
+    found = world.get(a, r=2)
+
+    assert (found.values, found.quality.absent, found.quality.owners) == ([], "unknown", 2)
+    assert b in world.ids
+
+
+def test_absent_is_unknown_if_a_copy_cannot_be_read() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.lose = lambda source, target, message: target in (a, b)
+    world.put(c, b"v", w=1)
+    world.lose = lambda source, target, message: False
+    world.rotten.add((c, OWN + KEY))
+    world.nodes[c].local.records.forget([OWN + KEY])
+
+    found = world.get(a, r=2)
+
+    assert (found.values, found.quality.absent, found.quality.unreadable) == ([], "unknown", 1)
+
+
+def test_absent_is_unknown_if_fewer_than_all_owners_were_asked() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.lose = lambda source, target, message: a in (source, target)
+    world.put(c, b"v", w=1)
+    world.lose = lambda source, target, message: False
+
+    assert world.get(a, n=1, r=1).quality.absent == "unknown"
+    assert b in world.ids
+
+
+def test_a_key_put_with_n_1_is_never_called_never_written() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.put(a, b"v", n=1, w=1)
+    world.unread |= {a}
+    world.nodes[a].local.records.forget([OWN + KEY])
+
+    client = world.send_get(b, r=2)
+    world.run()
+    assert world.answers[client] == [], "an owner that is up may have it"
+    world.unread.clear()
+    world.run()
+
+    assert values(world.reply(client, GetReply)) == [b"v"]
+    assert c in world.ids
+
+
+def test_a_read_of_nothing_waits_for_a_slow_owner_no_longer_than_spare_after_ms() -> None:
+    world = World(3, spare_after_ms=100)
+    a, b, c = world.order()
+    world.silent |= {c}
+
+    client = world.send_get(a, r=2)
+    world.advance(80)
+    assert world.answers[client] == []
+    world.advance(60)
+
+    found = world.reply(client, GetReply)
+    assert (found.values, found.quality.absent, found.quality.owners) == ([], "unknown", 2)
+    assert b in world.ids
+
+
+def test_a_read_of_nothing_whose_time_is_short_is_answered_all_the_same() -> None:
+    world = World(3, spare_after_ms=100)
+    a, _b, c = world.order()
+    world.silent |= {c}
+
+    client = world.send_get(a, r=2, timeout_ms=40)
+    world.advance(80)
+
+    assert world.reply(client, GetReply).quality.absent == "unknown"
+    assert world.nodes[a].local.requests == {}
 
 
 def test_absent_is_deleted_if_the_last_write_is_a_tombstone() -> None:

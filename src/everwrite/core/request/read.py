@@ -5,9 +5,10 @@
 
 Answers count by distinct node. A fallback's copy counts when it has one. That a fallback has none
 says nothing, so it counts only when no owner is left to wait for, or those left stay silent for
-``spare_after_ms``; and "absent" is only as good as the owners that said so (``Quality.absent``,
-promise P3). An unreadable copy is no answer. After the answer the coordinator keeps listening, and
-gives owners that lag behind what they lack: read repair.
+``spare_after_ms``. "Never written" is said only if every owner says so (``Quality.absent``, promise
+P3): while all that was heard is "nothing", owners that are up are waited for, no longer than
+``spare_after_ms``. An unreadable copy is no answer. After the answer the coordinator keeps
+listening, and gives owners that lag behind what they lack: read repair.
 """
 
 from __future__ import annotations
@@ -148,18 +149,23 @@ class GetRequest(Request):
         local = self._local
         if self._answered:
             self._end()
-        elif local.now >= self._deadline:
-            self._give_up()
-        else:
-            for _ in range(len(self._pending)):
-                self._ask_spare()
+            return
+        if local.now < self._deadline:
+            if self._count() < self._r or self._seen is not NOTHING:
+                for _ in range(len(self._pending)):
+                    self._ask_spare()
             local.wake_at(self._rid, self._deadline)
-            self._late = True
-            self._look()
+        self._late = True
+        self._look()
+        if local.now >= self._deadline and self._rid in local.requests:
+            if self._answered:
+                self._end()
+            else:
+                self._give_up()
 
     def _look(self) -> None:
         """Something happened: answer if that is enough now, end if nobody is left to wait for."""
-        if not self._answered and self._count() >= self._r:
+        if not self._answered and self._count() >= self._r and not self._worth_waiting():
             self._answer()
         if not self._pending:
             if self._answered:
@@ -177,6 +183,22 @@ class GetRequest(Request):
             if self._late or not any(node in owners for node in self._pending):
                 return count + self._empty
         return count
+
+    def _worth_waiting(self) -> bool:
+        """Say whether there is nothing so far, and an owner that is up may yet have something."""
+        if self._late or any(self._heard.values()):
+            return False
+        owners = self._route.owners
+        return any(node in owners for node in self._pending)
+
+    def _all_owners_heard(self, but: bytes = b"") -> bool:
+        """Say whether every owner has answered, whatever smaller n was asked for; or every other
+        one.
+        """
+        local, owners = self._local, self._route.owners
+        if len(owners) < local.routes.placement.replicas:
+            owners = local.routes.route(self._get.key, 0).owners
+        return all(owner in self._heard for owner in owners if owner != but)
 
     def _ask_spare(self) -> None:
         if self._spares:
@@ -202,8 +224,7 @@ class GetRequest(Request):
             return
         self._answered = True
         if record is None:
-            absent: Literal["never", "unknown"] = "never" if self._owners >= self._r else "unknown"
-            quality = self._quality(absent)
+            quality = self._quality("never" if self._all_owners_heard() else "unknown")
             local.out.send(self._source, GetReply(get.rid, [], b"", quality))
             return
         shown = versions.live(record)
