@@ -177,3 +177,30 @@ async def refused_through(made: DevCluster, number: int, key: str, value: bytes,
     failed = await answer_through(made, number, key, value, w)
     assert isinstance(failed, Failure), failed
     return failed
+
+
+@in_loop
+async def test_a_try_that_lay_in_a_hanging_node_does_not_undo_a_delete(tmp_path: Path) -> None:
+    """Another node carried the put out, and it was deleted, before its first try was read."""
+    async with cluster(tmp_path) as made, await connect(made, retries=2) as db:
+        bucket = db.bucket(BUCKET)
+        key = await key_that_goes_first_to(db, "n2")
+        made.pause(2)
+        await bucket.put(key, "old", timeout=1.0)
+        found = await bucket.get(key)
+        await bucket.delete(key, context=found.context)
+        await made.resume(2)
+
+        # What was sent to the node after it went on is answered after what lay in its socket.
+        await db.ask("status", node="n2")
+        await all_hints_home(made)
+
+        assert (await bucket.get(key)).values == []
+
+
+async def key_that_goes_first_to(db: Any, name: str) -> str:
+    for number in range(1000):
+        located = await db.ask("locate", {"bucket": BUCKET, "key": f"late-{number}"})
+        if located["preference"][0]["name"] == name:
+            return f"late-{number}"
+    raise AssertionError(f"no key goes first to {name}")

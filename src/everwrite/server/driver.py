@@ -25,6 +25,12 @@ log = logging.getLogger("everwrite")
 WAKE_EVERY_S = 0.02
 """How often time-outs are looked at: finer than any of them."""
 
+STALL_MS = 200
+"""A node that did not look at the time for so long did not run: it was paused, or its machine was.
+Less than a client waits before it asks another node."""
+STALL_TAIL_MS = 250
+"""For how long after a stall what arrives may have lain unread: it comes in pieces."""
+
 
 class Line(Protocol):
     """Where a driver sends messages: a connection, or a client in this process."""
@@ -61,6 +67,8 @@ class Driver:
         )
         self._ticking = False
         self._broken = False
+        self._looked = time.monotonic_ns() // 1_000_000
+        self._late_until = 0
         self._members_version = 0
         self._next_place = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -92,7 +100,9 @@ class Driver:
     def arrived(self, source: Place, messages: list[AnyMessage]) -> None:
         """Handle what one connection brought; ProtocolError if it had no business to."""
         node = self.node
-        node.local.now = time.monotonic_ns() // 1_000_000
+        node.local.now = now = time.monotonic_ns() // 1_000_000
+        if now - self._looked > STALL_MS or node.late_ms:
+            self._look(now)
         if type(source) is bytes:
             if source in self.deaf_to:
                 return
@@ -236,10 +246,21 @@ class Driver:
                 node.loaded(key, payload)
         self.soon()
 
+    def _look(self, now: int) -> None:
+        """Take note of the time; after a stall, tell the node that what arrives now may be old."""
+        stood_ms, self._looked = now - self._looked, now
+        if stood_ms > STALL_MS:
+            log.warning("this process did not run for %d ms", stood_ms)
+            self.node.late_ms = stood_ms
+            self._late_until = now + STALL_TAIL_MS
+        elif now > self._late_until:
+            self.node.late_ms = 0
+
     def _wake(self) -> None:
         now = time.monotonic_ns() // 1_000_000
         local = self.node.local
         local.now = now
+        self._look(now)
         local.wall_offset_ms = time.time_ns() // 1_000_000 - now
         try:
             self.node.wake()
