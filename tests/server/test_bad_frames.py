@@ -33,6 +33,7 @@ from everwrite.core.messages import (
     Told,
 )
 from everwrite.core.wire import MESSAGES_PER_FRAME_MAX, encode_frame
+from everwrite.server import peers, transport
 
 
 def framed(payload: bytes) -> bytes:
@@ -225,3 +226,37 @@ async def test_what_came_before_a_bad_message_in_the_same_frame_is_done_as_usual
             found = await raw.call(Get(1, KEY, 1000))
         assert isinstance(found, GetReply)
         assert found.values == [(0, b"v")]
+
+
+@in_loop
+async def test_a_frame_that_is_never_finished_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "FRAME_S", 0.1)
+    monkeypatch.setattr(peers, "LOOK_EVERY_S", 0.05)
+    async with Nodes() as nodes:
+        (node,) = await nodes.grow("n1")
+        async with await Raw.enter(node) as raw:
+            raw.write(struct.pack(">I", FRAME_BYTES_MAX) + b"x" * 1000)
+
+            refused = await raw.refusal()
+
+        assert refused.message.startswith("A frame was not complete after")
+        assert node.peers.unfinished_bytes == 0
+
+
+@in_loop
+async def test_all_incomplete_frames_of_a_node_have_one_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "UNFINISHED_BYTES_MAX", 100_000)
+    async with Nodes() as nodes:
+        (node,) = await nodes.grow("n1")
+        async with await Raw.enter(node) as one, await Raw.enter(node) as two:
+            for raw in (one, two):
+                await raw.ask("status")
+            one.write(struct.pack(">I", FRAME_BYTES_MAX) + b"x" * 60_000)
+            assert await still_serves(node)
+            two.write(struct.pack(">I", FRAME_BYTES_MAX) + b"x" * 60_000)
+
+            assert (await two.refusal()).code == "overloaded"

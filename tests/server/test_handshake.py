@@ -272,6 +272,21 @@ async def test_more_strangers_than_fit_are_told_to_come_back(
 
 
 @in_loop
+async def test_a_stranger_that_says_nothing_makes_room_for_a_newcomer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("everwrite.server.peers.HANDSHAKES_MAX", 2)
+    async with Nodes() as nodes:
+        (node,) = await nodes.grow("n1")
+        async with await Raw.dial(node) as one, await Raw.dial(node) as two:
+            async with await Raw.enter(node) as client:
+                assert await client.ask("status")
+            assert (await one.refusal()).code == "overloaded"
+            assert await still_serves(node)
+            two.writer.close()
+
+
+@in_loop
 async def test_more_clients_than_fit_are_told_to_go_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -88,6 +88,11 @@ class FrameReader:
         self._due = 0
         """Nothing can be done before the buffer has this many bytes."""
 
+    @property
+    def unfinished(self) -> int:
+        """How many bytes are kept until their frame is complete."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> list[AnyMessage]:
         """Return the messages that are complete now; ProtocolError for what is none of ours."""
         if self._buffer:

@@ -12,7 +12,7 @@ import functools
 import logging
 
 from everwrite.core.cluster.members import MEMBERS_MAX
-from everwrite.core.errors import DeniedError, Overloaded
+from everwrite.core.errors import DeniedError, EverwriteError, Overloaded
 from everwrite.core.handshake import Identity
 from everwrite.core.messages import Hello
 from everwrite.core.outbox import Place
@@ -25,6 +25,9 @@ log = logging.getLogger("everwrite")
 DIAL_S = 2.0
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 0.5
+LOOK_EVERY_S = 2.0
+"""How often incomplete frames are looked at: no timer per frame."""
+WARNINGS_PER_S = 5
 
 
 class Peers:
@@ -35,20 +38,46 @@ class Peers:
         self.identity = identity
         self.secret = secret
         self._seeds = [split_address(seed) for seed in seeds]
-        self._strangers: set[Connection] = set()
+        self._strangers: dict[Connection, None] = {}  # oldest first
         self._clients: dict[int, Connection] = {}
         self._links: dict[bytes, list[Connection]] = {}
         self._dialling: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stopping = False
+        self.unfinished_bytes = 0
+        """What all connections hold of frames that are not complete."""
+        self._warned = self._unwarned = 0
+        self._warned_since = 0.0
+        self._looking = driver.loop.call_later(LOOK_EVERY_S, self._look)
 
     # -- connections report here -------------------------------------------------------------------
 
     def strangers_may_come(self, connection: Connection) -> bool:
-        """Say whether one more connection may begin its handshake."""
-        if len(self._strangers) >= HANDSHAKES_MAX or self._stopping:
+        """Say whether one more connection may begin its handshake. At the cap it takes the place of
+        the oldest that has sent nothing: whoever only opens connections keeps nobody out.
+        """
+        if self._stopping:
             return False
-        self._strangers.add(connection)
+        if len(self._strangers) >= HANDSHAKES_MAX:
+            idle = next((other for other in self._strangers if other.silent), None)
+            if idle is None:
+                return False
+            del self._strangers[idle]
+            idle.evict()
+        self._strangers[connection] = None
         return True
+
+    def warn(self, name: str, error: EverwriteError) -> None:
+        """Log that a connection was refused; a flood of them must not fill the disk."""
+        now = self.driver.loop.time()
+        if now - self._warned_since >= 1:
+            if self._unwarned:
+                log.warning("connections refused, left out here: %d", self._unwarned)
+            self._warned_since, self._warned, self._unwarned = now, 0, 0
+        if self._warned >= WARNINGS_PER_S:
+            self._unwarned += 1
+            return
+        self._warned += 1
+        log.warning("connection refused from=%r code=%s: %s", name, error.code, error)
 
     def admit(self, connection: Connection, theirs: Hello) -> Place:
         """Give an end that knows the secret its place; DeniedError if it may not come in."""
@@ -79,7 +108,7 @@ class Peers:
 
     def opened(self, connection: Connection) -> None:
         """The handshake is over."""
-        self._strangers.discard(connection)
+        self._strangers.pop(connection, None)
         place = connection.place
         if type(place) is not bytes:
             return
@@ -92,7 +121,7 @@ class Peers:
 
     def closed(self, connection: Connection) -> None:
         """A connection is over."""
-        self._strangers.discard(connection)
+        self._strangers.pop(connection, None)
         place = connection.place
         if type(place) is int:
             self._clients.pop(place, None)
@@ -131,12 +160,22 @@ class Peers:
         for task in list(self._dialling.values()):
             task.cancel()
         await asyncio.gather(*self._dialling.values(), return_exceptions=True)
-        for connection in [
+        self._looking.cancel()
+        for connection in self._all():
+            connection.close()
+
+    def _all(self) -> list[Connection]:
+        return [
             *self._strangers,
             *self._clients.values(),
             *(link for links in self._links.values() for link in links),
-        ]:
-            connection.close()
+        ]
+
+    def _look(self) -> None:
+        now = self.driver.loop.time()
+        for connection in self._all():
+            connection.look(now)
+        self._looking = self.driver.loop.call_later(LOOK_EVERY_S, self._look)
 
     async def _dial(self, address: tuple[str, int]) -> None:
         """Try until there is a connection to whoever is at this address; a seed only until

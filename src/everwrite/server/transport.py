@@ -39,6 +39,10 @@ log = logging.getLogger("everwrite")
 HANDSHAKE_S = 5.0
 HANDSHAKES_MAX = 512
 CLIENTS_MAX = 4096
+FRAME_S = 30.0
+"""An incomplete frame is waited for so long."""
+UNFINISHED_BYTES_MAX = 256 << 20
+"""What all connections of a node may hold of incomplete frames."""
 WRITE_BYTES_HIGH = 4 << 20
 WRITE_BYTES_MAX = 64 << 20
 
@@ -66,6 +70,11 @@ class Connection(asyncio.Protocol):
         self._step: Callable[[AnyMessage], None] = self._answer if dialled else self._hello
         self.over: asyncio.Future[EverwriteError | None] = peers.driver.loop.create_future()
         """Done when the connection is over, with why it was refused."""
+        self.silent = True
+        """Nothing has come from the other end yet."""
+        self._unfinished = 0
+        self._unfinished_since: float | None = None
+        self._paused = False
         self._why: EverwriteError | None = None
 
     # -- asyncio -----------------------------------------------------------------------------------
@@ -85,12 +94,15 @@ class Connection(asyncio.Protocol):
             )
 
     def data_received(self, data: bytes) -> None:
+        self.silent = False
         try:
             messages = self._reader.feed(data)
             if self.place is None:
                 messages = self._greet(messages)
                 if self.place is not None:
                     messages += self._reader.feed(b"")
+            if self._unfinished or self._reader.unfinished:
+                self._account(completed=bool(messages))
             if messages and self.place is not None:
                 self._driver.arrived(self.place, messages)
         except InvariantError as error:  # a bug of ours, whatever the other end sent
@@ -102,6 +114,7 @@ class Connection(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._transport = None
+        self._let_go()
         self._peers.closed(self)
         if not self.over.done():
             self.over.set_result(self._why)
@@ -109,11 +122,45 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The other end does not read: a client is not read from until it does."""
         if type(self.place) is int and self._transport is not None:
+            self._paused = True
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         if type(self.place) is int and self._transport is not None:
+            self._paused = False
+            if self._unfinished:
+                self._unfinished_since = self._driver.loop.time()
             self._transport.resume_reading()
+
+    # -- frames that do not end --------------------------------------------------------------------
+
+    def look(self, now: float) -> None:
+        """From time to time: refuse an end that began a frame and does not finish it."""
+        since = self._unfinished_since
+        if since is not None and now - since > FRAME_S and not self._paused:
+            self._refuse(ProtocolError(f"A frame was not complete after {FRAME_S:.0f} s."))
+
+    def _account(self, *, completed: bool) -> None:
+        """Take note of what is kept of a frame that is not complete; Overloaded over the budget."""
+        kept = self._reader.unfinished
+        grown, self._unfinished = kept - self._unfinished, kept
+        self._peers.unfinished_bytes += grown
+        if not kept:
+            self._unfinished_since = None
+        elif completed or self._unfinished_since is None:
+            self._unfinished_since = self._driver.loop.time()
+        if grown > 0 and self._peers.unfinished_bytes > UNFINISHED_BYTES_MAX:
+            raise Overloaded(
+                f"This node holds {UNFINISHED_BYTES_MAX >> 20} MiB of incomplete frames, "
+                "and takes no more.",
+                hint="Try again in a moment.",
+            )
+
+    def _let_go(self) -> None:
+        """Forget what was kept of an incomplete frame."""
+        self._peers.unfinished_bytes -= self._unfinished
+        self._unfinished, self._unfinished_since = 0, None
+        self._reader = FrameReader(HANDSHAKE_BYTES_MAX)
 
     # -- the other way -----------------------------------------------------------------------------
 
@@ -204,16 +251,23 @@ class Connection(asyncio.Protocol):
             self._deadline.cancel()
         self._peers.opened(self)
 
+    def evict(self) -> None:
+        """Give the place of a stranger that has said nothing to another."""
+        self._refuse(
+            Overloaded("Too many connections are being opened.", hint="Try again in a moment.")
+        )
+
     def _too_slow(self) -> None:
         self._refuse(ProtocolError(f"The handshake took over {HANDSHAKE_S:.0f} s."))
 
     def _refuse(self, error: EverwriteError) -> None:
         """Say what is wrong, and close."""
         self._why = error
+        self._let_go()
         if self._transport is None:
             return
         name = self._theirs.name[:64] if self._theirs is not None else ""
-        log.warning("connection refused from=%r code=%s: %s", name, error.code, error)
+        self._peers.warn(name, error)
         if not isinstance(error, ProtocolError) or not self.dialled:
             self.send([refusal(error)])
         self._transport.close()
