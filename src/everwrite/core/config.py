@@ -22,7 +22,9 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     cluster_id: bytes
     salt: bytes = b""
-    """Part of the key that signs contexts; nodes tell it each other, clients never learn it."""
+    """Part of the key that signs contexts; told to whoever says that it is a node. Without a secret
+    any process on the machine can do so and forge contexts; with one the salt alone is of no use.
+    """
     name: str = "everwrite"
     partitions: int = 256
     replicas: int = 3
