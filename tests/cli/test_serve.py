@@ -33,8 +33,8 @@ def test_without_options_a_node_listens_on_this_machine_only(
 
     assert found.host == "127.0.0.1"
     assert found.port == 7400
-    assert found.name.endswith("-7400")
-    assert found.zone == found.name
+    assert found.default_name.endswith("-7400")
+    assert (found.name, found.zone, found.weight) == ("", "", None), "kept from the first start"
     assert found.fsync
     assert not found.development
     assert found.secret == b""
@@ -83,6 +83,7 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
     assert options("--config", path) == ServeOptions(
         data=tmp_path / "data",
         name="n1",
+        default_name=options("--base-port", "7411").default_name,
         port=7411,
         host="0.0.0.0",
         join=("one:7400", "[::1]:7402"),

@@ -13,6 +13,7 @@ import pytest
 import everwrite
 from everwrite.server.runtime import start
 from everwrite.server.settings import ServeOptions
+from everwrite.storage.store import open_store
 
 
 @pytest.mark.parametrize("engine", ["rocksdb", "sqlite"])
@@ -131,6 +132,12 @@ def test_a_failed_open_leaves_no_thread(tmp_path: Path) -> None:
     assert threading.active_count() == before
 
 
+def kept(directory: Path) -> list[tuple[bytes, object]]:
+    """Return what a node keeps in its directory, of itself and of its data."""
+    with open_store(directory) as store:
+        return list(store.scan(b"", b"\xff", 1000))
+
+
 def test_the_directory_of_a_clusters_node_is_refused(tmp_path: Path) -> None:
     async def two_nodes_meet() -> None:
         first = await start(ServeOptions(data=tmp_path / "1", name="n1", port=0, fsync=False))
@@ -144,8 +151,10 @@ def test_the_directory_of_a_clusters_node_is_refused(tmp_path: Path) -> None:
 
     asyncio.run(two_nodes_meet())
 
+    before = kept(tmp_path / "1")
     with pytest.raises(everwrite.ConfigError, match="1 more"):
         everwrite.open(tmp_path / "1")
+    assert kept(tmp_path / "1") == before, "name, incarnation, lease: nothing was changed"
 
 
 def test_many_threads_may_use_one_database() -> None:

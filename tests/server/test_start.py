@@ -354,6 +354,76 @@ async def test_a_restart_keeps_the_hints_and_delivers_them(tmp_path: Path) -> No
                 assert [copy.values for copy in copies] == [["milk"]] * 3
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {"weight": 2.0}),
+        ({}, {"zone": "rack 2"}),
+        ({"weight": 2.0}, {"weight": 1.0}),
+        ({"zone": "rack 1"}, {"zone": "n1"}),
+        ({}, {"name": "other"}),
+    ],
+)
+@in_loop
+async def test_zone_weight_and_name_are_fixed_once_data_is_there(
+    first: dict[str, Any], second: dict[str, Any], tmp_path: Path
+) -> None:
+    """Another zone or weight moves ownership, and the data would not follow."""
+    async with Nodes(tmp_path) as nodes:
+        node = await nodes.start("n1", **first)
+        async with await Raw.enter(node) as raw:
+            assert isinstance(await raw.call(a_put()), PutReply)
+        before = contents(node)
+        await nodes.stop("n1")
+
+        (what,) = second
+        with pytest.raises(ConfigError, match=f"was started with {what} = ") as caught:
+            await nodes.start("n1", **(first | second))
+
+        assert "comes with a later version" in caught.value.hint
+        with open_store(tmp_path / "n1", "sqlite") as store:
+            assert list(store.scan(b"", b"\xff", 1000)) == before
+
+
+@in_loop
+async def test_a_restart_without_zone_weight_and_name_keeps_them(tmp_path: Path) -> None:
+    async with Nodes(tmp_path) as nodes:
+        await nodes.start("n1", zone="rack 1", weight=3.0)
+        await nodes.stop("n1")
+
+        again = await nodes.start("n1", name="", default_name="elsewhere-7400")
+
+        me = again.node.local.members.me
+        assert (me.name, me.zone, me.weight) == ("n1", "rack 1", 3.0)
+
+
+@in_loop
+async def test_a_node_without_data_and_without_others_may_change_zone_and_weight(
+    tmp_path: Path,
+) -> None:
+    async with Nodes(tmp_path) as nodes:
+        await nodes.start("n1")
+        await nodes.stop("n1")
+
+        again = await nodes.start("n1", zone="rack 2", weight=0.5)
+
+        me = again.node.local.members.me
+        assert (me.name, me.zone, me.weight) == ("n1", "rack 2", 0.5)
+
+
+@in_loop
+async def test_a_member_without_data_of_its_own_keeps_zone_and_weight_all_the_same(
+    tmp_path: Path,
+) -> None:
+    """The others may hold some."""
+    async with Nodes(tmp_path) as nodes:
+        await nodes.grow("n1", "n2")
+        await nodes.stop("n2")
+
+        with pytest.raises(ConfigError, match="was started with weight = 1"):
+            await nodes.start("n2", weight=2.0)
+
+
 # -- joining ---------------------------------------------------------------------------------------
 
 

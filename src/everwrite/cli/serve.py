@@ -145,15 +145,16 @@ def _check_partitions(_: click.Context, __: click.Parameter, value: int) -> int:
     envvar="EVERWRITE_ZONE",
     metavar="ZONE",
     show_default="the node's name",
-    help="Failure domain (host, rack, site): replicas go to distinct zones.",
+    help="Failure domain (host, rack, site): replicas go to distinct zones. Fixed like the weight.",
 )
 @click.option(
     "--weight",
     type=click.FloatRange(0, 1000, min_open=True),
-    default=1.0,
+    default=None,
     envvar="EVERWRITE_WEIGHT",
     metavar="W",
-    help="Share of the data compared to the other nodes.",
+    show_default="1",
+    help="Share of the data compared to the other nodes; fixed once there is data.",
 )
 @click.option(
     "--engine",
@@ -222,21 +223,19 @@ def serve_options(
     base_port: int,
     engine: str,
     fsync: str,
-    zone: str,
     secret_file: Path | None,
     **same: Any,
 ) -> ServeOptions:
     """Return what the command line says as the server wants it; ConfigError if it can't be."""
     from everwrite.server.settings import ServeOptions
 
-    name = name or f"{socket.gethostname()}-{base_port}"[-_NAME_LENGTH_MAX:]
     return ServeOptions(
         data=None if engine == "memory" else data,
-        name=name,
+        name=name or "",
+        default_name=f"{socket.gethostname()}-{base_port}"[-_NAME_LENGTH_MAX:],
         port=base_port,
         engine=engine,
         fsync=fsync == "on",
-        zone=zone or name,
         secret=read_secret(secret_file),
         **same,
     )

@@ -22,7 +22,7 @@ from everwrite.client.cluster import Cluster
 from everwrite.client.limits import IN_FLIGHT_MAX, Timing
 from everwrite.client.pool import Connect
 from everwrite.client.sync import Client, LoopThread
-from everwrite.core.errors import ConfigError, EverwriteError
+from everwrite.core.errors import EverwriteError
 from everwrite.server.runtime import Runtime, start
 from everwrite.server.settings import ServeOptions
 from everwrite.server.transport import Connection as NodeEnd
@@ -45,7 +45,7 @@ def open(
     """
     timeout_s = checked_timeout(timeout)
     options = ServeOptions(
-        data=None if path is None else Path(path), name=NAME, engine=engine, fsync=fsync
+        data=None if path is None else Path(path), default_name=NAME, engine=engine, fsync=fsync
     )
     thread = LoopThread("everwrite-embedded")
     try:
@@ -59,12 +59,6 @@ def open(
 async def _open(options: ServeOptions, timeout_s: float) -> AsyncClient:
     runtime = await start(options, listen=False)
     try:
-        others = len(runtime.node.local.members) - 1
-        if others:
-            raise ConfigError(
-                f"{options.data} is the directory of a node in a cluster with {others} more.",
-                hint="Start it with `everwrite serve` and connect to it.",
-            )
         cluster = Cluster(
             [(NAME, 0)],
             options.secret,

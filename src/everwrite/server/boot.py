@@ -21,7 +21,7 @@ import msgspec
 from everwrite.core.cluster.members import MemberTable, decode_members
 from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.data.epochs import EPOCH_BLOCK, SALT_BITS, Epochs
-from everwrite.core.errors import StorageError
+from everwrite.core.errors import ConfigError, StorageError
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.messages import Member
 from everwrite.core.node import Node
@@ -45,6 +45,8 @@ class NodeState(msgspec.Struct, array_like=True):
     name: str
     incarnation: int
     cluster: ClusterConfig
+    zone: str = ""
+    weight: float = 0.0
 
 
 def read_state(store: Store) -> NodeState | None:
@@ -78,7 +80,43 @@ def new_cluster(options: ServeOptions) -> ClusterConfig:
 
 def first_state(options: ServeOptions, node_id: bytes, cluster: ClusterConfig) -> NodeState:
     """Return the state of a node that starts for the first time."""
-    return NodeState(node_id, options.name or f"node-{node_id.hex()[:6]}", 0, cluster)
+    name = options.name or options.default_name or f"node-{node_id.hex()[:6]}"
+    return NodeState(node_id, name, 0, cluster, options.zone or name, options.weight or 1.0)
+
+
+def read_others(store: Store) -> list[Member]:
+    """Return the members that this data directory's node knows; itself may be among them."""
+    known = _state(store, MEMBERS)
+    return decode_members(known) if known else []
+
+
+def _settle(store: Store, state: NodeState, options: ServeOptions) -> None:
+    """Take the name, zone and weight that are given, or keep the stored ones.
+
+    Zone and weight say which data a node owns, and data does not move yet. So they are fixed once
+    there may be some: here, or on other members.
+    """
+    fixed = _holds_data(store) or any(
+        other.node_id != state.node_id for other in read_others(store)
+    )
+    for what in ("name", "zone", "weight"):
+        stored, given = getattr(state, what), getattr(options, what)
+        if not given or given == stored:
+            continue
+        if stored and fixed:
+            raise ConfigError(
+                f"This node was started with {what} = {stored!r}, and its cluster may hold data: "
+                f"it cannot become {given!r}.",
+                hint=f"Leave out --{what}, or give the stored one. Nothing was changed; changing "
+                "it comes with a later version.",
+            )
+        setattr(state, what, given)
+    state.zone = state.zone or state.name  # of a directory that an earlier version made
+    state.weight = state.weight or 1.0
+
+
+def _holds_data(store: Store) -> bool:
+    return bool(store.scan(OWN, _after(OWN), 1) or store.scan(HINT, _after(HINT), 1))
 
 
 def context_key(secret: bytes, cluster: ClusterConfig) -> bytes:
@@ -91,11 +129,11 @@ def context_key(secret: bytes, cluster: ClusterConfig) -> bytes:
 
 def start_node(store: Store, state: NodeState, options: ServeOptions, port: int) -> Node:
     """Return the node of this store, ready for its first message; its lease and state are
-    durable.
+    durable. ConfigError, with nothing changed, for options that do not fit what is stored.
     """
+    _settle(store, state, options)
+    others = read_others(store)
     state.incarnation += 1
-    if options.name:
-        state.name = options.name
     leased_to = _state(store, LEASE)
     first = int.from_bytes(leased_to, "big") if leased_to else 1
     store.write(
@@ -108,26 +146,25 @@ def start_node(store: Store, state: NodeState, options: ServeOptions, port: int)
     if store.directory is not None:
         record_node(store.directory, state.node_id, state.cluster.cluster_id)
     epochs = Epochs(state.node_id, first, secrets.randbits(SALT_BITS))
-    known = _state(store, MEMBERS)
     me = Member(
         state.node_id,
         state.name,
         options.host,
         port,
-        options.zone or state.name,
-        options.weight,
+        state.zone,
+        state.weight,
         state.incarnation,
         1,
     )
     node = Node(
         NodeConfig(fsync=options.fsync),
         state.cluster,
-        MemberTable(me, decode_members(known) if known else []),
+        MemberTable(me, others),
         epochs,
         context_key(options.secret, state.cluster),
         time.monotonic_ns() // 1_000_000,
     )
-    node.local.has_data = bool(store.scan(OWN, _after(OWN), 1))
+    node.local.has_data = _holds_data(store)
     _restore_hints(store, node)
     return node
 

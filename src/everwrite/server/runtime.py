@@ -93,7 +93,7 @@ class Runtime:
 
 
 async def start(options: ServeOptions, *, listen: bool = True) -> Runtime:
-    """Start a node and return it once it takes requests.
+    """Start a node and return it once it takes requests. One that does not ``listen`` is alone.
 
     Raises ConfigError, DeniedError or a StorageError, with nothing left open. A node that is new
     and was told whom to join waits here until one of them answers.
@@ -122,6 +122,8 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
         state = boot.read_state(store)
         if state is None:
             state = await _first_state(options)
+        if not listen:
+            _check_alone(store, state, options)
         port = server.sockets[0].getsockname()[1] if server is not None else 0
         node = boot.start_node(store, state, options, port)
         runtime = Runtime(node, store, options, options.join)
@@ -132,6 +134,16 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
     gate.peers = runtime.peers
     runtime.begin(server)
     return runtime
+
+
+def _check_alone(store: Store, state: boot.NodeState, options: ServeOptions) -> None:
+    """Raise ConfigError, before anything is written, for the directory of a cluster's node."""
+    others = sum(member.node_id != state.node_id for member in boot.read_others(store))
+    if others:
+        raise ConfigError(
+            f"{options.data} is the directory of a node in a cluster with {others} more.",
+            hint="Nothing was changed. Start it with `everwrite serve` and connect to it.",
+        )
 
 
 class Gate:
@@ -156,7 +168,9 @@ async def _first_state(options: ServeOptions) -> boot.NodeState:
     node_id = secrets.token_bytes(8)
     if not options.join:
         return boot.first_state(options, node_id, boot.new_cluster(options))
-    theirs = await ask_cluster(options.join, options.secret, node_id, options.name)
+    theirs = await ask_cluster(
+        options.join, options.secret, node_id, options.name or options.default_name
+    )
     try:
         cluster = ClusterConfig(
             cluster_id=theirs.cluster_id,

@@ -16,16 +16,20 @@ NAME_BYTES_MAX = 64
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of ``everwrite serve``, checked; see its ``--help`` for what each means.
 
+    ``name``, ``zone`` and ``weight`` are what the node keeps from its first start on, if they are
+    not given (empty, None); a first start takes ``default_name``, the name, and 1.
+
     ``partitions``, ``replicas`` and ``cluster_name`` count only for the node that founds a cluster.
     """
 
     data: Path | None = None
     name: str = ""
+    default_name: str = ""
     host: str = "127.0.0.1"
     port: int = PORT
     join: tuple[str, ...] = ()
     zone: str = ""
-    weight: float = 1.0
+    weight: float | None = None
     engine: str = "rocksdb"
     fsync: bool = True
     secret: bytes = b""
@@ -42,12 +46,12 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port = {self.port} is not possible.", hint="Use 1 to 65535.")
-        if not 0 < self.weight <= 1000:
+        if self.weight is not None and not 0 < self.weight <= 1000:
             raise ConfigError(
                 f"weight = {self.weight} is not possible.",
                 hint="Use a number over 0; 1 is usual, 2 for a node that takes twice as much.",
             )
-        for what in ("name", "zone", "cluster_name"):
+        for what in ("name", "default_name", "zone", "cluster_name"):
             text = getattr(self, what)
             if len(text.encode()) > NAME_BYTES_MAX or not text.isprintable():
                 raise ConfigError(

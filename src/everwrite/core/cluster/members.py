@@ -2,8 +2,8 @@
 
 Each entry is written by its own node alone, so merging is "the newer one wins" and needs no
 agreement. In this version a cluster is formed before it holds data: a node that holds some takes no
-new member (``may_grow``), since moving partitions to a new owner is not there yet, and an empty
-owner would make reads lie.
+new member (``may_grow``), and no other zone or weight of a known one, since moving partitions to a
+new owner is not there yet, and an empty owner would make reads lie.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class MemberTable:
         self._entries = {member.node_id: member for member in others}
         self._entries[me.node_id] = me
         self.refused: dict[bytes, str] = {}
-        """Names of nodes that asked to join and were refused, by id (at most MEMBERS_MAX)."""
+        """Names of nodes that asked to join, or to change zone or weight, and were refused; by id
+        (at most twice MEMBERS_MAX).
+        """
 
     def __iter__(self) -> Iterator[Member]:
         return iter(sorted(self._entries.values(), key=lambda member: member.node_id))
@@ -56,12 +58,12 @@ class MemberTable:
         return [member for member in self if member.node_id != self.me.node_id]
 
     def merge(self, entries: list[Member], *, may_grow: bool) -> bool:
-        """Take the newer entries; return whether anything changed. New members only if
-        ``may_grow``.
+        """Take the newer entries; return whether anything changed. Only if ``may_grow``, new
+        members, and other zones and weights of known ones: both would move data.
         """
         changed = False
         for entry in entries:
-            known = self._entries.get(entry.node_id)
+            kept, known = entry, self._entries.get(entry.node_id)
             if entry.node_id == self.me.node_id:
                 continue
             if known is None:
@@ -71,7 +73,10 @@ class MemberTable:
                     continue
             elif (entry.incarnation, entry.version) <= (known.incarnation, known.version):
                 continue
-            self._entries[entry.node_id] = entry
+            elif not may_grow and (entry.zone, entry.weight) != (known.zone, known.weight):
+                self.refused[entry.node_id] = entry.name
+                kept = msgspec.structs.replace(entry, zone=known.zone, weight=known.weight)
+            self._entries[entry.node_id] = kept
             changed = True
         return changed
 
