@@ -224,3 +224,13 @@ def test_both_hellos_fit_into_the_frame_of_a_stranger() -> None:
 
     for message in (first, reply, last):
         assert len(encode_frame([message])) <= HANDSHAKE_BYTES_MAX
+
+
+@pytest.mark.parametrize("field", ["node_id", "nonce"])
+def test_nobody_in_between_can_change_who_the_acceptor_says_it_is(field: str) -> None:
+    asked = hello(CLIENT, bytes(NONCE_BYTES))
+    reply = answer(NODE, b"secret", bytes(NONCE_BYTES), asked)
+    changed = bytes([getattr(reply, field)[0] ^ 1]) + getattr(reply, field)[1:]
+
+    with pytest.raises(DeniedError):
+        confirm(b"secret", asked, msgspec.structs.replace(reply, **{field: changed}))

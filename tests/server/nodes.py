@@ -153,7 +153,15 @@ class Raw:
         self.send(mine)
         theirs = await self.next()
         assert isinstance(theirs, Hello), theirs
-        return Proof(mac(secret, b"connect", theirs.cluster_id, mine.nonce, theirs.nonce))
+        return Proof(
+            mac(
+                secret,
+                b"connect",
+                theirs.cluster_id,
+                mine.nonce + mine.node_id,
+                theirs.nonce + theirs.node_id,
+            )
+        )
 
     async def __aenter__(self) -> Self:
         return self

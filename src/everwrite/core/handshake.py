@@ -5,11 +5,11 @@
                                          <-      answer()   Hello(nonce_n, proof of "accept")
     confirm()  Proof(of "connect")       ->      admit()
 
-A proof is a MAC of both nonces and the acceptor's cluster id under the secret: it can't be
-replayed, since each side draws a nonce, nor sent back, since the roles differ. The acceptor proves
-itself first, so that a connector never sends a request to a stranger; the connector may send its
-requests right behind its Proof. A cluster without a secret uses a public one: then anybody who
-reaches the port gets in.
+A proof is a MAC of both nonces, each with its side's node id, and the cluster id under the secret:
+it can't be replayed, since each side draws a nonce, nor sent back, since the roles differ. The
+acceptor proves itself first, so that a connector never sends a request to a stranger; the connector
+may send its requests right behind its Proof. A cluster without a secret uses a public one: then
+anybody who reaches the port gets in.
 
 Whatever is wrong raises ProtocolError or DeniedError before any state is touched; ``refusal`` turns
 that into the message to send before closing.
@@ -48,7 +48,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def mac(secret: bytes, role: bytes, cluster_id: bytes, nonce_c: bytes, nonce_n: bytes) -> bytes:
-    """Return the proof that the side in this role ("accept" or "connect") knows the secret."""
+    """Return the proof that the side in this role ("accept" or "connect") knows the secret.
+
+    ``nonce_c`` and ``nonce_n`` are each side's nonce and node id behind it (a client has none), so
+    that nobody in between can change who they say they are.
+    """
     key = secret or _NO_SECRET
     if len(key) > _KEY_BYTES_MAX:
         key = blake2b(key).digest()
@@ -67,7 +71,7 @@ def answer(me: Identity, secret: bytes, nonce: bytes, first: AnyMessage) -> Hell
     """Return the acceptor's answer to a connector's first message, or raise."""
     theirs = _expect_hello(first)
     _check_cluster(me.cluster_id, theirs.cluster_id, theirs.name)
-    proof = mac(secret, b"accept", me.cluster_id, theirs.nonce, nonce)
+    proof = mac(secret, b"accept", me.cluster_id, theirs.nonce + theirs.node_id, nonce + me.node_id)
     return _hello(me, nonce, proof, me.salt if theirs.node_id else b"")
 
 
@@ -79,7 +83,7 @@ def confirm(secret: bytes, sent: Hello, reply: AnyMessage) -> Proof:
     _check_cluster(sent.cluster_id, theirs.cluster_id, theirs.name)
     if not theirs.node_id:
         raise ProtocolError("The other side is no node.", hint="Is the port right?")
-    nonces = (sent.nonce, theirs.nonce)
+    nonces = (sent.nonce + sent.node_id, theirs.nonce + theirs.node_id)
     if not compare_digest(theirs.proof, mac(secret, b"accept", theirs.cluster_id, *nonces)):
         raise DeniedError(f"Node {_shown(theirs.name)} has another secret.", hint=_SECRET_HINT)
     return Proof(mac(secret, b"connect", theirs.cluster_id, *nonces))
@@ -89,7 +93,8 @@ def admit(secret: bytes, first: Hello, sent: Hello, last: AnyMessage) -> None:
     """Return if the connector that said ``first`` and was told ``sent`` may come in, else raise."""
     if not isinstance(last, Proof):
         raise ProtocolError(f"A proof of the secret was due; a {type(last).__name__} came.")
-    due = mac(secret, b"connect", sent.cluster_id, first.nonce, sent.nonce)
+    nonces = (first.nonce + first.node_id, sent.nonce + sent.node_id)
+    due = mac(secret, b"connect", sent.cluster_id, *nonces)
     if not compare_digest(last.proof, due):
         raise DeniedError(f"{_shown(first.name)} has another secret.", hint=_SECRET_HINT)
 
