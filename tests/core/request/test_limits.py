@@ -161,7 +161,7 @@ def test_a_timeout_that_cannot_be_is_replaced_by_the_default_or_the_most(
     world.run()
     world.advance(given + 50)
 
-    assert world.failure(client).outcome == "partial"
+    assert world.failure(client).outcome == "unknown"
 
 
 def test_a_tick_answers_with_a_bounded_number_of_bytes() -> None:

@@ -200,7 +200,7 @@ def test_a_put_whose_fsyncs_are_missing_says_so() -> None:
     world.advance(TIMEOUT_MS + 100)
 
     failed = world.failure(client)
-    assert (failed.code, failed.outcome) == ("quorum_not_met", "partial")
+    assert (failed.code, failed.outcome) == ("quorum_not_met", "unknown")
 
 
 def test_dw_counts_only_fsyncs_where_acks_come_before() -> None:
@@ -213,7 +213,7 @@ def test_dw_counts_only_fsyncs_where_acks_come_before() -> None:
 
     failed = world.failure(client)
     assert failed.message == "Only 1 of the 2 nodes that must fsync this write did in time."
-    assert (failed.outcome, failed.acked, failed.required) == ("partial", 3, 3)
+    assert (failed.outcome, failed.acked, failed.required) == ("unknown", 3, 3)
 
 
 # -- stand-ins -------------------------------------------------------------------------------------
@@ -359,18 +359,36 @@ def test_a_silent_stand_in_does_not_keep_a_put_from_its_quorum() -> None:
 # -- what an error says ----------------------------------------------------------------------------
 
 
-def test_an_error_says_partial_where_fewer_than_w_nodes_have_it() -> None:
+def test_an_error_says_partial_where_fewer_than_w_nodes_have_it_for_sure() -> None:
     world = World(3)
     a, b, c = world.order()
-    silence(world, b, c)
+    world.full |= {b, c}
 
-    client = world.send_put(a, b"v", w=2)
-    world.advance(TIMEOUT_MS + 100)
+    failed = world.refused_put(a, b"v", w=2)
 
-    failed = world.failure(client)
     assert (failed.code, failed.outcome) == ("quorum_not_met", "partial")
     assert (failed.acked, failed.required) == (1, 2)
     assert failed.hint
+
+
+@pytest.mark.parametrize("how", ["acks are lost", "one is lost"])
+def test_an_error_says_unknown_where_those_who_did_not_answer_may_have_it(how: str) -> None:
+    """The Stores arrived, so the write stands on all three; only nobody could say so."""
+    world = World(3)
+    a, b, c = world.order()
+    world.lose = lambda source, target, message: isinstance(message, StoreReply)
+
+    client = world.send_put(a, b"v", w=2)
+    world.run()
+    if how == "one is lost":
+        world.kill(b, c)
+        world.run()
+    world.advance(TIMEOUT_MS + 100)
+
+    assert world.values(b) == world.values(c) == [b"v"]
+    failed = world.failure(client)
+    assert (failed.code, failed.outcome) == ("quorum_not_met", "unknown")
+    assert (failed.acked, failed.required) == (1, 2)
 
 
 def test_an_error_says_unknown_where_nobody_said_that_they_have_it() -> None:

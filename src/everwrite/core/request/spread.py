@@ -232,7 +232,6 @@ class PutRequest(Request):
         """Keep a hint beside our own copy; it counts for nothing, but the owner will get
         its copy.
         """
-        self.unsure = True
         store = Store(0, self._put.key, self._data, self._put.timeout_ms, SYNC_NO, owner)
         self._local.out.send(self._local.me, store)
 
@@ -240,7 +239,6 @@ class PutRequest(Request):
         """Our own disk did not take our copy, and nobody can stand in: the others keep a hint for
         us beside theirs.
         """
-        self.unsure = True
         local, put = self._local, self._put
         store = Store(0, put.key, self._data, put.timeout_ms, SYNC_NO, local.me)
         for node, _ in local.routes.route(put.key, put.n).targets:
@@ -261,18 +259,14 @@ class PutRequest(Request):
         self._close()
         local.counters.quorum_failures += 1
         acked = self._owners if self._put.strict else self._owners + self._fallbacks
-        outcome: Outcome = "none"
-        if self._owners + self._fallbacks:
-            outcome = "partial"
-        elif self.pending or self.unsure:
-            outcome = "unknown"
+        sure = not self.pending and not self.unsure and self._owners + self._fallbacks
+        # Who is silent, or was lost, may have the copy too: then it stands on W after all.
+        outcome: Outcome = "partial" if sure else "unknown"
         what = f"{acked} of the {self._w} nodes that must take this write did {when}".rstrip()
         if acked >= self._w:
             need = f"the {self._dw} nodes that must fsync this write"
             what = f"Only {self._durable} of {need} did {when}".rstrip()
         hint = "The write may appear later. Repeat it with the same context."
-        if outcome == "none":
-            hint = "Nothing was written."
         if self._refused:
             what += f", {self._refused} refused it"
             hint += " Their logs say why: is a disk full?"
