@@ -165,7 +165,7 @@ def test_a_hint_is_delivered_durably_on_nodes_that_do_not_fsync_either() -> None
     world.start(a)
     world.unsynced.add(a)
 
-    (delivery,) = [store for store in world.messages(Store, to=a) if store.rid and store.repair]
+    (delivery,) = [store for store in world.messages(Store, to=a) if store.rid]
     assert delivery.sync == SYNC_YES
 
 

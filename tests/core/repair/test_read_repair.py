@@ -118,6 +118,66 @@ def test_a_corrupt_copy_is_replaced_by_what_the_others_have() -> None:
     assert world.values(c) == [b"v"]
 
 
+@pytest.mark.parametrize("missing", ["silent", "rotten"])
+def test_a_corrupt_copy_is_left_as_it_is_while_another_owner_is_missing(missing: str) -> None:
+    """What it held beyond the others' join may be on the one that is missing, or nowhere else."""
+    world = World(3)
+    a, b, c = world.order()
+    world.put(a, b"v", w=3)
+    world.rotten.add((c, OWN + KEY))
+    if missing == "rotten":
+        world.rotten.add((a, OWN + KEY))
+    else:
+        world.silent.add(a)
+    forget(world, a, c)
+
+    world.get(b, r=1)
+    world.advance(300)
+    assert (c, OWN + KEY) in world.rotten
+    assert not [m for m in world.messages(Store, to=c) if m.repair]
+
+    world.silent.clear()
+    world.rotten.discard((a, OWN + KEY))
+    forget(world, a, c)
+    world.meet()
+    world.get(b, r=1)
+    world.run()
+    assert (c, OWN + KEY) not in world.rotten
+
+
+def test_a_read_with_a_smaller_n_does_not_replace_a_corrupt_copy() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.put(a, b"v", w=3)
+    world.rotten.add((b, OWN + KEY))
+    forget(world, b)
+    world.silent.add(c)
+
+    world.get(a, n=2, r=1)
+    world.advance(300)
+
+    assert (b, OWN + KEY) in world.rotten
+
+
+def test_a_hint_that_comes_home_does_not_replace_a_corrupt_copy() -> None:
+    world = World(5, hint_retry_ms=500)
+    a, _b, c, d, _e = world.order()
+    done = world.put(a, b"v1", w=3)
+    world.kill(c)
+    world.put(a, b"v2", w=3, context=done.context)
+    world.rotten.add((c, OWN + KEY))
+
+    world.start(c)
+    world.advance(200)
+    assert (c, OWN + KEY) in world.rotten
+    assert world.hint(d) == ([c], [b"v2"]), "it stays until the owner can take it"
+
+    world.get(a, r=3)
+    world.advance(2000)
+    assert world.values(c) == [b"v2"]
+    assert world.hint(d) == ([], [])
+
+
 def test_a_copy_that_the_disk_will_not_give_is_not_written_over() -> None:
     """It may be whole, and hold what nobody else has."""
     world = World(3)

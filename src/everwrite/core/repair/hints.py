@@ -247,8 +247,8 @@ class Hints:
         rid = local.open_request(delivery, local.now + local.config.hint_retry_ms)
         delivery.rid = rid
         # Durable even where acks do not wait for the disk: the put may have asked for that (dw),
-        # and this copy may be the durable one.
-        store = Store(rid, key, record, local.config.hint_retry_ms, SYNC_YES, b"", True)
+        # and this copy may be the durable one. It does not replace a damaged copy: it may be less.
+        store = Store(rid, key, record, local.config.hint_retry_ms, SYNC_YES)
         local.out.send(owner, store)
 
     def ended(self, key: bytes, owner: bytes, *, delivered: bool) -> None:

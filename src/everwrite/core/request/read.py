@@ -259,13 +259,18 @@ class GetRequest(Request):
         local.fail(self._source, self._get.rid, error)
 
     def _repair(self) -> None:
-        """Give each owner that answered with less than the join the join."""
+        """Give each owner that answered with less than the join the join.
+
+        A damaged copy is replaced only by the join of all others: what it holds beyond that may
+        have been acked there, and must not be lost without a word.
+        """
         joined, _ = self._joined()
         if not joined:
             return
         local, get = self._local, self._get
         stale = [node for node, data in self._heard.items() if data != joined]
-        for node in [*stale, *self._damaged]:
+        spoilt = [node for node in self._damaged if self._all_owners_heard(but=node)]
+        for node in [*stale, *spoilt]:
             if node in self._route.owners:
                 local.counters.read_repairs += 1
                 left = local.config.request_timeout_ms
