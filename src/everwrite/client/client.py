@@ -434,6 +434,14 @@ def _parse_address(text: str) -> Address:
         raise RequestError(
             f"{text!r} is no address.", hint="Write HOST:PORT with a port up to 65535."
         )
+    try:
+        host.encode("idna")  # as a resolver will
+    except UnicodeError as error:
+        raise RequestError(
+            f"{text!r} is no address.", hint="Each part of a host's name has 1 to 63 letters."
+        ) from error
+    if not host.isprintable() or " " in host:
+        raise RequestError(f"{text!r} is no address.", hint="Write HOST:PORT.")
     return host, int(port)
 
 

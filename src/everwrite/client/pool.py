@@ -97,12 +97,12 @@ class Pool:
                 await self._connect_to(lambda: connection, host, port)
                 await connection.opened
             return connection
-        except OSError as reason:  # TimeoutError is one
+        except (OSError, UnicodeError) as reason:  # TimeoutError is one; a host that is no name
             timed_out = isinstance(reason, TimeoutError)
             why = (
                 f"no answer in {self._timing.dial_s:g} s"
                 if timed_out
-                else str(reason.strerror or reason)
+                else str(getattr(reason, "strerror", None) or reason)
             )
             error = Unreachable(f"{host}:{port}: {why}.")
             error.__cause__ = reason

@@ -185,7 +185,7 @@ class Peers:
         while not self._connected(address):
             try:
                 connection = await self._connect(address)
-            except (OSError, TimeoutError):
+            except (OSError, TimeoutError, UnicodeError):  # the last: no name of a machine
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, BACKOFF_MAX_S)
                 continue

@@ -44,6 +44,11 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
                 f"Without a secret a node listens only on this machine, not on {self.host}.",
                 hint="Set EVERWRITE_SECRET (or --secret-file) to the same value on all nodes.",
             )
+        if self.host and not is_host(self.host):
+            raise ConfigError(
+                f"host = {self.host!r} is not possible.",
+                hint="Use a name or an address of this machine.",
+            )
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port = {self.port} is not possible.", hint="Use 1 to 65535.")
         if self.weight is not None and not 0 < self.weight <= 1000:
@@ -70,6 +75,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_host(host: str) -> bool:
+    """Say whether this can be the name or address of a machine: whether a resolver would take it."""
+    try:
+        host.encode("idna")
+    except UnicodeError:  # an empty or overlong label, or letters that no name has
+        return False
+    return bool(host) and host.isprintable() and not set(host) & {"/", " "}
+
+
 def split_address(address: str, default_port: int = PORT) -> tuple[str, int]:
     """Return (host, port) of ``HOST``, ``HOST:PORT`` or ``[V6]:PORT``; ConfigError if it is
     none.
@@ -78,8 +92,7 @@ def split_address(address: str, default_port: int = PORT) -> tuple[str, int]:
     if not colon or address.endswith("]"):
         host, port = address.strip(), str(default_port)
     host = host.removeprefix("[").removesuffix("]")
-    foreign = "/" in host or any(letter.isspace() for letter in host)
     number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
-    if not host or foreign or not 0 < number <= 65535:
+    if not is_host(host) or not 0 < number <= 65535:
         raise ConfigError(f"{address!r} is not an address.", hint="Use HOST:PORT.")
     return host, number
