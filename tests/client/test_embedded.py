@@ -123,6 +123,19 @@ def test_closing_ends_the_thread_and_lets_the_directory_go(tmp_path: Path) -> No
     everwrite.open(tmp_path).close()
 
 
+def test_the_memory_engine_calls_nothing_durable() -> None:
+    with everwrite.open(None, engine="memory") as db:
+        carts = db.bucket("carts")
+
+        stored = carts.put("alice", "milk")
+
+        assert (stored.owners, stored.durable) == (1, 0)
+        with pytest.raises(everwrite.RequestError, match="keeps data in memory only") as caught:
+            carts.put("bob", "milk", dw=1)
+        assert caught.value.outcome == "none"
+        assert not carts.get("bob")
+
+
 def test_a_failed_open_leaves_no_thread(tmp_path: Path) -> None:
     before = threading.active_count()
 

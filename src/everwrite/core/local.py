@@ -102,6 +102,7 @@ class Local:
         "config",
         "context_key",
         "counters",
+        "durable",
         "epochs",
         "fingerprint",
         "fsync",
@@ -129,6 +130,7 @@ class Local:
         epochs: Epochs,
         context_key: bytes,
         now: int,
+        durable: bool = True,
     ) -> None:
         self.config = config
         self.cluster = cluster
@@ -140,7 +142,9 @@ class Local:
             xxhash.xxh3_128_digest, seed=int.from_bytes(context_key[:8], "big")
         )
         """Names a record's bytes among nodes; keyed, so that no client can make two of one name."""
-        self.fsync = config.fsync
+        self.durable = durable
+        """Whether an fsync here means anything: False on an engine that keeps nothing on a disk."""
+        self.fsync = config.fsync and durable
         self.now = now
         self.wall_offset_ms = 0
         self.out = Outbox()
@@ -212,7 +216,7 @@ class Local:
         """Queue the ack or acks that a Store asked for: once this tick's batch is written,
         or fsynced.
         """
-        if message.sync != SYNC_NO:
+        if message.sync != SYNC_NO and self.durable:
             self.out.on_sync.append((source, StoreReply(message.rid, STORED, True)))
             if message.sync != SYNC_BOTH:
                 return

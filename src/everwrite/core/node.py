@@ -61,8 +61,9 @@ class Node:
         epochs: Epochs,
         context_key: bytes,
         now: int,
+        durable: bool = True,
     ) -> None:
-        self.local = local = Local(config, cluster, members, epochs, context_key, now)
+        self.local = local = Local(config, cluster, members, epochs, context_key, now, durable)
         self.hints = Hints(local)
         self.replica = Replica(local, self.hints)
         self.writes = Writes(local, self.hints)

@@ -163,6 +163,7 @@ def start_node(store: Store, state: NodeState, options: ServeOptions, port: int)
         epochs,
         context_key(options.secret, state.cluster),
         time.monotonic_ns() // 1_000_000,
+        store.durable,
     )
     node.local.has_data = _holds_data(store)
     _restore_hints(store, node)

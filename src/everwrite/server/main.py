@@ -73,8 +73,10 @@ def _greet(runtime: Runtime) -> None:
     me, cluster = local.members.me, local.cluster
     where = options.data if options.data is not None else "in memory, lost at the end"
     durable = (
-        "fsync before each ack"
-        if options.fsync
+        "nothing is durable"
+        if not local.durable
+        else "fsync before each ack"
+        if local.fsync
         else "no fsync: acks survive a crash of the process"
     )
     print(

@@ -76,7 +76,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_host(host: str) -> bool:
-    """Say whether this can be the name or address of a machine: whether a resolver would take it."""
+    """Say whether a resolver would take this for the name or address of a machine."""
     try:
         host.encode("idna")
     except UnicodeError:  # an empty or overlong label, or letters that no name has

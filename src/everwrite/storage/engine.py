@@ -60,6 +60,9 @@ class Engine(Protocol):
     blocking_reads: ClassVar[bool]
     """Whether a read may wait for a disk. False: an event loop may call ``get`` itself."""
 
+    durable: ClassVar[bool]
+    """Whether anything outlives the process. False: no ack of such a node counts as fsynced."""
+
     def get(self, key: bytes) -> bytes | None:
         """Return the value, None if there surely is none; StorageError if that is not known."""
 

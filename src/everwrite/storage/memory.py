@@ -30,6 +30,7 @@ class MemoryEngine:
 
     name: ClassVar[str] = "memory"
     blocking_reads: ClassVar[bool] = False
+    durable: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._values: dict[bytes, bytes] = {}

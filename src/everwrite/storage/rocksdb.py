@@ -94,6 +94,7 @@ class RocksEngine:
 
     name: ClassVar[str] = "rocksdb"
     blocking_reads: ClassVar[bool] = True
+    durable: ClassVar[bool] = True
 
     def __init__(self, directory: Path) -> None:
         self._folder = directory / FOLDER

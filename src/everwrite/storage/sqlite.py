@@ -65,6 +65,7 @@ class SqliteEngine:
 
     name: ClassVar[str] = "sqlite"
     blocking_reads: ClassVar[bool] = True
+    durable: ClassVar[bool] = True
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / FILE_NAME

@@ -109,6 +109,7 @@ class Store:
         self.engine = engine
         self.name = engine.name
         self.blocking_reads = engine.blocking_reads
+        self.durable = engine.durable
         self.directory = directory
         self._lock = lock
         self._get = engine.get

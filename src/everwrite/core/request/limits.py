@@ -63,6 +63,14 @@ def op_used_twice() -> RequestError:
     )
 
 
+def no_disk(dw: int) -> RequestError:
+    """Return the error for a durable put on a node whose engine keeps nothing on a disk."""
+    return RequestError(
+        f"dw = {dw} is not possible: the engine of this node keeps data in memory only.",
+        hint="Nothing was written. Use dw = 0, or nodes on the engine rocksdb or sqlite.",
+    )
+
+
 def too_busy(local: Local) -> Overloaded:
     """Return the error for a request that a full table turns away."""
     return Overloaded(

@@ -25,6 +25,7 @@ from everwrite.core.messages import (
     StoreReply,
 )
 from everwrite.core.outbox import Place
+from everwrite.core.request.limits import no_disk
 
 _NOBODY: frozenset[Place] = frozenset()
 
@@ -93,6 +94,8 @@ class PutRequest(Request):
     def check_reach(self) -> None:
         """Refuse before anything is written if too few nodes are up."""
         pending = self.pending
+        if self._dw and not self._local.durable:
+            raise no_disk(self._dw)
         if len(pending) >= self._w and len(pending) >= self._dw and not self._put.strict:
             return
         reach = sum(not owner for owner in pending.values()) if self._put.strict else len(pending)
