@@ -22,6 +22,7 @@ from everwrite.core.messages import (
     STORED,
     SYNC_YES,
     UNREADABLE,
+    Get,
     Message,
     Store,
     StoreReply,
@@ -77,8 +78,8 @@ class Hints:
         """For each owner the data keys that wait for it, oldest first, with the time since when."""
         self.notes = 0
         self.uncertain: dict[bytes, None] = {}
-        """Data keys of which the index may be wrong, since a batch was not written or the disk would
-        not give the copy.
+        """Data keys of which the index may be wrong, since a batch was not written or the disk
+        would not give the copy.
         """
         self.rotten: set[bytes] = set()
         """Data keys whose copy is damaged for good: not read in each pass, and never absent."""
@@ -247,7 +248,8 @@ class Hints:
         rid = local.open_request(delivery, local.now + local.config.hint_retry_ms)
         delivery.rid = rid
         # Durable even where acks do not wait for the disk: the put may have asked for that (dw),
-        # and this copy may be the durable one. It does not replace a damaged copy: it may be less.
+        # and this copy may be the durable one. It may be less than a damaged one, so it replaces
+        # none: see ``Delivery.stored``.
         store = Store(rid, key, record, local.config.hint_retry_ms, SYNC_YES)
         local.out.send(owner, store)
 
@@ -308,9 +310,20 @@ class Delivery(Request):
     def stored(self, source: Place, reply: StoreReply) -> None:
         if source != self.owner:
             return
+        if reply.status == UNREADABLE:
+            # Only the join of all other owners may replace that copy: let a read make it.
+            self.local.out.send(self.local.me, self._mending())
         if reply.status == STORED:
             self.hints.strike_out(Delivered(self.key, self.owner, self.record))
         self._end(delivered=reply.status == STORED)
+
+    def _mending(self) -> Get:
+        """Return a read that asks the owner too, who may own the key for a wide put only."""
+        placement = self.local.routes.placement
+        preference = placement.preference[placement.partition_of(self.key)]
+        place = preference.index(self.owner) + 1 if self.owner in preference else 0
+        n = place if place > placement.replicas else 0
+        return Get(0, self.key, self.local.config.request_timeout_ms, n, forwarded=True)
 
     def lost(self, peer: bytes) -> None:
         if peer == self.owner:
