@@ -356,6 +356,27 @@ def test_a_silent_stand_in_does_not_keep_a_put_from_its_quorum() -> None:
     assert world.hint(e)[1] == [b"v"]
 
 
+# -- the shortcut ----------------------------------------------------------------------------------
+
+
+def test_a_store_made_from_another_copy_than_a_replica_has_drops_no_sibling_there() -> None:
+    """A replica writes a record over its copy unseen only if that copy is what it was made from."""
+    world = World(3)
+    a, b, c = world.order()
+    first = world.put(a, b"old", w=3)
+    world.lose = lambda source, target, message: True
+    world.put(b, b"concurrent", w=1, context=first.context)
+    world.lose = lambda source, target, message: target == c
+    world.sent.clear()
+
+    world.put(a, b"new", w=1, context=first.context)
+
+    (store,) = world.messages(Store, to=b)
+    assert store.base, "it names the copy that it was made from"
+    assert world.values(a) == [b"new"]
+    assert world.values(b) == [b"concurrent", b"new"]
+
+
 # -- what an error says ----------------------------------------------------------------------------
 
 
