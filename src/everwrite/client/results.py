@@ -20,7 +20,7 @@ import msgspec
 
 from everwrite.core.data.keys import checked_value
 from everwrite.core.data.versions import decode, live
-from everwrite.core.errors import Conflict, ProtocolError, RequestError
+from everwrite.core.errors import Conflict, RequestError
 from everwrite.core.messages import (
     ABSENT,
     BUSY,
@@ -196,15 +196,15 @@ def _check_finite(value: Any) -> None:
 
 
 def decode_value(kind: int, raw: bytes) -> Any:
-    """Return the value that these bytes of this kind are; an unknown kind comes as bytes."""
+    """Return the value that these bytes of this kind are; as bytes if they are not of this kind, or
+    it is unknown: one bad sibling must not hide the others.
+    """
     try:
         if kind == KIND_TEXT:
             return raw.decode()
         return _from_json(raw) if kind == KIND_JSON else raw
-    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
-        raise ProtocolError(
-            f"A value of {len(raw)} bytes is not of the kind that it claims: {error}."
-        ) from error
+    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError):
+        return raw
 
 
 def found_in_copy(reply: FetchReply, quality: Quality, merge: Merge | None) -> Found:

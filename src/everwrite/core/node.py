@@ -249,6 +249,11 @@ class Node:
         if not self.ready:
             self.local.fail(source, fetch.rid, self._not_now())
             return
+        try:
+            split_key(fetch.key)
+        except EverwriteError as error:
+            self.local.fail(source, fetch.rid, error)
+            return
         self.replica.fetch(source, fetch)
 
     def _timeout(self, asked_ms: int) -> int:

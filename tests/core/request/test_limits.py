@@ -65,6 +65,21 @@ def test_a_key_that_no_client_should_send_is_refused_and_changes_nothing(key: by
     for failed in (world.refused_put(node, b"v", key=key), world.refused_get(node, key=key)):
         assert failed.code in ("protocol", "bad_request", "too_large")
         assert failed.outcome == "none"
+    world.answers[7] = []
+    world.nodes[node].receive(7, Fetch(1, key, 1000))
+    world.run()
+    assert world.failure(7).outcome == "none"
+    assert not any(world.disk.values())
+
+
+@pytest.mark.parametrize("kind", [-1, 3, 200])
+def test_a_kind_that_no_reader_knows_is_refused_and_changes_nothing(kind: int) -> None:
+    world = World(3)
+
+    failed = world.refused_put(world.ids[0], b"v", kind=kind)
+
+    assert (failed.code, failed.outcome) == ("bad_request", "none")
+    assert failed.hint.startswith("Use 0 (bytes)")
     assert not any(world.disk.values())
 
 

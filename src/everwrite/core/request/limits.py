@@ -11,7 +11,7 @@ from everwrite.core.errors import (
     UnavailableError,
 )
 from everwrite.core.local import Local
-from everwrite.core.messages import Get, Put
+from everwrite.core.messages import KIND_BYTES, KIND_JSON, KIND_TEXT, Get, Put
 
 
 def check_put(put: Put, members: int, replicas: int) -> None:
@@ -19,6 +19,11 @@ def check_put(put: Put, members: int, replicas: int) -> None:
     if not 1 <= len(put.op) <= 32:
         raise RequestError(
             "A put needs a request id of 1 to 32 bytes.", hint="Use a current client."
+        )
+    if not KIND_BYTES <= put.kind <= KIND_JSON:
+        raise RequestError(
+            f"A value of kind {put.kind} is not possible.",
+            hint=f"Use {KIND_BYTES} (bytes), {KIND_TEXT} (text) or {KIND_JSON} (JSON).",
         )
     if not put.n and not put.w and put.dw == -1:
         return
