@@ -183,3 +183,39 @@ def test_an_answer_to_a_superseded_retry_covers_nothing_that_its_writer_has_not_
     seen = context.verify(SECRET, KEY, done.context)
     unseen = world.record(a).siblings[0]
     assert not versions.covers(seen.clock, unseen.actor, unseen.counter)
+
+
+def test_a_retry_known_only_to_a_replica_whose_copy_cannot_be_taken_in_is_refused() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.silent |= {b, c}
+    world.put(a, b"first", op=b"retried", w=1)
+    world.put(a, None, context=world.get(a, r=1).context, w=1)
+    world.silent.clear()
+    forget(world, c)
+    world.unread.add(c)
+    world.full.add(b)
+    client = world.send_put(b, b"first", op=b"retried", retry=True)
+    world.run()
+
+    world.unread.clear()
+    world.run()
+
+    assert world.failure(client).outcome == "unknown"
+    assert world.disk[b] == {}
+
+
+def test_a_stand_in_does_not_say_that_it_knows_a_put_whose_hint_is_gone() -> None:
+    world = World(4)
+    a, b, _, d = world.order()
+    world.kill(a)
+    world.put(b, b"v", op=b"retried", w=3)
+    assert world.hint(d) == ([a], [b"v"])
+    world.start(a)
+    world.advance(1000)
+    assert world.hint(d) == ([], [])
+
+    world.nodes[d].receive(b, Fetch(1, KEY, 1000, b"", False, b"retried"))
+    world.run()
+
+    assert not world.messages(FetchReply, to=b)[-1].op_known

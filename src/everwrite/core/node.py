@@ -144,6 +144,8 @@ class Node:
 
     def unreadable(self, key: bytes, reason: str, *, corrupt: bool) -> None:
         """A read of the disk failed, or what it found is damaged."""
+        if corrupt:
+            self.local.recent_puts.clear()  # what comes in its place may know less
         self._unpark(key, Damaged(reason, corrupt))
         self.local.records.settle(key)
 

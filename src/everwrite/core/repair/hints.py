@@ -162,8 +162,6 @@ class Hints:
             return
         epoch, owners, record = split_hint(payload) if payload else (NO_EPOCH, [], b"")  # type: ignore[arg-type]
         self.write(key, epoch, owners, owner, record, message.record)
-        if message.op:
-            local.recent_puts.add(message.op)
         local.acknowledge(source, message)
 
     def write(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from everwrite.core.cluster.routes import Route
 from everwrite.core.data import versions
-from everwrite.core.data.versions import Record, Version
+from everwrite.core.data.versions import Clock, Record, Version
 from everwrite.core.local import Local, Request
 from everwrite.core.messages import (
     ABSENT,
@@ -32,8 +32,10 @@ class LookedAround(Message, frozen=True, tag=102):
     put: Put
     found: Version | None = None
     """What an earlier try of it wrote, if somebody has that or had it when asked."""
-    known: bool = False
-    """Somebody stored an earlier try lately, whether or not it still stands."""
+    known: Clock | None = None
+    """Somebody stored an earlier try lately, whether or not it still stands: whoever knows this
+    clock knows that write.
+    """
 
 
 class LookAround(Request):
@@ -64,7 +66,7 @@ class LookAround(Request):
         n = put.n or local.routes.placement.replicas
         self._need = min(len(self._pending), n // 2 + 1)
         self._rid = 0
-        self._known = put.op in local.recent_puts
+        self._known = base.clock if not mine and put.op in local.recent_puts else None
         # Joined with what the others have it may be superseded, and no sibling any more.
         self._found = find_op(base, put.op)
 
@@ -83,10 +85,13 @@ class LookAround(Request):
         if reply.status in (FOUND, ABSENT):
             self._need -= 1
         if reply.status == FOUND:
-            self._known |= reply.op_known
             local = self._local
-            if self._found is None:
-                self._found = find_op(versions.decode(reply.record), self._put.op)
+            if reply.op_known or self._found is None:
+                record = versions.decode(reply.record)
+                if reply.op_known:
+                    self._known = versions.join(self._known or {}, record.clock)
+                if self._found is None:
+                    self._found = find_op(record, self._put.op)
             local.out.send(local.me, Store(0, self._put.key, reply.record, 0, SYNC_NO, self._mine))
         self._check_end()
 

@@ -172,16 +172,8 @@ class Writes:
         if looked is None and (put.retry or (seen.dots and versions.unknown_dots(base, seen))):
             LookAround(local, source, put, route, mine, base).begin()
             return
-        known = find_op(base, put.op)
-        if known is None and looked is not None and looked.found is not None:
-            known = looked.found  # superseded since, perhaps: minted again it would come back
-            if not versions.covers(base.clock, known.actor, known.counter):
-                raise not_taken_in()
-        elif known is not None and (known.value, known.kind) != (put.value, put.kind):
-            raise op_used_twice()
-        written = known
-        superseded = known is None and looked is not None and looked.known
-        if written is not None or superseded:
+        carried_out, written = _earlier_try(base, put, looked)
+        if carried_out:
             local.counters.retries_recognised += 1
             record = base
         else:
@@ -194,10 +186,10 @@ class Writes:
                 raise record_too_large(len(data))
         request = PutRequest(local, source, put, route, mine, data)
         request.check_reach()
-        local.recent_puts.add(put.op)
         if not mine:
+            local.recent_puts.add(put.op)
             request.base = fingerprint
-        request.unsure |= known is not None or superseded
+        request.unsure |= carried_out
         if mine:
             self._hints.write(put.key, epoch, owners, mine, b"", data)
         else:
@@ -234,3 +226,28 @@ class Writes:
         local.leasing = True
         local.records.write(LEASE, leased_to.to_bytes(8, "big"))
         local.out.on_sync.append((local.me, LeaseKept(leased_to)))
+
+
+def _earlier_try(
+    base: Record, put: Put, looked: LookedAround | None
+) -> tuple[bool, Version | None]:
+    """Return whether an earlier try of this put was carried out, and what it wrote if that can
+    be told: what was superseded since must not be minted again, or it would come back.
+    """
+    known = find_op(base, put.op)
+    if known is not None:
+        if (known.value, known.kind) != (put.value, put.kind):
+            raise op_used_twice()
+        return True, known
+    if looked is None:
+        return False, None
+    found = looked.found
+    if found is not None:
+        if not versions.covers(base.clock, found.actor, found.counter):
+            raise not_taken_in()
+        return True, found
+    if looked.known is not None:
+        if not versions.descends(base.clock, looked.known):
+            raise not_taken_in()
+        return True, None
+    return False, None
