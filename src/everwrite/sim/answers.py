@@ -54,7 +54,8 @@ def learn_write(key: KeyLedger, place: int, token: bytes) -> Knowledge:
     causality = key.causality
     seen = context.peek(token)
     known = key.known(seen.clock)
-    mask = causality.cover(1 << place) | causality.cover(known & causality.deletes)
+    own = 1 << place
+    mask = causality.cover(own) | causality.cover(known & causality.deletes)
     named = causality.cover(key.named_by(seen.dots))
     # What the write named in vain it did not supersede, but its writer still knows of it.
     used = key.named.get(place, NO_KNOWLEDGE)
@@ -66,7 +67,10 @@ def learn_write(key: KeyLedger, place: int, token: bytes) -> Knowledge:
             f"the context given out for {causality.ids[place]} on {key.name} covers "
             f"{causality.names(unseen)}, which its writer has never seen",
         )
+    if not (known | named) & own:
+        # Superseded before it was answered, under a dot that its coordinator never saw.
+        mask = causality.cover(known)
     if not seen.dots:
         return Knowledge(token, mask)
-    clocked = causality.cover(known)
-    return Knowledge(token, clocked, (mask | named) & ~clocked)
+    # Not the past of what the clock covers: it may be the single dots that stand for it.
+    return Knowledge(token, known, (mask | named) & ~known)

@@ -298,7 +298,7 @@ class Ledger:
         causality = key.causality
         found = key.named_by([dot for dot in dots if dot not in unfound])
         key.lingering |= key.named_by(unfound)
-        past = knowledge.mask | causality.cover(found)
+        past = causality.cover(knowledge.mask | found)
         causality.past[place] = past
         key.operations[place].seen = [
             causality.ids[each] for each in indices(causality.frontier(past))

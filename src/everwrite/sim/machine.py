@@ -34,6 +34,11 @@ from everwrite.sim.disk import Disk, ReadFailed
 
 BOOT_RETRY_US = 100_000
 TICK_US = 30
+STALL_MS = 200
+STALL_TAIL_US = 250_000
+"""A node that stood still for longer is told so while old frames may come, as by the server's
+driver.
+"""
 SLOW_TIMES = 300
 
 Retry = tuple[int, tuple[Target, ...]]
@@ -117,6 +122,7 @@ class Machine:
         """When this node last took a peer for down."""
         self.inbox: list[tuple[Place, bytes]] = []
         self._found: list[tuple[bytes, bytes | ReadFailed | None]] = []
+        self._stood_since = self._late_until = 0
         self._gone: list[bytes] = []
         self._ticking = False
         self._timer = -1
@@ -193,12 +199,18 @@ class Machine:
             self.soon()
 
     def pause(self) -> None:
+        """Stand still: what comes waits, and so does the clock, as far as the node can tell."""
         self.paused = True
+        self._stood_since = self.world.now
 
     def resume(self) -> None:
         """Go on after a pause, with all that came meanwhile."""
         if self.node is not None and self.paused:
             self.paused = False
+            stood_ms = (self.world.now - self._stood_since) // 1000
+            if stood_ms > STALL_MS:
+                self._late_until = self.world.now + STALL_TAIL_US
+                self.node.late_ms = stood_ms
             self.soon()
 
     def soon(self) -> None:
@@ -218,6 +230,8 @@ class Machine:
         if node is None or self.paused:
             return
         now = node.local.now = self.clock_ms()
+        if node.late_ms and self.world.now > self._late_until:
+            node.late_ms = 0
         node.local.wall_offset_ms = self.wall_jump_ms
         gone, self._gone = self._gone, []
         for peer in gone:
