@@ -219,3 +219,38 @@ def test_a_stand_in_does_not_say_that_it_knows_a_put_whose_hint_is_gone() -> Non
     world.run()
 
     assert not world.messages(FetchReply, to=b)[-1].op_known
+
+
+def test_an_owner_whose_hint_has_rotted_answers_with_its_own_copy() -> None:
+    world = World(3)
+    a, _, c = world.order()
+    world.kill(c)
+    world.put(a, b"v", w=2)
+    assert world.hint(a) == ([c], [b"v"])
+    world.rotten.add((a, HINT + KEY))
+    forget(world, a)
+    world.nodes[a].hints.doubt(KEY)
+    world.run()
+
+    read = world.get(a, r=2)
+
+    assert read.quality.owners == 2 and read.quality.unreadable == 0
+
+
+def test_a_damaged_owner_gets_a_hint_though_all_other_owners_have_lost_theirs() -> None:
+    world = World(4)
+    a, b, c, d = world.order()
+    world.kill(a)
+    world.put(b, b"v", w=3)
+    assert world.hint(d) == ([a], [b"v"])
+    for node in (b, c):
+        world.kill(node)
+        world.disk[node].clear()
+    world.disk[a][OWN + KEY] = b"damaged"
+    world.rotten.add((a, OWN + KEY))
+
+    world.start(a, b, c)
+    world.advance(10_000)
+
+    assert [world.values(node) for node in (a, b, c)] == [[b"v"]] * 3
+    assert world.hint(d) == ([], [])

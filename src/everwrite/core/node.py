@@ -39,7 +39,7 @@ from everwrite.core.messages import (
 )
 from everwrite.core.outbox import Outbox, Place
 from everwrite.core.records import HINT, Damaged, Payload
-from everwrite.core.repair.hints import Deliver, Delivered, Hints, Recount
+from everwrite.core.repair.hints import Deliver, Delivered, Hints, Mend, Recount
 from everwrite.core.request.forward import TakenOver
 from everwrite.core.request.limits import check_get, check_put, lay_too_long, too_busy
 from everwrite.core.request.look import LookedAround
@@ -104,6 +104,7 @@ class Node:
             TakenOver: lambda _, message: self._taken_over(message),
             Deliver: lambda _, message: self.hints.send(message),
             Recount: lambda _, message: self.hints.recount(message),
+            Mend: lambda _, message: self.reads.mend(message.get, message.record),
             Delivered: lambda _, message: self.hints.strike_out(message),
         }
 

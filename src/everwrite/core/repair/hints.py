@@ -54,6 +54,13 @@ class Recount(Message, frozen=True, tag=106):
     key: bytes
 
 
+class Mend(Message, frozen=True, tag=107):
+    """To oneself: read this key, knowing this record, and give all owners what they lack."""
+
+    get: Get
+    record: bytes
+
+
 def split_hint(payload: bytes) -> tuple[bytes, list[bytes], bytes]:
     """Return (own epoch, owners, record) of a hint's payload."""
     count = payload[8]
@@ -309,8 +316,9 @@ class Delivery(Request):
         if source != self.owner:
             return
         if reply.status == UNREADABLE:
-            # Only the join of all other owners may replace that copy: let a read make it.
-            self.local.out.send(self.local.me, self._mending())
+            # Only the join of all that others have may replace that copy: let a read make it. The
+            # copy kept here belongs to it: the other owners may have lost theirs.
+            self.local.out.send(self.local.me, Mend(self._mending(), self.record))
         if reply.status == STORED:
             self.hints.strike_out(Delivered(self.key, self.owner, self.record))
         self._end(delivered=reply.status == STORED)

@@ -61,6 +61,19 @@ class Reads:
         except EverwriteError as error:
             local.fail(source, message.rid, error)
 
+    def mend(self, get: Get, record: bytes) -> None:
+        """Read a key for the sake of its repair; ``record`` is a copy that this node keeps."""
+        local = self._local
+        local.counters.gets += 1
+        route = local.routes.route(get.key, get.n)
+        request = GetRequest(local, local.me, get, route, NOTHING)
+        try:
+            request.begin()
+        except QuorumNotMet as error:
+            local.fail(local.me, get.rid, error)
+        else:
+            request.add(local.me, record)
+
 
 class GetRequest(Request):
     """A get whose answers are coming in.
@@ -106,6 +119,12 @@ class GetRequest(Request):
         self._answered = self._late = False
         self._rid = 0
         self._deadline = local.now + get.timeout_ms
+
+    def add(self, node: bytes, record: bytes) -> None:
+        """Take what a node has that is not asked; it is joined, and counts as no answer."""
+        if node not in self._pending:
+            self._heard[node] = record
+            self._local.held_bytes += len(record)
 
     def begin(self) -> None:
         """Ask every target, oneself among them; refuse at once if too few nodes are up."""

@@ -93,6 +93,8 @@ class Replica:
             return None
         if isinstance(kept, Damaged):
             local.counters.unreadable += 1
+            if kept.corrupt and record:
+                return record  # gone for good, and an owner's copy is whole without it
             local.out.send(source, FetchReply(message.rid, UNREADABLE, b""))
             return None
         if kept is None:
