@@ -156,7 +156,9 @@ class Machine:
         node.local.has_data = bool(disk.keys(OWN)) or bool(disk.keys(HINT))
         for key in disk.keys(HINT):
             payload = disk.readable(key)
-            if payload is not None:
+            if payload is None:
+                node.hints.restore_unreadable(key[1:])
+            else:
                 node.hints.restore(key[1:], payload)
         self._timer = -1
         self._ticking = self._syncing = self.paused = False
