@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,18 @@ def test_a_run_in_which_a_fault_never_struck_is_invalid() -> None:
 
     assert campaign.invalid() == [f"split was switched on in {often} seeds and never struck"]
     assert "split" in FAULTS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the children of a process")
+@pytest.mark.timeout(60)
+def test_its_processes_end_when_it_is_killed() -> None:
+    command = [sys.executable, "-m", "everwrite", "simulate", "--seeds", "100000"]
+    with subprocess.Popen([*command, "--processes", "2"], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        while len(children.read_text().split()) < 3:  # two workers, and who looks after semaphores
+            assert parent.poll() is None
+        parent.kill()
+
+        # The workers hold the other end of this pipe as long as they live.
+        assert parent.stdout.read() == b""

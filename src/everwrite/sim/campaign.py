@@ -10,6 +10,8 @@ Costs: one process per core; seeds go out in small batches, so that all cores en
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import nullcontext
@@ -122,7 +124,7 @@ def _run_here(batches: Iterator[list[int]], bug: str) -> Iterator[Verdict]:
 def _run_apart(batches: Iterator[list[int]], bug: str, processes: int) -> Iterator[Verdict]:
     # Spawned, not forked: a child starts from nothing, so nothing of this process leaks into a run.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
         running: set[Future[list[Verdict]]] = set()
         try:
             while True:
@@ -135,6 +137,21 @@ def _run_apart(batches: Iterator[list[int]], bug: str, processes: int) -> Iterat
                     yield from future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this worker when whoever wanted its results is killed: the pool itself would not notice,
+    since a worker that waits for work holds the other end of the queue too.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="everwrite-sim-parent", daemon=True).start()
 
 
 def run_batch(seeds: list[int], bug: str) -> list[Verdict]:
