@@ -19,6 +19,7 @@ import random
 from typing import Protocol
 
 from everwrite.core.errors import StorageFull
+from everwrite.core.records import HINT, OWN
 
 Payload = bytes | None
 
@@ -74,6 +75,8 @@ class Disk:
         self._synced = 0
         self._witness = witness
         self._rng = rng
+        self.rotted: set[bytes] = set()
+        """Keys that were ever damaged."""
         self.full_until = 0
         self.errors_until = 0
         self.slow_until = 0
@@ -156,8 +159,9 @@ class Disk:
         self.old = None
 
     def back_up(self) -> None:
-        """Keep what is safe now; ``restore`` goes back to it."""
-        self.old = dict(self.safe)
+        """Keep what is safe now, if it is whole; ``restore`` goes back to it."""
+        if ROTTEN not in self.safe.values():
+            self.old = dict(self.safe)
 
     def restore(self) -> bool:
         """Go back to the last backup; False if there is none."""
@@ -185,8 +189,13 @@ class Disk:
             if key[:1] != b"m" and key not in dirty and held is not ROTTEN
         )
 
+    def is_damaged(self, data_key: bytes) -> bool:
+        """Say whether a copy of this key is damaged here, and was not written anew for good."""
+        return any(self.safe.get(prefix + data_key) is ROTTEN for prefix in (OWN, HINT))
+
     def rot(self, key: bytes) -> None:
         """Damage one value that is safe."""
+        self.rotted.add(key)
         self._witness.dropped(self.index, key, self.visible.get(key))
         self.visible[key] = ROTTEN
         self.safe[key] = ROTTEN

@@ -265,7 +265,7 @@ class Ledger:
             )
         chain[version.counter - 1] = place
         if place in key.named:
-            self._settle_named(key, place, record, source)
+            self._settle_named(key, place, version, record, source)
         dots = key.dots.setdefault(place, [])
         dots.append((version.actor, version.counter))
         if len(dots) > 1:
@@ -274,11 +274,14 @@ class Ledger:
                 self.minted_twice(key, place, source, record)
         return place
 
-    def _settle_named(self, key: KeyLedger, place: int, record: Record, source: Source) -> None:
+    def _settle_named(
+        self, key: KeyLedger, place: int, minted: Version, record: Record, source: Source
+    ) -> None:
         """A write that named single dots is minted: those that its coordinator could not find
         were not superseded.
 
-        A dot that came to the copy in the same batch, but after the mint, still stands there.
+        A dot that came to the copy in the same batch, but after the mint, still stands there. Where
+        another put was minted on top in the same batch nobody can say what came when.
         """
         knowledge = key.named[place]
         if place in key.dots:  # minted before, where perhaps more was known, or less
@@ -293,6 +296,8 @@ class Ledger:
             if not versions.covers(record.clock, *dot)
             or (dot in standing and not versions.covers(had, *dot))
         ]
+        if record.clock[minted.actor] > minted.counter:
+            key.lingering |= key.named_by([dot for dot in dots if not versions.covers(had, *dot)])
         if not unfound:
             return
         causality = key.causality

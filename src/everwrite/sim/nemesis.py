@@ -11,9 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from everwrite.core.records import OWN
 from everwrite.sim.atlas import may_lose
-from everwrite.sim.disk import ROTTEN
 from everwrite.sim.ledger import Ledger
 from everwrite.sim.machine import CRASH_POINTS, NO_FUSE, Fuse, Machine
 from everwrite.sim.network import Network
@@ -166,7 +164,7 @@ class Nemesis:
             # Where all copies are damaged nobody can say what the key held, and a read of all
             # owners fails for ever, rightly: so a copy rots while another has all that it knew. Two
             # damaged ones are not mended either: each may hold what the others lack.
-            if any(each.safe.get(OWN + key[1:]) is ROTTEN for each in self._disks()):
+            if any(disk.is_damaged(key[1:]) for disk in self._disks()):
                 continue
             if may_lose(self.world.ledger, self._disks(), machine.index, [key], {}, spare_all=True):
                 machine.disk.rot(key)

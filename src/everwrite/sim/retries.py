@@ -18,7 +18,7 @@ from everwrite.core.config import NodeConfig
 from everwrite.core.data import versions
 from everwrite.core.data.versions import EMPTY, Dot, Record
 from everwrite.core.records import HINT, OWN
-from everwrite.sim.disk import ROTTEN, Rotten
+from everwrite.sim.disk import Rotten
 from everwrite.sim.machine import FIRST_TRY
 from everwrite.sim.truth import KeyLedger, Source, Violation, record_in
 
@@ -78,7 +78,7 @@ def _names(machine: Machine, key: KeyLedger, operation_id: str, asked: int) -> b
     # A disk that takes no writes is not what its node's cache says in the midst of a tick.
     if max(disk.errors_until, disk.full_until) >= asked:
         return False
-    if ROTTEN in (disk.visible.get(own), disk.visible.get(hint)):
+    if own in disk.rotted or hint in disk.rotted:
         return False
     if machine.config.parked_max < NodeConfig().parked_max:  # it may have been too busy to look
         return False
