@@ -65,7 +65,6 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     ping_every_ms: int = 500
     down_after_ms: int = 1_500
     """Silence after which a peer is skipped: three pings (memberlist: one each second, 0.5 s)."""
-    retry_down_ms: int = 500
     hint_pass_every_ms: int = 500
     hint_batch: int = 128
     """Hints in flight to one returning node, so that it is never flooded (scylla 7976)."""

@@ -1,6 +1,6 @@
 """The node's view of its own disk: what is cached, what is being read, what this tick writes.
 
-A *payload* is what stands on disk under one key (``keyspace`` in the storage room says how):
+A *payload* is what stands on disk under one key (format 1 of a data directory):
 
     b"d" + data key    own epoch (8 bytes), record                  an owner's copy
     b"h" + data key    own epoch, count, owners (8 each), record    a copy kept for those owners
