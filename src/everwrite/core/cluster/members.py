@@ -30,13 +30,17 @@ class MemberTable:
         self.me = me
         self._entries = {member.node_id: member for member in others}
         self._entries[me.node_id] = me
+        self._in_order: list[Member] = []
         self.refused: dict[bytes, str] = {}
         """Names of nodes that asked to join, or to change zone or weight, and were refused; by id
         (at most twice MEMBERS_MAX).
         """
 
     def __iter__(self) -> Iterator[Member]:
-        return iter(sorted(self._entries.values(), key=lambda member: member.node_id))
+        """Go through them in the order of their ids; sorted once for each change."""
+        if not self._in_order:
+            self._in_order = sorted(self._entries.values(), key=lambda member: member.node_id)
+        return iter(self._in_order)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -57,11 +61,11 @@ class MemberTable:
     def others(self) -> list[Member]:
         return [member for member in self if member.node_id != self.me.node_id]
 
-    def merge(self, entries: list[Member], *, may_grow: bool) -> bool:
-        """Take the newer entries; return whether anything changed. Only if ``may_grow``, new
-        members, and other zones and weights of known ones: both would move data.
+    def merge(self, entries: list[Member], *, may_grow: bool) -> list[Member]:
+        """Take the newer entries; return those that were taken, as they are kept now. Only if
+        ``may_grow``, new members, and other zones and weights of known ones: both would move data.
         """
-        changed = False
+        taken: list[Member] = []
         for entry in entries:
             kept, known = entry, self._entries.get(entry.node_id)
             if entry.node_id == self.me.node_id:
@@ -77,8 +81,9 @@ class MemberTable:
                 self.refused[entry.node_id] = entry.name
                 kept = msgspec.structs.replace(entry, zone=known.zone, weight=known.weight)
             self._entries[entry.node_id] = kept
-            changed = True
-        return changed
+            self._in_order = []
+            taken.append(kept)
+        return taken
 
     def candidates(self) -> list[Candidate]:
         return [Candidate(member.node_id, member.zone, member.weight) for member in self]

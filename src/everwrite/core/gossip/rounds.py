@@ -2,8 +2,11 @@
 
 Each ``ping_every_ms`` a peer that said nothing meanwhile is asked; one that stays silent for
 ``down_after_ms`` is taken for down, and for up again at its next frame. The list of members goes to
-a peer when it comes up, to all when it changes, and to one peer in turn each second, so that no two
-halves keep different lists for long.
+a peer when it comes up, and to one peer in turn each second, so that no two halves keep different
+lists for long. What changed in it goes to all at once.
+
+Costs, for n nodes: at rest each sends 1.3 n small messages and one list per second; whoever hears
+of a change sends n more (measured up to n = 1000, see docs/scale).
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ class Rounds:
         self._local = local
         self._next_ms = local.now
         self._next_list_ms = local.now
-        self._turn = 0
+        # Each begins behind its own place in the list: so all lists of a second go to different
+        # peers, even if all nodes started together.
+        self._turn = sum(member.node_id < local.me for member in local.members) - 1
         self._told_of_data = False
         self.members_version = 0
         """Goes up when the list of members changed: the shell dials whoever is new."""
@@ -57,9 +62,9 @@ class Rounds:
         nodes too on which none of it fell.
         """
         local = self._local
-        changed = local.members.merge(message.members, may_grow=not local.has_data)
+        taken = local.members.merge(message.members, may_grow=not local.has_data)
         local.has_data |= message.holds_data
-        if not changed:
+        if not taken:
             return
         self.members_version += 1
         cluster = local.cluster
@@ -67,9 +72,10 @@ class Rounds:
         if candidates != local.routes.placement.candidates:  # a restart changes nothing of the ring
             local.routes.place(place(candidates, cluster.partitions, cluster.replicas))
         local.records.write(MEMBERS, encode_members(list(local.members)))
+        news = Members(taken, local.has_data)
         for peer in sorted(local.liveness.up):
             if peer != source:
-                local.out.send(peer, self._list())
+                local.out.send(peer, news)
 
     def wake(self) -> list[bytes]:
         """Ping whoever was silent; return the peers that were silent for too long."""
@@ -85,8 +91,9 @@ class Rounds:
                 local.out.send(member.node_id, Ping(0))
         if local.has_data and not self._told_of_data:
             self._told_of_data = True
+            told = self._list()
             for peer in sorted(local.liveness.up):
-                local.out.send(peer, self._list())
+                local.out.send(peer, told)
         elif others and local.now >= self._next_list_ms:
             self._next_list_ms = local.now + 1000
             self._turn = (self._turn + 1) % len(others)
