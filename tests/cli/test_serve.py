@@ -67,6 +67,7 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         name = "n1"
         base-port = 7411
         host = "0.0.0.0"
+        advertise = "example.org:7500"
         join = ["one:7400", "[::1]:7402"]
         zone = "rack 2"
         weight = 2
@@ -86,6 +87,7 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         default_name=options("--base-port", "7411").default_name,
         port=7411,
         host="0.0.0.0",
+        advertise="example.org:7500",
         join=("one:7400", "[::1]:7402"),
         zone="rack 2",
         weight=2.0,

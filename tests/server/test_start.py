@@ -25,6 +25,7 @@ from tests.server.nodes import (
 )
 
 import everwrite
+from everwrite.cli.devplan import find_base_port
 from everwrite.core.errors import (
     ConfigError,
     DeniedError,
@@ -82,6 +83,9 @@ def test_an_address_of_this_machine_alone_needs_none(host: str) -> None:
     [
         ({"port": -1}, "port = -1 is not possible"),
         ({"port": 65536}, "port = 65536 is not possible"),
+        ({"advertise": "0.0.0.0:7400"}, "nobody can connect to that"),
+        ({"advertise": "[::]:7400"}, "nobody can connect to that"),
+        ({"advertise": "no address"}, "is not an address"),
         ({"weight": 0}, "weight = 0 is not possible"),
         ({"weight": -1.0}, "weight = -1.0 is not possible"),
         ({"weight": float("nan")}, "weight = nan is not possible"),
@@ -326,6 +330,61 @@ async def test_all_nodes_may_come_back_at_other_addresses(tmp_path: Path) -> Non
 
         for runtime in nodes.running.values():
             assert sorted(member.node_id for member in runtime.node.local.members) == ids
+
+
+@in_loop
+async def test_a_node_is_reached_where_it_says_and_not_where_it_listens(tmp_path: Path) -> None:
+    async with Nodes(tmp_path) as nodes:
+        port = find_base_port(1)
+        relay = await relay_to(port)
+        there = "{}:{}".format(*relay.sockets[0].getsockname())
+        founder = await nodes.start("n1", port=port, advertise=there)
+        await nodes.start("n2", join=(there,))
+        await nodes.met()
+
+        answer = await nodes.status("n2")
+        async with await everwrite.connect(there) as db:
+            stored = await db.bucket("carts").put("alice", "milk", w=2)
+
+        assert founder.address == there
+        assert {peer["address"] for peer in answer["nodes"] if peer["name"] == "n1"} == {there}
+        assert stored.owners == 2
+        relay.close()
+
+
+@in_loop
+async def test_a_node_that_is_told_to_join_itself_by_its_inner_address_does_not(
+    tmp_path: Path,
+) -> None:
+    """One list of addresses for all nodes is what people write."""
+    async with Nodes(tmp_path) as nodes:
+        port = find_base_port(1)
+        founder = await nodes.start("n1")
+        mine = await nodes.start(
+            "n2",
+            port=port,
+            advertise=f"localhost:{port}",
+            join=(founder.address, f"127.0.0.1:{port}"),
+        )
+        await nodes.met()
+
+        assert mine.node.ready
+        assert not mine.failed.done()
+
+
+async def relay_to(port: int) -> asyncio.Server:
+    """Pass on what comes to another port, as address translation does."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pump(reader, ours), pump(theirs, writer))
+
+    return await asyncio.start_server(relay, "127.0.0.1", 0)
 
 
 @in_loop

@@ -98,11 +98,19 @@ class DevCluster:
         fsync: bool = True,
         replicas: int = 3,
         secret: bytes = b"",
+        advertise: Mapping[int, str] | None = None,
     ) -> Self:
-        """Prepare a new cluster in an empty or new directory; base port 0 finds free ones."""
+        """Prepare a new cluster in an empty or new directory; base port 0 finds free ones.
+
+        ``advertise`` says where something stands between a node and all others, by its number.
+        """
         directory = directory.absolute()
         base = base_port or find_base_port(nodes)
-        members = [Node(number, base + number) for number in range(1, nodes + 1)]
+        doors = advertise or {}
+        members = [
+            Node(number, base + number, advertise=doors.get(number, ""))
+            for number in range(1, nodes + 1)
+        ]
         _check_ports(members)
         directory.mkdir(parents=True, exist_ok=True)
         if any(entry.name != _LOCK for entry in directory.iterdir()):
@@ -366,7 +374,10 @@ class DevCluster:
         command += ["--fsync", "on" if plan.fsync else "off", "--replicas", str(plan.replicas)]
         if plan.founded or node.number != 1:
             for other in plan.nodes:
-                command += ["--join", other.address] if other is not node else []
+                address = other.advertise or other.address
+                command += ["--join", address] if other is not node else []
+        if node.advertise:
+            command += ["--advertise", node.advertise]
         return command
 
     def _alive(self, number: int) -> Node:

@@ -23,6 +23,8 @@ class Node(msgspec.Struct):
     port: int
     pid: int = 0
     born: str = ""
+    advertise: str = ""
+    """HOST:PORT where the others and the clients reach it, if that is not where it listens."""
 
     @property
     def name(self) -> str:

@@ -26,6 +26,7 @@ class FileSettings(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, o
     name: str | None = None
     base_port: int | None = None
     host: str | None = None
+    advertise: str | None = None
     join: list[str] | None = None
     zone: str | None = None
     weight: float | None = None
@@ -75,6 +76,14 @@ def _check_join(_: click.Context, __: click.Parameter, values: tuple[str, ...]) 
     for address in addresses:
         split_address(address)
     return tuple(addresses)
+
+
+def _check_advertise(_: click.Context, __: click.Parameter, value: str) -> str:
+    from everwrite.server.settings import split_address
+
+    if value:
+        split_address(value)
+    return value
 
 
 def _check_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -130,6 +139,15 @@ def _check_partitions(_: click.Context, __: click.Parameter, value: int) -> int:
     envvar="EVERWRITE_HOST",
     metavar="HOST",
     help="Address to listen on. One that others can reach needs a secret.",
+)
+@click.option(
+    "--advertise",
+    default="",
+    callback=_check_advertise,
+    envvar="EVERWRITE_ADVERTISE",
+    metavar="HOST:PORT",
+    show_default="where it listens",
+    help="Where other nodes and clients reach this one, if not there: NAT, containers, 0.0.0.0.",
 )
 @click.option(
     "--join",

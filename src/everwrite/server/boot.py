@@ -27,7 +27,7 @@ from everwrite.core.messages import Member
 from everwrite.core.node import Node
 from everwrite.core.records import HINT, OWN, STATE
 from everwrite.core.request.write import LEASE
-from everwrite.server.settings import ServeOptions
+from everwrite.server.settings import ServeOptions, split_address
 from everwrite.storage.manifest import RESTORE, lost_data, node_of, record_node
 from everwrite.storage.store import Store, Unreadable
 
@@ -146,10 +146,13 @@ def start_node(store: Store, state: NodeState, options: ServeOptions, port: int)
     if store.directory is not None:
         record_node(store.directory, state.node_id, state.cluster.cluster_id)
     epochs = Epochs(state.node_id, first, secrets.randbits(SALT_BITS))
+    host = options.host
+    if options.advertise:
+        host, port = split_address(options.advertise, port)
     me = Member(
         state.node_id,
         state.name,
-        options.host,
+        host,
         port,
         state.zone,
         state.weight,

@@ -79,8 +79,10 @@ def _greet(runtime: Runtime) -> None:
         if local.fsync
         else "no fsync: acks survive a crash of the process"
     )
+    known_as = f", known as {runtime.address}" if options.advertise else ""
     print(
-        f"everwrite: node {me.name} of cluster {cluster.name} listens on {runtime.address}\n"
+        f"everwrite: node {me.name} of cluster {cluster.name} listens on "
+        f"{options.host}:{options.port}{known_as}\n"
         f"  data     {where} ({options.engine}, {durable})\n"
         f"  cluster  {len(local.members)} node(s) known, N={cluster.replicas}, "
         f"{cluster.partitions} partitions, id {cluster.cluster_id.hex()[:8]}\n"

@@ -20,7 +20,7 @@ from everwrite.server.admin import Admin
 from everwrite.server.driver import Driver
 from everwrite.server.inquiry import ask_cluster
 from everwrite.server.peers import Peers
-from everwrite.server.settings import ServeOptions
+from everwrite.server.settings import ServeOptions, split_address
 from everwrite.server.transport import Connection
 from everwrite.storage.store import Store, open_store
 
@@ -47,6 +47,8 @@ class Runtime:
             replicas=cluster.replicas,
             salt=cluster.salt,
         )
+        here = (options.host, options.port)
+        seeds = tuple(seed for seed in seeds if split_address(seed) != here)
         self.peers = Peers(self.driver, identity, options.secret, seeds)
         self.failed: asyncio.Future[EverwriteError] = loop.create_future()
         """Done when the node cannot go on: its disk failed, or the cluster will not have it."""

@@ -10,6 +10,7 @@ import msgspec
 from everwrite.core.errors import ConfigError
 
 PORT = 7400
+_EVERYWHERE = ("0.0.0.0", "::")
 NAME_BYTES_MAX = 64
 
 
@@ -19,6 +20,9 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``name``, ``zone`` and ``weight`` are what the node keeps from its first start on, if they are
     not given (empty, None); a first start takes ``default_name``, the name, and 1.
 
+    ``advertise`` is where others reach the node, if that is not where it listens: behind address
+    translation, in a container, or when it listens everywhere.
+
     ``partitions``, ``replicas`` and ``cluster_name`` count only for the node that founds a cluster.
     """
 
@@ -27,6 +31,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     default_name: str = ""
     host: str = "127.0.0.1"
     port: int = PORT
+    advertise: str = ""
     join: tuple[str, ...] = ()
     zone: str = ""
     weight: float | None = None
@@ -51,6 +56,11 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port = {self.port} is not possible.", hint="Use 1 to 65535.")
+        if self.advertise and split_address(self.advertise)[0] in _EVERYWHERE:
+            raise ConfigError(
+                f"advertise = {self.advertise!r} is not possible: nobody can connect to that.",
+                hint="Use the HOST:PORT under which the other nodes and the clients reach it.",
+            )
         if self.weight is not None and not 0 < self.weight <= 1000:
             raise ConfigError(
                 f"weight = {self.weight} is not possible.",
