@@ -1,0 +1,198 @@
+"""Bugs in the copies that nodes keep for owners that were down, and in how these get home."""
+
+from __future__ import annotations
+
+from everwrite.core.messages import STORED, SYNC_NO, Store, StoreReply
+from everwrite.core.outbox import Place
+from everwrite.core.records import HINT
+from everwrite.core.repair import hints
+from everwrite.core.repair.hints import Deliver, Delivered, Hints, join_hint, split_hint
+from everwrite.core.request.read import Reads
+from everwrite.core.request.replica import Replica
+from everwrite.sim.bugs.registry import Patch, area
+
+bug = area("hints")
+
+
+@bug("hint-not-written", "a hint is acknowledged, and not written", rules=("quorum",))
+def _hint_not_written() -> list[Patch]:
+    return [(Hints, "write", lambda self, *arguments: None)]
+
+
+@bug(
+    "hint-overwrites",
+    "a second hint for a key takes the place of the first",
+    rules=("hint",),
+)
+def _hint_overwrites() -> list[Patch]:
+    right = Hints.write
+
+    def write_hint(
+        self: Hints,
+        key: bytes,
+        epoch: bytes,
+        owners: list[bytes],
+        owner: bytes,
+        mine: bytes,
+        theirs: bytes,
+    ) -> None:
+        right(self, key, epoch, owners, owner, b"", theirs)
+
+    return [(Hints, "write", write_hint)]
+
+
+@bug(
+    "hint-deleted-early",
+    "a hint is struck out when it is sent, not when it is kept",
+    rules=("hint",),
+)
+def _hint_deleted_early() -> list[Patch]:
+    right = Hints.send
+
+    def send(self: Hints, message: Deliver) -> None:
+        right(self, message)
+        payload = self._local.records.look(HINT + message.key)
+        if isinstance(payload, bytes):
+            record = self.record_of(payload)
+            self.strike_out(Delivered(message.key, message.owner, record))
+
+    return [(Hints, "send", send)]
+
+
+@bug(
+    "hint-delivered-unsynced",
+    "a hint is struck out when its owner has written it, before that is durable",
+    rules=("hint",),
+)
+def _hint_delivered_unsynced() -> list[Patch]:
+    return [(hints, "SYNC_YES", SYNC_NO)]
+
+
+@bug(
+    "hint-struck-when-newer",
+    "a hint is struck out though a newer one came while it was on its way",
+    rules=("hint",),
+)
+def _hint_struck_when_newer() -> list[Patch]:
+    right = Hints.strike_out
+
+    def strike_out(self: Hints, message: Delivered) -> None:
+        payload = self._local.records.look(HINT + message.key)
+        if isinstance(payload, bytes):
+            message = Delivered(message.key, message.owner, self.record_of(payload))
+        right(self, message)
+
+    return [(Hints, "strike_out", strike_out)]
+
+
+@bug(
+    "hint-struck-for-all",
+    "a hint for two owners goes when the first of them has it",
+    rules=("hint",),
+)
+def _hint_struck_for_all() -> list[Patch]:
+    right = Hints.strike_out
+
+    def strike_out(self: Hints, message: Delivered) -> None:
+        records = self._local.records
+        payload = records.look(HINT + message.key)
+        if isinstance(payload, bytes):
+            epoch, owners, record = split_hint(payload)
+            if message.owner in owners and record == message.record:
+                records.write(HINT + message.key, join_hint(epoch, [message.owner], record))
+        right(self, message)
+
+    return [(Hints, "strike_out", strike_out)]
+
+
+@bug("hints-stay", "hints are never delivered", rules=("calm",))
+def _hints_stay() -> list[Patch]:
+    return [(Hints, "_fill", lambda self, owner: None)]
+
+
+@bug(
+    "hints-not-found-again",
+    "the index of hints is not made anew after a restart",
+    rules=("hint", "forgotten", "frontier"),
+)
+def _hints_not_found_again() -> list[Patch]:
+    return [(Hints, "restore", lambda self, data_key, payload: None)]
+
+
+@bug(
+    "hint-dropped-at-cap",
+    "a stand-in that may keep no more hints acknowledges them and keeps nothing",
+    rules=("quorum",),
+    needs=("hints_max",),
+)
+def _hint_dropped_at_cap() -> list[Patch]:
+    right = Hints.keep
+
+    def keep(self: Hints, source: Place, message: Store) -> None:
+        known = self.owners_of.get(message.key)
+        if self.full() and (known is None or message.hint_for not in known):
+            self._local.out.send(source, StoreReply(message.rid, STORED, True))
+        else:
+            right(self, source, message)
+
+    return [(Hints, "keep", keep)]
+
+
+@bug(
+    "hints-without-cap",
+    "a node keeps as many hints as come",
+    rules=("bounds",),
+    needs=("hints_max",),
+)
+def _hints_without_cap() -> list[Patch]:
+    return [(Hints, "full", lambda self: False)]
+
+
+@bug(
+    "hint-to-wrong-owner",
+    "a copy kept for several owners is brought to the first of them each time",
+    rules=("hint",),
+)
+def _hint_to_wrong_owner() -> list[Patch]:
+    right = Hints.send
+
+    def send(self: Hints, message: Deliver) -> None:
+        owner = self.owners_of.get(message.key, [message.owner])[0]
+        right(self, Deliver(message.key, owner))
+
+    return [(Hints, "send", send)]
+
+
+@bug(
+    "hint-kept-as-own",
+    "a stand-in keeps a copy like an owner's, so nobody brings it home",
+    rules=("placement", "handoff"),
+)
+def _hint_kept_as_own() -> list[Patch]:
+    right = Replica.store
+
+    def store(self: Replica, source: Place, message: Store) -> None:
+        mine = Store(
+            message.rid,
+            message.key,
+            message.record,
+            message.left_ms,
+            message.sync,
+            b"",
+            message.repair,
+            message.base,
+            message.op,
+        )
+        right(self, source, mine)
+
+    return [(Replica, "store", store)]
+
+
+@bug(
+    "hint-refused-not-mended",
+    "an owner whose damaged copy refuses a hint is not mended",
+    rules=("calm",),
+    needs=("bit_rot",),
+)
+def _hint_refused_not_mended() -> list[Patch]:
+    return [(Reads, "mend", lambda self, get, record: None)]

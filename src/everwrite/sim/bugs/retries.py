@@ -1,0 +1,143 @@
+"""Bugs by which a put that is tried again is carried out twice, or taken for done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from everwrite.core.messages import Message, Put, Store
+from everwrite.core.node import Node
+from everwrite.core.outbox import Place
+from everwrite.core.recent import RecentPuts
+from everwrite.core.repair.hints import Hints
+from everwrite.core.request import write
+from everwrite.core.request.forward import TakenOver
+from everwrite.core.request.look import LookAround, LookedAround
+from everwrite.sim.bugs.registry import Patch, area
+
+bug = area("retries")
+
+
+@bug(
+    "retry-does-not-look",
+    "a retried put is minted without asking the other replicas",
+    rules=("retry",),
+)
+def _retry_does_not_look() -> list[Patch]:
+    def begin(self: LookAround) -> None:
+        self._local.out.send(self._local.me, LookedAround(self._source, self._put))
+
+    return [(LookAround, "begin", begin)]
+
+
+@bug(
+    "retry-not-recognised",
+    "a put whose id stands in the record is minted again",
+    rules=("retry",),
+)
+def _retry_not_recognised() -> list[Patch]:
+    return [(write, "find_op", lambda record, op: None)]
+
+
+@bug(
+    "retry-surely-failed",
+    "a retry that is refused is said not to have happened",
+    rules=("outcome", "phantom"),
+)
+def _retry_surely_failed() -> list[Patch]:
+    def refuse(self: write.Writes, source: Place, put: Any, error: Any) -> None:
+        self._local.fail(source, put.rid, error)
+
+    return [(write.Writes, "_refuse", refuse)]
+
+
+@bug(
+    "recent-puts-outlive-failed-write",
+    "the table of recent puts keeps those of a batch that was not written",
+    rules=("lost", "quorum", "frontier"),
+    needs=("full_disk",),
+)
+def _recent_puts_outlive_failed_write() -> list[Patch]:
+    return [(Node, "write_failed", _keeping(Node.write_failed))]
+
+
+@bug(
+    "recent-puts-outlive-damage",
+    "the table of recent puts keeps those of a copy that is damaged",
+    rules=("lost", "quorum", "frontier"),
+    needs=("bit_rot",),
+)
+def _recent_puts_outlive_damage() -> list[Patch]:
+    return [(Node, "unreadable", _keeping(Node.unreadable))]
+
+
+def _keeping(right: Any) -> Any:
+    """Return a method of a node that leaves its table of recent puts as it was."""
+
+    def method(self: Node, *arguments: Any, **named: Any) -> None:
+        kept, self.local.recent_puts = self.local.recent_puts, RecentPuts()
+        right(self, *arguments, **named)
+        self.local.recent_puts = kept
+
+    return method
+
+
+@bug(
+    "recent-puts-of-hints",
+    "the table of recent puts takes in those of hints, which go when they are delivered",
+    rules=("lost", "quorum", "frontier"),
+)
+def _recent_puts_of_hints() -> list[Patch]:
+    right = Hints.keep
+
+    def keep(self: Hints, source: Place, message: Store) -> None:
+        right(self, source, message)
+        if message.op:
+            self._local.recent_puts.add(message.op)
+
+    return [(Hints, "keep", keep)]
+
+
+@bug(
+    "late-put-is-new",
+    "a put that lay unread while its node stood still is taken for a first try",
+    rules=("retry",),
+    needs=("pause",),
+)
+def _late_put_is_new() -> list[Patch]:
+    def put(self: Node, source: Place, message: Put) -> None:
+        self.writes.put(source, message)
+
+    return [(Node, "_put", put)]
+
+
+@bug(
+    "taken-over-put-is-new",
+    "a put whose coordinator was lost is taken over as if it were a first try",
+    rules=("retry",),
+)
+def _taken_over_put_is_new() -> list[Patch]:
+    right = Node._taken_over
+
+    def taken_over(self: Node, message: TakenOver) -> None:
+        request = message.request
+        if isinstance(request, Put):
+            self.writes.put(message.source, request)
+        else:
+            right(self, message)
+
+    return [(Node, "_taken_over", taken_over)]
+
+
+@bug(
+    "parked-retry-forgets",
+    "a retry that waits for the disk forgets what the others said of it",
+    rules=("retry", "resurrection", "frontier"),
+)
+def _parked_retry_forgets() -> list[Patch]:
+    right = write.Writes.aged
+
+    def aged(self: write.Writes, source: Place, message: Message, waited_ms: int) -> Message | None:
+        left = right(self, source, message, waited_ms)
+        return LookedAround(left.source, left.put) if isinstance(left, LookedAround) else left
+
+    return [(write.Writes, "aged", aged)]
