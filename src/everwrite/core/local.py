@@ -31,6 +31,7 @@ from everwrite.core.messages import (
     StoreReply,
 )
 from everwrite.core.outbox import Outbox, Place
+from everwrite.core.probes import sometimes
 from everwrite.core.recent import RecentPuts
 from everwrite.core.records import Records
 
@@ -227,6 +228,7 @@ def unreadable_here() -> StorageError:
     """Return the error for a request that only this node could serve, and whose record it
     cannot read.
     """
+    sometimes("nobody is left to serve a put whose key cannot be read here")
     return StorageError(
         "This node cannot read its copy of the key, and no other node can be reached.",
         hint="Nothing was changed. Try again when more nodes are up.",

@@ -38,6 +38,7 @@ from everwrite.core.messages import (
     StoreReply,
 )
 from everwrite.core.outbox import Outbox, Place
+from everwrite.core.probes import sometimes
 from everwrite.core.records import HINT, Damaged, Payload
 from everwrite.core.repair.hints import Deliver, Delivered, Hints, Mend, Recount
 from everwrite.core.request.forward import TakenOver
@@ -146,6 +147,7 @@ class Node:
     def unreadable(self, key: bytes, reason: str, *, corrupt: bool) -> None:
         """A read of the disk failed, or what it found is damaged."""
         if corrupt:
+            sometimes("a read finds a damaged copy")
             self.local.recent_puts.clear()  # what comes in its place may know less
         self._unpark(key, Damaged(reason, corrupt))
         self.local.records.settle(key)
@@ -158,6 +160,7 @@ class Node:
         """
         local = self.local
         local.counters.writes_failed += 1
+        sometimes("a batch is not written")
         local.records.forget(list(writes))
         local.epochs.abandon()
         local.recent_puts.clear()
@@ -168,6 +171,7 @@ class Node:
             if isinstance(message, StoreReply):
                 local.out.send(place, StoreReply(message.rid, REFUSED, False))
             elif isinstance(message, LeaseKept):
+                sometimes("a lease of epochs is not written")
                 local.leasing = False
 
     def wake(self) -> None:
@@ -220,6 +224,7 @@ class Node:
                 self.local.counters.expired += 1
                 self.local.fail(source, put.rid, lay_too_long())
                 return
+            sometimes("a put that lay unread is taken for a retry")
             put = msgspec.structs.replace(put, timeout_ms=left, retry=True)
         self.writes.put(source, put)
 
@@ -281,16 +286,22 @@ class Node:
         request = self.local.requests.get(reply.rid)
         if request is not None:
             request.fetched(source, reply)
+        else:
+            sometimes("a copy comes after its request is over")
 
     def _stored(self, source: Place, reply: StoreReply) -> None:
         request = self.local.requests.get(reply.rid)
         if request is not None:
             request.stored(source, reply)
+        elif reply.rid:
+            sometimes("an ack comes after its request is over")
 
     def _relayed(self, source: Place, reply: GetReply | PutReply | Failure) -> None:
         request = self.local.requests.get(reply.rid)
         if request is not None:
             request.relayed(reply)
+        else:
+            sometimes("the answer to a request that was handed on comes too late")
 
     def _unpark(self, key: bytes, payload: Payload | Damaged) -> None:
         local = self.local
@@ -308,6 +319,7 @@ class Node:
             return self.writes.aged(source, message, waited_ms)
         if 0 < message.left_ms <= waited_ms:
             self.local.counters.expired += 1
+            sometimes("a replica's work expires while it waits for the disk")
             self.replica.expired(source, message)
             return None
         return message

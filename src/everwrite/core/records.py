@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from everwrite.core.messages import Message
 from everwrite.core.outbox import Outbox, Place
+from everwrite.core.probes import sometimes
 
 OWN = b"d"
 HINT = b"h"
@@ -99,12 +100,14 @@ class Records:
         at the cap.
         """
         if self.parked_count >= self._parked_max or self.parked_bytes >= self._parked_bytes_max:
+            sometimes("a message finds as many parked as there may be")
             return False
         waiting = self._parked.get(key)
         if waiting is None:
             self._parked[key] = [(source, message, now)]
             self._outbox.reads.append(key)
         else:
+            sometimes("a message parks behind another one for the same key")
             waiting.append((source, message, now))
         self.parked_count += 1
         self.parked_bytes += _weight(message)
@@ -129,8 +132,8 @@ class Records:
         """Replace the payload under a key; it is part of this tick's batch."""
         self._keep(key, payload)
         self._outbox.writes[key] = payload
-        if self._damaged:
-            self._damaged.pop(key, None)
+        if self._damaged and self._damaged.pop(key, None) is not None:
+            sometimes("a damaged copy is written anew")
 
     def forget(self, keys: list[bytes]) -> None:
         """Drop what the cache says of these keys: their batch was not written, the disk
@@ -143,6 +146,7 @@ class Records:
     def turn(self) -> None:
         """Between ticks: let the old generation go when the young one is full."""
         if self._size > self._cap:
+            sometimes("the cache turns over")
             self._old = self._young
             self._young = {}
             self._size = 0

@@ -7,6 +7,7 @@ import traceback
 import msgspec
 
 from everwrite.core.errors import EverwriteError
+from everwrite.core.probes import HITS
 from everwrite.sim.audit import Auditor
 from everwrite.sim.causality import indices
 from everwrite.sim.checkers import Allowed, check_history
@@ -40,6 +41,8 @@ class Verdict(msgspec.Struct):
     operations: dict[str, dict[str, int]] = {}
     """kind -> outcome -> how many."""
     findings: list[Finding] = []
+    probes: dict[str, int] = {}
+    """How often each rare branch was taken."""
 
 
 def run_seed(
@@ -54,6 +57,7 @@ def judge(world: World) -> Verdict:
     """Run a world to its end, and judge it."""
     seed = world.options.seed
     findings: list[Finding] = []
+    HITS.clear()
     try:
         world.boot()
         world.chaos()
@@ -80,6 +84,7 @@ def judge(world: World) -> Verdict:
         list(world.options.faults),
         count_operations(world.history),
         findings,
+        dict(sorted(HITS.items())),
     )
 
 

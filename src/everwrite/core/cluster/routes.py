@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from everwrite.core.cluster.liveness import Liveness
 from everwrite.core.cluster.placement import Placement
+from everwrite.core.probes import sometimes
 
 Target = tuple[bytes, bytes]
 """(node, owner whom it stands in for); the second is empty for an owner."""
@@ -38,6 +39,7 @@ class Route:
             elif alive:
                 targets.append((alive.pop(0), owner))
             else:
+                sometimes("an owner is down and nobody can stand in")
                 unheld.append(owner)
         self.targets = tuple(targets)
         self.spares = tuple(alive)

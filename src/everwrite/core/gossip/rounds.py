@@ -16,6 +16,7 @@ from everwrite.core.cluster.placement import place
 from everwrite.core.local import Local
 from everwrite.core.messages import Members, Ping, Pong
 from everwrite.core.outbox import Place
+from everwrite.core.probes import sometimes
 from everwrite.core.records import STATE
 
 MEMBERS = STATE + b"members"
@@ -98,7 +99,10 @@ class Rounds:
             self._next_list_ms = local.now + 1000
             self._turn = (self._turn + 1) % len(others)
             local.out.send(others[self._turn].node_id, self._list())
-        return local.liveness.overdue(local.now)
+        overdue = local.liveness.overdue(local.now)
+        if overdue:
+            sometimes("a peer is taken for down since it was silent")
+        return overdue
 
     def _list(self) -> Members:
         return Members(list(self._local.members), self._local.has_data)

@@ -28,6 +28,7 @@ from everwrite.core.messages import (
     StoreReply,
 )
 from everwrite.core.outbox import Place
+from everwrite.core.probes import sometimes
 from everwrite.core.records import HINT, MISSING, Damaged
 
 NO_EPOCH = bytes(8)
@@ -102,6 +103,7 @@ class Hints:
 
     def restore_unreadable(self, data_key: bytes) -> None:
         """At the start: there is a hint that cannot be read, so nobody knows for whom it is."""
+        sometimes("a hint cannot be read at the start")
         self.uncertain[data_key] = None
 
     def doubt(self, data_key: bytes) -> None:
@@ -118,16 +120,21 @@ class Hints:
             local.records.park(HINT + key, local.me, message, local.now)
             return
         if isinstance(payload, Damaged) and not payload.corrupt:
+            sometimes("a hint cannot be read to count it again")
             return
         self.uncertain.pop(key, None)
         if isinstance(payload, Damaged):
+            sometimes("a hint that nobody knows the owner of is damaged for good")
             self.rotten.add(key)
         known = not isinstance(payload, Damaged) and payload is not None
         kept = split_hint(payload)[1] if known else []  # type: ignore[arg-type]
         for owner in list(self.owners_of.get(key, ())):
             if owner not in kept:
+                sometimes("a hint that was noted is not on the disk")
                 self._strike(key, owner)
         for owner in kept:
+            if owner not in self.owners_of.get(key, ()):
+                sometimes("a hint on the disk was not noted")
             self._note(key, owner)
 
     def may_be_kept(self, key: bytes) -> bool:
@@ -147,6 +154,7 @@ class Hints:
         known = self.owners_of.get(key)
         if self.full() and (known is None or owner not in known):
             local.counters.hints_refused += 1
+            sometimes("a hint is refused at the cap")
             local.out.send(source, StoreReply(message.rid, REFUSED, False))
             return
         payload = local.records.look(HINT + key)
@@ -159,8 +167,10 @@ class Hints:
         if isinstance(payload, Damaged):
             local.counters.unreadable += 1
             if not payload.corrupt:
+                sometimes("a hint is refused where the one before it cannot be read")
                 local.out.send(source, StoreReply(message.rid, UNREADABLE, False))
                 return
+            sometimes("a hint takes the place of a damaged one")
             payload = None
         try:
             versions.validate(versions.decode(message.record))
@@ -182,6 +192,8 @@ class Hints:
     ) -> None:
         """Write the join of the copy here and the one that came, for these owners and one more."""
         if owner not in owners:
+            if owners:
+                sometimes("one copy is kept for one more owner")
             owners = [*owners, owner]
             self._local.counters.hints_stored += 1
         record = versions.merge_bytes(mine, theirs) if mine else theirs
@@ -213,6 +225,7 @@ class Hints:
         """An owner that was down is up: bring it what was kept, at once."""
         self._not_before.pop(owner, None)
         if owner in self.waiting:
+            sometimes("an owner is back for whom hints wait")
             self._fill(owner)
 
     def _fill(self, owner: bytes) -> None:
@@ -235,16 +248,19 @@ class Hints:
         payload = local.records.look(HINT + key)
         if payload is MISSING:
             if not local.records.park(HINT + key, local.me, message, local.now):
+                sometimes("a hint stays since its copy cannot be read now")
                 self._flying[owner].discard(key)
             return
         if isinstance(payload, Damaged):
             local.counters.unreadable += 1
             if payload.corrupt:  # nobody can read this copy any more: the owners' own ones must do
+                sometimes("a damaged hint is given up")
                 local.records.write(HINT + key, None)
                 self._strike(key, owner)
             self.ended(key, owner, delivered=False)
             return
         if payload is None:
+            sometimes("a hint on its way is gone from the disk")
             self._strike(key, owner)
             self._flying[owner].discard(key)
             return
@@ -277,11 +293,15 @@ class Hints:
             local.records.park(HINT + key, local.me, message, local.now)
             return
         if isinstance(payload, Damaged) or payload is None:
+            sometimes("a hint is delivered and cannot be read any more")
             return
         epoch, owners, record = split_hint(payload)  # type: ignore[arg-type]
         if record != message.record or owner not in owners:
+            sometimes("a hint is delivered, and a newer one came meanwhile")
             return
         owners.remove(owner)
+        if owners:
+            sometimes("a hint is delivered to one of its owners")
         local.records.write(HINT + key, join_hint(epoch, owners, record) if owners else None)
         local.counters.hints_delivered += 1
         self._strike(key, owner)
@@ -316,6 +336,7 @@ class Delivery(Request):
         if source != self.owner:
             return
         if reply.status == UNREADABLE:
+            sometimes("a hint comes to an owner that cannot read its copy")
             # Only the join of all that others have may replace that copy: let a read make it. The
             # copy kept here belongs to it: the other owners may have lost theirs.
             self.local.out.send(self.local.me, Mend(self._mending(), self.record))
@@ -329,13 +350,17 @@ class Delivery(Request):
         preference = placement.preference[placement.partition_of(self.key)]
         place = preference.index(self.owner) + 1 if self.owner in preference else 0
         n = place if place > placement.replicas else 0
+        if n:
+            sometimes("a copy that only a wide put asked for is mended")
         return Get(0, self.key, self.local.config.request_timeout_ms, n, forwarded=True)
 
     def lost(self, peer: bytes) -> None:
         if peer == self.owner:
+            sometimes("an owner goes down while a hint is on its way")
             self._end(delivered=False)
 
     def wake(self) -> None:
+        sometimes("a hint on its way is not acknowledged")
         self._end(delivered=False)
 
     def _end(self, *, delivered: bool) -> None:

@@ -15,6 +15,7 @@ from everwrite.core.errors import DeadlineExceeded
 from everwrite.core.local import Local, Request
 from everwrite.core.messages import Failure, Get, GetReply, Message, Put, PutReply
 from everwrite.core.outbox import Place
+from everwrite.core.probes import sometimes
 
 PATIENCE = 3
 """How many times ``spare_after_ms`` a replica may take: it may have to wait that long for its own
@@ -55,15 +56,18 @@ class Forward(Request):
             answer = msgspec.structs.replace(reply, rid=self._message.rid, stale_view=True)
             self._local.out.send(self._source, answer)
         elif isinstance(reply, Failure):
+            sometimes("a replica to which a request was handed on refused it")
             self._local.out.send(
                 self._source, msgspec.structs.replace(reply, rid=self._message.rid)
             )
 
     def lost(self, peer: bytes) -> None:
         if peer == self._to:
+            sometimes("a request is taken over from a replica that went down")
             self._take_over()
 
     def wake(self) -> None:
+        sometimes("a request is taken over from a replica that stayed silent")
         self._take_over()
 
     def _take_over(self) -> None:
@@ -74,6 +78,7 @@ class Forward(Request):
         del local.requests[self._rid]
         left = message.timeout_ms - (local.now - self._started)
         if left <= 0:
+            sometimes("a request's time ends in the hands of the node it was handed on to")
             local.fail(self._source, message.rid, _in_vain(message))
             return
         again = msgspec.structs.replace(message, timeout_ms=left, forwarded=True)

@@ -12,6 +12,7 @@ from everwrite.core.errors import (
 )
 from everwrite.core.local import Local
 from everwrite.core.messages import KIND_BYTES, KIND_JSON, KIND_TEXT, Get, Put
+from everwrite.core.probes import sometimes
 
 
 def check_put(put: Put, members: int, replicas: int) -> None:
@@ -53,6 +54,7 @@ def check_get(get: Get, members: int, replicas: int) -> None:
 
 def lay_too_long() -> DeadlineExceeded:
     """Return the error for a put that lay unread until its time was over."""
+    sometimes("a put lies unread until its time is over")
     return DeadlineExceeded(
         "This node did not run for a while, and the put's time was over when it was read.",
         hint="It was not carried out here; another node may have done it. Repeat it.",
@@ -78,6 +80,7 @@ def no_disk(dw: int) -> RequestError:
 
 def too_busy(local: Local) -> Overloaded:
     """Return the error for a request that a full table turns away."""
+    sometimes("a client is told that the node is busy")
     return Overloaded(
         "This node has as many requests waiting as it will take.",
         hint="Nothing was done. Try again in a moment, or spread the load.",
@@ -87,6 +90,7 @@ def too_busy(local: Local) -> Overloaded:
 
 def waited_too_long() -> DeadlineExceeded:
     """Return the error for a put whose time was over before anything was done."""
+    sometimes("a put's time is over while it waits for the disk")
     return DeadlineExceeded(
         "The time was over while the put waited for the disk.",
         hint="Nothing was written. Try again, or give it more time.",
@@ -95,6 +99,7 @@ def waited_too_long() -> DeadlineExceeded:
 
 def too_many_hints(local: Local) -> Overloaded:
     """Return the error for a put that this node could only take as a stand-in, and may not."""
+    sometimes("a put is refused by a stand-in whose hints are at the cap")
     return Overloaded(
         f"This node keeps {local.config.hints_max} hints for others, and takes no more.",
         hint="Nothing was done. Try another node, or bring back those that are down.",
@@ -103,6 +108,7 @@ def too_many_hints(local: Local) -> Overloaded:
 
 
 def not_taken_in() -> UnavailableError:
+    sometimes("an earlier try stands on another node and could not be taken in")
     return UnavailableError(
         "An earlier try of this put stands on another node, and this node could not take it in.",
         hint="Repeat the put, here or through another node.",
@@ -111,6 +117,7 @@ def not_taken_in() -> UnavailableError:
 
 
 def too_many_siblings(count: int, most: int) -> TooLarge:
+    sometimes("a put is refused at the cap of siblings")
     return TooLarge(
         f"The key has {count} siblings; the most is {most}.",
         hint=_MERGE,

@@ -23,6 +23,7 @@ from everwrite.core.messages import (
     Store,
 )
 from everwrite.core.outbox import Place
+from everwrite.core.probes import sometimes
 
 
 class LookedAround(Message, frozen=True, tag=102):
@@ -69,6 +70,8 @@ class LookAround(Request):
         self._known = base.clock if not mine and put.op in local.recent_puts else None
         # Joined with what the others have it may be superseded, and no sibling any more.
         self._found = find_op(base, put.op)
+        if self._known is not None and self._found is None:
+            sometimes("a retry of a put that was superseded comes to a node that remembers it")
 
     def begin(self) -> None:
         """Ask; with nobody to ask the put goes on at once."""
@@ -76,6 +79,8 @@ class LookAround(Request):
         self._rid = local.open_request(self, local.now + local.config.spare_after_ms)
         for node in sorted(self._pending):
             local.out.send(node, Fetch(self._rid, put.key, put.timeout_ms, b"", False, put.op))
+        if not self._pending:
+            sometimes("a put that must look around has nobody to ask")
         self._check_end()
 
     def fetched(self, source: Place, reply: FetchReply) -> None:
@@ -92,15 +97,21 @@ class LookAround(Request):
                     self._known = versions.join(self._known or {}, record.clock)
                 if self._found is None:
                     self._found = find_op(record, self._put.op)
+                if self._found is not None:
+                    sometimes("looking around finds an earlier try on another node")
+                elif reply.op_known:
+                    sometimes("looking around finds who remembers a try that was superseded")
             local.out.send(local.me, Store(0, self._put.key, reply.record, 0, SYNC_NO, self._mine))
         self._check_end()
 
     def lost(self, peer: bytes) -> None:
         if peer in self._pending:
+            sometimes("a node goes down that was asked while looking around")
             self._pending.discard(peer)
             self._check_end()
 
     def wake(self) -> None:
+        sometimes("looking around ends with nodes that stayed silent")
         self._need = 0
         self._check_end()
 
