@@ -46,6 +46,11 @@ class Ledger:
         self.now: Callable[[], int] = lambda: 0
         self.minted_twice: Callable[[KeyLedger, int, Source, Record], None] = lambda *minted: None
         """Hears of each second dot of a write: key, write, where, the record made with it."""
+        self.minted: Callable[[KeyLedger, int, Source, Version], None] = lambda *minted: None
+        self.unfound: Callable[[KeyLedger, int, Source, Version], None] = lambda *minted: None
+        """Hear of each dot that a machine gives to a write, and of each that it gives to one of
+        which it did not know all single dots.
+        """
         self.records = 0
         """Distinct records that were judged."""
         self._places = range(machines)
@@ -268,10 +273,13 @@ class Ledger:
             self._settle_named(key, place, version, record, source)
         dots = key.dots.setdefault(place, [])
         dots.append((version.actor, version.counter))
+        its_own = version.actor[:8] == self.node_ids[source.machine]
         if len(dots) > 1:
             key.lingering |= 1 << place
-            if version.actor[:8] == self.node_ids[source.machine]:
+            if its_own:
                 self.minted_twice(key, place, source, record)
+        if its_own:
+            self.minted(key, place, source, version)
         return place
 
     def _settle_named(
@@ -300,6 +308,8 @@ class Ledger:
             key.lingering |= key.named_by([dot for dot in dots if not versions.covers(had, *dot)])
         if not unfound:
             return
+        if any(not versions.covers(record.clock, *dot) for dot in unfound):
+            self.unfound(key, place, source, minted)
         causality = key.causality
         found = key.named_by([dot for dot in dots if dot not in unfound])
         key.lingering |= key.named_by(unfound)

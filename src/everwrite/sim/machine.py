@@ -21,13 +21,15 @@ import msgspec
 from everwrite.core.cluster.members import MemberTable, decode_members
 from everwrite.core.cluster.routes import Target
 from everwrite.core.config import ClusterConfig, NodeConfig
+from everwrite.core.data import context
 from everwrite.core.data.epochs import SALT_BITS, Epochs
-from everwrite.core.errors import StorageFull
+from everwrite.core.errors import BadContext, StorageFull
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.messages import Member, Message, Put
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.records import HINT, OWN
+from everwrite.core.request.forward import TakenOver
 from everwrite.core.request.write import LEASE
 from everwrite.core.wire import decode_payload
 from everwrite.sim.disk import Disk, ReadFailed
@@ -120,6 +122,8 @@ class Machine:
         for that is minted without looking around. The judge of retries asks."""
         self.lost_at = -1
         """When this node last took a peer for down."""
+        self.dotted: dict[bytes, Retry] = {}
+        """For each op whose context names single dots: when it first came, as in ``retries``."""
         self.inbox: list[tuple[Place, bytes]] = []
         self._found: list[tuple[bytes, bytes | ReadFailed | None]] = []
         self._stood_since = self._late_until = 0
@@ -177,6 +181,7 @@ class Machine:
         self._gone.clear()
         self._unsynced.clear()
         self.retries.clear()
+        self.dotted.clear()
         self.paused = False
         self.world.machine_stopped(self.index)
 
@@ -266,11 +271,17 @@ class Machine:
             self._set_timer(node, now)
 
     def _note_try(self, node: Node, put: Put) -> None:
-        if not put.retry:
+        targets = node.local.routes.route(put.key, put.n).targets
+        if put.context and put.op not in self.dotted and _names_dots(put.context):
+            self.dotted[put.op] = (self.world.now, targets)
+        if not put.retry and not node.late_ms:  # what lay unread for long may be anything
             self.retries[put.op] = FIRST_TRY
         elif put.op not in self.retries:
-            targets = node.local.routes.route(put.key, put.n).targets
             self.retries[put.op] = (self.world.now, targets)
+
+    def _note_taken_over(self, node: Node, put: Put) -> None:
+        targets = node.local.routes.route(put.key, put.n).targets
+        self.retries[put.op] = (self.world.now, targets)
 
     def _set_timer(self, node: Node, now: int) -> None:
         due = max(node.next_wake_ms(), now + 1)
@@ -309,6 +320,8 @@ class Machine:
                 else:
                     world.send(self.index, place, messages)  # type: ignore[arg-type]
             for message in own or ():
+                if type(message) is TakenOver and isinstance(message.request, Put):
+                    self._note_taken_over(node, message.request)
                 node.receive(me, message)
 
     def _commit(self, node: Node) -> None:
@@ -385,3 +398,11 @@ class Machine:
         if power:
             self.disk.cut_power()
         self.world.later(down_us, self.start)
+
+
+def _names_dots(token: bytes) -> bool:
+    """Say whether a context names single dots; one that is garbled does not."""
+    try:
+        return bool(context.peek(token).dots)
+    except BadContext:
+        return False

@@ -22,6 +22,7 @@ from typing import Any
 
 import xxhash
 
+from everwrite.core.cluster.placement import Candidate, place
 from everwrite.core.config import ClusterConfig
 from everwrite.core.data.keys import data_key
 from everwrite.core.messages import Member, Message
@@ -35,6 +36,7 @@ from everwrite.sim.nemesis import Nemesis
 from everwrite.sim.network import Network
 from everwrite.sim.options import Fault, Options, plan, stream
 from everwrite.sim.retries import judge_second_mint
+from everwrite.sim.told import Told
 from everwrite.sim.truth import KeyLedger, Violation
 
 CALM_WITHIN_US = 120_000_000
@@ -69,6 +71,12 @@ class World:
         self.network.keep_time(lambda: self.now)
         self.machines = self._make_machines()
         self._index = {machine.me.node_id: machine.index for machine in self.machines}
+        members = [machine.me for machine in self.machines]
+        self.placement = place(
+            [Candidate(member.node_id, member.zone, member.weight) for member in members],
+            options.partitions,
+            options.replicas,
+        )
         self.ledger.node_ids = [machine.me.node_id for machine in self.machines]
         self.keys = self._open_keys()
         self.clients = [
@@ -77,6 +85,8 @@ class World:
         ]
         self.nemesis = Nemesis(self)
         self.ledger.minted_twice = partial(judge_second_mint, self)
+        self.told = Told(self)
+        self.ledger.minted, self.ledger.unfound = self.told.minted, self.told.unfound
         self.plan = plan(options) if faults is None else faults
 
     def _make_machines(self) -> list[Machine]:
@@ -129,6 +139,11 @@ class World:
         """Return the number of the machine of a node."""
         return self._index[node_id]
 
+    def owners(self, data_key: bytes, n: int) -> list[int]:
+        """Return the machines that own a key; n = 0: the default number of them."""
+        preference = self.placement.preference[self.placement.partition_of(data_key)]
+        return [self._index[node] for node in preference[: n or self.placement.replicas]]
+
     # -- time --------------------------------------------------------------------------------------
 
     def later(self, delay_us: int, action: Callable[..., None], *arguments: Any) -> None:
@@ -164,6 +179,7 @@ class World:
     # -- frames ------------------------------------------------------------------------------------
 
     def send(self, source: int, to: bytes, messages: list[Message]) -> None:
+        self.told.sent(source, self._index[to], messages)
         self.network.send(source, self._index[to], messages)
 
     def _deliver(self, source: int, to: int, data: bytes) -> None:
@@ -183,6 +199,7 @@ class World:
         return known
 
     def request(self, connection: int, message: Message) -> None:
+        self.told.requested(connection, self._connections[connection][1], message)
         self.later(
             self.network.client_delay(), self._requested, connection, encode_frame([message])
         )
@@ -201,6 +218,7 @@ class World:
             return
         for message in messages:
             self.ledger.answering(connection, message)
+            self.told.answering(source, connection, message)
         self.later(self.network.client_delay(), self._answered, connection, encode_frame(messages))
 
     def _answered(self, connection: int, data: bytes) -> None:
