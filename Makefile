@@ -14,13 +14,15 @@ STAMP = $(VENV)/.installed
 FITS    = import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 QUIETLY = --quiet --no-input --disable-pip-version-check
 
-.PHONY: help setup test demo check lint format types imports sim bench clean
+.PHONY: help setup test demo check lint format types imports sim scale plots bench clean
 
 help:
 	@echo "make demo       five nodes, shoppers, faults, and a verdict: about 40 seconds"
 	@echo "make test       all tests"
 	@echo "make check      lint, formatting, types, import layers"
 	@echo "make sim        200 simulated clusters with faults; make sim SEED=7 repeats one of them"
+	@echo "make scale      measure simulated clusters of 10 to 1000 nodes: about 20 minutes"
+	@echo "make plots      draw the figures of docs/scale, with matplotlib"
 	@echo "make bench      throughput and latencies of three nodes on this machine"
 	@echo "make setup      only the environment, in $(VENV)"
 	@echo "make clean      remove the environment and all caches"
@@ -47,6 +49,13 @@ imports: setup
 
 sim: setup
 	@$(BIN)/everwrite simulate $(if $(SEED),--seed $(SEED),--seeds 200) $(ARGS)
+
+scale: setup
+	@$(BIN)/python -m everwrite.sim.scale all --out docs/scale $(ARGS)
+
+plots: setup
+	@$(BIN)/python -m pip install $(QUIETLY) --editable '.[plots]'
+	@$(BIN)/python -m everwrite.sim.scale plot --out docs/scale
 
 bench: setup
 	@$(BIN)/everwrite bench $(ARGS)
