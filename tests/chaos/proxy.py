@@ -79,6 +79,8 @@ class Proxy:
         self.dialling: set[asyncio.Task[None]] = set()
         self.struck: Counter[str] = Counter()
         """What really happened, by kind."""
+        self.struck_at: Counter[tuple[str, Pair]] = Counter()
+        """The same by kind and directed pair."""
         self.frames = 0
 
     async def __aenter__(self) -> Self:
@@ -141,8 +143,13 @@ class Proxy:
                 relay.torn = True
             else:
                 relay.end()
-                self.struck["reset"] += 1
+                self.note("reset", (sender, receiver))
         return len(mine)
+
+    def note(self, kind: str, pair: Pair) -> None:
+        """Count a fault that happened."""
+        self.struck[kind] += 1
+        self.struck_at[kind, pair] += 1
 
     def chance(self, sender: str, receiver: str) -> random.Random:
         """Return the generator of a directed pair."""
@@ -172,13 +179,14 @@ class Relay:
         self._over = False
 
     def ready(self, end: End) -> None:
-        """One end is there; the one in front is not read from before the other is."""
-        self.proxy.relays[self] = None
-        if end is self.front and end.transport is not None:
-            end.transport.pause_reading()
+        """One end is there; what came to the one in front before the other was waits for it."""
+        if end is self.front:
+            self.proxy.relays[self] = None
             task = asyncio.get_running_loop().create_task(self._dial())
             self.proxy.dialling.add(task)
             task.add_done_callback(self._dialled)
+        else:
+            self.to_node.pump()
 
     async def _dial(self) -> None:
         try:
@@ -191,8 +199,6 @@ class Relay:
             return
         if self._over:
             self.end()
-        elif self.front.transport is not None:
-            self.front.transport.resume_reading()
 
     def _dialled(self, task: asyncio.Task[None]) -> None:
         self.proxy.dialling.discard(task)
@@ -211,7 +217,7 @@ class Relay:
     def look(self) -> None:
         """Act on faults that have changed."""
         if self.who and self.proxy.faults(self.who, self.name).cut:
-            self.proxy.struck["cut"] += 1
+            self.proxy.note("cut", (self.who, self.name))
             self.end()
             return
         self.to_node.pump()
@@ -223,7 +229,7 @@ class Relay:
     def lost(self, end: End) -> None:
         """One end is gone; the other hears it now, or, over a way that is closed, later."""
         if end.way.closed and not self._over:
-            self.proxy.struck["half-open"] += 1
+            self.proxy.note("half-open", end.way.pair)
         else:
             self.close()
 
@@ -329,13 +335,13 @@ class Way:
             self._timer.cancel()
 
     def _frame(self, frame: bytes) -> None:
-        relay, struck = self._relay, self._proxy.struck
+        relay, note = self._relay, self._proxy.note
         if not relay.who:
             relay.introduce(frame)
         self._proxy.frames += 1
         faults = self._proxy.faults(*self.pair)
         if faults.blocked:
-            struck["blocked"] += 1
+            note("blocked", self.pair)
             return
         greeting = self._handshake > 0
         self._handshake -= greeting
@@ -344,19 +350,19 @@ class Way:
         if (faults.loss or faults.duplicate) and between_nodes and not greeting:
             chance = self._proxy.chance(*self.pair)
             if chance.random() < faults.loss:
-                struck["loss"] += 1
+                note("loss", self.pair)
                 return
             if chance.random() < faults.duplicate:
-                struck["duplicate"] += 1
+                note("duplicate", self.pair)
                 times = 2
         now = self._loop.time()
         due = max(now, self._last)
         if faults.delay_s or faults.jitter_s:
-            struck["delay"] += 1
+            note("delay", self.pair)
             late = faults.delay_s + faults.jitter_s * self._proxy.chance(*self.pair).random()
             due = max(due, now + late)
         if faults.bytes_per_s:
-            struck["throttle"] += 1
+            note("throttle", self.pair)
             due += len(frame) / faults.bytes_per_s
         self._last = due
         for _ in range(times):
@@ -367,10 +373,11 @@ class Way:
         """Send on all that may arrive by now; for the rest, come back when it may."""
         target = self._target.transport
         if target is None:
+            self._pace()
             return
         held = self._proxy.faults(*self.pair).held
         if held and self._kept and not self._held:
-            self._proxy.struck["held"] += 1
+            self._proxy.note("held", self.pair)
         self._held = held and bool(self._kept)
         now = self._loop.time()
         while self._kept and not held and not self._target.full and self._kept[0][0] <= now:
@@ -378,7 +385,7 @@ class Way:
             self._kept_bytes -= len(frame)
             if self._relay.torn:
                 target.write(frame[: len(frame) // 2])
-                self._proxy.struck["tear"] += 1
+                self._proxy.note("tear", self.pair)
                 self._relay.close()
                 return
             target.write(frame)

@@ -136,6 +136,15 @@ async def test_without_faults_all_passes_in_order_however_it_is_cut() -> None:
 
 
 @in_loop
+async def test_what_is_sent_before_the_node_is_reached_arrives_without_more() -> None:
+    async with wire() as made:
+        await made.dial(greet=False)
+        await until(lambda: bool(made.accepted), "the node has the connection")
+
+        await made.accepted[0].has(hello("n1"))
+
+
+@in_loop
 async def test_a_delay_holds_up_one_direction_and_keeps_the_order() -> None:
     async with wire() as made:
         line, node = await made.dial()
