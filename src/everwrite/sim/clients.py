@@ -32,7 +32,7 @@ from everwrite.sim.answers import hidden, learn_read, learn_write
 from everwrite.sim.causality import indices
 from everwrite.sim.history import Operation
 from everwrite.sim.ledger import Ledger
-from everwrite.sim.options import Options
+from everwrite.sim.options import Options, stream
 from everwrite.sim.truth import NO_KNOWLEDGE, KeyLedger, Knowledge, Violation
 
 TRIES_MAX = 4
@@ -109,7 +109,13 @@ class Client:
         if self.left <= 0 or self._operation is not None:
             return
         self.left -= 1
-        rng = self.rng
+        self._do_next()
+
+    def _do_next(self) -> None:
+        """Draw an operation and do it. Each draws from a stream of its own, so that one is the same
+        when those before it are left out.
+        """
+        rng = self.rng = stream(self.world.options.seed, f"{self.name}.{self._serial + 1}")
         self._key = key = rng.choice(self.keys)
         dice = rng.random()
         if dice < 0.45:
