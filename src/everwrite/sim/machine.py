@@ -280,8 +280,10 @@ class Machine:
             self.retries[put.op] = (self.world.now, targets)
 
     def _note_taken_over(self, node: Node, put: Put) -> None:
-        targets = node.local.routes.route(put.key, put.n).targets
-        self.retries[put.op] = (self.world.now, targets)
+        if self.retries.get(put.op, FIRST_TRY) is FIRST_TRY:
+            targets = node.local.routes.route(put.key, put.n).targets
+            # Later than the loss of the peer from whom it may be taken over in this very tick.
+            self.retries[put.op] = (self.world.now + 1, targets)
 
     def _set_timer(self, node: Node, now: int) -> None:
         due = max(node.next_wake_ms(), now + 1)
