@@ -6,7 +6,9 @@ a sentence that a user would say, from what it wrote and what is found in the en
     set        unique elements into shared sets. None that was acknowledged is missing.
     cart       items into and out of shared carts, merged by union (Dynamo 4.4). No added item is
                missing unless somebody took it out who had seen it; an item that was taken out is
-               there only if somebody kept it who did not know of that.
+               there only if somebody kept it who did not know of that, or if a put that held it
+               was retried through another node: that one may have a copy which nobody knew
+               (docs/design/put.md).
     counter    a map of client to count, merged by the larger. Each client's count is between what
                was acknowledged and what was tried.
     register   read, write, read, write in a session, with contexts; now and then a delete, a write
@@ -213,8 +215,11 @@ class CartLoad:
                 breaches.append(Breach("lost", f"{item} in {key}: added, and nobody took it out"))
             for removal in taken_out:
                 if item in items and writes[removal].outcome == "ok":
-                    apart = [each for each in holds[item] if _apart(causality, each, removal)]
-                    if not apart:
+                    kept = any(
+                        writes[each].tries > 1 or _apart(causality, each, removal)
+                        for each in holds[item]
+                    )
+                    if not kept:
                         breaches.append(
                             Breach(
                                 "back", f"{item} in {key}: {removal} took it out, nobody kept it"
