@@ -414,7 +414,7 @@ class Stage:
         disk.lose()
 
     def forget(self, node: int, key: int = 0, *, kind: bytes = OWN) -> None:
-        """One key is gone from a disk, and from the node's memory, as if it had never been there."""
+        """One key is gone from a disk, and from the node's memory, as if it had never been."""
         disk, disk_key = self.machine(node).disk, kind + self.world.keys[key].data_key
         held = disk.visible.pop(disk_key)
         disk.safe.pop(disk_key, None)

@@ -1,0 +1,107 @@
+"""B: clocks that lie. Causality goes by dots, time-outs by the monotonic clock of each node, and
+nothing at all by the time of day but what people are shown.
+"""
+
+from __future__ import annotations
+
+from tests.scenarios.stage import DAY, SECOND, Stage, scenario
+
+from everwrite.core.messages import Ping
+from everwrite.core.wire import decode_payload
+
+TEN_YEARS_MS = 3_650 * DAY
+
+
+@scenario(23)
+def test_a_wall_clock_ten_years_off_decides_nothing() -> None:
+    stage = Stage(3)
+    a, b, c = stage.owners()
+    stage.machine(a).wall_jump_ms = TEN_YEARS_MS
+    stage.machine(b).wall_jump_ms = -TEN_YEARS_MS
+
+    seen = stage.put("from the future", a, w=3).seen
+    seen = stage.put("later, from the past", b, seen=seen, w=3).seen
+    beside = stage.put("beside it", c, w=3)
+
+    (late,) = [each for each in stage.record(a).siblings if each.op == b"later, from the past"]
+    (plain,) = [each for each in stage.record(a).siblings if each.op == b"beside it"]
+    assert late.time_ms < plain.time_ms - TEN_YEARS_MS // 2, "the clocks were off"
+    assert beside.ok and stage.get(a, r=3).values == ["beside it", "later, from the past"]
+
+    stage.kill(c)
+    stage.put("hinted", a, seen=seen)
+    stage.machine(a).wall_jump_ms = -TEN_YEARS_MS
+    stage.run(5 * SECOND)
+    assert stage.hints() == 1, "no hint has expired"
+    stage.restart(c)
+    assert stage.until(lambda: stage.hints() == 0)
+    assert stage.held(c) == ["beside it", "hinted"]
+    stage.settle()
+
+
+@scenario(24)
+def test_a_wall_clock_that_strobes_changes_no_frame_and_no_suspicion() -> None:
+    def hours(strobe_ms: int) -> tuple[str, int]:
+        stage = Stage(3)
+        jumps = 0
+        for turn in range(100):
+            for node in (1, 2, 3):
+                stage.machine(node).wall_jump_ms = strobe_ms if turn % 2 else -strobe_ms
+            jumps += bool(strobe_ms)
+            stage.run(100)
+            assert all(len(stage.up_in_the_eyes_of(node)) == 2 for node in (1, 2, 3))
+        pings = sum(
+            isinstance(message, Ping)
+            for frame in stage.world.carried
+            for message in decode_payload(frame.data[4:])
+        )
+        assert jumps in (0, 100) and pings > 10
+        return stage.world.trace, pings
+
+    assert hours(1000) == hours(0)
+
+
+@scenario(25)
+def test_a_node_that_comes_back_after_400_days_is_taken_and_brought_up_to_date() -> None:
+    # Rounds once a day: 400 days pass in a moment.
+    stage = Stage(4, ping_every_ms=DAY, down_after_ms=3 * DAY, hint_pass_every_ms=DAY)
+    a, b, c, _ = stage.owners()
+    stage.kill(c)
+    stage.put("while it was away", a, w=3)
+    first = stage.node(a).local.members.get(stage.machine(c).me.node_id).incarnation
+    stage.run(400 * DAY)
+
+    stage.machine(c).wall_jump_ms = 400 * DAY
+    stage.restart(c)
+    assert stage.until(lambda: stage.hints() == 0)
+
+    again = stage.node(a).local.members.get(stage.machine(c).me.node_id).incarnation
+    assert again == first + 1, "an incarnation counts lives, not time"
+    assert stage.held(c) == ["while it was away"]
+    assert {a, b} <= stage.up_in_the_eyes_of(c)
+    stage.settle()
+
+
+@scenario(26)
+def test_clocks_that_run_five_percent_apart_suspect_nobody_and_keep_their_deadlines() -> None:
+    stage = Stage(3)
+    stage.machine(1).clock_ppm = 950_000
+    stage.machine(2).clock_ppm = 1_050_000
+    before = [stage.machine(node).clock_ms() for node in (1, 2)]
+    for _ in range(120):
+        stage.run(500)
+        assert all(len(stage.up_in_the_eyes_of(node)) == 2 for node in (1, 2, 3))
+    slow, fast = (stage.machine(node).clock_ms() - before[node - 1] for node in (1, 2))
+    assert fast - slow > 5 * SECOND, "the clocks drifted"
+
+    for node in (1, 2):
+        others = {1, 2, 3} - {node}
+        for other in others:
+            stage.cut(node, other)
+        late = stage.get(node, r=2, timeout_ms=1000)
+        assert late.failure.code == "quorum_not_met"
+        assert 900 < late.took_ms < 1150
+        for other in others:
+            stage.mend(node, other)
+        assert stage.until(lambda: not stage.world.unrest()), stage.world.unrest()
+    stage.settle()
