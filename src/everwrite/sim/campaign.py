@@ -1,8 +1,9 @@
 """Many seeds, in several processes, and what they come to together.
 
 A run is worth what it did. So it is *invalid*, though no rule was broken, if some kind of
-operation never succeeded, or if a class of faults that many seeds had switched on never struck:
-then the rules were not put to the test (Jepsen's ``stats``, Antithesis' ``sometimes``).
+operation never succeeded, if a class of faults that many seeds had switched on never struck, or if
+a long run never took some rare branch that has a probe: then the rules were not put to the test
+(Jepsen's ``stats``, Antithesis' ``sometimes``).
 
 Costs: one process per core; seeds go out in small batches, so that all cores end together.
 """
@@ -22,6 +23,7 @@ import msgspec
 from everwrite.sim.bugs import planted
 from everwrite.sim.history import Operation
 from everwrite.sim.options import FAULTS, draw
+from everwrite.sim.probed import probes_placed
 from everwrite.sim.run import Finding, Verdict, judge, run_seed
 from everwrite.sim.world import World
 
@@ -30,6 +32,8 @@ SWITCHED_ON_MIN = 10
 """Seeds with a class of faults switched on, from which it must have struck in one of them."""
 TRIED_MIN = 50
 """Operations of a kind, from which one must have succeeded."""
+PROBED_MIN = 1000
+"""Seeds from which every probe must have been hit: the rarest are by one seed in a hundred."""
 
 KINDS = ("put", "delete", "get", "fetch")
 
@@ -45,6 +49,7 @@ class Campaign(msgspec.Struct):
     operations: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
     findings: list[Finding] = msgspec.field(default_factory=list)
     traces: dict[int, str] = msgspec.field(default_factory=dict)
+    probes: dict[str, int] = msgspec.field(default_factory=dict)
 
     def add(self, verdict: Verdict) -> None:
         """Count one seed in."""
@@ -54,6 +59,7 @@ class Campaign(msgspec.Struct):
         self.findings += verdict.findings
         self.traces[verdict.seed] = verdict.trace
         _add(self.faults, verdict.faults)
+        _add(self.probes, verdict.probes)
         _add(self.switched_on, dict.fromkeys(verdict.switched_on, 1))
         for kind, outcomes in verdict.operations.items():
             _add(self.operations.setdefault(kind, {}), outcomes)
@@ -70,6 +76,10 @@ class Campaign(msgspec.Struct):
         """Return the seeds that broke a rule, in order."""
         return sorted({finding.seed for finding in self.findings})
 
+    def never_hit(self) -> list[str]:
+        """Return the probes on branches that no seed took."""
+        return [name for name in probes_placed() if name not in self.probes]
+
     def invalid(self) -> list[str]:
         """Return why this run proves nothing, in words; empty if it may be believed."""
         reasons = []
@@ -81,6 +91,8 @@ class Campaign(msgspec.Struct):
             seeds = self.switched_on.get(name, 0)
             if seeds >= SWITCHED_ON_MIN and not self.faults.get(name):
                 reasons.append(f"{name} was switched on in {seeds} seeds and never struck")
+        if self.seeds >= PROBED_MIN:
+            reasons += [f"in {self.seeds} seeds never: {name}" for name in self.never_hit()]
         return reasons
 
 
