@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from everwrite.core.errors import EverwriteError
+from everwrite.server.descriptors import raise_limit
 from everwrite.server.runtime import Runtime, start
 from everwrite.server.settings import ServeOptions
 
@@ -24,6 +25,7 @@ def run(options: ServeOptions) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
+    raise_limit()
     with asyncio.Runner(loop_factory=new_loop) as runner:
         failure = runner.run(_run(options))
     if failure is not None:

@@ -16,6 +16,7 @@ from everwrite.core.errors import DeniedError, EverwriteError, Overloaded
 from everwrite.core.handshake import Identity
 from everwrite.core.messages import Hello
 from everwrite.core.outbox import Place
+from everwrite.server.descriptors import room_for_connections
 from everwrite.server.driver import Driver
 from everwrite.server.settings import split_address
 from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, Connection
@@ -43,6 +44,7 @@ class Peers:
         self._links: dict[bytes, list[Connection]] = {}
         self._dialling: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stopping = False
+        self._clients_room, self._strangers_room = room_for_connections()
         self.unfinished_bytes = 0
         """What all connections hold of frames that are not complete."""
         self._warned = self._unwarned = 0
@@ -57,7 +59,7 @@ class Peers:
         """
         if self._stopping:
             return False
-        if len(self._strangers) >= HANDSHAKES_MAX:
+        if len(self._strangers) >= min(HANDSHAKES_MAX, self._strangers_room):
             idle = next((other for other in self._strangers if other.silent), None)
             if idle is None:
                 return False
@@ -82,9 +84,10 @@ class Peers:
     def admit(self, connection: Connection, theirs: Hello) -> Place:
         """Give an end that knows the secret its place; DeniedError if it may not come in."""
         if not theirs.node_id:
-            if len(self._clients) >= CLIENTS_MAX:
+            most = min(CLIENTS_MAX, self._clients_room)
+            if len(self._clients) >= most:
                 raise Overloaded(
-                    f"This node has {CLIENTS_MAX} clients, and takes no more.",
+                    f"This node has {most} clients, and takes no more.",
                     hint="Close some, or connect to another node.",
                 )
             place = self.driver.attach(connection)
