@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from everwrite.sim.scale.gossip import News, Rest, measure_gossip
+from everwrite.sim.scale.gossip import News, Rest, Unknown, measure_gossip
 from everwrite.sim.scale.rings import Balance, Duration, measure_placement
 from everwrite.sim.scale.tables import Table, write_table
-from everwrite.sim.scale.traffic import Hops, Phase, Size, StandIns, measure_traffic
+from everwrite.sim.scale.traffic import Hops, Phase, Size, StandIns, Unrest, measure_traffic
 
 GOSSIP_NODES = (10, 30, 100, 300, 1000)
 LOSSY_NODES = (10, 30, 100, 300)
@@ -19,6 +19,8 @@ LOSS = 0.1
 RING_NODES = (10, 30, 100, 300, 1000)
 RING_PARTITIONS = (256, 1024, 4096, 16384, 65536)
 TRAFFIC_SEEDS = 2
+
+Say = Callable[[str], None]
 
 NODES_MAX = 1023
 """A cluster has 1024 members at most, and one joins."""
@@ -43,17 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out: Path = chosen.out
     if chosen.what == "plot":
         return _plot(out)
-    measures: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], list[Table]]] = {
+    measures: dict[str, Callable[[argparse.Namespace, Say], Iterator[Table]]] = {
         "gossip": _gossip,
         "placement": _placement,
         "traffic": _traffic,
     }
     say = _stopwatch(quiet=chosen.quiet)
     out.mkdir(parents=True, exist_ok=True)
-    for name, measure in measures.items():
-        if chosen.what in (name, "all"):
-            for table in measure(chosen, say):
-                print(write_table(out, table))
+    try:
+        for name, measure in measures.items():
+            if chosen.what in (name, "all"):
+                for table in measure(chosen, say):
+                    print(write_table(out, table))
+    except (Unknown, Unrest) as error:
+        print(f"{error} Tables that are not named above were not written.", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -108,41 +114,38 @@ def _sizes(chosen: argparse.Namespace, usual: tuple[int, ...]) -> tuple[int, ...
     return nodes
 
 
-def _gossip(chosen: argparse.Namespace, say: Callable[[str], None]) -> list[Table]:
+def _gossip(chosen: argparse.Namespace, say: Say) -> Iterator[Table]:
     nodes = _sizes(chosen, GOSSIP_NODES)
     lossy = _sizes(chosen, LOSSY_NODES)
     rest, news = measure_gossip(nodes, lambda n: chosen.seeds or _gossip_seeds(n), say=say)
+    yield Table("gossip_rest", Rest._fields, rest)
+    yield Table("gossip_news", News._fields, news)
     _, lossy_news = measure_gossip(
         lossy, lambda n: chosen.seeds or min(5, _gossip_seeds(n)), loss=LOSS, say=say
     )
-    return [
-        Table("gossip_rest", Rest._fields, rest),
-        Table("gossip_news", News._fields, news + lossy_news),
-    ]
+    yield Table("gossip_news_lossy", News._fields, lossy_news)
 
 
 def _gossip_seeds(nodes: int) -> int:
     return 20 if nodes <= 100 else 5 if nodes <= 300 else 2
 
 
-def _placement(chosen: argparse.Namespace, say: Callable[[str], None]) -> list[Table]:
+def _placement(chosen: argparse.Namespace, say: Say) -> Iterator[Table]:
     balance, durations = measure_placement(
         _sizes(chosen, RING_NODES),
         chosen.partitions or RING_PARTITIONS,
         lambda pairs: chosen.seeds or _placement_seeds(pairs),
         say=say,
     )
-    return [
-        Table("placement", Balance._fields, balance),
-        Table("placement_time", Duration._fields, durations),
-    ]
+    yield Table("placement", Balance._fields, balance)
+    yield Table("placement_time", Duration._fields, durations)
 
 
 def _placement_seeds(pairs: int) -> int:
     return 5 if pairs <= 300_000 else 2 if pairs <= 2_000_000 else 1
 
 
-def _traffic(chosen: argparse.Namespace, say: Callable[[str], None]) -> list[Table]:
+def _traffic(chosen: argparse.Namespace, say: Say) -> Iterator[Table]:
     size = Size()
     if chosen.nodes and chosen.what == "traffic":
         nodes = _sizes(chosen, (size.nodes,))[0]
@@ -150,11 +153,9 @@ def _traffic(chosen: argparse.Namespace, say: Callable[[str], None]) -> list[Tab
     if chosen.partitions and chosen.what == "traffic":
         size = size._replace(partitions=chosen.partitions[0])
     phases, hops, stand_ins = measure_traffic(size, chosen.seeds or TRAFFIC_SEEDS, say=say)
-    return [
-        Table("traffic", Phase._fields, phases),
-        Table("traffic_hops", Hops._fields, hops),
-        Table("traffic_standins", StandIns._fields, stand_ins),
-    ]
+    yield Table("traffic", Phase._fields, phases)
+    yield Table("traffic_hops", Hops._fields, hops)
+    yield Table("traffic_standins", StandIns._fields, stand_ins)
 
 
 def _plot(folder: Path) -> int:
@@ -175,7 +176,7 @@ def _plot(folder: Path) -> int:
     return 0
 
 
-def _stopwatch(*, quiet: bool) -> Callable[[str], None]:
+def _stopwatch(*, quiet: bool) -> Say:
     began = time.monotonic()
 
     def say(what: str) -> None:

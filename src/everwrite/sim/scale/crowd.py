@@ -11,7 +11,7 @@ change here; one outside it needs a class with these five methods.
 A crowd begins at rest: all know each other and are connected, and their timers are out of step.
 Connections are modelled as far as gossip sees them: who starts dials everyone whom it knows, and
 is dialled by everyone who comes to know it; a process that ends breaks its connections, a machine
-that falls silent does not.
+that falls silent does not. A frame that is lost comes late, since TCP sends it again.
 
 Bytes are those of frames. TCP and IP add 40 to 60 for each packet, which for small frames is more
 than they are themselves.
@@ -38,6 +38,8 @@ from everwrite.core.wire import decode_payload, encode_frame
 
 DELAY_MIN_MS, DELAY_MAX_MS = 1, 3
 HANDSHAKE_DELAYS = 3
+RESEND_MS = 200
+"""How long TCP waits before it sends again what was lost, at least; twice as long each time."""
 CONFIG = NodeConfig()
 CLUSTER = ClusterConfig(cluster_id=b"crowd".ljust(16), partitions=1)
 ZONES = 10
@@ -261,9 +263,11 @@ class Crowd:
                 traffic.bytes_of[kind] += (
                     size if len(messages) == 1 else len(encode_frame([message]))
                 )
-            if self._loss and chance() < self._loss:
-                continue
             at = now + DELAY_MIN_MS + int(chance() * (DELAY_MAX_MS - DELAY_MIN_MS + 1))
+            again_ms = RESEND_MS
+            while self._loss and chance() < self._loss:
+                at += again_ms
+                again_ms *= 2
             frames[at].append((to, me, data))
 
     def _set_timer(self, index: int, peer: Peer) -> None:

@@ -15,6 +15,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from everwrite.core.config import NodeConfig
 from everwrite.sim.scale.tables import Row, read_table
 
 INK = "#7b828c"
@@ -44,6 +45,7 @@ STYLE: Any = {
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
 }
+CONFIG = NodeConfig()
 WIDTH, HEIGHT = 9.0, 3.7
 PHASES = ("calm", "killed", "silent")
 
@@ -79,20 +81,17 @@ def gossip_rest(folder: Path) -> Figure:
 
 def gossip_news(folder: Path) -> Figure:
     """How long news takes, and what it costs, by the number of nodes."""
-    rows = read_table(folder, "gossip_news")
+    rows, late = read_table(folder, "gossip_news"), read_table(folder, "gossip_news_lossy")
     figure, (left, right) = _panels(2)
     for i, event in enumerate(("restart", "join", "silence")):
-        mine = _where(rows, event=event, loss="0")
+        mine = _where(rows, event=event)
         _line(left, i, _column(mine, "nodes"), _column(mine, "all_max_ms"), event)
-        lossy = _where(rows, event=event, loss="0.1")
-        if lossy:
-            label = "10 % of frames lost" if event == "silence" else ""
-            _line(
-                left, i, _column(lossy, "nodes"), _column(lossy, "all_max_ms"), label, dashed=True
-            )
+        lossy = _where(late, event=event)
+        label = "10 % of frames lost" if event == "silence" else ""
+        _line(left, i, _column(lossy, "nodes"), _column(lossy, "all_max_ms"), label, dashed=True)
     _finish(left, "Until all nodes know (worst seed)", "nodes", "milliseconds", log="xy")
     for i, event in enumerate(("restart", "join")):
-        mine = _where(rows, event=event, loss="0")
+        mine = _where(rows, event=event)
         nodes = _column(mine, "nodes")
         _line(
             right, i, nodes, _column(mine, "membership_bytes_per_node"), f"{event}, mean of nodes"
@@ -141,8 +140,9 @@ def placement_time(folder: Path) -> Figure:
     figure, (panel,) = _panels(1)
     for i, nodes in enumerate(_kinds(rows, "nodes")):
         mine = _where(rows, nodes=nodes)
-        _line(panel, i, _column(mine, "partitions"), _column(mine, "place_s"), f"{nodes} nodes")
-    _finish(panel, "Computing a placement, on one machine", "partitions", "seconds", log="xy")
+        _line(panel, i, _column(mine, "partitions"), _column(mine, "place_cpu_s"), f"{nodes} nodes")
+    panel.axhline(CONFIG.down_after_ms / 1000, color=INK, linewidth=1, linestyle=":")
+    _finish(panel, "Computing a placement, on one machine", "partitions", "CPU seconds", log="xy")
     return figure
 
 

@@ -56,7 +56,7 @@ class Size(NamedTuple):
     """Of these keys are a tenth of the operations."""
     pace_us: int = 50_000
     """Mean time that a client thinks between two operations."""
-    phase_us: int = 3_000_000
+    phase_us: int = 2_000_000
 
 
 class Phase(NamedTuple):
@@ -112,7 +112,6 @@ class Shopper:
     """A client: reads a key, writes it back or not, thinks, and does so again."""
 
     def __init__(self, arena: Arena, tally: Tally, size: Size, via: str, number: int) -> None:
-        self.retries = 0
         self._arena = arena
         self._tally = tally
         self._size = size
@@ -123,6 +122,7 @@ class Shopper:
         self._operation: Operation | None = None
         self._context = b""
         self._asked = -1
+        self._tried: set[int] = set()
 
     def begin(self) -> None:
         """Do the next read."""
@@ -138,7 +138,7 @@ class Shopper:
             if operation is None or getattr(message, "rid", 0) != self._rid:
                 continue
             if isinstance(message, Failure):
-                self._again(machine)
+                self._again()
                 continue
             self._tally.answered(operation, machine)
             if isinstance(message, GetReply):
@@ -151,18 +151,20 @@ class Shopper:
     def broken(self, machine: int) -> None:
         """The connection to a machine broke."""
         if self._operation is not None and machine == self._asked:
-            self._again(machine)
+            self._again()
 
     def _open(self, kind: str, key: bytes) -> None:
         self._operation = operation = Operation(kind, key, self._arena.now)
         self._tally.begin(operation)
         self._op = b"%d.%d" % (self._number, self._rid)
+        self._tried.clear()
         self._ask(operation)
 
-    def _ask(self, operation: Operation, but: int = -1) -> None:
+    def _ask(self, operation: Operation) -> None:
         self._rid += 1
         operation.tries += 1
-        self._asked = machine = self._choose(operation.key, but)
+        self._asked = machine = self._choose(operation.key)
+        self._tried.add(machine)
         self._tally.asked(operation, machine)
         message: Message
         if operation.kind == "get":
@@ -181,26 +183,27 @@ class Shopper:
         self._arena.request(self._number, machine, message)
         self._arena.later(PATIENCE_US, self._no_answer, self._rid)
 
-    def _choose(self, key: bytes, but: int) -> int:
-        """Return a machine to ask, other than the one that just failed."""
-        arena, rng = self._arena, self._rng
-        machines = range(len(arena.machines))
-        if self._via == "owner":
-            owners = arena.owners(key)
-            return rng.choice([each for each in owners if each != but] or owners)
-        return rng.choice([each for each in machines if each != but])
+    def _choose(self, key: bytes) -> int:
+        """Return a machine that this operation did not ask yet: an owner, if one is left."""
+        arena, tried = self._arena, self._tried
+        if len(tried) == len(arena.machines):
+            tried.clear()
+        owners = arena.owners(key) if self._via == "owner" else []
+        left = [each for each in owners if each not in tried]
+        return self._rng.choice(
+            left or [each for each in range(len(arena.machines)) if each not in tried]
+        )
 
     def _no_answer(self, rid: int) -> None:
         if self._operation is not None and rid == self._rid:
-            self._again(self._asked)
+            self._again()
 
-    def _again(self, failed: int) -> None:
+    def _again(self) -> None:
         operation = self._operation
         if operation is None:
             return
         if operation.tries < TRIES_MAX:
-            self.retries += 1
-            self._ask(operation, failed)
+            self._ask(operation)
         else:
             operation.failed = True
             self._close(operation)
