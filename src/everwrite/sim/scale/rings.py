@@ -59,7 +59,7 @@ class Balance(NamedTuple):
 
 
 class Duration(NamedTuple):
-    """A row of ``placement_time``, which depends on the machine: CPU time, the least of all seeds."""
+    """A row of ``placement_time``: the least of all seeds. It depends on the machine."""
 
     nodes: int
     partitions: int
