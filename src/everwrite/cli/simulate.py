@@ -133,7 +133,7 @@ def simulate(
     one = seed is not None or case is not None
     if sum((numbers, seed is not None, case is not None, hours is not None)) > 1:
         raise click.UsageError(
-            "--seed, --case and --hours exclude each other, and --seeds, --events and --faults."
+            "--seed, --case, --hours and numbers (--seeds, --events, --faults) exclude each other."
         )
     if one and (fresh or first is not None or processes is not None):
         raise click.UsageError("--first, --fresh and --processes are for many seeds.")
