@@ -41,7 +41,10 @@ def probes_in(text: str) -> Iterator[tuple[str, int]]:
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
             continue
         if node.func.id == PROBE:
-            (named,) = node.args or (None,)
-            literal = isinstance(named, ast.Constant) and isinstance(named.value, str)
-            check(literal, "a probe's name is a literal", line=node.lineno)
-            yield ast.literal_eval(named), node.lineno  # type: ignore[arg-type]
+            named = [each.value for each in node.args if isinstance(each, ast.Constant)]
+            check(
+                len(named) == len(node.args) == 1 and isinstance(named[0], str),
+                "a probe's name is a literal",
+                line=node.lineno,
+            )
+            yield str(named[0]), node.lineno
