@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from everwrite.core.probes import sometimes
 from everwrite.core.records import HINT, OWN, STATE
 from everwrite.sim.disk import ROTTEN, Disk, Held, Rotten
 from everwrite.sim.ledger import Ledger
@@ -44,6 +45,7 @@ def may_lose(
             lost &= ledger.protected(key)
         lost &= ~_known(key, disk_key, left.get(disk_key))
         if lost and lost & ~_elsewhere(ledger, disks, index, key):
+            sometimes("a fault is held back that would destroy a last copy")
             return False
     return True
 

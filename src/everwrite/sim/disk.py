@@ -19,6 +19,7 @@ import random
 from typing import Protocol
 
 from everwrite.core.errors import StorageFull
+from everwrite.core.probes import sometimes
 from everwrite.core.records import HINT, OWN
 
 Payload = bytes | None
@@ -148,6 +149,10 @@ class Disk:
         self._synced += keep
         self._settle(log[:keep])
         lost = {key for batch in log[keep:] for key, _, _ in batch}
+        if lost:
+            sometimes("the power goes with writes that were not synced")
+        if 0 < keep < len(log):
+            sometimes("of what was not synced some writes are there after a power cut")
         self._become(dict(self.safe), lost)
         return bool(lost)
 

@@ -28,6 +28,7 @@ from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.messages import Member, Message, Put
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
+from everwrite.core.probes import sometimes
 from everwrite.core.records import HINT, OWN
 from everwrite.core.request.forward import TakenOver
 from everwrite.core.request.write import LEASE
@@ -141,6 +142,7 @@ class Machine:
         if self.node is not None:
             return
         if world.now < disk.full_until:  # the lease cannot be written: no start yet
+            sometimes("a node cannot start since its disk is full")
             world.later(BOOT_RETRY_US, self.start)
             return
         self.life += 1
@@ -304,6 +306,7 @@ class Machine:
             if out.writes or out.on_write or out.on_sync:
                 self._commit(node)
                 if self.fuse.point == "written":
+                    sometimes("a node dies between its write and its sends")
                     self._blow()
                     return
             if out.reads:
@@ -314,6 +317,7 @@ class Machine:
             half = len(sends) // 2 if self.fuse.point == "sending" and len(sends) > 1 else -1
             for place, messages in sends.items():
                 if half == 0:
+                    sometimes("a node dies amid its sends")
                     self._blow()
                     return
                 half -= 1
@@ -352,11 +356,13 @@ class Machine:
         if life != self.life or self.node is None:
             return
         if self.paused:  # the disk goes on, the process hears of it when it does
+            sometimes("a sync ends while its node stands still")
             self.world.later(1000, self._end_sync, life, mark, acks)
             return
         self.disk.sync(mark)
         self._syncing = False
         if self.fuse.point == "synced":
+            sometimes("a node dies between a sync and its acks")
             self._blow()
             return
         if self._unsynced:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from everwrite.core.config import NodeConfig
 from everwrite.core.data import versions
 from everwrite.core.data.versions import EMPTY, Dot, Record
+from everwrite.core.probes import sometimes
 from everwrite.core.records import HINT, OWN
 from everwrite.sim.disk import Rotten
 from everwrite.sim.machine import FIRST_TRY
@@ -45,6 +46,7 @@ def judge_second_mint(
             f"{operation.describe()}: node {index + 1} mints it again, though its own copy of "
             f"{key.name} holds it",
         )
+    sometimes("a put is minted a second time")
     node, options = machine.node, world.options
     retry = machine.retries.get(operation.id.encode())
     if node is None or retry is None or retry is FIRST_TRY or len(key.dots[place]) > 2:
