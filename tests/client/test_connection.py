@@ -109,6 +109,7 @@ async def test_a_stranger_that_is_no_node_is_given_up() -> None:
                 await everwrite.connect(cluster.url)
 
 
+@pytest.mark.scenario(34)
 @in_loop
 async def test_a_node_that_says_nothing_costs_a_second_at_most() -> None:
     async with FakeCluster(2) as cluster:
@@ -278,6 +279,7 @@ async def test_a_silent_node_is_passed_over_until_its_next_word() -> None:
         assert len(first.requests(Put)) == asked + 1
 
 
+@pytest.mark.scenario(34)
 @in_loop
 async def test_a_node_that_stays_silent_gets_a_new_connection() -> None:
     async with (

@@ -115,6 +115,7 @@ async def test_siblings_that_all_owners_agree_on_need_no_coordinator() -> None:
         assert gets(cluster) == 0
 
 
+@pytest.mark.scenario(44)
 @in_loop
 async def test_differing_owners_are_merged_and_repaired_by_a_node() -> None:
     async with FakeCluster() as cluster, await everwrite.connect(cluster.url) as db:

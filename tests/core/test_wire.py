@@ -43,6 +43,7 @@ def test_a_message_survives_its_bytes(message: AnyMessage) -> None:
     assert decode_payload(encode_frame([message])[4:]) == [message]
 
 
+@pytest.mark.scenario(36)
 def test_frames_cut_at_any_byte_give_the_same_messages() -> None:
     stream = encode_frame(EXAMPLES[:3]) + encode_frame([]) + encode_frame(EXAMPLES[3:])
 
@@ -206,6 +207,7 @@ def test_a_payload_that_is_none_of_ours_raises_a_protocol_error(payload: bytes) 
         decode_payload(payload)
 
 
+@pytest.mark.scenario(77)
 def test_another_protocol_on_the_port_is_told_apart_by_its_first_bytes() -> None:
     for greeting in (b"GET / HTTP/1.1\r\n", b"*1\r\n$4\r\nPING\r\n", b"\x16\x03\x01\x02\x00\x01"):
         with pytest.raises(ProtocolError, match="was announced") as caught:
@@ -213,6 +215,7 @@ def test_another_protocol_on_the_port_is_told_apart_by_its_first_bytes() -> None
         assert "port" in caught.value.hint
 
 
+@pytest.mark.scenario(73)
 def test_trailing_fields_of_a_newer_version_are_ignored() -> None:
     assert decode_payload(packed([40, 1, "new", {"field": [1, 2]}])) == [Ping(1)]
 
@@ -230,6 +233,7 @@ def test_garbage_raises_only_protocol_errors(garbage: bytes) -> None:
         decode_payload(garbage)
 
 
+@pytest.mark.scenario(76)
 def test_mutated_frames_raise_only_protocol_errors() -> None:
     chance = random.Random(679)
     seeds = [encode_frame([example]) for example in EXAMPLES] + [encode_frame(EXAMPLES)]

@@ -97,6 +97,7 @@ async def test_writes_are_refused_while_all_disks_are_full_and_reads_and_then_wr
         await all_owners_agree(made, BUCKET, ["before", "after", *acked])
 
 
+@pytest.mark.scenario(7)
 @in_loop
 async def test_one_full_disk_of_three_fails_no_request_and_gets_its_copies_later(
     tmp_path: Path,

@@ -25,6 +25,7 @@ from everwrite.core.messages import Failure, PutReply
 pytestmark = pytest.mark.process
 
 
+@pytest.mark.scenario(20)
 @in_loop
 async def test_a_node_that_hangs_fails_no_request_and_is_brought_up_to_date_after(
     tmp_path: Path,

@@ -65,6 +65,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.scenario(76)
 @pytest.mark.parametrize("what", MALFORMED)
 @in_loop
 async def test_a_malformed_frame_of_a_client_is_refused(what: str) -> None:
@@ -95,6 +96,7 @@ async def test_a_malformed_frame_of_a_stranger_is_refused(what: str) -> None:
         assert await still_serves(node)
 
 
+@pytest.mark.scenario(76)
 @in_loop
 async def test_a_stranger_may_announce_no_more_than_a_kilobyte() -> None:
     """Before anything of it is read, let alone kept."""
@@ -133,6 +135,7 @@ async def test_a_client_of_another_protocol_is_told_so(words: bytes) -> None:
         assert await still_serves(node)
 
 
+@pytest.mark.scenario(36)
 @in_loop
 async def test_half_a_frame_and_a_broken_connection_do_nothing() -> None:
     async with Nodes() as nodes:
@@ -149,6 +152,7 @@ async def test_half_a_frame_and_a_broken_connection_do_nothing() -> None:
         assert contents(node) == before
 
 
+@pytest.mark.scenario(36)
 @in_loop
 async def test_a_frame_may_come_byte_by_byte() -> None:
     async with Nodes() as nodes:
@@ -193,6 +197,7 @@ OF_NODES = [
 ]
 
 
+@pytest.mark.scenario(79)
 @pytest.mark.parametrize("message", OF_NODES, ids=lambda message: type(message).__name__)
 @in_loop
 async def test_a_client_that_speaks_like_a_node_is_refused(message: Message) -> None:
@@ -228,6 +233,7 @@ async def test_what_came_before_a_bad_message_in_the_same_frame_is_done_as_usual
         assert found.values == [(0, b"v")]
 
 
+@pytest.mark.scenario(34)
 @in_loop
 async def test_a_frame_that_is_never_finished_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
@@ -245,6 +251,7 @@ async def test_a_frame_that_is_never_finished_is_not_waited_for(
         assert node.peers.unfinished_bytes == 0
 
 
+@pytest.mark.scenario(19)
 @in_loop
 async def test_all_incomplete_frames_of_a_node_have_one_budget(
     monkeypatch: pytest.MonkeyPatch,

@@ -26,6 +26,7 @@ from everwrite.server import transport
 SECRET = b"open sesame"
 
 
+@pytest.mark.scenario(77)
 @pytest.mark.parametrize(("least", "most"), [(2, 9), (0, 0)])
 @in_loop
 async def test_a_protocol_version_that_does_not_fit_is_refused(least: int, most: int) -> None:
@@ -67,6 +68,7 @@ async def test_another_cluster_is_refused() -> None:
         assert refused.hint.startswith("Clusters are never merged: check the address")
 
 
+@pytest.mark.scenario(77)
 @in_loop
 async def test_a_node_of_another_cluster_is_refused_and_neither_takes_the_other() -> None:
     async with Nodes() as ours, Nodes() as theirs:
@@ -86,6 +88,7 @@ async def test_a_node_of_another_cluster_is_refused_and_neither_takes_the_other(
         assert len(a.node.local.members) == len(b.node.local.members) == 1
 
 
+@pytest.mark.scenario(77)
 @pytest.mark.parametrize("secret", [b"", b"another"])
 @in_loop
 async def test_a_client_with_another_secret_is_refused_before_it_can_ask(secret: bytes) -> None:
@@ -213,6 +216,7 @@ async def test_a_stranger_who_takes_too_long_is_sent_away(
         assert await still_serves(node)
 
 
+@pytest.mark.scenario(75)
 @in_loop
 async def test_a_stranger_who_drips_byte_by_byte_gains_no_time(
     monkeypatch: pytest.MonkeyPatch,
@@ -271,6 +275,7 @@ async def test_more_strangers_than_fit_are_told_to_come_back(
         await eventually(let_in, "a stranger is let in once others are gone")
 
 
+@pytest.mark.scenario(75)
 @in_loop
 async def test_a_stranger_that_says_nothing_makes_room_for_a_newcomer(
     monkeypatch: pytest.MonkeyPatch,
@@ -286,6 +291,7 @@ async def test_a_stranger_that_says_nothing_makes_room_for_a_newcomer(
             two.writer.close()
 
 
+@pytest.mark.scenario(75)
 @in_loop
 async def test_more_clients_than_fit_are_told_to_go_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
@@ -305,6 +311,7 @@ async def test_more_clients_than_fit_are_told_to_go_elsewhere(
         assert await still_serves(node)
 
 
+@pytest.mark.scenario(37)
 @in_loop
 async def test_a_client_that_does_not_read_its_answers_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,

@@ -97,6 +97,7 @@ async def test_a_strict_write_that_needs_an_owner_that_is_down_is_refused_untouc
 # -- names and sizes -------------------------------------------------------------------------------
 
 
+@pytest.mark.scenario(76)
 @pytest.mark.parametrize(
     ("bucket", "key", "value", "error"),
     [
@@ -169,6 +170,7 @@ async def test_the_context_of_another_key_or_cluster_is_refused() -> None:
         assert (await carts.get("alice")).value == "v"
 
 
+@pytest.mark.scenario(76)
 @in_loop
 async def test_impossible_fields_of_raw_requests_are_answered_one_by_one() -> None:
     """Each gets its own Failure: one bad request ends no connection."""

@@ -214,6 +214,7 @@ async def test_somebodys_documents_are_never_taken_for_a_data_directory(tmp_path
     assert [path.name for path in (tmp_path / "n1").iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.scenario(11)
 @in_loop
 async def test_a_node_whose_own_state_is_damaged_does_not_start_as_a_new_one(
     tmp_path: Path,
@@ -245,6 +246,7 @@ def lose_rocksdbs_current(directory: Path) -> None:
     (directory / "rocksdb" / "CURRENT").unlink()
 
 
+@pytest.mark.scenario(70)
 @pytest.mark.parametrize(
     ("engine", "lose"),
     [
@@ -314,6 +316,7 @@ async def test_a_restart_keeps_identity_cluster_members_and_data(tmp_path: Path)
             assert (await db.bucket("carts").get("alice", r=3)).value == "milk"
 
 
+@pytest.mark.scenario(38)
 @in_loop
 async def test_all_nodes_may_come_back_at_other_addresses(tmp_path: Path) -> None:
     """What tells a node is its id; where it listens is news that spreads."""
@@ -534,6 +537,7 @@ async def test_a_newcomer_with_another_secret_is_refused_and_ends(tmp_path: Path
         assert len(node.node.local.members) == 1
 
 
+@pytest.mark.scenario(64)
 @in_loop
 async def test_a_copy_of_a_data_directory_is_refused_by_its_original(
     tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -50,6 +50,7 @@ def test_a_write_is_seen_at_once_and_safe_after_a_sync_that_began_later() -> Non
     assert disk.safe == {b"da": b"1"}
 
 
+@pytest.mark.scenario(5)
 @pytest.mark.parametrize("seed", range(20))
 def test_a_power_cut_keeps_what_was_synced_and_some_first_batches_of_the_rest(seed: int) -> None:
     disk, witness = disk_of(seed)

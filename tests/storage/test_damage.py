@@ -32,6 +32,7 @@ def is_damage(answer: object) -> bool:
     return isinstance(answer, Unreadable) and answer.corrupt and bool(answer.reason)
 
 
+@pytest.mark.scenario(11)
 def test_no_flipped_byte_of_a_stored_value_is_ever_served(store: Store) -> None:
     store.write([(b"a", VALUE)])
     whole = sealed(store, b"a")
@@ -52,6 +53,7 @@ def test_no_cut_or_lengthened_value_is_ever_served(store: Store) -> None:
         assert is_damage(store.get(b"a")), other
 
 
+@pytest.mark.scenario(12)
 def test_values_under_each_others_keys_are_found(store: Store) -> None:
     store.write([(b"a", b"1"), (b"b", b"2")])
 
@@ -112,6 +114,7 @@ def flipped(path: Path, at: int, flip: int) -> Iterator[None]:
     path.write_bytes(raw)
 
 
+@pytest.mark.scenario(11)
 @pytest.mark.slow
 def test_a_flipped_byte_anywhere_in_a_rocksdb_table_is_found(tmp_path: Path) -> None:
     model = {key(number): VALUE + b"%d" % number for number in range(20)}
@@ -215,6 +218,7 @@ def offsets_to_try(sizes: list[int], count: int) -> list[int]:
     return sorted(at for at in near_ends | set(spread) if 0 <= at < sizes[-1])
 
 
+@pytest.mark.scenario(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ON_DISK)
 def test_a_log_cut_at_any_byte_opens_to_all_batches_before_the_cut(

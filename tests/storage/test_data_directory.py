@@ -124,6 +124,7 @@ def test_a_manifest_may_say_more_than_this_version_knows(tmp_path: Path) -> None
     store_in(tmp_path, "sqlite").close()
 
 
+@pytest.mark.scenario(6)
 def test_a_first_start_that_was_cut_short_is_taken_up_again(tmp_path: Path) -> None:
     (tmp_path / "lock").write_bytes(b"1234\n")
     (tmp_path / f"{MANIFEST}.new").write_bytes(b'{"form')

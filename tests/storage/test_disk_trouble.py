@@ -33,6 +33,7 @@ def can_mount() -> bool:
     return tried.returncode == 0
 
 
+@pytest.mark.scenario(9)
 @needs_filter
 @pytest.mark.parametrize("engine", ON_DISK)
 def test_a_failed_fsync_is_told_once_and_nothing_is_taken_after_it(
@@ -61,6 +62,7 @@ def test_a_write_that_the_disk_fails_is_refused_whole(engine: str, tmp_path: Pat
         assert len(store.scan(b"", b"\xff", 100)) == 10
 
 
+@pytest.mark.scenario(10)
 @needs_filter
 @pytest.mark.parametrize("engine", ON_DISK)
 def test_a_key_that_the_disk_will_not_give_is_unreadable_not_absent(
@@ -84,6 +86,7 @@ def test_a_file_that_may_not_grow_refuses_writes_and_loses_none(
     assert kept == [key(number) for number in range(acked + 1)]
 
 
+@pytest.mark.scenario(7)
 @pytest.mark.slow
 @pytest.mark.skipif(not can_mount(), reason="needs a user namespace that may mount a tmpfs")
 @pytest.mark.parametrize("engine", ON_DISK)

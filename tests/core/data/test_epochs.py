@@ -22,6 +22,7 @@ def test_an_actor_is_its_node_and_epoch_in_16_bytes() -> None:
     assert len(minted) == ACTOR_BYTES
 
 
+@pytest.mark.scenario(17)
 def test_no_epoch_is_handed_out_twice_over_many_runs() -> None:
     used: set[int] = set()
     leased = 0

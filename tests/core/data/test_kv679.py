@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.core.data.traces import (
     Node,
     amnesia_on_a_replica_and_fallback_handoff,
@@ -15,14 +16,17 @@ from tests.core.data.traces import (
 )
 
 
+@pytest.mark.scenario(15)
 def test_amnesia_on_the_coordinator_loses_no_later_write() -> None:
     amnesia_on_the_coordinator(Node)
 
 
+@pytest.mark.scenario(16)
 def test_amnesia_on_a_replica_and_a_late_hint_lose_no_later_write() -> None:
     amnesia_on_a_replica_and_fallback_handoff(Node)
 
 
+@pytest.mark.scenario(50)
 def test_a_doomstone_does_not_kill_the_next_life_of_its_key() -> None:
     doomstone(Node)
 

@@ -233,6 +233,7 @@ def test_an_ack_of_another_node_strikes_nothing_out() -> None:
 # -- pace ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.scenario(57)
 def test_hints_go_home_in_batches_and_the_owner_sets_the_pace() -> None:
     world = World(5, hint_batch=4)
     a, _b, c, d, _e = world.order()
@@ -297,6 +298,7 @@ def test_at_the_cap_a_note_that_is_there_already_still_takes_newer_copies() -> N
     assert world.hint(d) == ([c], [b"v2"])
 
 
+@pytest.mark.scenario(54)
 def test_at_the_cap_of_all_nodes_a_put_that_needs_a_stand_in_fails_and_says_so() -> None:
     world = World(4, hints_max=1)
     a, _b, c, d = world.order()

@@ -18,6 +18,7 @@ def values(reply: GetReply) -> list[bytes]:
 # -- N, R, strict ----------------------------------------------------------------------------------
 
 
+@pytest.mark.scenario(52)
 @pytest.mark.parametrize(
     ("nodes", "r", "down", "strict"),
     list(product((3, 5), (1, 2, 3), (0, 1, 2), (False, True))),
@@ -366,6 +367,7 @@ def test_a_node_joins_its_own_copy_with_the_one_that_it_keeps_for_others() -> No
 # -- unreadable ------------------------------------------------------------------------------------
 
 
+@pytest.mark.scenario(10)
 @pytest.mark.parametrize("damage", ["rotten", "broken"])
 def test_an_unreadable_copy_is_no_answer_and_never_absent(damage: str) -> None:
     world = World(3)

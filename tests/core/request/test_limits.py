@@ -138,6 +138,7 @@ def test_a_put_that_would_make_the_record_too_large_is_refused_and_says_what_to_
     assert world.disk[a][b"d" + KEY] == before
 
 
+@pytest.mark.scenario(74)
 def test_requests_over_the_cap_are_refused_at_once() -> None:
     world = World(3, in_flight_max=2)
     a, b, c = world.order()
@@ -197,6 +198,7 @@ def test_a_tick_answers_with_a_bounded_number_of_bytes() -> None:
     assert world.get(first).values == [(0, b"v" * 1000)], "the next tick answers again"
 
 
+@pytest.mark.scenario(19)
 def test_puts_in_flight_hold_a_bounded_number_of_bytes() -> None:
     world = World(3, held_bytes_max=3000)
     first = world.order()[0]

@@ -121,6 +121,7 @@ def refused(world: World, token: bytes) -> None:
     assert world.disk == before
 
 
+@pytest.mark.scenario(41)
 def test_a_forged_context_is_refused_and_changes_nothing() -> None:
     world = World(3)
     a, *_ = world.order()
@@ -130,6 +131,7 @@ def test_a_forged_context_is_refused_and_changes_nothing() -> None:
     refused(world, sign(b"another secret", KEY, Seen(clock, [])))
 
 
+@pytest.mark.scenario(41)
 def test_the_context_of_another_key_is_refused_and_changes_nothing() -> None:
     world = World(3)
     a, *_ = world.order()
@@ -169,6 +171,7 @@ def test_a_context_over_the_limit_is_refused_before_it_is_read() -> None:
     refused(world, b"\0" * (context.CONTEXT_BYTES_MAX + 1))
 
 
+@pytest.mark.scenario(41)
 def test_a_signed_context_that_names_what_was_never_written_does_not_break_the_clock() -> None:
     """Only a leaked key could make one: the put fails, and the record stays as it was."""
     world = World(3)

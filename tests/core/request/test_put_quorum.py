@@ -27,6 +27,7 @@ def test_a_put_goes_to_the_first_n_nodes_of_the_preference_list(n: int) -> None:
     assert [world.values(node) for node in world.order()] == [[b"v"]] * n + [[]] * (5 - n)
 
 
+@pytest.mark.scenario(52)
 @pytest.mark.parametrize(
     ("nodes", "w", "down", "strict"),
     list(product((3, 5), (1, 2, 3), (0, 1, 2), (False, True))),
