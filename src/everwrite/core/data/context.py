@@ -19,6 +19,7 @@ import msgspec
 
 from everwrite.core.data.versions import ACTOR_BYTES, NOTHING, Clock, Seen, covers, descends
 from everwrite.core.errors import BadContext
+from everwrite.core.probes import sometimes
 
 CONTEXT_BYTES_MAX = 256 * 1024
 """More than any honest context: a clock of 12,000 actors, one for each restart of a coordinator."""
@@ -54,11 +55,15 @@ def verify(secret: bytes, data_key: bytes, context: bytes) -> Seen:
     for token in (context,) if alone else _tokens(context):
         body = token[_HEAD_BYTES:]
         if not compare_digest(_mac(secret, data_key, body), token[_LENGTH_BYTES:_HEAD_BYTES]):
+            sometimes("a context is refused that is of another key or made up")
             raise BadContext(
                 "The context is not one that this cluster gave out for this key.", hint=_HINT
             )
         found.append(_decode_body(body))
-    return found[0] if len(found) == 1 else _join(found)
+    if len(found) == 1:
+        return found[0]
+    sometimes("a context comes with several tokens")
+    return _join(found)
 
 
 def peek(context: bytes) -> Seen:
@@ -97,6 +102,7 @@ def _tokens(context: bytes) -> list[bytes]:
     while at < len(context):
         end = at + _HEAD_BYTES + int.from_bytes(context[at : at + _LENGTH_BYTES], "big")
         if end > len(context) or end == at + _HEAD_BYTES:
+            sometimes("a context is refused that is cut short")
             raise BadContext("The context is cut short or garbled.", hint=_HINT)
         tokens.append(context[at:end])
         at = end

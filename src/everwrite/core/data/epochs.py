@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from everwrite.core.data.versions import Actor
 from everwrite.core.errors import UnavailableError, check
+from everwrite.core.probes import sometimes
 
 EPOCH_BLOCK = 1 << 20
 """Numbers leased at a time: a million new keys between two lease writes."""
@@ -62,6 +63,7 @@ class Epochs:
     def extend(self, leased_to: int) -> None:
         """Take note that all numbers below ``leased_to`` are durably this run's."""
         check(leased_to >= self.leased_to, "a lease only grows", leased_to=leased_to)
+        sometimes("a lease of epochs is renewed")
         self.leased_to = leased_to
 
     def next_lease(self) -> int:
@@ -79,6 +81,7 @@ class Epochs:
         """
         number = self._next
         if number >= self.leased_to:
+            sometimes("a node has no epochs left")
             raise UnavailableError(
                 "This node has no epochs left: its disk has not taken the lease of the next ones.",
                 hint="Nothing was written. Try again in a moment, or look at the node's disk.",

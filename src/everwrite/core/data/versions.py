@@ -23,6 +23,7 @@ from __future__ import annotations
 import msgspec
 
 from everwrite.core.errors import ProtocolError, check
+from everwrite.core.probes import sometimes
 
 Actor = bytes
 """node_id (8 bytes) then epoch (8 bytes, big endian): one minter in one life of one key."""
@@ -184,7 +185,10 @@ def _without(record: Record, other: Record) -> Record:
     else:
         return record
     standing = _standing(record, other)
-    return record if len(standing) == len(record.siblings) else Record(record.clock, standing)
+    if len(standing) == len(record.siblings):
+        return record
+    sometimes("a copy that knows more learns that one of its siblings was superseded")
+    return Record(record.clock, standing)
 
 
 def merge_bytes(mine: bytes, theirs: bytes) -> bytes:
@@ -252,10 +256,13 @@ def seen_after(record: Record, seen: Seen, written: Version) -> Seen:
     Single dots that nobody could find stay named.
     """
     unfound = [dot for dot in seen.dots if not covers(record.clock, *dot)]
+    if unfound:
+        sometimes("a context names a dot that nobody could find")
     if len(record.siblings) == 1 and _dot(record.siblings[0]) == _dot(written):
         return Seen(record.clock, unfound)
     actor, counter = written.actor, written.counter
     if seen.clock.get(actor, 0) < counter - 1:
+        sometimes("a context has to name a single dot")
         return Seen(seen.clock, sorted([(actor, counter), *unfound]))
     clock = join(seen.clock, {actor: counter})
     return Seen(clock, [dot for dot in seen.dots if not covers(clock, *dot)])
@@ -273,7 +280,10 @@ def live(record: Record) -> list[Version]:
     shown: list[Version] = []
     ops: set[bytes] = set()
     for version in siblings:
-        if version.value is None or (version.op and version.op in ops):
+        if version.value is None:
+            continue
+        if version.op and version.op in ops:
+            sometimes("a put that was minted twice is shown once")
             continue
         ops.add(version.op)
         shown.append(version)

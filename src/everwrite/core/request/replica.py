@@ -27,6 +27,7 @@ from everwrite.core.messages import (
     StoreReply,
 )
 from everwrite.core.outbox import Place
+from everwrite.core.probes import sometimes
 from everwrite.core.records import HINT, MISSING, OWN, Damaged
 from everwrite.core.repair.hints import Hints
 
@@ -56,6 +57,7 @@ class Replica:
                 local.out.send(source, FetchReply(message.rid, BUSY, b""))
             return
         if isinstance(payload, Damaged):
+            sometimes("a replica says that it cannot read its copy")
             local.counters.unreadable += 1
             local.out.send(source, FetchReply(message.rid, UNREADABLE, b""))
             return
@@ -94,7 +96,9 @@ class Replica:
         if isinstance(kept, Damaged):
             local.counters.unreadable += 1
             if kept.corrupt and record:
+                sometimes("an owner answers without the damaged hint that it keeps beside")
                 return record  # gone for good, and an owner's copy is whole without it
+            sometimes("a replica says that it cannot read a hint")
             local.out.send(source, FetchReply(message.rid, UNREADABLE, b""))
             return None
         if kept is None:
@@ -120,8 +124,10 @@ class Replica:
         if isinstance(payload, Damaged):
             local.counters.unreadable += 1
             if not (message.repair and payload.corrupt):
+                sometimes("a copy is refused where the one before it cannot be read")
                 local.out.send(source, StoreReply(message.rid, UNREADABLE, False))
                 return
+            sometimes("the join of all others takes the place of a damaged copy")
             payload = None
         base = message.base
         if base and base == local.fingerprint(payload[8:] if payload is not None else b""):  # type: ignore[index]
@@ -131,6 +137,8 @@ class Replica:
             local.recent_puts.add(message.op)
             local.acknowledge(source, message)
             return
+        if base:
+            sometimes("a put comes to an owner that has another copy than its coordinator")
         try:
             self._merge_in(disk_key, payload, message.record)  # type: ignore[arg-type]
         except ProtocolError:
@@ -156,6 +164,7 @@ class Replica:
         if merged is theirs:
             records.write(disk_key, payload[:8] + data)
         elif merged is not mine and merged != mine:
+            sometimes("two copies of which each knows more are joined")
             self._local.counters.siblings_merged += 1
             records.write(disk_key, payload[:8] + versions.encode(merged))
 

@@ -25,6 +25,7 @@ from everwrite.core.messages import (
     StoreReply,
 )
 from everwrite.core.outbox import Place
+from everwrite.core.probes import sometimes
 from everwrite.core.request.limits import no_disk
 
 _NOBODY: frozenset[Place] = frozenset()
@@ -100,6 +101,7 @@ class PutRequest(Request):
             return
         reach = sum(not owner for owner in pending.values()) if self._put.strict else len(pending)
         if reach < self._w or len(pending) < self._dw:
+            sometimes("a put is refused since too few nodes can be reached")
             self._local.counters.quorum_failures += 1
             raise QuorumNotMet(
                 f"Only {reach} of the {self._w} nodes that must take this write can be reached.",
@@ -137,6 +139,7 @@ class PutRequest(Request):
             if source == self._local.me:
                 # The batch was not written. But others of this tick may have read the copy from the
                 # cache, or sent it on with a write of their own.
+                sometimes("a coordinator's own copy is not written")
                 self.unsure = True
             self._gone(source, owner)
             return
@@ -149,6 +152,7 @@ class PutRequest(Request):
         if reply.durable:
             self._durable += 1
         if self._sync == SYNC_BOTH and not reply.durable:
+            sometimes("an ack says that a copy is written and not yet fsynced")
             self._half |= {source}
         else:
             del self.pending[source]  # type: ignore[arg-type]
@@ -160,6 +164,7 @@ class PutRequest(Request):
     def lost(self, peer: bytes) -> None:
         owner = self.pending.get(peer)
         if owner is not None:
+            sometimes("a node goes down that should take a copy")
             self.unsure = True
             self._gone(peer, owner)
 
@@ -174,6 +179,7 @@ class PutRequest(Request):
         settled = {local.me, *self._half, *self._late}
         silent = [(node, owner) for node, owner in self.pending.items() if node not in settled]
         if self._answered:
+            sometimes("a put was answered, and who is silent gets a stand-in after all")
             self.pending.clear()
         for node, owner in silent:
             self._late |= {node}
@@ -221,14 +227,20 @@ class PutRequest(Request):
         whom = owner or node
         local, put = self._local, self._put
         if self._spares:
+            if owner:
+                sometimes("somebody stands in for a stand-in")
+            else:
+                sometimes("somebody stands in for an owner that does not answer")
             spare = self._spares.pop(0)
             self.pending[spare] = whom  # type: ignore[assignment]
             local.counters.hedges += 1
             left = max(self._deadline - local.now, local.config.spare_after_ms)
             local.out.send(spare, Store(self._rid, put.key, self._data, left, self._sync, whom))  # type: ignore[arg-type]
         elif whom != local.me:
+            sometimes("nobody can stand in, and the hint is kept beside the own copy")
             self._note_here(whom)  # type: ignore[arg-type]
         else:
+            sometimes("nobody can stand in for this node, and the others keep its hint")
             self._note_elsewhere()
 
     def _note_here(self, owner: bytes) -> None:
@@ -265,8 +277,11 @@ class PutRequest(Request):
         sure = not self.pending and not self.unsure and self._owners + self._fallbacks
         # Who is silent, or was lost, may have the copy too: then it stands on W after all.
         outcome: Outcome = "partial" if sure else "unknown"
+        if sure:
+            sometimes("a put has surely reached fewer nodes than it must")
         what = f"{acked} of the {self._w} nodes that must take this write did {when}".rstrip()
         if acked >= self._w:
+            sometimes("a put is on enough nodes, and too few of them fsynced it")
             need = f"the {self._dw} nodes that must fsync this write"
             what = f"Only {self._durable} of {need} did {when}".rstrip()
         hint = "The write may appear later. Repeat it with the same context."
