@@ -33,6 +33,7 @@ from everwrite.core.messages import (
     Store,
 )
 from everwrite.core.outbox import Place
+from everwrite.core.probes import sometimes
 from everwrite.core.request.forward import Forward
 
 
@@ -70,6 +71,7 @@ class Reads:
         try:
             request.begin()
         except QuorumNotMet as error:
+            sometimes("a copy cannot be mended since too few nodes are up")
             local.fail(local.me, get.rid, error)
         else:
             request.add(local.me, record)
@@ -154,12 +156,14 @@ class GetRequest(Request):
             self._empty += 1
         else:
             if reply.status == UNREADABLE:
+                sometimes("a read hears of a copy that cannot be read")
                 self._damaged.append(node)
             self._ask_spare()
         self._look()
 
     def lost(self, peer: bytes) -> None:
         if peer in self._pending:
+            sometimes("a node goes down that was asked by a read")
             self._pending.remove(peer)
             self._ask_spare()
             self._look()
@@ -200,6 +204,7 @@ class GetRequest(Request):
         if self._empty and count < self._r:
             owners = self._route.owners
             if self._late or not any(node in owners for node in self._pending):
+                sometimes("a stand-in that has nothing counts, for want of an owner")
                 return count + self._empty
         return count
 
@@ -221,6 +226,7 @@ class GetRequest(Request):
 
     def _ask_spare(self) -> None:
         if self._spares:
+            sometimes("a read asks one node more")
             spare = self._spares.pop(0)
             self._pending.append(spare)
             self._local.counters.hedges += 1
@@ -240,10 +246,14 @@ class GetRequest(Request):
         local, get = self._local, self._get
         _, record = self._joined()
         if self._seen is not NOTHING and not _knows(record, self._seen):
+            sometimes("a read goes on listening, since its session has seen more")
             return
         self._answered = True
         if record is None:
-            quality = self._quality("never" if self._all_owners_heard() else "unknown")
+            sure = self._all_owners_heard()
+            if not sure:
+                sometimes("a read cannot tell whether the key was ever written")
+            quality = self._quality("never" if sure else "unknown")
             local.out.send(self._source, GetReply(get.rid, [], b"", quality))
             return
         shown = versions.live(record)
@@ -268,6 +278,7 @@ class GetRequest(Request):
         local = self._local
         self._end()
         if self._count() >= self._r:
+            sometimes("nobody who answers has seen what the session has seen")
             error: EverwriteError = StaleSession(
                 "The nodes that answered have not seen what this session has seen.",
                 hint="Nothing was changed. Try again when more nodes are up.",
@@ -289,6 +300,8 @@ class GetRequest(Request):
         local, get = self._local, self._get
         stale = [node for node, data in self._heard.items() if data != joined]
         spoilt = [node for node in self._damaged if self._all_owners_heard(but=node)]
+        if len(spoilt) < len(self._damaged):
+            sometimes("a damaged copy stays, since an owner has not said what it has")
         for node in [*stale, *spoilt]:
             if node in self._route.owners:
                 local.counters.read_repairs += 1

@@ -25,6 +25,7 @@ from everwrite.core.errors import BadContext, EverwriteError, InvariantError
 from everwrite.core.local import Local, unreadable_here
 from everwrite.core.messages import Message, Put
 from everwrite.core.outbox import Place
+from everwrite.core.probes import sometimes
 from everwrite.core.records import HINT, MISSING, OWN, STATE, Damaged
 from everwrite.core.repair.hints import NO_EPOCH, Hints, split_hint
 from everwrite.core.request.forward import Forward, TakenOver
@@ -124,6 +125,7 @@ class Writes:
                 return
         if isinstance(payload, Damaged):
             local.counters.unreadable += 1
+            sometimes("a put comes to a node that cannot read its copy")
             if put.forwarded or not Forward.start(local, source, put, route):
                 self._refuse(source, put, unreadable_here())
             return
@@ -139,6 +141,7 @@ class Writes:
         try, here or by the node that this one took the put over from, may have been carried out.
         """
         if put.retry and error.outcome == "none" and not isinstance(error, BadContext):
+            sometimes("a retry is not told that nothing has happened")
             error.outcome = "unknown"
             error.hint = (
                 "An earlier try may have been carried out. Repeat the put, or read the key."
@@ -170,6 +173,8 @@ class Writes:
         base = versions.decode(data) if data else EMPTY
         fingerprint = local.fingerprint(data)
         if looked is None and (put.retry or (seen.dots and versions.unknown_dots(base, seen))):
+            if not put.retry:
+                sometimes("a put names a dot that its coordinator does not know")
             LookAround(local, source, put, route, mine, base).begin()
             return
         carried_out, written = _earlier_try(base, put, looked)
@@ -211,6 +216,8 @@ class Writes:
         if not number or not local.epochs.continues(number):
             if local.epochs.lease_due and not local.leasing:
                 self._lease()
+            if number:
+                sometimes("a key goes on under a new epoch")
             number = local.epochs.fresh()
             epoch = number.to_bytes(8, "big")
         actor = local.epochs.actor(number)
@@ -238,6 +245,7 @@ def _earlier_try(
     if known is not None:
         if (known.value, known.kind) != (put.value, put.kind):
             raise op_used_twice()
+        sometimes("a retry finds its put in the record")
         return True, known
     if looked is None:
         return False, None
@@ -245,9 +253,11 @@ def _earlier_try(
     if found is not None:
         if not versions.covers(base.clock, found.actor, found.counter):
             raise not_taken_in()
+        sometimes("a retry finds that its put was superseded meanwhile")
         return True, found
     if looked.known is not None:
         if not versions.descends(base.clock, looked.known):
             raise not_taken_in()
+        sometimes("a retry of a put that is on no record is recognised")
         return True, None
     return False, None
