@@ -5,8 +5,9 @@ How one coordinator decides is tested in tests/core/request, the laws of merging
 
 from __future__ import annotations
 
-from tests.scenarios.stage import HOUR, Stage, scenario
+from tests.scenarios.stage import HOUR, SECOND, Stage, scenario
 
+from everwrite.core.data import context
 from everwrite.core.messages import Failure, PutReply
 
 
@@ -38,6 +39,24 @@ def test_two_writers_who_never_see_each_other_leave_two_siblings_after_a_hundred
 
     assert most == 2, "both branches were alive, and nothing else"
     assert stage.get(3, r=3).values == ["one 99", "two 99"]
+    stage.settle()
+
+
+@scenario(41)
+def test_a_context_that_is_foreign_forged_or_sewn_together_supersedes_nothing() -> None:
+    stage = Stage(3, keys=2)
+    own = stage.put("mine", 1).seen.token
+    foreign = stage.put("theirs", 2, key=1).seen.token
+    stage.put("unseen", 3)
+    forged = [own[:at] + bytes((own[at] ^ 1,)) + own[at + 1 :] for at in range(4, len(own))]
+    bad = [foreign, own[:-1], context.combine([own, foreign]), *forged]
+
+    for number, token in enumerate(bad):
+        put = stage.put(f"thief {number}", 1 + number % 3, context=token)
+        assert (put.failure.code, put.failure.outcome) == ("bad_context", "none")
+
+    assert len(bad) > 40
+    assert stage.get(1, r=3).values == ["mine", "unseen"]
     stage.settle()
 
 
@@ -118,6 +137,26 @@ def test_a_thousand_blind_writers_are_taken_or_refused_and_none_is_dropped() -> 
     most = stage.node(1).local.config.siblings_max
     assert outcomes == ["PutReply"] * most + ["Failure"] * (1000 - most)
     assert stage.get(2, r=3).values == [f"w{number:04}" for number in range(most)]
+    stage.settle()
+
+
+@scenario(46)
+def test_what_two_sides_of_a_split_wrote_is_merged_beyond_the_cap_and_none_is_dropped() -> None:
+    stage = Stage(4, siblings_max=8)
+    left, right = set(stage.owners()[:2]), set(stage.owners()[2:])
+    stage.split(left, right)
+    names = [f"{side}{turn}" for side in ("left ", "right ") for turn in range(8)]
+    for name in names:
+        at = min(left if name.startswith("left") else right)
+        assert stage.put(name, at, w=1).ok
+    assert stage.put("one more", min(left), w=1).failure.code == "too_large"
+
+    stage.unite(left, right)
+    assert stage.until(lambda: not stage.world.unrest(), 30 * SECOND), stage.world.unrest()
+
+    found = stage.get(1, r=3)
+    assert found.values == names, "twice the cap, and all there"
+    assert stage.put("merged", 2, seen=found.seen, w=3).stored.siblings == 1
     stage.settle()
 
 
@@ -217,6 +256,39 @@ def test_a_hint_older_than_a_delete_brings_nothing_back() -> None:
 
     assert stage.held(c) == ["gone"]
     assert stage.get(c, r=3).values == []
+    stage.settle()
+
+
+@scenario(42)
+def test_a_put_whose_coordinator_dies_under_a_node_that_handed_it_on_is_one_write() -> None:
+    stage = Stage(5)
+    a, b, _, _, outside = stage.owners()
+    put = stage.ask_put("once", outside)
+    assert stage.until(lambda: stage.held(b) == ["once"]), "the first owner has spread it"
+    stage.kill(a)
+    stage.answered(put)
+
+    assert put.stored.owners + put.stored.fallbacks >= 2
+    assert stage.node(outside).local.counters.forwards == 1, "it was handed on, and taken back"
+    found = stage.get(b, r=3)
+    assert found.values == ["once"] and len(stage.record(b).siblings) == 1
+    stage.settle()
+
+
+@scenario(52)
+def test_never_written_is_said_only_by_all_owners_together() -> None:
+    stage = Stage(4)
+    a, b, c, spare = stage.owners()
+    assert stage.get(a, r=1).found.quality.absent == "never"
+
+    stage.kill(c)
+    absent = {
+        (node, r): stage.get(node, r=r).found.quality.absent
+        for node in (a, b, spare)
+        for r in (1, 2, 3)
+    }
+
+    assert set(absent.values()) == {"unknown"}, "an owner is away, and may know better"
     stage.settle()
 
 

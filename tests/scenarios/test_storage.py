@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 from tests.scenarios.stage import SECOND, Stage, scenario
 
+from everwrite.core.messages import Failure
 from everwrite.core.records import HINT, OWN
 from everwrite.core.request.write import LEASE
 
@@ -171,6 +172,29 @@ def test_a_copy_that_the_disk_will_not_give_is_never_taken_for_absent() -> None:
     stage.settle()
 
 
+@scenario(10)
+def test_a_copy_that_the_disk_will_not_give_is_not_written_over_by_a_repair() -> None:
+    stage = Stage(3)
+    a, b, c = stage.owners()
+    stage.put("everywhere", a, w=3)
+    stage.split({a}, {b, c})
+    stage.put("only at a", a, w=1)
+    stage.run(100)
+    stage.unite({a}, {b, c})
+    stage.machine(a).disk.errors_until = stage.world.now + 3600 * 1_000_000
+
+    for _ in range(20):
+        stage.cool(a)
+        stage.get(c, r=2)
+        stage.run(50)
+    assert stage.node(a).local.counters.unreadable > 3, "the disk did fail"
+    assert "only at a" in stage.held(a)
+
+    stage.machine(a).disk.errors_until = 0
+    assert stage.get(b, r=3).values == ["everywhere", "only at a"]
+    stage.settle()
+
+
 @scenario(11)
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_damaged_copy_is_never_served_and_a_read_replaces_it(place: int) -> None:
@@ -208,6 +232,66 @@ def test_a_damaged_hint_is_not_delivered_and_its_owner_is_mended_by_a_read() -> 
     stage.run(100)
     assert stage.held(c) == ["w"]
     stage.settle()
+
+
+@scenario(11)
+def test_a_damaged_copy_is_not_replaced_while_an_owner_that_may_know_more_is_away() -> None:
+    stage = Stage(3)
+    a, b, c = stage.owners()
+    stage.put("everywhere", a, w=3)
+    stage.kill(b)
+    stage.put("not at b", a, w=2)
+    stage.restart(b)
+    assert stage.until(lambda: stage.hints() == 0)
+    stage.kill(b)
+    stage.run(100)
+    stage.rot(a)
+
+    for _ in range(5):
+        stage.get(c, r=1)
+        stage.run(100)
+    assert stage.machine(a).disk.is_damaged(stage.world.keys[0].data_key), "it is left alone"
+
+    stage.restart(b)
+    stage.get(c, r=2)
+    stage.run(100)
+    assert stage.held(a) == ["everywhere", "not at b"]
+    stage.settle()
+
+
+@scenario(11)
+def test_a_hint_that_meets_a_damaged_copy_has_it_mended_by_a_read_of_all() -> None:
+    stage = Stage(4)
+    a, _, c, spare = stage.owners()
+    first = stage.put("first", a, w=3)
+    stage.run(100)
+    stage.kill(c)
+    stage.put("second", a, w=3)
+    assert stage.hints(spare) == 1
+    stage.rot(c)
+
+    stage.restart(c)
+    assert stage.until(lambda: stage.hints() == 0), "the note is not struck out before that"
+
+    assert stage.node(c).local.counters.unreadable > 0, "the damage was met"
+    assert first.ok and stage.held(c) == ["first", "second"]
+    stage.settle()
+
+
+@scenario(11)
+def test_a_stand_in_that_cannot_read_its_hint_never_says_that_there_is_nothing() -> None:
+    stage = Stage(6)
+    a, b, c, first, second, third = stage.owners()
+    stage.kill(a, b, c)
+    stage.run(2 * SECOND)
+    stage.put("w", first, w=3)
+    stage.run(100)
+    for keeper in (first, second, third):
+        stage.rot(keeper, kind=HINT)
+
+    for keeper in (first, second, third):
+        read = stage.get(keeper, r=1)
+        assert "3 cannot read their copy" in read.failure.message
 
 
 @scenario(13)
@@ -376,6 +460,26 @@ def test_one_disk_a_hundred_times_slower_slows_no_request_that_others_can_serve(
         return sorted(times)[-4]
 
     assert slowest(slow=True) <= 2 * slowest(slow=False)
+
+
+@scenario(21)
+def test_a_put_whose_time_was_over_while_a_slow_disk_was_read_is_not_carried_out() -> None:
+    stage = Stage(1, replicas=1)
+    stage.put("before", 1)
+    stage.cool(1)
+    stage.machine(1).disk.slow_until = stage.world.now + 3600 * 1_000_000
+    puts = []
+    for turn in range(10):
+        stage.cool(1)
+        puts.append(stage.put(f"late {turn}", 1, timeout_ms=5))
+    stage.machine(1).disk.slow_until = 0
+    stage.run(1000)
+
+    late = [put.failure for put in puts if isinstance(put.answer, Failure)]
+    refused = [failure for failure in late if failure.outcome == "none"]
+    assert len(refused) > 5, "the time was over before anything was done"
+    assert stage.node(1).local.counters.expired >= len(refused)
+    stage.settle()
 
 
 @scenario(22)
