@@ -20,11 +20,11 @@ from everwrite.sim.scale.figures import (
     rank,
     spread,
 )
-from everwrite.sim.scale.gossip import Unknown, at_rest, measure_gossip, run
-from everwrite.sim.scale.rings import LAYOUTS, measure_placement
+from everwrite.sim.scale.gossip import News, Rest, Unknown, at_rest, measure_gossip, run
+from everwrite.sim.scale.rings import LAYOUTS, Balance, Duration, measure_placement
 from everwrite.sim.scale.tables import Table, read_table, to_csv
 from everwrite.sim.scale.tally import Operation, Tally
-from everwrite.sim.scale.traffic import Size, measure_traffic
+from everwrite.sim.scale.traffic import Hops, Phase, Size, StandIns, measure_traffic
 
 SMALL = Size(
     nodes=20,
@@ -35,6 +35,18 @@ SMALL = Size(
     pace_us=20_000,
     phase_us=500_000,
 )
+
+PAGE = Path(__file__).parents[2] / "docs" / "scale"
+TABLES = [
+    Table("gossip_rest", Rest._fields, []),
+    Table("gossip_news", News._fields, []),
+    Table("gossip_news_lossy", News._fields, []),
+    Table("placement", Balance._fields, []),
+    Table("placement_time", Duration._fields, []),
+    Table("traffic", Phase._fields, []),
+    Table("traffic_hops", Hops._fields, []),
+    Table("traffic_standins", StandIns._fields, []),
+]
 
 A, B, C, D = (Candidate(name * 8, f"zone {name!r}") for name in (b"a", b"b", b"c", b"d"))
 
@@ -276,3 +288,39 @@ def test_the_same_command_writes_the_same_tables(arguments: list[str], tmp_path:
 def test_more_nodes_than_a_cluster_can_have_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="3 to 1023 nodes"):
         main(["gossip", "--nodes", "2000", "--out", str(tmp_path)])
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_the_tables_of_the_page_have_the_columns_of_the_command(table: Table) -> None:
+    text = (PAGE / f"{table.name}.csv").read_text()
+
+    assert text.splitlines()[0] == ",".join(table.fields)
+    assert len(text.splitlines()) > 1
+
+
+def test_the_page_shows_every_picture_and_each_is_small_and_without_a_date() -> None:
+    page = (PAGE / "README.md").read_text()
+    pictures = sorted(PAGE.glob("*.svg"))
+
+    assert len(pictures) == 7
+    for picture in pictures:
+        assert f"]({picture.name})" in page
+        text = picture.read_text()
+        assert len(text) < 60_000
+        assert "<dc:date>" not in text
+
+
+def test_the_same_tables_give_the_same_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not there: pip install '.[plots]'")
+    for table in PAGE.glob("*.csv"):
+        (tmp_path / table.name).write_bytes(table.read_bytes())
+
+    assert main(["plot", "--out", str(tmp_path)]) == 0
+
+    first = {path.name: path.read_bytes() for path in tmp_path.glob("*.svg")}
+    main(["plot", "--out", str(tmp_path)])
+    assert first == {path.name: path.read_bytes() for path in tmp_path.glob("*.svg")}
+    assert set(first) == {path.name for path in PAGE.glob("*.svg")}

@@ -28,9 +28,9 @@ NODES_MAX = 1023
 ABOUT = """\
 Measure what large clusters cost: simulated nodes, real cores, virtual time.
 
-  gossip      traffic at rest, how news spreads, how a silent node is noticed   7 min, 0.6 GB
-  placement   balance, movement on a join and a leave, time to compute          6 min, 1.5 GB
-  traffic     100 nodes under requests, with 5 % of them gone                   4 min, 0.5 GB
+  gossip      traffic at rest, how news spreads, how a silent node is noticed   6 min, 0.6 GB
+  placement   balance, movement on a join and a leave, time to compute          6 min, 1 GB
+  traffic     100 nodes under requests, with 5 % of them gone                   3 min, 0.5 GB
   all         these three
   plot        draw the CSV files in DIR as SVG; needs matplotlib: pip install 'everwrite[plots]'
 
