@@ -11,6 +11,7 @@ from tests.scenarios.stage import SECOND, Stage, scenario
 from everwrite.core.messages import Failure
 from everwrite.core.records import HINT, OWN
 from everwrite.core.request.write import LEASE
+from everwrite.sim.disk import ROTTEN
 
 
 @scenario(1)
@@ -250,7 +251,8 @@ def test_a_damaged_copy_is_not_replaced_while_an_owner_that_may_know_more_is_awa
     for _ in range(5):
         stage.get(c, r=1)
         stage.run(100)
-    assert stage.machine(a).disk.is_damaged(stage.world.keys[0].data_key), "it is left alone"
+    damaged = OWN + stage.world.keys[0].data_key
+    assert stage.machine(a).disk.visible[damaged] is ROTTEN, "it is left alone"
 
     stage.restart(b)
     stage.get(c, r=2)
