@@ -146,7 +146,9 @@ class Told:
         held = 0
         if isinstance(self._holds(source, OWN, key), bytes):  # it only grows, unless it is lost
             held |= _known(key, OWN, asked.own) & ~key.weakened
-        if self._holds(source, HINT, key) is asked.kept:  # else it may have been struck out
+        # A hint may have been struck out meanwhile: in vain, where the disk takes no writes.
+        strikes = self._world.now >= self._world.machines[source].disk.full_until
+        if strikes and self._holds(source, HINT, key) is asked.kept:
             held |= _known(key, HINT, asked.kept)
         if missing := held & ~known & ~key.doubtful:
             raise Violation(
