@@ -18,6 +18,7 @@ from everwrite.sim.bugs.hunt import hunt
 from everwrite.sim.case import (
     Case,
     describe,
+    describe_class,
     describe_fault,
     dump_case,
     load_case,
@@ -25,7 +26,7 @@ from everwrite.sim.case import (
     whole,
 )
 from everwrite.sim.history import Operation
-from everwrite.sim.options import TIMED
+from everwrite.sim.options import PER_MESSAGE, STEADY, TIMED
 from everwrite.sim.run import Verdict, run_seed
 from everwrite.sim.shrink import NothingBroken, Shrinker, ddmin
 
@@ -176,6 +177,14 @@ def test_every_fault_of_a_plan_can_be_told_in_words() -> None:
 
     assert set(told) == set(TIMED)
     assert all(" on node " in line and line.endswith(".") for line in told.values())
+
+
+def test_every_class_of_faults_without_a_plan_can_be_told_in_words() -> None:
+    cases = [whole(seed) for seed in range(60)]
+    told = {name: describe_class(name, case.options) for case in cases for name in case.classes}
+
+    assert set(told) == set(PER_MESSAGE) | set(STEADY)
+    assert all(line.startswith(name) and " " in line for name, line in told.items())
 
 
 # -- shrinking -------------------------------------------------------------------------------------

@@ -111,6 +111,7 @@ def run_seeds(
 ) -> Campaign:
     """Run seeds until there are no more or ``enough`` says so; ``seen`` hears of each verdict."""
     campaign = Campaign()
+    probes_placed()  # read now: the source may change while a long run goes on
     batches = _batches(iter(seeds))
     verdicts = _run_here(batches, bug) if processes == 1 else _run_apart(batches, bug, processes)
     for verdict in verdicts:

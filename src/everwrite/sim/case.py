@@ -20,7 +20,7 @@ from everwrite.sim.bugs import planted
 from everwrite.sim.clients import Client
 from everwrite.sim.history import Operation
 from everwrite.sim.nemesis import Nemesis
-from everwrite.sim.options import FAULTS, TIMED, Fault, Options, draw, plan
+from everwrite.sim.options import FAULTS, PER_MESSAGE, TIMED, Fault, Options, draw, plan
 from everwrite.sim.run import Finding, Verdict, judge
 from everwrite.sim.truth import KeyLedger, Knowledge
 from everwrite.sim.world import World
@@ -30,6 +30,12 @@ BOOT_US = 100_000
 """Faults of a plan are timed from the end of the boot."""
 LASTS_SHOWN_MAX_US = 600_000_000
 """What lasts longer lasts until the heal."""
+
+UNPLANNED = {
+    "clock_drift": "The clocks of the nodes run at different speeds.",
+    "foreign_context": "Now and then a client hands in a context that is not for its key.",
+    "blackout": "When the faults end the power of all machines goes.",
+}
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,8 +164,10 @@ def describe_fault(fault: Fault) -> str:
 
 def describe_class(name: str, options: Options) -> str:
     """Return a class of faults that has no plan, in words."""
-    rate = options.faults[name]
-    return f"{name} from the beginning on, at a rate of {rate:g}"
+    rate = f"by a chance of {options.faults[name]:g}"
+    if name in PER_MESSAGE:
+        return f"{name}, of each frame between nodes {rate}"
+    return f"{name}: {UNPLANNED[name]}" if name in UNPLANNED else f"{name}, {rate}"
 
 
 def _count(number: int, noun: str) -> str:
