@@ -290,6 +290,17 @@ def test_more_nodes_than_a_cluster_can_have_are_refused(tmp_path: Path) -> None:
         main(["gossip", "--nodes", "2000", "--out", str(tmp_path)])
 
 
+def test_partitions_that_cannot_be_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["placement", "--nodes", "10", "--partitions", "100", "--out", str(tmp_path)]
+
+    assert main(arguments) == 2
+
+    assert "100 partitions are not possible" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 # -- the page --------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from everwrite.core.errors import ConfigError
 from everwrite.sim.scale.gossip import News, Rest, Unknown, measure_gossip
 from everwrite.sim.scale.rings import Balance, Duration, measure_placement
 from everwrite.sim.scale.tables import Table, write_table
@@ -57,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if chosen.what in (name, "all"):
                 for table in measure(chosen, say):
                     print(write_table(out, table))
+    except ConfigError as error:
+        print(f"Nothing was measured: {error}", file=sys.stderr)
+        return 2
     except (Unknown, Unrest) as error:
         print(f"{error} Tables that are not named above were not written.", file=sys.stderr)
         return 1
