@@ -180,7 +180,7 @@ class Audience:
 
 class Stage:
     """See the module. ``faults`` are the simulator's classes, with their rates; ``knobs`` fields of
-    NodeConfig.
+    NodeConfig; ``seed`` decides what is left to chance: delays, salts, what a power cut leaves.
     """
 
     def __init__(
@@ -193,10 +193,11 @@ class Stage:
         epoch_block: int = 1 << 20,
         faults: dict[str, float] | None = None,
         chaos_ms: int = 60_000,
+        seed: int = 1,
         **knobs: int,
     ) -> None:
         options = msgspec.structs.replace(
-            draw(1),
+            draw(seed),
             nodes=nodes,
             replicas=replicas,
             partitions=16,

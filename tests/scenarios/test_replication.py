@@ -294,14 +294,14 @@ def test_never_written_is_said_only_by_all_owners_together() -> None:
 
 @scenario(42)
 def test_a_put_whose_answer_was_lost_is_one_write_when_it_goes_through_another_node() -> None:
-    stage = Stage(3)
-    a, b, c = stage.owners()
-    first = stage.ask_put("once", a)
+    stage = Stage(4)
+    a, b, c, _ = stage.owners()
+    first = stage.ask_put("once", a, w=3)
     assert stage.until(lambda: stage.held(b) == ["once"])
     stage.kill(a)
     assert first.broken and first.answer is None
 
-    again = stage.answered(stage.ask_again(first, c))
+    again = stage.answered(stage.ask_again(first, c, w=3))
 
     assert isinstance(again.answer, PutReply)
     assert stage.node(c).local.counters.retries_recognised == 1

@@ -72,7 +72,7 @@ def test_a_put_whose_coordinator_dies_after_w_acks_is_retried_into_the_same_writ
 def test_a_power_cut_of_all_machines_takes_what_was_not_synced_and_nothing_acknowledged() -> None:
     lost = 0
     for turn in range(20):
-        stage = Stage(3)
+        stage = Stage(3, seed=turn)
         acknowledged = stage.put("acknowledged", 1)
         under_way = [stage.ask_put(f"under way {node}", node) for node in (1, 2, 3)]
         stage.run(0.5 + turn % 5 / 5)
@@ -89,21 +89,23 @@ def test_a_power_cut_of_all_machines_takes_what_was_not_synced_and_nothing_ackno
 
 @scenario(5)
 def test_without_fsync_a_power_cut_may_take_what_was_acknowledged_as_not_durable() -> None:
-    stage = Stage(3, fsync=False)
-    put = stage.put("w", 1, w=3)
-    assert (put.stored.owners, put.stored.durable) == (3, 0), "the answer says so"
-    safe = stage.put("safe", 1, w=3, dw=3)
-    assert safe.stored.durable == 3
+    lost = gone = 0
+    for seed in range(20):
+        stage = Stage(3, fsync=False, seed=seed)
+        safe = stage.put("safe", 1, w=3, dw=3)
+        assert safe.stored.durable == 3
+        put = stage.put("w", 2, w=3)
+        assert (put.stored.owners, put.stored.durable) == (3, 0), "the answer says so"
 
-    later = stage.put("later", 1, seen=safe.seen, w=3)
-    lost = stage.cut_power(1, 2, 3)
-    stage.restart(1, 2, 3)
+        lost += stage.cut_power(1, 2, 3)
+        stage.restart(1, 2, 3)
 
-    assert later.stored.durable == 0
-    found = stage.get(1, r=3).values
-    assert {"safe", "w"} <= set(found) or "later" in found
-    assert lost
-    stage.settle()
+        found = stage.get(1, r=3).values
+        assert found in (["safe", "w"], ["safe"])
+        gone += found == ["safe"]
+        stage.settle()
+    assert lost > 5, "some disks lost what they had not synced"
+    assert 0 < gone < 20, "sometimes all of them, and then the write is gone"
 
 
 @scenario(7)
