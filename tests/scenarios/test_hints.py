@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.scenarios.stage import DAY, HOUR, Stage, scenario
+from tests.scenarios.stage import DAY, HOUR, MINUTE, Stage, scenario
 
 from everwrite.core.messages import Failure, Store, StoreReply
 from everwrite.core.records import HINT
@@ -20,6 +20,7 @@ def test_hints_for_a_node_that_stays_away_are_kept_for_ever_and_never_exceed_the
     for turn in range(5):
         for key in range(8):
             stage.put(f"{turn} on {key}", rest[turn % 3], key=key)
+    stage.run(MINUTE)
     kept = stage.hints()
     assert kept > 0 and all(stage.node(node).hints.notes <= 4 for node in rest)
 
@@ -33,11 +34,11 @@ def test_hints_for_a_node_that_stays_away_are_kept_for_ever_and_never_exceed_the
 
 @scenario(54)
 def test_a_full_store_of_hints_refuses_and_the_write_finds_another_holder_or_fails() -> None:
-    stage = Stage(4, keys=8, hints_max=1)
+    stage = Stage(4, keys=24, hints_max=1)
     away = stage.owners(0)[0]
     stage.kill(away)
     rest = [node for node in (1, 2, 3, 4) if node != away]
-    puts = [stage.put(f"w{key}", rest[key % 3], key=key, w=3, timeout_ms=500) for key in range(8)]
+    puts = [stage.put(f"w{key}", rest[key % 3], key=key, w=3, timeout_ms=500) for key in range(24)]
 
     refused = sum(stage.node(node).local.counters.hints_refused for node in rest)
     assert refused > 0, "the cap was met"

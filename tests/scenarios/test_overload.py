@@ -35,7 +35,7 @@ def test_ten_times_the_load_is_refused_early_and_everything_is_well_right_after(
         for key in range(50):
             stage.put(f"merged {wave} {key}", 2, key=key, seen=stage.get(2, key=key, r=3).seen)
 
-    assert served >= 20 * 20, "what it takes it serves"
+    assert served >= 20 * 15, "what it takes it serves"
     after = [stage.put(f"after {key}", 1, key=key) for key in range(50)]
     assert all(put.ok and put.took_ms <= 2 * calm for put in after)
     stage.settle()
