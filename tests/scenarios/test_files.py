@@ -17,7 +17,7 @@ from tests.storage.stores import ON_DISK, store_in
 from everwrite.core.records import OWN
 from everwrite.storage import manifest
 
-BATCHES = 2
+BATCHES = 3
 
 
 @scenario(3)
@@ -71,12 +71,12 @@ def _log(directory: Path) -> Path:
 
 def _offsets(engine: str, ends: list[int]) -> list[int]:
     """Return every byte of the log after its first batch; of SQLite's pages, which are whole or
-    not, every 397th byte and all around their ends.
+    not, every 199th byte and all around their ends.
     """
     if engine == "rocksdb":
         return list(range(ends[0], ends[-1]))
     near = {end + step for end in ends for step in range(-12, 25)}
-    return sorted(at for at in near | set(range(0, ends[-1], 397)) if ends[0] <= at < ends[-1])
+    return sorted(at for at in near | set(range(0, ends[-1], 199)) if ends[0] <= at < ends[-1])
 
 
 @scenario(6)
