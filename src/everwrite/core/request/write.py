@@ -126,9 +126,13 @@ class Writes:
         if isinstance(payload, Damaged):
             local.counters.unreadable += 1
             sometimes("a put comes to a node that cannot read its copy")
-            if put.forwarded or not Forward.start(local, source, put, route):
+            if not put.forwarded and Forward.start(local, source, put, route):
+                return
+            if not (mine and payload.corrupt):
                 self._refuse(source, put, unreadable_here())
-            return
+                return
+            sometimes("a put's hint takes the place of a damaged one")
+            payload = None  # nobody can read that hint any more: as in Hints.keep
         try:
             self._carry_out(source, put, route, mine, payload, looked=looked)  # type: ignore[arg-type]
         except InvariantError:  # no answer to a client: the node stops
