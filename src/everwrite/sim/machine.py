@@ -121,6 +121,8 @@ class Machine:
         self.retries: dict[bytes, Retry] = {}
         """For each op the retry that came first to this life; FIRST_TRY where a first try came,
         for that is minted without looking around. The judge of retries asks."""
+        self._again: dict[bytes, Retry] = {}
+        """For each op the retry that came first, though a first try came before it."""
         self.lost_at = -1
         """When this node last took a peer for down."""
         self.dotted: dict[bytes, Retry] = {}
@@ -183,6 +185,7 @@ class Machine:
         self._gone.clear()
         self._unsynced.clear()
         self.retries.clear()
+        self._again.clear()
         self.dotted.clear()
         self.paused = False
         self.world.machine_stopped(self.index)
@@ -278,14 +281,16 @@ class Machine:
             self.dotted[put.op] = (self.world.now, targets)
         if not put.retry and not node.late_ms:  # what lay unread for long may be anything
             self.retries[put.op] = FIRST_TRY
-        elif put.op not in self.retries:
-            self.retries[put.op] = (self.world.now, targets)
+        else:
+            again = self._again.setdefault(put.op, (self.world.now, targets))
+            self.retries.setdefault(put.op, again)
 
     def _note_taken_over(self, node: Node, put: Put) -> None:
         if self.retries.get(put.op, FIRST_TRY) is FIRST_TRY:
             targets = node.local.routes.route(put.key, put.n).targets
             # Later than the loss of the peer from whom it may be taken over in this very tick.
-            self.retries[put.op] = (self.world.now + 1, targets)
+            taken_over = (self.world.now + 1, targets)
+            self.retries[put.op] = self._again.get(put.op, taken_over)
 
     def _set_timer(self, node: Node, now: int) -> None:
         due = max(node.next_wake_ms(), now + 1)
