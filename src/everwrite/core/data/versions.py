@@ -185,10 +185,7 @@ def _without(record: Record, other: Record) -> Record:
     else:
         return record
     standing = _standing(record, other)
-    if len(standing) == len(record.siblings):
-        return record
-    sometimes("a copy that knows more learns that one of its siblings was superseded")
-    return Record(record.clock, standing)
+    return record if len(standing) == len(record.siblings) else Record(record.clock, standing)
 
 
 def merge_bytes(mine: bytes, theirs: bytes) -> bytes:
