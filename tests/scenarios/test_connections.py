@@ -17,8 +17,9 @@ from tests.server.nodes import Nodes, Raw, a_put, eventually, still_serves
 import everwrite
 from everwrite.core.data.keys import KEY_BYTES_MAX, data_key
 from everwrite.core.errors import EverwriteError, TooLarge
-from everwrite.core.messages import Get, GetReply
+from everwrite.core.messages import Get, GetReply, PutReply
 from everwrite.core.wire import encode_frame
+from everwrite.server import peers
 
 DESCRIPTORS = 192
 SOCKETS = 400
@@ -125,6 +126,46 @@ HOSTILE_KEYS = [
     b"%2e%2e%2f",
     b"x" * KEY_BYTES_MAX,
 ]
+
+
+@scenario(74)
+@scenario(19)
+@in_loop
+async def test_what_many_clients_send_at_once_is_never_one_batch_that_stops_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    largest, rests = await _largest_batch(monkeypatch, turn_bytes=1 << 30)
+    assert rests == 0 and largest > 8 << 20, "the fault: all of it in one turn"
+
+    largest, rests = await _largest_batch(monkeypatch, turn_bytes=1 << 20)
+    assert rests > 5 and largest < 3 << 20, "what one turn takes, and what was being read then"
+
+
+async def _largest_batch(monkeypatch: pytest.MonkeyPatch, turn_bytes: int) -> tuple[int, int]:
+    """Return the bytes of the largest batch while many clients put, and how often they were not
+    read from.
+    """
+    monkeypatch.setattr(peers, "TURN_BYTES", turn_bytes)
+    async with Nodes() as nodes:
+        (node,) = await nodes.grow("n1")
+        disk, batches = node.driver.disk, [0]
+        write = disk.write
+
+        def watched(batch: list[tuple[bytes, bytes | None]]) -> None:
+            batches.append(sum(len(payload or b"") for _, payload in batch))
+            write(batch)
+
+        monkeypatch.setattr(disk, "write", watched)
+        clients = [await Raw.enter(node) for _ in range(40)]
+        for number, client in enumerate(clients):
+            for turn in range(2):
+                key = data_key(b"carts", b"%d %d" % (number, turn))
+                client.send(a_put(b"v" * 400_000, key, dw=0))
+        for client in clients:
+            for _ in range(2):
+                assert isinstance(await client.next(), PutReply)
+            client.writer.close()
+        return max(batches), node.peers.rests
 
 
 @scenario(80)

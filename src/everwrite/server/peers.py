@@ -19,7 +19,7 @@ from everwrite.core.outbox import Place
 from everwrite.server.descriptors import room_for_connections
 from everwrite.server.driver import Driver
 from everwrite.server.settings import split_address
-from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, Connection
+from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, TURN_BYTES, Connection
 
 log = logging.getLogger("everwrite")
 
@@ -45,6 +45,9 @@ class Peers:
         self._dialling: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stopping = False
         self._clients_room, self._strangers_room = room_for_connections()
+        self._taken = 0
+        self.rests = 0
+        """How often clients were not read from for a turn, since they had sent so much."""
         self.unfinished_bytes = 0
         """What all connections hold of frames that are not complete."""
         self._warned = self._unwarned = 0
@@ -67,6 +70,20 @@ class Peers:
             idle.evict()
         self._strangers[connection] = None
         return True
+
+    def took(self, size: int) -> None:
+        """So much came from a client: after TURN_BYTES let what came be handled and written before
+        more is read.
+        """
+        self._taken += size
+        if self._taken < TURN_BYTES:
+            return
+        self._taken = 0
+        self.rests += 1
+        held = list(self._clients.values())
+        for connection in held:
+            connection.hold()
+        self.driver.loop.call_soon(_go_on, held)  # behind the tick, which was asked for before
 
     def warn(self, name: str, error: EverwriteError) -> None:
         """Log that a connection was refused; a flood of them must not fill the disk."""
@@ -242,3 +259,8 @@ class Peers:
         smaller = self.driver.me < peer
         preferred = [link for link in links if link.dialled == smaller]
         self.driver.lines[peer] = (preferred or links)[-1]
+
+
+def _go_on(held: list[Connection]) -> None:
+    for connection in held:
+        connection.go_on()
