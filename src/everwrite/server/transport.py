@@ -6,9 +6,8 @@ the connection closes before any state is touched.
 
 Caps: a stranger's frame 1 KiB and 5 s to say who it is; HANDSHAKES_MAX strangers at once; a client
 that does not read its answers is not read from above WRITE_BYTES_HIGH, and cut off at
-WRITE_BYTES_MAX; what does not fit into a peer's buffer is dropped like on any bad network, and
-hints take care of it.
-After TURN_BYTES from clients none of them is read from for a turn of the loop.
+WRITE_BYTES_MAX; after TURN_BYTES from all clients none is read from for a turn of the loop; what
+does not fit into a peer's buffer is dropped like on any bad network, and hints take care of it.
 """
 
 from __future__ import annotations
