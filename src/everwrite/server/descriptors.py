@@ -17,6 +17,8 @@ KEPT = 768
 """Never for connections: what RocksDB keeps open (storage/rocksdb.py: 512), what the process has
 itself, and those that are accepted only to be told that there is no room."""
 
+UNLIMITED = 1 << 20
+
 
 def raise_limit() -> None:
     """Raise this process's own limit as far as it is useful and allowed."""
@@ -27,9 +29,12 @@ def raise_limit() -> None:
 
 
 def room_for_connections() -> tuple[int, int]:
-    """Return how many clients and how many strangers the limit leaves room for."""
+    """Return how many clients and how many strangers this process's limit leaves room for."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        soft = 1 << 20
-    room = soft - min(KEPT, soft // 2)
+    return shares(soft if soft != resource.RLIM_INFINITY else UNLIMITED)
+
+
+def shares(limit: int) -> tuple[int, int]:
+    """Return how many clients and how many strangers may come if there are so many descriptors."""
+    room = limit - min(KEPT, limit // 2)
     return max(1, room * 3 // 4), max(1, room // 8)
