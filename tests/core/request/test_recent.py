@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.world import TIMEOUT_MS, World
+from tests.core.world import KEY, TIMEOUT_MS, World
 
+from everwrite.core.messages import Put
 from everwrite.core.recent import GENERATION, RecentPuts
+from everwrite.core.request.look import LookedAround
 
 
 def superseded() -> tuple[World, list[bytes]]:
@@ -81,6 +83,18 @@ def test_a_batch_that_was_not_written_empties_the_table() -> None:
     node.write_failed({}, [])
 
     assert b"once" not in node.local.recent_puts
+
+
+def test_a_retry_that_waits_for_the_disk_keeps_what_the_others_said_of_it() -> None:
+    world = World(3)
+    put = Put(1, KEY, b"v", b"", b"once", TIMEOUT_MS, retry=True)
+    looked = LookedAround(1, put, known={b"a" * 16: 1})
+
+    aged = world.nodes[world.order()[0]].writes.aged(1, looked, 10)
+
+    assert isinstance(aged, LookedAround)
+    assert aged.known == looked.known
+    assert aged.put.timeout_ms == TIMEOUT_MS - 10
 
 
 def test_the_table_keeps_a_whole_generation_and_no_more_than_two() -> None:

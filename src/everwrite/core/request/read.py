@@ -146,8 +146,9 @@ class GetRequest(Request):
         node = source
         self._pending.remove(node)
         if reply.status == FOUND or (reply.status == ABSENT and node in self._route.owners):
+            before = self._heard.get(node, b"")  # a spare may be who knew a record beforehand
+            self._local.held_bytes += len(reply.record) - len(before)
             self._heard[node] = reply.record
-            self._local.held_bytes += len(reply.record)
             if reply.fallback or node not in self._route.owners:
                 self._fallbacks += 1
             else:

@@ -90,7 +90,7 @@ class Writes:
             return None
         put = replace(put, timeout_ms=left)
         if isinstance(message, LookedAround):
-            return LookedAround(client, put, message.found)
+            return replace(message, put=put)
         return TakenOver(client, put) if isinstance(message, TakenOver) else put
 
     def lease_kept(self, message: LeaseKept) -> None:
