@@ -130,7 +130,7 @@ def draw(seed: int) -> Options:
         spread_us=spread_us,
         disk_us=rng.choice((50, 500, 5000)),
         wide_puts=rng.random() < 0.3,
-        epoch_block=rng.choice((32, 256, 1 << 20)),
+        epoch_block=rng.choice((2, 32, 1 << 20)),
         faults={} if calm else _faults(rng),
         knobs=_knobs(rng, near_us + spread_us),
     )

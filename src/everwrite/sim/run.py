@@ -13,6 +13,7 @@ from everwrite.sim.causality import indices
 from everwrite.sim.checkers import Allowed, check_history
 from everwrite.sim.history import Operation
 from everwrite.sim.options import Fault, Options, draw
+from everwrite.sim.rest import judge_rest
 from everwrite.sim.truth import Violation
 from everwrite.sim.world import World
 
@@ -62,6 +63,7 @@ def judge(world: World) -> Verdict:
         world.boot()
         world.chaos()
         world.heal()
+        judge_rest(world)
         auditor = Auditor(world)
         auditor.audit()
         for breach in check_history(world.history, allowed(world), world.options.copies):

@@ -1,0 +1,118 @@
+"""The judge of a cluster at rest: after the heal, before anybody reads.
+
+    handoff     every acknowledged write is on all its owners, brought by hints and by nothing else
+    placement   no node has an owner's copy of what it does not own
+    members     all nodes agree on who belongs to the cluster, as the latest lives of these say
+    bounds      what was held for requests is given back
+
+A read mends what it finds, so the audit that follows would hide who was left out. Hand-off is owed
+only where no node died and no disk failed: whoever coordinates a put keeps in memory who has not
+acknowledged it yet.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from everwrite.core.config import NodeConfig
+from everwrite.core.records import OWN
+from everwrite.sim.causality import indices
+from everwrite.sim.disk import Rotten
+from everwrite.sim.truth import KeyLedger, Violation, held_record
+
+if TYPE_CHECKING:
+    from everwrite.sim.world import World
+
+AGREE_WITHIN_US = 120_000_000
+"""Virtual time in which the lists of members must agree: each second one peer gets a list."""
+
+BREAK_HANDOFF = (
+    "kill",
+    "power_cut",
+    "crash_loop",
+    "fsync_error",
+    "lost_disk",
+    "old_disk",
+    "bit_rot",
+    "read_errors",
+    "full_disk",
+    "blackout",
+)
+"""Faults that struck at least once."""
+
+
+def judge_rest(world: World) -> None:
+    """Raise Violation for what is not as it must be now."""
+    _judge_bounds(world)
+    for key in world.keys:
+        if not world.options.wide_puts:
+            _judge_placement(world, key)
+        if _owes_handoff(world):
+            _judge_handoff(world, key)
+    if not world.run(world.now + AGREE_WITHIN_US, lambda: not _strangers(world)):
+        raise Violation("members", _strangers(world))
+
+
+def _judge_bounds(world: World) -> None:
+    for machine in world.machines:
+        local = machine.node.local if machine.node is not None else None
+        if local is not None and (local.held_bytes or local.records.parked_bytes):
+            raise Violation(
+                "bounds",
+                f"{machine.me.name} has no request open and none parked, and still counts "
+                f"{local.held_bytes} bytes held and {local.records.parked_bytes} parked",
+            )
+
+
+def _judge_placement(world: World, key: KeyLedger) -> None:
+    owners = world.owners(key.data_key, 0)
+    for machine in world.machines:
+        if machine.index not in owners and OWN + key.data_key in machine.disk.visible:
+            raise Violation(
+                "placement",
+                f"{machine.me.name} has a copy of {key.name} like an owner's, and owns it not",
+            )
+
+
+def _owes_handoff(world: World) -> bool:
+    if any(world.faults[kind] for kind in BREAK_HANDOFF):
+        return False
+    config = world.machines[0].config
+    if config.parked_max < NodeConfig().parked_max:  # a hint may be refused then
+        return False
+    nodes = [machine.node for machine in world.machines]
+    return all(node is not None and not node.local.counters.hints_refused for node in nodes)
+
+
+def _judge_handoff(world: World, key: KeyLedger) -> None:
+    owed = (key.hard | key.soft) & ~key.doubtful
+    for place in indices(owed):
+        operation = key.operations[place]
+        for owner in world.owners(key.data_key, operation.n or world.options.copies):
+            held = world.machines[owner].disk.visible.get(OWN + key.data_key)
+            if isinstance(held, Rotten):
+                continue
+            known = key.known_of.get(held_record(OWN, held), 0) if held is not None else 0
+            if not known >> place & 1:
+                raise Violation(
+                    "handoff",
+                    f"{operation.describe()}: acknowledged, all is at rest, and its owner node "
+                    f"{owner + 1} has not heard of it",
+                )
+
+
+def _strangers(world: World) -> str:
+    """Return who goes by an earlier life of whom, in words; empty if nobody does."""
+    for machine in world.machines:
+        node = machine.node
+        if node is None:
+            return f"{machine.me.name} is down"
+        for other in world.machines:
+            entry = node.local.members.get(other.me.node_id)
+            if entry is None or entry.incarnation != other.incarnation:
+                known = "nothing" if entry is None else f"life {entry.incarnation}"
+                return (
+                    f"{machine.me.name} knows {known} of {other.me.name}, which lives its life "
+                    f"{other.incarnation}"
+                )
+    return ""
