@@ -180,6 +180,7 @@ def test_one_rotten_block_of_rocksdb_spares_the_keys_of_others(tmp_path: Path) -
 # -- logs cut short or damaged ---------------------------------------------------------------------
 
 BATCHES = 12
+MARKS = ("rocksdb/SYNCED", "everwrite.sqlite-synced")
 
 
 def log_of(directory: Path) -> Path:
@@ -200,6 +201,12 @@ def image_with_a_log(directory: Path, engine: str) -> list[int]:
             sizes.append(log_of(live).stat().st_size)
         shutil.copytree(live, directory / "image")
     return sizes
+
+
+def unmark(directory: Path) -> None:
+    """As if none of the log had been synced."""
+    for mark in MARKS:
+        (directory / mark).unlink(missing_ok=True)
 
 
 def batch_seen(directory: Path, engine: str) -> int | None:
@@ -230,6 +237,7 @@ def test_a_log_cut_at_any_byte_opens_to_all_batches_before_the_cut(
         shutil.copytree(tmp_path / "image", tmp_path / "cut")
         log = log_of(tmp_path / "cut")
         log.write_bytes(log.read_bytes()[:length])
+        unmark(tmp_path / "cut")
         whole = max(number for number, size in enumerate(sizes) if size <= length or not number)
         assert batch_seen(tmp_path / "cut", engine) == whole, length
         shutil.rmtree(tmp_path / "cut")
@@ -245,6 +253,7 @@ def test_a_log_with_a_flipped_byte_opens_to_a_prefix_or_not_at_all(
 
     for at in offsets_to_try(sizes, 20):
         shutil.copytree(tmp_path / "image", tmp_path / "rotten")
+        unmark(tmp_path / "rotten")
         log = log_of(tmp_path / "rotten")
         for _ in flipped(log, at, 0x40):
             # batch_seen itself fails for a batch that is half there or values that never were.
@@ -253,3 +262,102 @@ def test_a_log_with_a_flipped_byte_opens_to_a_prefix_or_not_at_all(
         shutil.rmtree(tmp_path / "rotten")
 
     assert len(seen) > 3
+
+
+def opened_or_refused(directory: Path, engine: str) -> int | None:
+    """As ``batch_seen``, but -1 if the store will not open and does not say what to do."""
+    try:
+        store_in(directory, engine).close()
+    except StorageError as error:
+        return None if error.hint else -1
+    return batch_seen(directory, engine)
+
+
+@pytest.mark.scenario(4)
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ON_DISK)
+def test_a_synced_log_that_rots_or_is_cut_is_never_opened_as_if_it_had_less(
+    engine: str, tmp_path: Path
+) -> None:
+    sizes = image_with_a_log(tmp_path, engine)
+    rotten = tmp_path / "rotten"
+    refused = 0
+
+    for at in [*range(56), *offsets_to_try(sizes, 40)]:
+        for flip in (True, False):
+            shutil.copytree(tmp_path / "image", rotten)
+            log = log_of(rotten)
+            raw = bytearray(log.read_bytes())
+            raw[at] ^= 0x40
+            log.write_bytes(raw if flip else raw[:at])
+            seen = opened_or_refused(rotten, engine)
+            assert seen in (None, BATCHES), (at, flip)
+            if seen is None:
+                # Opening once more must not find the rest good enough.
+                assert opened_or_refused(rotten, engine) is None, (at, flip)
+                refused += 1
+            shutil.rmtree(rotten)
+
+    assert refused > 100
+
+
+@pytest.mark.parametrize("engine", ON_DISK)
+def test_writes_behind_the_last_sync_may_go_and_the_store_still_opens(
+    engine: str, tmp_path: Path
+) -> None:
+    with store_in(tmp_path / "live", engine) as store:
+        store.write([(b"a", b"synced")])
+        store.sync()
+        synced = log_of(tmp_path / "live").stat().st_size
+        store.write([(b"a", b"not synced"), (b"b", b"neither")])
+        shutil.copytree(tmp_path / "live", tmp_path / "image")
+    log = log_of(tmp_path / "image")
+    log.write_bytes(log.read_bytes()[: (synced + log.stat().st_size) // 2])
+
+    assert answers_of(tmp_path / "image", engine, [b"a", b"b"]) == [b"synced", None]
+
+
+@pytest.mark.parametrize("engine", ON_DISK)
+def test_a_rotten_mark_refuses_the_store_and_says_which_file_it_is(
+    engine: str, tmp_path: Path
+) -> None:
+    with store_in(tmp_path, engine) as store:
+        store.write([(b"a", b"1")])
+        store.sync()
+    mark = next(tmp_path / name for name in MARKS if (tmp_path / name).exists())
+    whole = mark.read_bytes()
+
+    for at in range(len(whole)):
+        for raw in (whole[:at], whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]):
+            mark.write_bytes(raw)
+            with pytest.raises(StorageError, match=mark.name) as refused:
+                store_in(tmp_path, engine)
+            assert "remove this one file" in refused.value.hint
+
+    mark.write_bytes(whole)
+    assert answers_of(tmp_path, engine, [b"a"]) == [b"1"]
+
+
+@pytest.mark.parametrize("engine", ON_DISK)
+def test_a_store_opens_after_any_number_of_synced_runs(engine: str, tmp_path: Path) -> None:
+    for run in range(4):
+        with store_in(tmp_path / "live", engine) as store:
+            assert store.get(b"a") == (b"%d" % (run - 1) if run else None)
+            for number in range(3):
+                store.write([(b"a", b"%d" % run), (key(number), VALUE)])
+                store.sync()
+            shutil.copytree(tmp_path / "live", tmp_path / f"killed{run}")
+
+        assert answers_of(tmp_path / f"killed{run}", engine, [b"a"]) == [b"%d" % run]
+
+
+def test_a_sqlite_log_that_began_anew_behind_the_mark_is_opened(tmp_path: Path) -> None:
+    with store_in(tmp_path / "live", "sqlite") as store:
+        for number in range(6):
+            # Two of these fill a log, so it is folded again and again; the last is not synced.
+            store.write([(b"a", bytes([number]) * (5 << 20))])
+            if number < 5:
+                store.sync()
+        shutil.copytree(tmp_path / "live", tmp_path / "killed")
+
+    assert answers_of(tmp_path / "killed", "sqlite", [b"a"]) == [bytes([5]) * (5 << 20)]

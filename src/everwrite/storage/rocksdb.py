@@ -1,6 +1,7 @@
 """The RocksDB engine, through ``rocksdict``: the default, fast, and with a checksum on every block.
 
-    <directory>/rocksdb/    RocksDB's own files
+    <directory>/rocksdb/            RocksDB's own files
+    <directory>/rocksdb/SYNCED      the sequence number up to which its log was synced (mark.py)
 
 What the binding does and does not do (measured and read for 0.3.29), and how that shapes this file:
 
@@ -20,6 +21,7 @@ What the binding does and does not do (measured and read for 0.3.29), and how th
 
 Recovery is point in time: after a crash the write-ahead log is replayed up to the first record that
 is not whole, so what comes back is a prefix of the writes, never a later one without an earlier.
+A prefix that ends before the mark lacks synced writes: then the directory is opened no more.
 
 Costs: a get is 2 to 3 microseconds, a write 1 to 2 per key in batches, an idle store 10 MiB. Under
 load 24 MiB of block cache fill, and write buffers of 16 MiB come and go.
@@ -43,10 +45,13 @@ from everwrite.core.errors import StorageError, StorageFull, StorageStalled, Syn
 from everwrite.storage.engine import Batch, CorruptData, refuse_closed, refuse_unsynced, sync_failed
 from everwrite.storage.gate import Gate
 from everwrite.storage.manifest import RESTORE, sync_directory, sync_file
+from everwrite.storage.mark import Mark, lost_synced, read_mark
 
 T = TypeVar("T")
 
 FOLDER = "rocksdb"
+MARK_NAME = "SYNCED"
+"""Among RocksDB's files, which it leaves alone, so that a backup put in their place has none."""
 
 BLOCK_CACHE_BYTES = 24 << 20
 """Small, as the kernel's page cache stands behind it; index and filter blocks are in it too."""
@@ -105,7 +110,31 @@ class RocksEngine:
         self._must_reopen = False  # the log was given up; reads go on meanwhile
         self._gate = Gate(refuse_closed(self.name))
         self._snapshots: weakref.WeakSet[RocksSnapshot] = weakref.WeakSet()
+        self._refuse_lost_writes()
         self._open()
+        self._mark = Mark(self._folder / MARK_NAME)
+
+    def _refuse_lost_writes(self) -> None:
+        """Raise CorruptData if synced writes are missing from what RocksDB would recover.
+
+        Asked of a read-only opening, as the real one throws the rest of a damaged log away.
+        """
+        marked, _ = read_mark(self._folder / MARK_NAME)
+        if not marked:
+            return
+        options = _options()
+        seen = _native(
+            lambda: rocksdict.Rdict(
+                str(self._folder),
+                options,
+                column_families={"default": options},
+                access_type=rocksdict.AccessType.read_only(),
+            )
+        )
+        recovered = seen.latest_sequence_number()
+        _native(seen.close)
+        if recovered < marked:
+            raise lost_synced("the RocksDB store", recovered, marked)
 
     def _open(self) -> None:
         options = _options()
@@ -159,9 +188,11 @@ class RocksEngine:
                 self._sync_given_up_log()
                 return
             try:
+                written = self._db.latest_sequence_number()
                 _native(lambda: self._db.flush_wal(True))
             except StorageError as error:
                 raise self._failed_sync(error.__cause__) from error
+            self._mark.set(written)
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return the first pairs of the range; holds the GIL in each step, so ask for hundreds."""
@@ -205,6 +236,7 @@ class RocksEngine:
         if not self._gate.shut():
             return
         self._close_snapshots()
+        self._mark.close()
         try:
             _native(self._db.close)
         except LogGivenUp:
@@ -238,6 +270,7 @@ class RocksEngine:
         """
         logged = sum(path.stat().st_size for path in self._folder.glob("*.log"))
         self._check_room(logged + REOPEN_ROOM_BYTES)
+        self._refuse_lost_writes()
         with self._gate.alone():
             self._close_snapshots()
             # It closes, and then complains of the log that it gave up; or it is closed already.

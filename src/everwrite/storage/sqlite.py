@@ -2,6 +2,7 @@
 
     <directory>/everwrite.sqlite        table kv(key, value), sorted by key
     <directory>/everwrite.sqlite-wal    what was committed lately
+    <directory>/everwrite.sqlite-synced how many of its frames were synced (mark.py)
 
 WAL mode with synchronous=NORMAL, so a commit is a plain write (safe from kill -9, not from a power
 cut) and this engine decides when to fsync: ``sync`` calls fsync on the WAL file itself, from the
@@ -11,6 +12,11 @@ reach or in a database that was fsynced.
 
 SQLite's own automatic checkpoint is off, because it hides its errors, failed fsyncs among them.
 Ours runs in ``sync`` (a worker thread) when it is due, or in ``write`` when nobody syncs.
+
+A WAL is replayed up to the first frame whose checksum does not fit, wherever that is. So after each
+sync the mark names the WAL (by the salts of its header, new each time that it starts over) and how
+many frames it had. What SQLite recovered at the next start stands in the head of its shared memory
+file, whose form is documented (sqlite.org/walformat.html, 2.1).
 
 Known limit: SQLite has no page checksums. Values are covered by the store's, a torn WAL by
 SQLite's; but a key that rots on the disk is not found under its name, and only a scan notices. Who
@@ -23,6 +29,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import struct
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -39,6 +46,7 @@ from everwrite.storage.engine import (
     sync_failed,
 )
 from everwrite.storage.manifest import RESTORE, sync_directory, sync_file
+from everwrite.storage.mark import Mark, lost_synced, read_mark
 
 FILE_NAME = "everwrite.sqlite"
 
@@ -50,6 +58,12 @@ WAL_BYTES_UNSYNCED = 4 * WAL_BYTES
 
 PAGE_BYTES = 4096
 READERS_MAX = 8
+
+_WAL_HEAD_BYTES = 32
+_SHARED_HEAD_BYTES = 48
+_MAGIC = b"\x37\x7f\x06"
+_FRAMES = struct.Struct("=I")
+_FRAMES_AT, _SALTS_AT = 16, 32
 READER_WAITS_S = 1.0
 """Another process (a person with the sqlite3 command) may lock the file for a moment."""
 
@@ -69,6 +83,8 @@ class SqliteEngine:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / FILE_NAME
+        self._wal_path = directory / f"{FILE_NAME}-wal"
+        self._mark_path = directory / f"{FILE_NAME}-synced"
         self._closed = False
         self._sync_failure: SyncFailed | None = None
         self._wal_bytes = 0
@@ -76,8 +92,13 @@ class SqliteEngine:
         self._snapshots: weakref.WeakSet[SqliteSnapshot] = weakref.WeakSet()
         # Held by sync, by a checkpoint of the WAL and by close, never by a read or a plain write.
         self._sync_lock = threading.Lock()
+        marked = read_mark(self._mark_path)
         try:
+            head = _head_of(self._wal_path)
             self._writer = self._connect(waits_s=0)
+            self._writer.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            self._shared = os.open(f"{self._path}-shm", os.O_RDONLY | os.O_CLOEXEC)
+            self._refuse_lost_writes(marked, head)
             self._writer.execute(
                 "CREATE TABLE IF NOT EXISTS kv "
                 "(key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL) WITHOUT ROWID"
@@ -87,7 +108,8 @@ class SqliteEngine:
             # The WAL file lives as long as a connection does, so one descriptor serves for all
             # fsyncs; and one that stays open is told of every write-back error (fsync reports each
             # once per descriptor).
-            self._wal = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+            self._wal = os.open(self._wal_path, os.O_RDONLY | os.O_CLOEXEC)
+            self._mark = Mark(self._mark_path)
             sync_directory(directory)
         except sqlite3.Error as error:
             raise _translated(error) from error
@@ -96,6 +118,20 @@ class SqliteEngine:
                 f"The SQLite store in {directory} cannot be opened ({error.strerror}).",
                 hint="Check the directory's permissions and free space.",
             ) from error
+
+    def _refuse_lost_writes(self, marked: tuple[int, int], head: bytes) -> None:
+        """Raise CorruptData if the WAL was synced further than SQLite has recovered it.
+
+        The WAL of another name than the mark's was begun after that one was folded.
+        """
+        salts, frames = marked
+        recovered = _log_of(self._shared) or (0, 0)
+        begun_anew = _is_head(head) and head[16:24] != salts.to_bytes(8, "big")
+        if not frames or begun_anew or (recovered[0] == salts and recovered[1] >= frames):
+            return
+        self._writer.close()
+        os.close(self._shared)
+        raise lost_synced("the SQLite store", recovered[1] if recovered[0] == salts else 0, frames)
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value, or None if there is none."""
@@ -146,9 +182,12 @@ class SqliteEngine:
             if self._sync_failure:
                 raise sync_failed(self.name, "an earlier one failed")
             try:
+                log = _log_of(self._shared)
                 os.fsync(self._wal)
             except OSError as error:
                 raise self._noted(sync_failed(self.name, error.strerror)) from error
+            if log is not None:
+                self._mark.set(*log)
             if self._wal_bytes > WAL_BYTES:
                 self._fold_wal()
                 if self._sync_failure:
@@ -214,9 +253,13 @@ class SqliteEngine:
                 snapshot.close()
             while self._readers:
                 self._readers.pop().close()
+            self._fold_wal()
+            self._mark.close()
             self._janitor.close()
             self._writer.close()
             os.close(self._wal)
+            # Last: to close any descriptor of this file lets go of SQLite's locks on it.
+            os.close(self._shared)
 
     def _connect(self, waits_s: float) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -279,6 +322,8 @@ class SqliteEngine:
             return
         # What a reader still needs stays; it counts by half, lest every sync try again.
         self._wal_bytes = 0 if frames == folded else PAGE_BYTES * (frames - folded) // 2
+        if frames == folded:
+            self._mark.set(0)  # it may be begun anew now, or be removed by whoever closes it last
 
     def _noted(self, error: StorageError) -> StorageError:
         if isinstance(error, SyncFailed):
@@ -322,6 +367,37 @@ class SqliteSnapshot:
     def close(self) -> None:
         """End the read transaction."""
         self._connection.close()
+
+
+def _log_of(shared: int) -> tuple[int, int] | None:
+    """Return the WAL's name (its salts) and how many frames of it count; None while a commit is
+    changing that.
+    """
+    raw = os.pread(shared, 2 * _SHARED_HEAD_BYTES, 0)
+    if raw[:_SHARED_HEAD_BYTES] != raw[_SHARED_HEAD_BYTES:]:
+        return None
+    salts = int.from_bytes(raw[_SALTS_AT : _SALTS_AT + 8], "big")
+    return salts, _FRAMES.unpack_from(raw, _FRAMES_AT)[0]
+
+
+def _head_of(wal: Path) -> bytes:
+    try:
+        with open(wal, "rb") as file:
+            return file.read(_WAL_HEAD_BYTES)
+    except FileNotFoundError:
+        return b""
+
+
+def _is_head(head: bytes) -> bool:
+    """Say whether this is the head of a WAL, by the checksum that SQLite goes by."""
+    if len(head) < _WAL_HEAD_BYTES or head[:3] != _MAGIC:
+        return False
+    one = two = 0
+    words = struct.unpack(">6I" if head[3] & 1 else "<6I", head[:24])
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        one = (one + even + two) & 0xFFFFFFFF
+        two = (two + odd + one) & 0xFFFFFFFF
+    return struct.pack(">2I", one, two) == head[24:]
 
 
 def _get_or_error(reader: sqlite3.Connection, key: bytes) -> bytes | StorageError | None:
