@@ -110,7 +110,7 @@ class Records:
             sometimes("a message parks behind another one for the same key")
             waiting.append((source, message, now))
         self.parked_count += 1
-        self.parked_bytes += _weight(message)
+        self.parked_bytes += weight(message)
         return True
 
     def loaded(self, key: bytes, payload: Payload | Damaged) -> list[Parked]:
@@ -121,7 +121,7 @@ class Records:
             self._keep(key, payload)
         waiting = self._parked.pop(key, [])
         self.parked_count -= len(waiting)
-        self.parked_bytes -= sum(_weight(message) for _, message, _ in waiting)
+        self.parked_bytes -= sum(weight(message) for _, message, _ in waiting)
         return waiting
 
     def settle(self, key: bytes) -> None:
@@ -157,7 +157,7 @@ class Records:
         self._size += len(key) + ENTRY_OVERHEAD_BYTES + (len(payload) if payload is not None else 0)
 
 
-def _weight(message: Message) -> int:
-    """Return about how many bytes a parked message holds."""
-    inner = getattr(message, "put", message)
+def weight(message: Message) -> int:
+    """Return about how many bytes a message that waits holds."""
+    inner = getattr(message, "put", None) or getattr(message, "request", message)
     return len(getattr(inner, "value", None) or b"") + len(getattr(inner, "record", b""))

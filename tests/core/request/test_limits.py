@@ -215,3 +215,25 @@ def test_puts_in_flight_hold_a_bounded_number_of_bytes() -> None:
     assert failures and {failure.code for failure in failures} == {"overloaded"}
     assert len(failures) < 10
     assert node.local.held_bytes == 0, "what is over holds nothing"
+
+
+@pytest.mark.parametrize("retry", [False, True], ids=["handed on", "looking around"])
+def test_puts_that_wait_for_another_node_hold_a_bounded_number_of_bytes(retry: bool) -> None:
+    world = World(5, held_bytes_max=3000)
+    order = world.order()
+    name = order[0] if retry else order[-1]
+    node = world.nodes[name]
+    world.answers[7] = []
+    world.put(name, b"v")
+
+    for rid in range(10):
+        put = Put(rid, KEY, b"v" * 1000, b"", b"op%d" % rid, 1000, retry=retry)
+        node.receive(7, put)
+    held = node.local.held_bytes
+    failures = [m for m in node.out.sends[7] if isinstance(m, Failure)]
+    world.run()
+
+    assert held == 3000
+    assert {failure.code for failure in failures} == {"overloaded"} and len(failures) == 7
+    assert all(failure.retry_after_ms for failure in failures)
+    assert node.local.held_bytes == 0, "what is over holds nothing"

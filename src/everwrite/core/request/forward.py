@@ -16,6 +16,7 @@ from everwrite.core.local import Local, Request
 from everwrite.core.messages import Failure, Get, GetReply, Message, Put, PutReply
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
+from everwrite.core.records import weight
 
 PATIENCE = 3
 """How many times ``spare_after_ms`` a replica may take: it may have to wait that long for its own
@@ -47,11 +48,12 @@ class Forward(Request):
         patience = min(PATIENCE * local.config.spare_after_ms, message.timeout_ms)
         rid = local.open_request(forward, local.now + patience)
         forward._rid = rid
+        local.held_bytes += weight(message)
         local.out.send(to, msgspec.structs.replace(message, rid=rid, forwarded=True, view=b""))
         return True
 
     def relayed(self, reply: Message) -> None:
-        del self._local.requests[self._rid]
+        self._end()
         if isinstance(reply, GetReply | PutReply):
             answer = msgspec.structs.replace(reply, rid=self._message.rid, stale_view=True)
             self._local.out.send(self._source, answer)
@@ -70,12 +72,16 @@ class Forward(Request):
         sometimes("a request is taken over from a replica that stayed silent")
         self._take_over()
 
+    def _end(self) -> None:
+        del self._local.requests[self._rid]
+        self._local.held_bytes -= weight(self._message)
+
     def _take_over(self) -> None:
         """Coordinate here: what the replica began may have been carried out, so a put looks
         for it.
         """
         local, message = self._local, self._message
-        del local.requests[self._rid]
+        self._end()
         left = message.timeout_ms - (local.now - self._started)
         if left <= 0:
             sometimes("a request's time ends in the hands of the node it was handed on to")

@@ -24,6 +24,7 @@ from everwrite.core.messages import (
 )
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
+from everwrite.core.records import weight
 
 
 class LookedAround(Message, frozen=True, tag=102):
@@ -77,6 +78,7 @@ class LookAround(Request):
         """Ask; with nobody to ask the put goes on at once."""
         local, put = self._local, self._put
         self._rid = local.open_request(self, local.now + local.config.spare_after_ms)
+        local.held_bytes += weight(put)
         for node in sorted(self._pending):
             local.out.send(node, Fetch(self._rid, put.key, put.timeout_ms, b"", False, put.op))
         if not self._pending:
@@ -119,6 +121,7 @@ class LookAround(Request):
         if self._pending and self._need > 0:
             return
         del self._local.requests[self._rid]
+        self._local.held_bytes -= weight(self._put)
         self._local.out.send(
             self._local.me, LookedAround(self._source, self._put, self._found, self._known)
         )
