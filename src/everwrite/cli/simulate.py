@@ -17,7 +17,8 @@ import click
 
 from everwrite.cli.connection import takes_a_format
 from everwrite.cli.exits import Exit
-from everwrite.cli.output import count, emit, emit_json, say, table
+from everwrite.cli.hunts import hunt_all, list_bugs
+from everwrite.cli.output import count, say
 from everwrite.cli.verdicts import Outcome, report, sizes
 from everwrite.core.errors import ConfigError, StorageError
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from everwrite.sim.run import Verdict
     from everwrite.sim.shrink import Shrinker, Shrunk
 
+ALL_BUGS = "all"
 PROCESSES_MAX = 2
 """Of a run that ends by a number; ``--hours`` takes every core."""
 
@@ -92,7 +94,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help="At most so long.",
 )
-@click.option("--bug", metavar="NAME", default="", help="Put a deliberate bug into the core first.")
+@click.option("--bug", metavar="NAME", default="", help="Plant a deliberate bug; all: each.")
 @click.option("--bugs", is_flag=True, help="List the deliberate bugs.")
 @click.option(
     "--history",
@@ -128,7 +130,9 @@ def simulate(
     Exit code 0 means that no rule was broken, and that the run was worth something.
     """
     if bugs:
-        return _list_bugs(form)
+        return list_bugs(form)
+    if bug == ALL_BUGS:
+        return hunt_all(seeds or SEEDS, processes or PROCESSES_MAX, form)
     numbers = any(option is not None for option in (seeds, events, faults))
     one = seed is not None or case is not None
     if sum((numbers, seed is not None, case is not None, hours is not None)) > 1:
@@ -165,16 +169,6 @@ def _check_bug(bug: str) -> None:
 
     if bug and bug not in BUGS:
         raise ConfigError(f"There is no deliberate bug {bug!r}.", hint="See --bugs for the list.")
-
-
-def _list_bugs(form: str) -> int:
-    from everwrite.sim.bugs import BUGS
-
-    if form == "json":
-        emit_json({name: bug.sentence for name, bug in BUGS.items()})
-    else:
-        emit(table(["bug", "what it does"], [[name, bug.sentence] for name, bug in BUGS.items()]))
-    return Exit.OK
 
 
 # -- one seed, or one case -------------------------------------------------------------------------

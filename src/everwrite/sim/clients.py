@@ -220,7 +220,9 @@ class Client:
         return (n or self.world.options.copies) // 2 + 1
 
     def _foreign_token(self, key: KeyLedger) -> bytes:
-        """Return now and then a context of another key, or a garbled one; else nothing."""
+        """Return now and then a context of another key, alone or behind one of this key, or a
+        garbled one; else nothing.
+        """
         share = self.world.options.faults.get("foreign_context", 0.0)
         if not share or self.rng.random() >= share:
             return b""
@@ -233,6 +235,8 @@ class Client:
             token = own[:at] + bytes((own[at] ^ (1 + self.rng.randrange(255)),)) + own[at + 1 :]
         else:
             token = next((other for other in others if other), b"")
+            if own and token and self.rng.random() < 0.5:  # behind one that is good
+                token = own + token
         if token:
             self.world.count("foreign_context")
         return token

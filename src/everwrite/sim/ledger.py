@@ -146,6 +146,10 @@ class Ledger:
         ledger = self.keys[data_key]
         had = held_record(prefix, before)
         if payload is None:
+            if prefix == OWN:
+                raise Violation(
+                    "forgotten", f"node {index + 1} removes its copy of {ledger.name} altogether"
+                )
             self._check_struck(ledger, before, [], 0)
             return 0
         record = record_in(prefix, payload)

@@ -38,7 +38,7 @@ BREAK_HANDOFF = (
     "full_disk",
     "blackout",
 )
-"""Faults that struck at least once."""
+"""Faults after which nobody may know any more who lacks a copy."""
 
 
 def judge_rest(world: World) -> None:

@@ -42,15 +42,6 @@ def _context_spans_gap() -> list[Patch]:
 
 
 @bug(
-    "context-forgets-write",
-    "the answer to a put gives back the context that came, without the write itself",
-    rules=("false sibling", "frontier"),
-)
-def _context_forgets_write() -> list[Patch]:
-    return [(versions, "seen_after", lambda record, seen, written: seen)]
-
-
-@bug(
     "accept-foreign-context",
     "contexts are not checked against key and signature",
     rules=("foreign context", "frontier", "forgotten"),
@@ -88,22 +79,6 @@ def _second_token_believed() -> list[Patch]:
             return right(secret, data_key, token)
         right(secret, data_key, tokens[0])
         return context.peek(token)
-
-    return [(context, "verify", verify)]
-
-
-@bug(
-    "second-token-ignored",
-    "of a context of several tokens only the first is taken",
-    rules=("frontier", "false sibling", "resurrection"),
-)
-def _second_token_ignored() -> list[Patch]:
-    right = context.verify
-
-    def verify(secret: bytes, data_key: bytes, token: bytes) -> Seen:
-        tokens = context._tokens(token)
-        right(secret, data_key, token)
-        return right(secret, data_key, tokens[0] if tokens else b"")
 
     return [(context, "verify", verify)]
 

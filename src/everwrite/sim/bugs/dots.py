@@ -100,7 +100,7 @@ def _lease_used_early() -> list[Patch]:
 @bug(
     "requests-start-over",
     "requests are numbered from 1 again after a restart",
-    rules=("quorum", "hint"),
+    rules=("quorum", "hint", "coverage"),
 )
 def _requests_start_over() -> list[Patch]:
     return [(Epochs, "salt", 0)]

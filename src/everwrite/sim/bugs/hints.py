@@ -139,19 +139,9 @@ def _hint_dropped_at_cap() -> list[Patch]:
 
 
 @bug(
-    "hints-without-cap",
-    "a node keeps as many hints as come",
-    rules=("bounds",),
-    needs=("hints_max",),
-)
-def _hints_without_cap() -> list[Patch]:
-    return [(Hints, "full", lambda self: False)]
-
-
-@bug(
     "hint-to-wrong-owner",
     "a copy kept for several owners is brought to the first of them each time",
-    rules=("hint",),
+    rules=("hint", "calm"),
 )
 def _hint_to_wrong_owner() -> list[Patch]:
     right = Hints.send

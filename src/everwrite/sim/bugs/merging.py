@@ -7,6 +7,7 @@ from collections.abc import Callable
 from everwrite.core.config import NodeConfig
 from everwrite.core.data import versions
 from everwrite.core.data.versions import NOTHING, Clock, Record, Seen, Version
+from everwrite.core.local import Local
 from everwrite.sim.bugs.registry import Patch, area
 
 bug = area("versions")
@@ -47,15 +48,6 @@ def _merge_by_wall_clock() -> list[Patch]:
 )
 def _merge_as_it_comes() -> list[Patch]:
     return [(versions, "merge", _merging(lambda siblings: siblings[::-1]))]
-
-
-@bug(
-    "merge-trusts-clock",
-    "of two records the one whose clock knows more is taken whole",
-    rules=("frontier",),
-)
-def _merge_trusts_clock() -> list[Patch]:
-    return [(versions, "_without", lambda record, other: record)]
 
 
 @bug(
@@ -119,12 +111,12 @@ def _put_ignores_context() -> list[Patch]:
 )
 def _siblings_cut_at_cap() -> list[Patch]:
     right = versions.put
-    made = NodeConfig.__post_init__
+    made = Local.__init__
     caps: list[int] = []
 
-    def configure(self: NodeConfig) -> None:
-        made(self)
-        caps.append(self.siblings_max)
+    def start(self: Local, config: NodeConfig, *others: object) -> None:
+        made(self, config, *others)  # type: ignore[arg-type]
+        caps.append(config.siblings_max)
 
     def put(record: Record, seen: Seen, written: Version) -> Record:
         result = right(record, seen, written)
@@ -136,7 +128,7 @@ def _siblings_cut_at_cap() -> list[Patch]:
         siblings = sorted([*kept, written], key=lambda each: (each.actor, each.counter))
         return Record(result.clock, siblings)
 
-    return [(versions, "put", put), (NodeConfig, "__post_init__", configure)]
+    return [(versions, "put", put), (Local, "__init__", start)]
 
 
 @bug(

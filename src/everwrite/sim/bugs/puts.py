@@ -6,13 +6,16 @@ from msgspec.structs import replace
 
 from everwrite.core.errors import QuorumNotMet
 from everwrite.core.local import Local
-from everwrite.core.messages import STORED, Message, StoreReply
-from everwrite.core.node import Node
+from everwrite.core.messages import STORED, StoreReply
 from everwrite.core.outbox import Place
 from everwrite.core.request.spread import PutRequest
 from everwrite.sim.bugs.registry import Patch, area
+from everwrite.sim.rest import BREAK_HANDOFF
 
 bug = area("puts")
+
+QUIET = (*BREAK_HANDOFF, "parked_max", "hints_max")
+"""Where these are on nobody owes it to an owner to bring it each copy."""
 
 
 @bug("ack-before-w", "a put is answered at its first ack", rules=("quorum",))
@@ -86,24 +89,10 @@ def _timeout_surely_failed() -> list[Patch]:
 
 
 @bug(
-    "expired-put-goes-on",
-    "a put whose time was over while it waited for the disk is refused, and carried out",
-    rules=("outcome", "phantom"),
-    needs=("slow_disk",),
-)
-def _expired_put_goes_on() -> list[Patch]:
-    right = Node._aged
-
-    def aged(self: Node, source: Place, message: Message, waited_ms: int) -> Message:
-        return right(self, source, message, waited_ms) or message
-
-    return [(Node, "_aged", aged)]
-
-
-@bug(
     "answered-put-forgets",
     "once a put is answered, owners that stay silent get no stand-in",
     rules=("handoff",),
+    without=QUIET,
 )
 def _answered_put_forgets() -> list[Patch]:
     right = PutRequest.wake
@@ -135,6 +124,7 @@ def _stand_in_for_stand_in() -> list[Patch]:
     "no-note-beside-own-copy",
     "an owner that is down while nobody can stand in gets no hint",
     rules=("handoff",),
+    without=QUIET,
 )
 def _no_note_beside_own_copy() -> list[Patch]:
     return [(PutRequest, "_note_here", lambda self, owner: None)]

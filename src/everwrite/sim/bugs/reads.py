@@ -40,7 +40,7 @@ def _answer_after_one() -> list[Patch]:
 @bug(
     "reply-twice",
     "a reply that comes twice counts twice",
-    rules=("coverage", "overlap"),
+    rules=("quorum",),
     needs=("duplicate",),
 )
 def _reply_twice() -> list[Patch]:
@@ -154,18 +154,3 @@ def _repair_pushes_winner() -> list[Patch]:
                 self._local.out.send(node, store)
 
     return [(GetRequest, "_repair", repair)]
-
-
-@bug(
-    "damage-mended-early",
-    "a damaged copy is replaced before all other owners have said what they have",
-    rules=("mend",),
-    needs=("bit_rot",),
-)
-def _damage_mended_early() -> list[Patch]:
-    right = GetRequest._all_owners_heard
-
-    def all_owners_heard(self: GetRequest, but: bytes = b"") -> bool:
-        return True if but else right(self)
-
-    return [(GetRequest, "_all_owners_heard", all_owners_heard)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
@@ -28,6 +29,8 @@ class Bug(NamedTuple):
     """Rules that say so when they are broken; a finding by any other rule does not count."""
     needs: tuple[str, ...]
     """Faults, knobs or yes-or-no options that a seed must have for the bug to show."""
+    without: tuple[str, ...]
+    """Those that it must not have: a rule that they suspend is the only one to show it."""
     plant: Callable[[], AbstractContextManager[None]]
 
 
@@ -35,7 +38,13 @@ class Register(Protocol):
     """Registers a bug of one area."""
 
     def __call__(
-        self, name: str, sentence: str, *, rules: tuple[str, ...], needs: tuple[str, ...] = ()
+        self,
+        name: str,
+        sentence: str,
+        *,
+        rules: tuple[str, ...],
+        needs: tuple[str, ...] = (),
+        without: tuple[str, ...] = (),
     ) -> Callable[[Callable[[], list[Patch]]], None]:
         """Return what takes the function that makes the patches."""
 
@@ -47,14 +56,24 @@ def area(title: str) -> Register:
     """Return what registers the bugs of one area."""
 
     def bug(
-        name: str, sentence: str, *, rules: tuple[str, ...], needs: tuple[str, ...] = ()
+        name: str,
+        sentence: str,
+        *,
+        rules: tuple[str, ...],
+        needs: tuple[str, ...] = (),
+        without: tuple[str, ...] = (),
     ) -> Callable[[Callable[[], list[Patch]]], None]:
         def register(patches: Callable[[], list[Patch]]) -> None:
-            BUGS[name] = Bug(title, sentence, rules, needs, lambda: _planted(patches()))
+            plant = partial(_plant, patches)
+            BUGS[name] = Bug(title, sentence, rules, needs, without, plant)
 
         return register
 
     return bug
+
+
+def _plant(patches: Callable[[], list[Patch]]) -> AbstractContextManager[None]:
+    return _planted(patches())
 
 
 @contextmanager
@@ -85,11 +104,11 @@ def planted(name: str) -> AbstractContextManager[None]:
 
 def seeds_for(bug: Bug) -> Iterator[int]:
     """Yield the seeds that have switched on what this bug needs to show."""
-    return (seed for seed in count() if _has(draw(seed), bug.needs))
+    return (seed for seed in count() if _suits(draw(seed), bug))
 
 
-def _has(options: Options, needs: tuple[str, ...]) -> bool:
-    return all(
-        need in options.faults or need in options.knobs or getattr(options, need, None) is True
-        for need in needs
-    )
+def _suits(options: Options, bug: Bug) -> bool:
+    def has(what: str) -> bool:
+        return what in options.faults or what in options.knobs or getattr(options, what, 0) is True
+
+    return all(map(has, bug.needs)) and not any(map(has, bug.without))

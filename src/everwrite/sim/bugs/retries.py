@@ -10,7 +10,6 @@ from everwrite.core.outbox import Place
 from everwrite.core.recent import RecentPuts
 from everwrite.core.repair.hints import Hints
 from everwrite.core.request import write
-from everwrite.core.request.forward import TakenOver
 from everwrite.core.request.look import LookAround, LookedAround
 from everwrite.sim.bugs.registry import Patch, area
 
@@ -53,21 +52,11 @@ def _retry_surely_failed() -> list[Patch]:
 @bug(
     "recent-puts-outlive-failed-write",
     "the table of recent puts keeps those of a batch that was not written",
-    rules=("lost", "quorum", "frontier"),
+    rules=("lost", "quorum", "frontier", "coverage"),
     needs=("full_disk",),
 )
 def _recent_puts_outlive_failed_write() -> list[Patch]:
     return [(Node, "write_failed", _keeping(Node.write_failed))]
-
-
-@bug(
-    "recent-puts-outlive-damage",
-    "the table of recent puts keeps those of a copy that is damaged",
-    rules=("lost", "quorum", "frontier"),
-    needs=("bit_rot",),
-)
-def _recent_puts_outlive_damage() -> list[Patch]:
-    return [(Node, "unreadable", _keeping(Node.unreadable))]
 
 
 def _keeping(right: Any) -> Any:
@@ -84,7 +73,7 @@ def _keeping(right: Any) -> Any:
 @bug(
     "recent-puts-of-hints",
     "the table of recent puts takes in those of hints, which go when they are delivered",
-    rules=("lost", "quorum", "frontier"),
+    rules=("lost", "quorum", "frontier", "coverage"),
 )
 def _recent_puts_of_hints() -> list[Patch]:
     right = Hints.keep
@@ -108,24 +97,6 @@ def _late_put_is_new() -> list[Patch]:
         self.writes.put(source, message)
 
     return [(Node, "_put", put)]
-
-
-@bug(
-    "taken-over-put-is-new",
-    "a put whose coordinator was lost is taken over as if it were a first try",
-    rules=("retry",),
-)
-def _taken_over_put_is_new() -> list[Patch]:
-    right = Node._taken_over
-
-    def taken_over(self: Node, message: TakenOver) -> None:
-        request = message.request
-        if isinstance(request, Put):
-            self.writes.put(message.source, request)
-        else:
-            right(self, message)
-
-    return [(Node, "_taken_over", taken_over)]
 
 
 @bug(

@@ -98,7 +98,7 @@ def _length(data: bytes) -> bytes:
 @bug(
     "tombstone-reaped",
     "a copy of which only deletes are left is removed at once",
-    rules=("forgotten",),
+    rules=("forgotten", "quorum"),
 )
 def _tombstone_reaped() -> list[Patch]:
     right = Records.write
