@@ -6,11 +6,16 @@ other options deal other seeds. The run itself prints the exact number.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
+from everwrite.cli.exits import Exit
+from everwrite.cli.hunts import hunt_all
 from everwrite.core.data import versions
 from everwrite.core.errors import ConfigError
-from everwrite.sim.bugs import BUGS, planted, seeds_for
+from everwrite.sim.bugs import BUGS, planted, registry, seeds_for
+from everwrite.sim.bugs import hunt as hunt_room
 from everwrite.sim.bugs.hunt import hunt
 from everwrite.sim.options import FAULTS, draw
 
@@ -115,6 +120,17 @@ def test_a_bug_that_needs_a_fault_is_hunted_where_it_is_switched_on() -> None:
     assert bug.needs == ("full_disk",)
     assert "full_disk" in FAULTS
     assert all("full_disk" in draw(next(seeds)).faults for _ in range(5))
+
+
+def test_one_bug_that_gets_away_fails_the_hunt_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    caught = BUGS["skip-sync"]
+    harmless = caught._replace(plant=nullcontext)
+    monkeypatch.setattr(registry, "BUGS", {"caught": caught})
+    monkeypatch.setattr(hunt_room, "BUGS", registry.BUGS)
+    assert hunt_all(3, 1, "json") == Exit.OK
+
+    registry.BUGS["harmless"] = harmless
+    assert hunt_all(3, 1, "json") == Exit.ERROR
 
 
 def test_a_bug_is_gone_after_its_run() -> None:
