@@ -10,6 +10,7 @@ from everwrite.core.data.versions import Record, Seen, Version
 from everwrite.core.messages import (
     ABSENT,
     STORED,
+    SYNC_NO,
     SYNC_YES,
     Fetch,
     FetchReply,
@@ -254,3 +255,42 @@ def test_a_damaged_owner_gets_a_hint_though_all_other_owners_have_lost_theirs() 
 
     assert [world.values(node) for node in (a, b, c)] == [[b"v"]] * 3
     assert world.hint(d) == ([], [])
+
+
+def kept_for_two(world: World) -> None:
+    """Let the fourth node keep one copy for the first two, which are down, and damage it."""
+    a, b, c, d = world.order()
+    world.put(c, b"v", w=3)
+    world.kill(a, b)
+    for owner in (a, b):
+        store = Store(1, KEY, versions.encode(world.record(c)), 1000, SYNC_NO, owner)
+        world.nodes[d].receive(c, store)
+        world.run()
+    assert world.hint(d) == (sorted((a, b)), [b"v"])
+    world.rotten.add((d, HINT + KEY))
+    forget(world, d)
+
+
+def test_a_hint_that_takes_the_place_of_a_damaged_one_is_for_the_same_owners() -> None:
+    world = World(4)
+    kept_for_two(world)
+    a, b, c, d = world.order()
+
+    world.nodes[d].receive(c, Store(2, KEY, versions.encode(world.record(c)), 1000, SYNC_NO, a))
+    world.run()
+
+    assert world.hint(d) == (sorted((a, b)), [b"v"])
+    assert sorted(world.nodes[d].hints.owners_of[KEY]) == sorted((a, b))
+
+
+def test_a_damaged_hint_is_given_up_for_all_its_owners_at_once() -> None:
+    world = World(4)
+    kept_for_two(world)
+    a, _, _, d = world.order()
+
+    world.start(a)
+    world.advance(1000)
+
+    assert world.hint(d) == ([], [])
+    assert world.nodes[d].hints.notes == 0
+    assert not world.nodes[d].hints.waiting

@@ -191,6 +191,9 @@ class Hints:
         theirs: bytes,
     ) -> None:
         """Write the join of the copy here and the one that came, for these owners and one more."""
+        noted = self.owners_of.get(key)
+        if noted:  # where the copy before was damaged only the index knows for whom it was
+            owners = [*owners, *(each for each in noted if each not in owners)]
         if owner not in owners:
             if owners:
                 sometimes("one copy is kept for one more owner")
@@ -256,7 +259,8 @@ class Hints:
             if payload.corrupt:  # nobody can read this copy any more: the owners' own ones must do
                 sometimes("a damaged hint is given up")
                 local.records.write(HINT + key, None)
-                self._strike(key, owner)
+                for each in list(self.owners_of.get(key, ())):
+                    self._strike(key, each)
             self.ended(key, owner, delivered=False)
             return
         if payload is None:
