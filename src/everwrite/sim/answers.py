@@ -8,11 +8,13 @@ value to be seen.
 from __future__ import annotations
 
 from everwrite.core.data import context
+from everwrite.sim.bounds import judge_context
 from everwrite.sim.truth import NO_KNOWLEDGE, KeyLedger, Knowledge, Violation
 
 
 def learn_read(key: KeyLedger, token: bytes, found: list[str], who: str) -> Knowledge:
     """Return what a read's context lets its reader know; Violation if the answer lies."""
+    judge_context(key, token, who)
     causality = key.causality
     for each in found:
         if each not in causality.place:
@@ -52,6 +54,7 @@ def hidden(key: KeyLedger, knowledge: Knowledge) -> int:
 def learn_write(key: KeyLedger, place: int, token: bytes) -> Knowledge:
     """Return what a write's answer lets its writer know; Violation if it claims more."""
     causality = key.causality
+    judge_context(key, token, causality.ids[place])
     seen = context.peek(token)
     known = key.known(seen.clock)
     own = 1 << place

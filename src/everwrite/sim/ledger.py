@@ -20,9 +20,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from everwrite.core.data import context, versions
-from everwrite.core.data.versions import Record, Version
+from everwrite.core.data.versions import Actor, Record, Version
 from everwrite.core.messages import Message, PutReply
 from everwrite.core.records import HINT, OWN, STATE
+from everwrite.sim.bounds import judge_clock, judge_siblings, siblings_max
 from everwrite.sim.causality import indices
 from everwrite.sim.disk import Held, Payload, Rotten
 from everwrite.sim.history import Operation
@@ -53,6 +54,9 @@ class Ledger:
         """
         self.records = 0
         """Distinct records that were judged."""
+        self.siblings_max = siblings_max({})
+        self._keys_of: dict[Actor, bytes] = {}
+        """Actor -> the one data key on which it mints."""
         self._places = range(machines)
         self._visible: dict[bytes, list[int]] = {}
         self._safe: dict[bytes, list[int]] = {}
@@ -220,9 +224,11 @@ class Ledger:
             return known
         self.records += 1
         record = versions.decode(data)
+        judge_siblings(key, source, record, self.siblings_max)
         shown = 0
         for version in record.siblings:
             shown |= 1 << self._bind(key, record, version, source)
+        judge_clock(key, record.clock, f"a record of node {source.machine + 1}")
         known = past = 0
         for actor, counter in record.clock.items():
             more, older = key.prefix(actor, counter)
@@ -260,6 +266,12 @@ class Ledger:
         place = key.causality.place.get(name)
         if place is None:
             raise Violation("phantom", f"a record of {key.name} holds {name}, which nobody wrote")
+        if self._keys_of.setdefault(version.actor, key.data_key) != key.data_key:
+            raise Violation(
+                "dot",
+                f"the actor {version.actor.hex()} mints {name} on {key.name}, and has minted on "
+                f"{self.keys[self._keys_of[version.actor]].name}: an epoch is for one key",
+            )
         chain = key.chains.setdefault(version.actor, [])
         while len(chain) < version.counter:
             chain.append(-1)

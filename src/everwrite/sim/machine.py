@@ -76,6 +76,9 @@ class World(Protocol):
     def answer(self, source: int, connection: int, messages: list[Message]) -> None:
         """Carry messages to a client."""
 
+    def ticked(self, index: int) -> None:
+        """A node ended a tick: its tables may be looked at."""
+
     def machine_stopped(self, index: int) -> None:
         """A node is gone: whoever is connected to it will notice."""
 
@@ -110,7 +113,7 @@ class Machine:
         self.disk_us = disk_us
         self.epoch_block = epoch_block
         self.node: Node | None = None
-        self.life = 0
+        self.life = self.ticks = 0
         self.incarnation = 0
         self.paused = False
         self.slow_until = 0
@@ -274,6 +277,8 @@ class Machine:
         if self.node is not None:
             node.local.records.turn()
             self._set_timer(node, now)
+            self.ticks += 1
+            self.world.ticked(self.index)
 
     def _note_try(self, node: Node, put: Put) -> None:
         targets = node.local.routes.route(put.key, put.n).targets

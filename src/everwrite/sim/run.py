@@ -13,7 +13,7 @@ from everwrite.sim.causality import indices
 from everwrite.sim.checkers import Allowed, check_history
 from everwrite.sim.history import Operation
 from everwrite.sim.options import Fault, Options, draw
-from everwrite.sim.rest import judge_rest
+from everwrite.sim.rest import judge_end, judge_rest
 from everwrite.sim.truth import Violation
 from everwrite.sim.world import World
 
@@ -69,6 +69,7 @@ def judge(world: World) -> Verdict:
         for breach in check_history(world.history, allowed(world), world.options.copies):
             findings.append(Finding(seed, breach.rule, breach.sentence, world.now))
         auditor.try_all()
+        judge_end(world)
     except Violation as violation:
         findings.append(Finding(seed, violation.rule, violation.sentence, world.now))
     except CORE_BUGS as error:

@@ -35,6 +35,7 @@ from everwrite.core.messages import (
 )
 from everwrite.core.records import HINT, OWN
 from everwrite.core.request.write import LEASE
+from everwrite.sim.bounds import judge_epoch
 from everwrite.sim.disk import Held, Rotten
 from everwrite.sim.machine import FIRST_TRY, Retry
 from everwrite.sim.truth import KeyLedger, Source, Violation, held_record
@@ -204,6 +205,7 @@ class Told:
         """A machine gives a dot to a write."""
         machine = self._world.machines[source.machine]
         self._judge_lease(machine, version)
+        judge_epoch(machine, source, version)
         arrived = machine.retries.get(version.op)
         if arrived is None:
             return

@@ -27,6 +27,7 @@ from everwrite.core.config import ClusterConfig
 from everwrite.core.data.keys import data_key
 from everwrite.core.messages import Member, Message
 from everwrite.core.wire import encode_frame
+from everwrite.sim.bounds import EVERY, judge_tables, siblings_max
 from everwrite.sim.clients import Caller, Client
 from everwrite.sim.disk import Disk
 from everwrite.sim.history import Operation
@@ -65,6 +66,7 @@ class World:
         self._connected: dict[tuple[str, int], int] = {}
         self.ledger = Ledger(options.nodes)
         self.ledger.now = lambda: self.now
+        self.ledger.siblings_max = siblings_max(options.knobs)
         self.network = Network(
             options, stream(options.seed, "network"), self.later, self.count, self._deliver
         )
@@ -236,6 +238,12 @@ class World:
         if self._is_open(connection):
             del self._connected[client.name, machine]
         client.broken(connection)
+
+    def ticked(self, index: int) -> None:
+        """Look at the tables of a node now and then."""
+        machine = self.machines[index]
+        if not machine.ticks % EVERY:
+            judge_tables(machine)
 
     # -- machines that come and go -----------------------------------------------------------------
 

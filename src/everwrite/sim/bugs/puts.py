@@ -130,7 +130,7 @@ def _no_note_beside_own_copy() -> list[Patch]:
     return [(PutRequest, "_note_here", lambda self, owner: None)]
 
 
-@bug("requests-leak", "a put that was answered stays in the table", rules=("calm",))
+@bug("requests-leak", "a put that was answered stays in the table", rules=("calm", "bounds"))
 def _requests_leak() -> list[Patch]:
     def wake(self: PutRequest) -> None:
         if not self._answered:

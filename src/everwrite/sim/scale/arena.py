@@ -130,6 +130,9 @@ class Arena:
             caller = self.callers[connection]
             self._carry(source, ~connection, caller.receive, source, messages)
 
+    def ticked(self, index: int) -> None:
+        """Clusters of this size are measured, not judged."""
+
     def machine_stopped(self, index: int) -> None:
         """Its connections break: nodes and clients notice at once."""
         me = self.machines[index].me.node_id

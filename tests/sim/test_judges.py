@@ -1,0 +1,266 @@
+"""The judges of the simulator can fail: each meets a world in which its rule is broken by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from everwrite.core.data import context, versions
+from everwrite.core.data.epochs import Epochs
+from everwrite.core.data.versions import Record, Seen, Version
+from everwrite.core.local import Request
+from everwrite.core.messages import Ask
+from everwrite.core.node import Node
+from everwrite.core.records import HINT, OWN
+from everwrite.core.repair.hints import join_hint
+from everwrite.sim import rest
+from everwrite.sim.bounds import judge_context, judge_emptied, judge_tables
+from everwrite.sim.history import Operation
+from everwrite.sim.options import draw
+from everwrite.sim.run import run_seed
+from everwrite.sim.truth import NO_KNOWLEDGE, Violation
+from everwrite.sim.world import World
+
+CALM = next(
+    seed
+    for seed in range(1000)
+    if not draw(seed).faults
+    and draw(seed).nodes >= 5
+    and draw(seed).copies == 3
+    and not draw(seed).wide_puts
+)
+"""A seed without faults, of a cluster in which some nodes own none of a key."""
+
+
+@pytest.fixture
+def world() -> World:
+    """Return a cluster that has done its work, and is at rest."""
+    world = World(draw(CALM))
+    world.boot()
+    world.chaos()
+    world.heal()
+    return world
+
+
+def broken(world: World, rule: str, words: str) -> None:
+    """Say that the judge of the tables finds this, and nothing before."""
+    with pytest.raises(Violation, match=words) as violation:
+        judge_tables(world.machines[0])
+    assert violation.value.rule == rule
+
+
+def test_a_cluster_at_rest_breaks_no_rule(world: World) -> None:
+    rest.judge_rest(world)
+    rest.judge_end(world)
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+
+class Waiting(Request):
+    """A request of a client that nobody ends."""
+
+    _source = 7
+
+
+def node_of(world: World) -> Node:
+    """Return the node whose tables are broken."""
+    node = world.machines[0].node
+    assert node is not None
+    return node
+
+
+def test_more_requests_than_there_may_be_are_found(world: World) -> None:
+    node = node_of(world)
+    config = node.local.config
+    for _ in range(2 * config.in_flight_max + config.parked_max + 1):
+        node.local.open_request(Waiting(), node.local.now + 1000)
+
+    broken(world, "bounds", "requests of clients open")
+
+
+def test_a_request_that_nothing_ends_is_found(world: World) -> None:
+    node = node_of(world)
+    node.local.requests[1] = Waiting()
+
+    broken(world, "bounds", "wait for no time")
+
+
+def test_bytes_that_no_request_holds_are_found(world: World) -> None:
+    node = node_of(world)
+    node.local.held_bytes = 10
+
+    broken(world, "bounds", "counts 10 bytes held by 0 requests")
+
+
+def test_an_outbox_that_was_not_emptied_is_found(world: World) -> None:
+    node = node_of(world)
+    node.out.send(node.local.me, Ask(1, "status", b""))
+
+    broken(world, "bounds", "has not emptied its outbox")
+
+
+def test_a_wrong_count_of_parked_messages_is_found(world: World) -> None:
+    node = node_of(world)
+    node.local.records.parked_count = 1
+
+    broken(world, "bounds", "counts 1 messages parked")
+
+
+def test_more_hints_than_there_may_be_are_found(world: World) -> None:
+    node = node_of(world)
+    owner, most = world.machines[1].me.node_id, node.local.config.hints_max
+    node.hints.notes = most + 1
+    node.hints.owners_of = {b"key": [owner] * (most + 1)}
+    node.hints.waiting = {owner: {i.to_bytes(3, "big"): 0 for i in range(most + 1)}}
+
+    broken(world, "bounds", f"keeps {most + 1} hints")
+
+
+def test_a_wrong_count_of_hints_is_found(world: World) -> None:
+    node = node_of(world)
+    node.hints.notes = 1
+
+    broken(world, "bounds", "counts 1 hints; by key they are 0")
+
+
+def test_a_burst_of_hints_to_one_owner_is_found(world: World) -> None:
+    node = node_of(world)
+    batch = node.local.config.hint_batch
+    node.hints._flying[b"owner"] = {bytes((i,)) for i in range(batch + 1)}
+
+    broken(world, "bounds", "on their way to one owner")
+
+
+def test_a_cache_that_does_not_turn_over_is_found(world: World) -> None:
+    node = node_of(world)
+    node.local.records._size = node.local.records._cap + 1
+
+    broken(world, "bounds", "in a cache of")
+
+
+def test_a_hint_on_the_disk_that_no_index_knows_is_found(world: World) -> None:
+    machine, key = world.machines[0], world.keys[0]
+    owner = world.machines[1].me.node_id
+    machine.disk.visible[HINT + key.data_key] = join_hint(bytes(8), [owner], b"record")
+
+    broken(world, "hint", "its index says 0")
+
+
+def test_a_table_that_is_not_back_where_it_began_is_found(world: World) -> None:
+    node = node_of(world)
+    node.hints.uncertain[b"key"] = None
+
+    with pytest.raises(Violation, match="still counts 1 hints in doubt"):
+        judge_emptied(world.machines[0])
+
+
+# -- placement -------------------------------------------------------------------------------------
+
+
+def test_a_copy_on_a_node_that_does_not_own_it_is_found(world: World) -> None:
+    key = next(key for key in world.keys if key.operations)
+    owners = world.owners(key.data_key, 0)
+    stranger = next(each for each in world.machines if each.index not in owners)
+    record = world.machines[owners[0]].disk.visible[OWN + key.data_key]
+    stranger.disk.visible[OWN + key.data_key] = record
+
+    for judge in (rest.judge_rest, rest.judge_end):
+        with pytest.raises(Violation, match="owns it not"):
+            judge(world)
+
+
+# -- metadata --------------------------------------------------------------------------------------
+
+
+def write(world: World, record: Record, *, before: Record | None = None, key: int = 0) -> None:
+    """Let a disk take a record that the first machine made."""
+    data_key = world.keys[key].data_key
+    had = bytes(8) + versions.encode(before) if before is not None else None
+    world.ledger.wrote(0, OWN + data_key, bytes(8) + versions.encode(record), had)
+
+
+def minted(world: World, name: str, actor: bytes, counter: int, *, key: int = 0) -> Version:
+    """Return the version of a blind put that a client has asked for."""
+    ledger = world.keys[key]
+    if name not in ledger.causality.place:
+        operation = Operation(name, "c", "put", ledger.name, 0)
+        world.ledger.invoked(ledger, operation, NO_KNOWLEDGE)
+    return Version(actor, counter, b"value", 0, name.encode())
+
+
+@pytest.fixture
+def fresh() -> World:
+    """Return a cluster in which nothing has happened yet."""
+    return World(draw(CALM))
+
+
+def actor_of(world: World, epoch: int, machine: int = 0) -> bytes:
+    return world.machines[machine].me.node_id + epoch.to_bytes(8, "big")
+
+
+def test_a_clock_that_knows_more_than_was_minted_is_found(fresh: World) -> None:
+    actor = actor_of(fresh, 1)
+    version = minted(fresh, "a", actor, 1)
+    write(fresh, Record({actor: 1}, [version]))
+
+    with pytest.raises(Violation, match="has minted 1 there"):
+        write(fresh, Record({actor: 2}, [version]))
+
+
+def test_an_actor_that_mints_on_two_keys_is_found(fresh: World) -> None:
+    actor = actor_of(fresh, 1)
+    write(fresh, Record({actor: 1}, [minted(fresh, "a", actor, 1)]))
+
+    with pytest.raises(Violation, match="an epoch is for one key"):
+        write(fresh, Record({actor: 1}, [minted(fresh, "b", actor, 1, key=1)]), key=1)
+
+
+def test_a_put_over_the_cap_of_siblings_is_found(fresh: World) -> None:
+    fresh.ledger.siblings_max = 2
+    actor = actor_of(fresh, 1)
+    siblings = [minted(fresh, name, actor, i + 1) for i, name in enumerate("abc")]
+    two = Record({actor: 2}, siblings[:2])
+    write(fresh, two)
+
+    with pytest.raises(Violation, match="leaves 3 siblings"):
+        write(fresh, Record({actor: 3}, siblings), before=two)
+
+
+def test_a_merge_may_go_over_the_cap_of_siblings(fresh: World) -> None:
+    fresh.ledger.siblings_max = 2
+    mine, theirs = sorted((actor_of(fresh, 1), actor_of(fresh, 1, machine=1)))
+    siblings = [minted(fresh, name, mine, i + 1) for i, name in enumerate("ab")]
+    other = minted(fresh, "c", theirs, 1)
+    write(fresh, Record({mine: 2}, siblings))
+    write(fresh, Record({theirs: 1}, [other]))
+
+    write(
+        fresh, Record({mine: 2, theirs: 1}, [*siblings, other]), before=Record({mine: 2}, siblings)
+    )
+
+
+def test_a_context_that_names_what_was_not_minted_is_found(fresh: World) -> None:
+    key, actor = fresh.keys[0], actor_of(fresh, 1)
+    write(fresh, Record({actor: 1}, [minted(fresh, "a", actor, 1)]))
+    good = context.sign(b"k" * 32, key.data_key, Seen({actor: 1}, []))
+    bad = context.sign(b"k" * 32, key.data_key, Seen({}, [(actor, 2)]))
+
+    judge_context(key, good, "a read")
+    with pytest.raises(Violation, match="has minted 1 there"):
+        judge_context(key, bad, "a read")
+
+
+def test_a_context_longer_than_documented_is_found(fresh: World) -> None:
+    with pytest.raises(Violation, match="the most is"):
+        judge_context(fresh.keys[0], bytes(context.CONTEXT_BYTES_MAX + 1), "a read")
+
+
+def test_a_node_that_begins_an_epoch_with_each_put_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Epochs, "continues", lambda self, own_epoch: False)
+
+    findings = run_seed(CALM).findings
+
+    assert [finding.rule for finding in findings] == ["metadata"]
+    assert "under a new epoch" in findings[0].sentence
