@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from everwrite.core.cluster.liveness import Liveness
 from everwrite.core.data import context, versions
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.data.versions import Record, Seen, Version
+from everwrite.core.errors import QuorumNotMet
 from everwrite.core.local import Request
 from everwrite.core.messages import Ask
 from everwrite.core.node import Node
 from everwrite.core.records import HINT, OWN
 from everwrite.core.repair.hints import join_hint
+from everwrite.core.request.spread import PutRequest
 from everwrite.sim import rest
 from everwrite.sim.bounds import judge_context, judge_emptied, judge_tables
 from everwrite.sim.history import Operation
@@ -264,3 +267,71 @@ def test_a_node_that_begins_an_epoch_with_each_put_is_found(
 
     assert [finding.rule for finding in findings] == ["metadata"]
     assert "under a new epoch" in findings[0].sentence
+
+
+# -- availability and views ------------------------------------------------------------------------
+
+
+def rules_of(seeds: range) -> set[str]:
+    return {finding.rule for seed in seeds for finding in run_seed(seed).findings}
+
+
+def all_owners_must_be_up(self: PutRequest) -> None:
+    owners = [node for node, owner in self.pending.items() if not owner]
+    if len(owners) < self._local.routes.placement.replicas:
+        raise QuorumNotMet("Not all owners can be reached.", hint="Wait.", required=1)
+
+
+def test_a_put_that_fails_among_nodes_that_are_well_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(PutRequest, "check_reach", all_owners_must_be_up)
+
+    assert "available" in rules_of(range(20))
+
+
+def test_a_put_that_is_never_answered_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PutRequest, "_answer", lambda self: setattr(self, "_answered", True))
+
+    assert "available" in rules_of(range(10))
+
+
+def test_a_node_that_takes_its_neighbours_for_down_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def overdue(self: Liveness, now: int) -> list[bytes]:
+        return sorted(peer for peer in self.up if now - self._heard[peer] > 100)
+
+    monkeypatch.setattr(Liveness, "overdue", overdue)
+
+    assert "detector" in rules_of(range(5))
+
+
+def test_a_node_that_takes_nobody_for_down_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Liveness, "overdue", lambda self, now: [])
+
+    assert "detector" in rules_of(range(12))
+
+
+def test_whoever_is_well_and_whoever_is_not_is_told_apart(world: World) -> None:
+    health, machines, long = world.health, world.machines, 5_000_000
+    count = len(machines)
+    world.run(world.now + long)
+    assert health.group(0, world.now) == set(range(count))
+
+    machines[1].stop()
+    assert health.group(0, world.now) is None  # nobody can have noticed yet
+    world.run(world.now + long)
+    assert health.group(0, world.now) == {0, *range(2, count)}
+
+    world.network.cut_link(0, 2)
+    world.run(world.now + long)
+    assert health.neighbours(0, world.now) == {0, *range(3, count)}
+    assert health.group(0, world.now) is None  # half open
+
+    world.network.cut_link(2, 0)
+    world.run(world.now + long)
+    assert health.group(0, world.now) is None  # others reach that one yet
+
+    machines[0].pause()
+    assert health.neighbours(0, world.now) is None

@@ -20,6 +20,7 @@ from everwrite.sim.options import Fault, Options
 BLACKOUT_US = 200_000
 LOOP_DOWN_US = 2_000
 DOWN_US_MAX = 3_000_000
+CLOG_US_MAX = 500_000
 TEN_YEARS_MS = 10 * 365 * 86_400_000
 
 
@@ -39,6 +40,9 @@ class World(Protocol):
     def count(self, what: str) -> None:
         """Count a fault that happened."""
 
+    def struck(self, fault: Fault) -> None:
+        """Take note of a fault that began."""
+
     def break_link(self, one: int, other: int) -> None:
         """Break the connection between two machines."""
 
@@ -57,6 +61,7 @@ class Nemesis:
         strike: Callable[[Fault, Machine, random.Random], bool] = getattr(self, fault.kind)
         if strike(fault, world.machines[fault.on], random.Random(fault.salt)):
             world.count(fault.kind)
+            world.struck(fault)
 
     def heal(self) -> None:
         """End all faults; whoever is down comes back."""
@@ -239,7 +244,7 @@ class Nemesis:
         links = [(one, other) for one in range(count) for other in range(count) if one != other]
         chosen = rng.sample(links, min(len(links), rng.randint(1, 6)))
         for step, link in enumerate(chosen):
-            self.world.later(step * 20_000, self._clog, link, rng.randint(10_000, 500_000))
+            self.world.later(step * 20_000, self._clog, link, rng.randint(10_000, CLOG_US_MAX))
         rng.shuffle(chosen)
         for step, link in enumerate(chosen):
             self.world.later(fault.lasts_us + step * 20_000, self._free, link)
@@ -251,3 +256,4 @@ class Nemesis:
 
     def _free(self, link: tuple[int, int]) -> None:
         self.world.network.clogged.pop(link, None)
+        self.world.network.upset(link)

@@ -57,6 +57,9 @@ class Network:
         """When the last of all frames that were ever sent arrives."""
         self._last: dict[tuple[int, int], int] = {}
         self._now: Callable[[], int] = lambda: 0
+        self.upset: Callable[[tuple[int, int]], None] = lambda link: None
+        self.failed: Callable[[tuple[int, int]], None] = lambda link: None
+        """Hear of each link that changes, and of each that did not carry a message rightly."""
 
     def keep_time(self, now: Callable[[], int]) -> None:
         """Say where the time is to be read."""
@@ -72,6 +75,7 @@ class Network:
         chance = self._random
         if self.loss and chance() < self.loss:
             self._count("loss")
+            self.failed(link)
             return
         delay = self._near - int(self._spread * log(1.0 - chance()))
         if link in self.clogged:
@@ -79,6 +83,7 @@ class Network:
         at = self._now() + delay
         if self.reorder and chance() < self.reorder:
             self._count("reorder")
+            self.failed(link)
             at += int(chance() * 20 * (self._near + self._spread))
         else:
             at = self._last[link] = max(at, self._last.get(link, 0) + 1)
@@ -106,19 +111,31 @@ class Network:
     def cut_link(self, source: int, to: int) -> None:
         """Swallow all frames in this direction from now on."""
         self.cut[source, to] = self.cut.get((source, to), 0) + 1
+        self.upset((source, to))
 
     def mend_link(self, source: int, to: int) -> None:
         """End one of the cuts of this direction."""
         left = self.cut.get((source, to), 0) - 1
+        self.upset((source, to))
         if left > 0:
             self.cut[source, to] = left
         else:
             self.cut.pop((source, to), None)
 
+    def clear(self, source: int, to: int) -> None:
+        """End whatever is wrong with one direction of a link."""
+        self.cut.pop((source, to), None)
+        self.clogged.pop((source, to), None)
+        self.upset((source, to))
+
     def heal(self) -> None:
         """End every fault of the network."""
         self.cut.clear()
         self.clogged.clear()
+        self.calm()
+
+    def calm(self) -> None:
+        """Lose, repeat and reorder no message any more."""
         self.loss = self.duplicate = self.reorder = self.replay = 0.0
 
 

@@ -30,6 +30,7 @@ from everwrite.core.wire import encode_frame
 from everwrite.sim.bounds import EVERY, judge_tables, siblings_max
 from everwrite.sim.clients import Caller, Client
 from everwrite.sim.disk import Disk
+from everwrite.sim.health import Health
 from everwrite.sim.history import Operation
 from everwrite.sim.ledger import Ledger
 from everwrite.sim.machine import Machine
@@ -89,6 +90,9 @@ class World:
         self.ledger.minted_twice = partial(judge_second_mint, self)
         self.told = Told(self)
         self.ledger.minted, self.ledger.unfound = self.told.minted, self.told.unfound
+        self.health = Health(self)
+        self.struck = self.health.struck
+        self.network.upset, self.network.failed = self.health.link_changed, self.health.lost
         self.plan = plan(options) if faults is None else faults
 
     def _make_machines(self) -> list[Machine]:
@@ -202,6 +206,7 @@ class World:
 
     def request(self, connection: int, message: Message) -> None:
         self.told.requested(connection, self._connections[connection][1], message)
+        self.health.requested(connection, self._connections[connection][1], message)
         self.later(
             self.network.client_delay(), self._requested, connection, encode_frame([message])
         )
@@ -221,6 +226,7 @@ class World:
         for message in messages:
             self.ledger.answering(connection, message)
             self.told.answering(source, connection, message)
+            self.health.answering(connection, message)
         self.later(self.network.client_delay(), self._answered, connection, encode_frame(messages))
 
     def _answered(self, connection: int, data: bytes) -> None:
@@ -244,11 +250,14 @@ class World:
         machine = self.machines[index]
         if not machine.ticks % EVERY:
             judge_tables(machine)
+            self.health.judge_views(index)
+            self.health.sweep()
 
     # -- machines that come and go -----------------------------------------------------------------
 
     def machine_stopped(self, index: int) -> None:
         """Connections break: peers notice at once unless the network hides it; clients do too."""
+        self.health.changed(index)
         me = self.machines[index].me.node_id
         for other in self.machines:
             if other.index != index and not self.network.is_cut(index, other.index):
@@ -263,6 +272,7 @@ class World:
 
     def machine_started(self, index: int) -> None:
         """A node that starts connects to all others."""
+        self.health.changed(index)
         for other in self.machines:
             if other.index != index:
                 self._connect_soon(index, other.index)
@@ -271,6 +281,7 @@ class World:
     def break_link(self, one: int, other: int) -> None:
         """Break the connection between two machines; it is made again soon."""
         for here, there in ((one, other), (other, one)):
+            self.health.link_changed((here, there))
             self.later(
                 self.network.client_delay(),
                 self._notice_lost,
@@ -313,6 +324,7 @@ class World:
         """End all faults, and wait until the cluster has nothing left to do."""
         self.healed = True
         self.nemesis.heal()
+        self.health.all_changed()
         # What is still under way may bring anything, even a write that nobody counts on any more.
         self.run(self.network.quiet_at)
         self.run(self.now + CALM_WITHIN_US, lambda: self._clients_done() and self.calm())
