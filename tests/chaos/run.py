@@ -137,9 +137,10 @@ def _counts(counts: dict[str, int]) -> str:
 class Chaos:
     """One run; ``run`` it once."""
 
-    def __init__(self, options: Options, tell: Callable[[str], None], log: Log) -> None:
+    def __init__(self, options: Options, tell: Callable[[str], None], client: type[Client]) -> None:
         self.options = options
-        self.log = log
+        self.log = Log()
+        self._client = client
         self.made: DevCluster
         self.proxy = Proxy(options.seed)
         self.workloads: list[Workload] = [SetLoad(), CartLoad(), CounterLoad(), RegisterLoad()]
@@ -187,7 +188,8 @@ class Chaos:
             for workload in self.workloads:
                 for number in range(CLIENTS_EACH):
                     db = await stack.enter_async_context(_connected(doors))
-                    clients.append((workload, Client(f"{workload.name}{number}", db, self.log)))
+                    name = f"{workload.name}{number}"
+                    clients.append((workload, self._client(name, db, self.log)))
             pause_s = len(clients) / options.rate
             async with asyncio.TaskGroup() as storm:
                 for workload, client in clients:
@@ -344,12 +346,12 @@ def run(
     tell: Callable[[str], None] = _tell,
     *,
     make: Callable[..., DevCluster] = DevCluster.create,
-    log: Log | None = None,
+    client: type[Client] = Client,
     before_heal: Callable[[Chaos], None] | None = None,
 ) -> Verdict:
     """Run and judge; all is removed if it passes, and kept and named if not."""
     where = options.directory or Path(tempfile.mkdtemp(prefix="everwrite-chaos-"))
-    chaos = Chaos(options, tell, log or Log())
+    chaos = Chaos(options, tell, client)
     between = (lambda: before_heal(chaos)) if before_heal is not None else _nothing
     with asyncio.Runner(loop_factory=new_loop) as runner:
         verdict = runner.run(chaos.run(make, between, where / "cluster"))
