@@ -294,3 +294,17 @@ def test_a_damaged_hint_is_given_up_for_all_its_owners_at_once() -> None:
     assert world.hint(d) == ([], [])
     assert world.nodes[d].hints.notes == 0
     assert not world.nodes[d].hints.waiting
+
+
+def test_damage_is_counted_whoever_comes_upon_it() -> None:
+    world = World(3)
+    a, _, c = world.order()
+    world.kill(c)
+    world.put(a, b"v", w=2)
+    world.rotten.add((a, HINT + KEY))
+    forget(world, a)
+
+    world.nodes[a].hints.doubt(KEY)
+    world.run()
+
+    assert world.nodes[a].local.counters.unreadable == 1

@@ -149,6 +149,12 @@ def test_a_hint_on_the_disk_that_no_index_knows_is_found(world: World) -> None:
     broken(world, "hint", "its index says 0")
 
 
+def test_damage_that_is_not_counted_is_found(world: World) -> None:
+    world.machines[0].unread = 1
+
+    broken(world, "silent", "and counts 0")
+
+
 def test_a_table_that_is_not_back_where_it_began_is_found(world: World) -> None:
     node = node_of(world)
     node.hints.uncertain[b"key"] = None

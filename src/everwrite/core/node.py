@@ -146,6 +146,7 @@ class Node:
 
     def unreadable(self, key: bytes, reason: str, *, corrupt: bool) -> None:
         """A read of the disk failed, or what it found is damaged."""
+        self.local.counters.unreadable += 1
         if corrupt:
             sometimes("a read finds a damaged copy")
             self.local.recent_puts.clear()  # what comes in its place may know less

@@ -4,6 +4,7 @@ what was really minted.
     bounds      requests of clients, parked messages, hints, flights and the cache keep to their
                 caps, and the totals that a node goes by are what its tables hold; every request
                 waits for a time at which it ends; a tick leaves nothing in the outbox
+    silent      what the disk did not give whole is counted
     hint        the index of hints says what stands on the disk: none is dropped silently
     metadata    a clock, or a context, names no dot that was not minted, and no more actors than
                 have minted on that key; a node goes on under the epoch that it has; no put of a
@@ -48,6 +49,16 @@ def judge_tables(machine: Machine) -> None:
     for what in (*_requests(node), *_parked(node), *_hints(node), *_cache(node)):
         raise Violation("bounds", f"{machine.me.name} {what}")
     judge_hint_index(machine)
+    _judge_loudness(machine, node)
+
+
+def _judge_loudness(machine: Machine, node: Node) -> None:
+    if node.local.counters.unreadable < machine.unread:
+        raise Violation(
+            "silent",
+            f"{machine.me.name} has met {machine.unread} copies that its disk did not give whole, "
+            f"and counts {node.local.counters.unreadable}",
+        )
 
 
 def _requests(node: Node) -> list[str]:

@@ -114,6 +114,8 @@ class Machine:
         self.epoch_block = epoch_block
         self.node: Node | None = None
         self.life = self.ticks = 0
+        self.unread = 0
+        """Reads of this life that failed, or found damage."""
         self.incarnation = 0
         self.paused = False
         self.slow_until = 0
@@ -151,6 +153,7 @@ class Machine:
             world.later(BOOT_RETRY_US, self.start)
             return
         self.life += 1
+        self.unread = 0
         self.incarnation += 1
         leased = disk.readable(LEASE)
         first = int.from_bytes(leased, "big") if leased else 1
@@ -265,6 +268,7 @@ class Machine:
         for key, payload in found:
             if isinstance(payload, ReadFailed):
                 node.unreadable(key, payload.reason, corrupt=payload.corrupt)
+                self.unread += 1
             else:
                 node.loaded(key, payload)
         if now >= self._timer:

@@ -165,7 +165,6 @@ class Hints:
                 return
             payload = None  # the index knows every hint on disk, so there is nothing to read
         if isinstance(payload, Damaged):
-            local.counters.unreadable += 1
             if not payload.corrupt:
                 sometimes("a hint is refused where the one before it cannot be read")
                 local.out.send(source, StoreReply(message.rid, UNREADABLE, False))
@@ -255,7 +254,6 @@ class Hints:
                 self._flying[owner].discard(key)
             return
         if isinstance(payload, Damaged):
-            local.counters.unreadable += 1
             if payload.corrupt:  # nobody can read this copy any more: the owners' own ones must do
                 sometimes("a damaged hint is given up")
                 local.records.write(HINT + key, None)

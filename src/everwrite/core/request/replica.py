@@ -58,7 +58,6 @@ class Replica:
             return
         if isinstance(payload, Damaged):
             sometimes("a replica says that it cannot read its copy")
-            local.counters.unreadable += 1
             local.out.send(source, FetchReply(message.rid, UNREADABLE, b""))
             return
         record = payload[8:] if payload is not None else b""  # type: ignore[index]
@@ -94,7 +93,6 @@ class Replica:
                 local.out.send(source, FetchReply(message.rid, BUSY, b""))
             return None
         if isinstance(kept, Damaged):
-            local.counters.unreadable += 1
             if kept.corrupt and record:
                 sometimes("an owner answers without the damaged hint that it keeps beside")
                 return record  # gone for good, and an owner's copy is whole without it
@@ -122,7 +120,6 @@ class Replica:
                 local.out.send(source, StoreReply(message.rid, REFUSED, False))
             return
         if isinstance(payload, Damaged):
-            local.counters.unreadable += 1
             if not (message.repair and payload.corrupt):
                 sometimes("a copy is refused where the one before it cannot be read")
                 local.out.send(source, StoreReply(message.rid, UNREADABLE, False))

@@ -124,7 +124,6 @@ class Writes:
             else:
                 return
         if isinstance(payload, Damaged):
-            local.counters.unreadable += 1
             sometimes("a put comes to a node that cannot read its copy")
             if not put.forwarded and Forward.start(local, source, put, route):
                 return
