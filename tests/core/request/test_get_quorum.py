@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 from tests.core.world import KEY, TIMEOUT_MS, World
 
-from everwrite.core.messages import Fetch, FetchReply, Get, GetReply
+from everwrite.core.messages import Fetch, FetchReply, Get, GetReply, PutReply
 from everwrite.core.records import HINT, OWN
 from everwrite.core.repair.hints import split_hint
 
@@ -110,6 +110,22 @@ def test_an_owner_that_stays_silent_gets_a_spare_after_spare_after_ms() -> None:
     assert values(found) == [b"v"]
     assert found.quality.fallbacks >= 1
     assert world.messages(Fetch, to=d)
+
+
+def test_a_read_goes_on_asking_while_its_spares_are_silent_too() -> None:
+    """Nodes that are heard and hear nothing count as up: two owners and the first two spares."""
+    world = World(7, spare_after_ms=100, down_after_ms=60_000)
+    a, b, c, d, e, f, _g = world.order()
+    world.silent |= {b, c, d, e}
+    client = world.send_put(a, b"v", w=2)
+    world.advance(900)
+    assert world.reply(client, PutReply).fallbacks == 1
+    assert world.hint(f)[1] == [b"v"]
+
+    client = world.send_get(a, r=2)
+    world.advance(900)
+
+    assert values(world.reply(client, GetReply)) == [b"v"]
 
 
 def test_a_peer_that_is_lost_while_it_is_asked_gets_a_spare_at_once() -> None:

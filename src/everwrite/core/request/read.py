@@ -175,10 +175,16 @@ class GetRequest(Request):
             self._end()
             return
         if local.now < self._deadline:
+            again = self._deadline
             if self._count() < self._r or self._seen is not NOTHING:
-                for _ in range(len(self._pending)):
+                # At first one for each that is silent; then, since spares may be silent too, as
+                # many as are missing, for as long as there are any.
+                missing = max(self._r - self._count(), 1)
+                for _ in range(missing if self._late else len(self._pending)):
                     self._ask_spare()
-            local.wake_at(self._rid, self._deadline)
+                if self._spares:
+                    again = min(again, local.now + local.config.spare_after_ms)
+            local.wake_at(self._rid, again)
         self._late = True
         self._look()
         if local.now >= self._deadline and self._rid in local.requests:
