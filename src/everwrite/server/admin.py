@@ -194,7 +194,7 @@ class Admin:
         """What this node keeps for others."""
         waiting = self._node.hints.waiting
         names = {owner: self._name(owner) for owner in waiting}
-        oldest = [next(iter(keys.values())) for keys in waiting.values() if keys]
+        oldest = [min(keys.values()) for keys in waiting.values() if keys]
         return {
             "waiting": self._node.hints.notes,
             "by_owner": {names[owner]: len(keys) for owner, keys in sorted(waiting.items())},

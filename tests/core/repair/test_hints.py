@@ -55,6 +55,25 @@ def test_a_hint_is_delivered_as_soon_as_its_owner_is_back() -> None:
     assert world.nodes[d].local.counters.hints_delivered == 1
 
 
+def test_a_hint_that_its_owner_cannot_take_does_not_block_the_others() -> None:
+    """A damaged copy is mended by all owners only, and one of them is gone for good."""
+    world = World(5, hint_batch=1, hint_retry_ms=100)
+    first, second = keys_of(world, 2)
+    a, b, c, d, _e = world.order()
+    world.put(a, b"old", key=first, w=3)
+    world.kill(c)
+    world.put(a, b"v", key=first, context=world.get(a, key=first).context)
+    world.put(a, b"v", key=second)
+    world.rotten.add((c, OWN + first))
+    world.kill(b)
+
+    world.start(c)
+    world.advance(2000)
+
+    assert world.values(c, second) == [b"v"]
+    assert list(world.nodes[d].hints.waiting[c]) == [first]
+
+
 def test_all_owners_hold_the_same_bytes_once_hints_are_delivered() -> None:
     world = World(5)
     owners = world.order()[:3]

@@ -83,7 +83,9 @@ class Hints:
         self.owners_of: dict[bytes, list[bytes]] = {}
         """For each data key the owners for whom a copy is kept."""
         self.waiting: dict[bytes, dict[bytes, int]] = {}
-        """For each owner the data keys that wait for it, oldest first, with the time since when."""
+        """For each owner the data keys that wait for it, the next one first, with the time since
+        when.
+        """
         self.notes = 0
         self.uncertain: dict[bytes, None] = {}
         """Data keys of which the index may be wrong, since a batch was not written or the disk
@@ -231,7 +233,7 @@ class Hints:
             self._fill(owner)
 
     def _fill(self, owner: bytes) -> None:
-        """Bring the copies on their way to an owner up to the batch, oldest first."""
+        """Bring the copies on their way to an owner up to the batch."""
         flying = self._flying.setdefault(owner, set())
         room = self._local.config.hint_batch - len(flying)
         chosen: list[bytes] = []
@@ -284,6 +286,9 @@ class Hints:
         flying.discard(key)
         if not delivered:
             self._not_before[owner] = self._local.now + self._local.config.hint_retry_ms
+            keys = self.waiting.get(owner, {})
+            if key in keys:  # behind the others: one that its owner cannot take must not block them
+                keys[key] = keys.pop(key)
         elif len(flying) <= self._local.config.hint_batch // 2:
             self._fill(owner)
 
