@@ -77,8 +77,13 @@ class Health:
     # -- what changes ------------------------------------------------------------------------------
 
     def changed(self, machine: int) -> None:
-        """A machine starts or stops."""
+        """A machine starts or stops. That its old connection broke may be noticed after its new one
+        was made: then it counts as down until it is pinged.
+        """
         self._unsettle(machine, self._world.now)
+        for other in range(len(self._machines)):
+            self.lost((machine, other))
+            self.lost((other, machine))
 
     def struck(self, fault: Fault) -> None:
         """A fault began."""
