@@ -118,6 +118,8 @@ class Machine:
         """Reads of this life that failed, or found damage."""
         self.incarnation = 0
         self.paused = False
+        self.gone = False
+        """Down, or standing still, for as long as somebody says so, whatever was planned."""
         self.slow_until = 0
         self.fuse = NO_FUSE
         self.clock_ppm = 1_000_000
@@ -146,7 +148,7 @@ class Machine:
     def start(self) -> None:
         """Begin a life from what the disk has, as server/boot.py does."""
         disk, world = self.disk, self.world
-        if self.node is not None:
+        if self.node is not None or self.gone:
             return
         if world.now < disk.full_until:  # the lease cannot be written: no start yet
             sometimes("a node cannot start since its disk is full")
@@ -196,6 +198,14 @@ class Machine:
         self.paused = False
         self.world.machine_stopped(self.index)
 
+    def heal(self) -> None:
+        """End all that is wrong with this machine; start it if it is down."""
+        self.disk.full_until = self.disk.errors_until = self.disk.slow_until = 0
+        self.slow_until = 0
+        self.fuse = NO_FUSE
+        self.resume()
+        self.start()
+
     def clock_ms(self) -> int:
         """Return this machine's monotonic clock."""
         return self.world.now * self.clock_ppm // 1_000_000_000 + self.clock_offset_ms
@@ -223,7 +233,7 @@ class Machine:
 
     def resume(self) -> None:
         """Go on after a pause, with all that came meanwhile."""
-        if self.node is not None and self.paused:
+        if self.node is not None and self.paused and not self.gone:
             self.paused = False
             stood_ms = (self.world.now - self._stood_since) // 1000
             if stood_ms > STALL_MS:

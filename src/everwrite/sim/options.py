@@ -79,6 +79,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """For each class that is on: mean milliseconds between two of them, or a probability."""
     knobs: dict[str, int]
     """Fields of NodeConfig that are not at their default."""
+    survivors: int = 0
+    """How many nodes must serve after the chaos while all others are lost; 0: there is no such
+    phase."""
+    lost_by: str = ""
+    """How the others are lost: see survivors.py."""
 
     @property
     def copies(self) -> int:
@@ -113,7 +118,7 @@ def draw(seed: int) -> Options:
     near_us = rng.choice((50, 200, 1000, 5000))
     spread_us = rng.choice((near_us // 5, near_us, 4 * near_us))
     calm = rng.random() < 0.06
-    return Options(
+    options = Options(
         seed=seed,
         nodes=nodes,
         replicas=rng.choice((1, 2, 3, 3, 3, 3, 5)),
@@ -134,6 +139,21 @@ def draw(seed: int) -> Options:
         faults={} if calm else _faults(rng),
         knobs=_knobs(rng, near_us + spread_us),
     )
+    survivors, lost_by = _survivors(seed, nodes, options.knobs)
+    return msgspec.structs.replace(options, survivors=survivors, lost_by=lost_by)
+
+
+LOST_BY = ("dead", "paused", "cut", "deaf", "mute")
+HINTS_ENOUGH = 100
+"""A node that may keep fewer hints refuses writes, rightly, when nodes stay away for long."""
+
+
+def _survivors(seed: int, nodes: int, knobs: dict[str, int]) -> tuple[int, str]:
+    rng = stream(seed, "survivors drawn")
+    how = rng.choice(LOST_BY)
+    if nodes < 2 or rng.random() < 0.5 or knobs.get("hints_max", HINTS_ENOUGH) < HINTS_ENOUGH:
+        return 0, ""
+    return rng.randrange(1, nodes), how
 
 
 def _faults(rng: random.Random) -> dict[str, float]:

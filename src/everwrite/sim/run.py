@@ -14,6 +14,7 @@ from everwrite.sim.checkers import Allowed, check_history
 from everwrite.sim.history import Operation
 from everwrite.sim.options import Fault, Options, draw
 from everwrite.sim.rest import judge_end, judge_rest
+from everwrite.sim.survivors import Survivors
 from everwrite.sim.truth import Violation
 from everwrite.sim.world import World
 
@@ -62,6 +63,7 @@ def judge(world: World) -> Verdict:
     try:
         world.boot()
         world.chaos()
+        Survivors(world).serve()
         world.heal()
         judge_rest(world)
         auditor = Auditor(world)
