@@ -7,6 +7,7 @@ VENV   = .venv
 PYTHON = python3.13 python3.12 python3.11 python3
 ARGS   =
 SEED   =
+SECONDS = 300
 
 BIN   = $(VENV)/bin
 STAMP = $(VENV)/.installed
@@ -14,13 +15,14 @@ STAMP = $(VENV)/.installed
 FITS    = import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 QUIETLY = --quiet --no-input --disable-pip-version-check
 
-.PHONY: help setup test demo check lint format types imports sim scale plots bench clean
+.PHONY: help setup test demo check lint format types imports sim chaos scale plots bench clean
 
 help:
 	@echo "make demo       five nodes, shoppers, faults, and a verdict: about 40 seconds"
 	@echo "make test       all tests"
 	@echo "make check      lint, formatting, types, import layers"
 	@echo "make sim        200 simulated clusters with faults; make sim SEED=7 repeats one of them"
+	@echo "make chaos      five real nodes under all faults; make chaos SECONDS=60 SEED=7 is another run"
 	@echo "make scale      measure simulated clusters of 10 to 1000 nodes: about 20 minutes"
 	@echo "make plots      draw the figures of docs/scale, with matplotlib"
 	@echo "make bench      throughput and latencies of three nodes on this machine"
@@ -46,6 +48,9 @@ types: setup
 
 imports: setup
 	$(BIN)/lint-imports --no-logo
+
+chaos: setup
+	@$(BIN)/python -m tests.chaos.run --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 sim: setup
 	@$(BIN)/everwrite simulate $(if $(SEED),--seed $(SEED),--seeds 200) $(ARGS)

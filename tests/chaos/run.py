@@ -353,8 +353,12 @@ def run(
     where = options.directory or Path(tempfile.mkdtemp(prefix="everwrite-chaos-"))
     chaos = Chaos(options, tell, client)
     between = (lambda: before_heal(chaos)) if before_heal is not None else _nothing
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        verdict = runner.run(chaos.run(make, between, where / "cluster"))
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            verdict = runner.run(chaos.run(make, between, where / "cluster"))
+    except BaseException:
+        tell(f"broken off; the nodes' logs: {where}")
+        raise
     if verdict.passed:
         shutil.rmtree(where)
     else:
