@@ -21,6 +21,8 @@ BLACKOUT_US = 200_000
 LOOP_DOWN_US = 2_000
 DOWN_US_MAX = 3_000_000
 CLOG_US_MAX = 500_000
+FLAP_US = (20_000, 400_000)
+MACHINES_OF_A_TRIANGLE = 3
 TEN_YEARS_MS = 10 * 365 * 86_400_000
 
 
@@ -217,6 +219,32 @@ class Nemesis:
         count = len(self.world.machines)
         links = [(one, other) for one in range(count) for other in range(count) if one != other]
         return self._cut(fault, rng.sample(links, min(len(links), rng.randint(1, 4))))
+
+    def triangle(self, fault: Fault, machine: Machine, rng: random.Random) -> bool:
+        """Two machines cannot talk to each other, and both can to all others."""
+        other = rng.randrange(len(self.world.machines))
+        if len(self.world.machines) < MACHINES_OF_A_TRIANGLE or other == machine.index:
+            return False
+        return self._cut(fault, [(machine.index, other), (other, machine.index)])
+
+    def flapping(self, fault: Fault, machine: Machine, rng: random.Random) -> bool:
+        """A link is dead and alive by turns, several times a second."""
+        other = rng.randrange(len(self.world.machines))
+        if other == machine.index:
+            return False
+        links = [(machine.index, other), (other, machine.index)]
+        until = self.world.now + min(fault.lasts_us, DOWN_US_MAX)
+        self._flap(links, until, rng.randint(*FLAP_US))
+        return True
+
+    def _flap(self, links: list[tuple[int, int]], until: int, every_us: int) -> None:
+        world = self.world
+        if world.healed or world.now >= until:
+            return
+        for link in links:
+            world.network.cut_link(*link)
+        world.later(every_us, self._mend, links)
+        world.later(2 * every_us, self._flap, links, until, every_us)
 
     def _cut(self, fault: Fault, links: list[tuple[int, int]]) -> bool:
         network = self.world.network

@@ -22,6 +22,8 @@ from everwrite.sim.options import Options
 Later = Callable[..., None]
 """``later(delay_us, action, *arguments)``: how the world is asked for an event."""
 
+KEPT_MAX = 200
+
 SOON_US = 200_000
 """Half of all replays come within this time, while their like may still be under way."""
 
@@ -49,6 +51,9 @@ class Network:
         self.reorder = faults.get("reorder", 0.0)
         self.replay = faults.get("replay", 0.0)
         self._chaos_us = options.chaos_ms * 1000
+        self._hour_late = faults.get("hour_late", 0.0)
+        self.kept: list[tuple[int, int, bytes]] = []
+        """Frames that will come once more an hour later: (from, to, frame), at most KEPT_MAX."""
         self.cut: dict[tuple[int, int], int] = {}
         """(from, to) -> how many faults hold this direction cut now."""
         self.clogged: dict[tuple[int, int], int] = {}
@@ -92,10 +97,23 @@ class Network:
             self._count("duplicate")
             again = at + int(chance() * 5 * (self._near + self._spread)) + 1
             self._carry(again - self._now(), source, to, data)
+        if self._hour_late and len(self.kept) < KEPT_MAX:
+            self._keep(source, to, messages, data)
         if self.replay and chance() < self.replay and _may_repeat(messages):
             self._count("replay")
             longest = self._chaos_us if chance() < 0.5 else SOON_US
             self._carry(int(chance() * longest), source, to, data)
+
+    def _keep(self, source: int, to: int, messages: Sequence[Message], data: bytes) -> None:
+        if self._random() < self._hour_late and _may_repeat(messages):
+            self.kept.append((source, to, data))
+
+    def bring_kept(self) -> None:
+        """Let the frames that were kept arrive, in another order, within a second."""
+        kept, self.kept, self._hour_late = self.kept, [], 0.0
+        for source, to, data in kept:
+            self._count("hour_late")
+            self._carry(int(self._random() * 1_000_000), source, to, data)
 
     def _carry(self, delay_us: int, source: int, to: int, data: bytes) -> None:
         self.quiet_at = max(self.quiet_at, self._now() + delay_us)

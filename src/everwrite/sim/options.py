@@ -34,6 +34,8 @@ TIMED = (
     "split",
     "one_way",
     "broken_link",
+    "triangle",
+    "flapping",
     "clog",
     "wall_jump",
 )
@@ -42,13 +44,17 @@ TIMED = (
 PER_MESSAGE = ("loss", "duplicate", "reorder", "replay")
 """Faults that a message meets, with a probability."""
 
-STEADY = ("clock_drift", "foreign_context", "blackout")
+STEADY = ("clock_drift", "foreign_context", "blackout", "hour_late")
 """Clocks that run at different speeds; clients that hand in contexts which are not theirs; the
-power of all machines that goes at the end of the chaos."""
+power of all machines that goes at the end of the chaos; frames that come an hour late, to nodes
+that were down meanwhile."""
 
 FAULTS = TIMED + PER_MESSAGE + STEADY
 
 PAST_ALL_RUNS_MS = 600_000
+
+CROWD, CROWD_SHARE = 50, 0.01
+"""Now and then a seed has so many nodes."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +124,9 @@ def draw(seed: int) -> Options:
     near_us = rng.choice((50, 200, 1000, 5000))
     spread_us = rng.choice((near_us // 5, near_us, 4 * near_us))
     calm = rng.random() < 0.06
+    crowd = stream(seed, "crowd").random() < CROWD_SHARE
+    if crowd:
+        nodes = CROWD
     options = Options(
         seed=seed,
         nodes=nodes,

@@ -41,6 +41,8 @@ from everwrite.sim.retries import judge_second_mint
 from everwrite.sim.told import Told
 from everwrite.sim.truth import KeyLedger, Violation
 
+HOUR_US = 3_600_000_000
+
 CALM_WITHIN_US = 120_000_000
 """Virtual time after the heal in which hints must be home: many times the longest time-out."""
 
@@ -330,6 +332,22 @@ class World:
         self.run(self.now + CALM_WITHIN_US, lambda: self._clients_done() and self.calm())
         if not self.calm():
             raise Violation("calm", f"after {CALM_WITHIN_US / 1e6:.0f} s {self.unrest()}")
+        if self.network.kept:
+            self._rest_for_an_hour()
+
+    def _rest_for_an_hour(self) -> None:
+        """All machines are down for an hour; then frames of before come once more."""
+        for machine in self.machines:
+            machine.stop()
+        self.run(self.now + HOUR_US)
+        for machine in self.machines:
+            machine.start()
+        self.health.all_changed()
+        self.run(self.now + CALM_WITHIN_US, self.calm)
+        self.network.bring_kept()
+        self.run(self.network.quiet_at)
+        if not self.run(self.now + CALM_WITHIN_US, self.calm):
+            raise Violation("calm", f"an hour later, after old frames came, {self.unrest()}")
 
     def calm(self) -> bool:
         """Whether no node has anything left to do."""
