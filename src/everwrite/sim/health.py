@@ -279,9 +279,10 @@ class Health:
                     "detector",
                     f"n{index + 1} takes {other.me.name} for down, which is well and reaches it",
                 )
-            # What was under way, or comes again, is taken for a sign of life.
+            # What was under way, comes again, or lay unread here, is taken for a sign of life.
             long_ago = since - self._silence_us
             gone = (state == "down" and self._state(other.index, long_ago)) or between == "cut"
+            gone = gone and self._state(index, long_ago) == "well"
             if gone and up and not world.options.faults.get("replay"):
                 raise Violation(
                     "detector",
