@@ -99,6 +99,7 @@ class Local:
     __slots__ = (
         "_due",
         "_rid",
+        "background",
         "cluster",
         "config",
         "context_key",
@@ -157,6 +158,8 @@ class Local:
         self.routes = Routes(self.me, placement, self.liveness)
         self.recent_puts = RecentPuts()
         self.requests: dict[int, Request] = {}
+        self.background = 0
+        """How many of these no client waits for: hints on their way, which have their own cap."""
         self.held_bytes = 0
         """What the requests in the table hold, roughly."""
         self.counters = Counters()

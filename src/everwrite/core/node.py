@@ -251,7 +251,8 @@ class Node:
         local = self.local
         config = local.config
         return (
-            len(local.requests) >= config.in_flight_max or local.held_bytes >= config.held_bytes_max
+            len(local.requests) - local.background >= config.in_flight_max
+            or local.held_bytes >= config.held_bytes_max
         )
 
     def _client_fetch(self, source: Place, fetch: Fetch) -> None:

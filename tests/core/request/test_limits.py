@@ -153,6 +153,21 @@ def test_requests_over_the_cap_are_refused_at_once() -> None:
         assert failed.hint.startswith("Nothing was done.")
 
 
+def test_hints_on_their_way_take_no_room_from_clients() -> None:
+    world = World(5, in_flight_max=1, down_after_ms=60_000, hint_retry_ms=10_000)
+    a, b, c, d, _e = world.order()
+    world.kill(c)
+    world.put(a, b"v")
+    assert world.hint(d)[0] == [c]
+    world.lose = lambda source, target, message: target == c
+    world.start(c)
+    world.run()
+    assert len(world.nodes[d].local.requests) == 1
+
+    assert world.get(d).values
+    assert world.put(d, b"w", context=world.get(d).context).owners == 2
+
+
 def test_a_node_that_does_not_know_its_cluster_yet_asks_clients_to_wait() -> None:
     world = World(3)
     a, *_ = world.order()

@@ -272,6 +272,7 @@ class Hints:
         delivery = Delivery(local, self, key, owner, record)
         rid = local.open_request(delivery, local.now + local.config.hint_retry_ms)
         delivery.rid = rid
+        local.background += 1
         # Durable even where acks do not wait for the disk: the put may have asked for that (dw),
         # and this copy may be the durable one. It may be less than a damaged one, so it replaces
         # none: see ``Delivery.stored``.
@@ -372,4 +373,5 @@ class Delivery(Request):
 
     def _end(self, *, delivered: bool) -> None:
         del self.local.requests[self.rid]
+        self.local.background -= 1
         self.hints.ended(self.key, self.owner, delivered=delivered)
