@@ -35,6 +35,7 @@ UNPLANNED = {
     "clock_drift": "The clocks of the nodes run at different speeds.",
     "foreign_context": "Now and then a client hands in a context that is not for its key.",
     "blackout": "When the faults end the power of all machines goes.",
+    "hour_late": "After the heal all nodes are down for an hour, and some frames come once more.",
 }
 
 

@@ -110,10 +110,11 @@ class Network:
 
     def bring_kept(self) -> None:
         """Let the frames that were kept arrive, in another order, within a second."""
-        kept, self.kept, self._hour_late = self.kept, [], 0.0
+        kept, self.kept = self.kept, []
         for source, to, data in kept:
-            self._count("hour_late")
-            self._carry(int(self._random() * 1_000_000), source, to, data)
+            delay = int(self._random() * 1_000_000)
+            self._later(delay, self._count, "hour_late")
+            self._carry(delay, source, to, data)
 
     def _carry(self, delay_us: int, source: int, to: int, data: bytes) -> None:
         self.quiet_at = max(self.quiet_at, self._now() + delay_us)
@@ -153,7 +154,8 @@ class Network:
         self.calm()
 
     def calm(self) -> None:
-        """Lose, repeat and reorder no message any more."""
+        """Lose, repeat, reorder and keep no message any more."""
+        self._hour_late = 0.0
         self.loss = self.duplicate = self.reorder = self.replay = 0.0
 
 

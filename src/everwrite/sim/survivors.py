@@ -47,7 +47,8 @@ SETTLE_US = 60_000_000
 TIMEOUT_MS = 5000
 ANSWER_WITHIN_US = TIMEOUT_MS * 1000 + 1_000_000
 PAUSE_US = 200_000
-TRIES_MAX = 10
+TRIES_MAX = 50
+"""Of a request that is refused for want of room: ten seconds, in which all that was open ends."""
 TRANSIENT = ("overloaded", "unavailable")
 
 

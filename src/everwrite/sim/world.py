@@ -343,7 +343,8 @@ class World:
         for machine in self.machines:
             machine.start()
         self.health.all_changed()
-        self.run(self.now + CALM_WITHIN_US, self.calm)
+        if not self.run(self.now + CALM_WITHIN_US, self.calm):
+            raise Violation("calm", f"an hour later, after all started, {self.unrest()}")
         self.network.bring_kept()
         self.run(self.network.quiet_at)
         if not self.run(self.now + CALM_WITHIN_US, self.calm):
