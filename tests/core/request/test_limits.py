@@ -155,7 +155,7 @@ def test_requests_over_the_cap_are_refused_at_once() -> None:
 
 def test_hints_on_their_way_take_no_room_from_clients() -> None:
     world = World(5, in_flight_max=1, down_after_ms=60_000, hint_retry_ms=10_000)
-    a, b, c, d, _e = world.order()
+    a, _b, c, d, _e = world.order()
     world.kill(c)
     world.put(a, b"v")
     assert world.hint(d)[0] == [c]
