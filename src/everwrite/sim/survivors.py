@@ -44,6 +44,8 @@ NAME = "survivor"
 BUCKET = b"survivors"
 SETTLE_US = 60_000_000
 """Many times the longest time-out of a request, and the patience of the failure detector."""
+BREATH_US = 1_000_000
+"""In which a node that stood still has read, and answered as late, all that came meanwhile."""
 TIMEOUT_MS = 5000
 ANSWER_WITHIN_US = TIMEOUT_MS * 1000 + 1_000_000
 PAUSE_US = 200_000
@@ -77,6 +79,7 @@ class Survivors:
         world = self.world
         world.count(f"others_{world.options.lost_by}")
         self._lose_the_others()
+        world.run(world.now + BREATH_US)
         self._settle("before a request")
         for turn in range(len(self.left)):
             self._write_and_read(turn)
