@@ -82,7 +82,7 @@ WITHIN = {
     "hint-to-wrong-owner": 10,
     "hint-kept-as-own": 20,
     "siblings-cut-at-cap": 20,
-    "answered-put-forgets": 20,
+    "answered-put-forgets": 60,
     "stand-in-for-stand-in": 20,
     "no-note-beside-own-copy": 90,
     "held-bytes-leak": 10,
@@ -91,10 +91,9 @@ WITHIN = {
     "unreadable-counts": 20,
     "never-said-early": 80,
     "hints-not-read": 20,
-    "unreadable-hint-is-absent": 40,
+    "unreadable-hint-is-absent": 80,
     "recent-puts-of-hints": 150,
     "late-put-is-new": 30,
-    "parked-retry-forgets": 120,
     "tombstone-reaped": 10,
 }
 

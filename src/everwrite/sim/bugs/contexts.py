@@ -54,7 +54,7 @@ def _accept_foreign_context() -> list[Patch]:
 @bug(
     "context-not-bound",
     "the signature of a context does not say of which key it is",
-    rules=("foreign context",),
+    rules=("foreign context", "metadata"),
     needs=("foreign_context",),
 )
 def _context_not_bound() -> list[Patch]:
@@ -67,7 +67,7 @@ def _context_not_bound() -> list[Patch]:
 @bug(
     "second-token-believed",
     "of a context of several tokens only the first one's signature is checked",
-    rules=("foreign context",),
+    rules=("foreign context", "metadata"),
     needs=("foreign_context",),
 )
 def _second_token_believed() -> list[Patch]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from everwrite.core.messages import Message, Put, Store
+from everwrite.core.messages import Put, Store
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.recent import RecentPuts
@@ -97,18 +97,3 @@ def _late_put_is_new() -> list[Patch]:
         self.writes.put(source, message)
 
     return [(Node, "_put", put)]
-
-
-@bug(
-    "parked-retry-forgets",
-    "a retry that waits for the disk forgets what the others said of it",
-    rules=("retry", "resurrection", "frontier"),
-)
-def _parked_retry_forgets() -> list[Patch]:
-    right = write.Writes.aged
-
-    def aged(self: write.Writes, source: Place, message: Message, waited_ms: int) -> Message | None:
-        left = right(self, source, message, waited_ms)
-        return LookedAround(left.source, left.put) if isinstance(left, LookedAround) else left
-
-    return [(write.Writes, "aged", aged)]

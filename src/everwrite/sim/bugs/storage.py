@@ -116,7 +116,7 @@ def _tombstone_reaped() -> list[Patch]:
 @bug(
     "unreadable-is-absent",
     "a copy that cannot be read is taken for none",
-    rules=("forgotten", "frontier"),
+    rules=("forgotten", "frontier", "silent", "coverage"),
     needs=("read_errors",),
 )
 def _unreadable_is_absent() -> list[Patch]:
@@ -129,7 +129,7 @@ def _unreadable_is_absent() -> list[Patch]:
 @bug(
     "repair-over-unreadable",
     "read repair replaces a copy that a disk only failed to read",
-    rules=("forgotten",),
+    rules=("forgotten", "hint"),
     needs=("read_errors",),
 )
 def _repair_over_unreadable() -> list[Patch]:
