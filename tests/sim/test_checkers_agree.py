@@ -103,6 +103,12 @@ def plain_rules(history: list[Operation], allowed: Allowed) -> set[str]:
         ):
             rules.add("overlap")
     last = max(reads, key=lambda each: each.completed, default=None)
+    if any(
+        each.kind == "put" and each.outcome == "ok" and each.id not in allowed.lost
+        for each in writes
+        if last is None or each.completed > last.invoked
+    ):
+        rules.add("unread")
     if last is not None and not ghosts(last):
         acknowledged = [
             each for each in writes if each.outcome == "ok" and each.completed <= last.invoked
@@ -210,6 +216,11 @@ def lost_write(store: PerfectStore) -> None:
     acknowledged_put(store)
 
 
+def never_read_after(store: PerfectStore) -> None:
+    late = acknowledged_put(store)
+    late.completed = 10**9
+
+
 def lost_with_its_successor(store: PerfectStore) -> None:
     acknowledged_put(store, shown_put(store).id)
     store.shown[KEY] = []
@@ -292,6 +303,7 @@ def knew_too_early(store: PerfectStore) -> None:
 
 ANOMALIES: list[tuple[Anomaly, str]] = [
     (lost_write, "lost"),
+    (never_read_after, "unread"),
     (lost_with_its_successor, "lost"),
     (resurrected, "resurrection"),
     (resurrected_by_a_delete_undone, "resurrection"),

@@ -15,7 +15,9 @@ WANTED = 8192
 
 KEPT = 768
 """Never for connections: what RocksDB keeps open (storage/rocksdb.py: 512), what the process has
-itself, and those that are accepted only to be told that there is no room."""
+itself, and those that are accepted only to be told that there is no room. Under a limit of less
+than twice as many (``raise_limit`` could not raise it) half of the limit is kept, which is enough
+as long as the store is small."""
 
 UNLIMITED = 1 << 20
 

@@ -3,6 +3,7 @@
 So they judge a simulated cluster and a real one alike. The rules, for each key:
 
     lost            an acknowledged put is in the last read, or in the past of what is
+    unread          after each acknowledged put somebody has read the key: else it was not judged
     resurrection    nothing in the last read is in the past of an acknowledged write
     phantom         a read finds only what was asked to be written, and not refused, before its end
     false sibling   no read finds two writes of which one was made in knowledge of the other
@@ -154,6 +155,7 @@ class _KeyJudge:
                 self._begin_strict_read(operations[number], number)
             else:
                 self._end_strict_write(operations[number])
+        self._check_read(operations[last].invoked if last >= 0 else -1)
         if ended is not None:
             self._check_end(operations[last], ended)
         return self.breaches
@@ -317,6 +319,20 @@ class _KeyJudge:
         )
 
     # -- the end -----------------------------------------------------------------------------------
+
+    def _check_read(self, began: int) -> None:
+        """A put that ended after the last read had begun is judged by nothing: say so."""
+        for write in self.writes:
+            if (
+                write.kind == "put"
+                and write.outcome == "ok"
+                and write.completed > began
+                and write.id not in self.allowed.lost
+            ):
+                self._breach(
+                    "unread",
+                    f"{write.describe()}: acknowledged, and {self.name} was never read after",
+                )
 
     def _check_end(self, last: Operation, covered: Known) -> None:
         """Judge the last read of the key by what had ended before it began."""

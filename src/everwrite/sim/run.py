@@ -66,6 +66,7 @@ def judge(world: World) -> Verdict:
         Survivors(world).serve()
         world.heal()
         judge_rest(world)
+        world.rest_for_an_hour()
         auditor = Auditor(world)
         auditor.audit()
         for breach in check_history(world.history, allowed(world), world.options.copies):

@@ -213,7 +213,9 @@ class Survivors:
         return operation
 
     def _read_all(self, key: KeyLedger) -> None:
-        """Have the survivors that own a key compare their copies."""
+        """Read a key through two survivors: a read mends the owners that answer it with less. One
+        that fails, where too few have a copy, mends nothing, and there is nothing to agree on.
+        """
         for machine in self.left[:2]:
             self._ask(machine, Get(0, key.data_key, TIMEOUT_MS, 0, 1), key, -1)
 

@@ -332,11 +332,11 @@ class World:
         self.run(self.now + CALM_WITHIN_US, lambda: self._clients_done() and self.calm())
         if not self.calm():
             raise Violation("calm", f"after {CALM_WITHIN_US / 1e6:.0f} s {self.unrest()}")
-        if self.network.kept:
-            self._rest_for_an_hour()
 
-    def _rest_for_an_hour(self) -> None:
-        """All machines are down for an hour; then frames of before come once more."""
+    def rest_for_an_hour(self) -> None:
+        """If frames were kept: all machines are down for an hour, and then those come once more."""
+        if not self.network.kept:
+            return
         for machine in self.machines:
             machine.stop()
         self.run(self.now + HOUR_US)

@@ -9,8 +9,9 @@ log went before it; what is recovered at the next start must reach as far.
 Twenty-four bytes: two numbers whose meaning is the engine's, and their checksum. They lie within
 one sector and are overwritten in place, which takes no room on a full disk. A mark is written only
 after its sync, so at worst it lags and says less than is true; so it needs no fsync on the way of
-an ack. ``fsync`` of the mark itself follows at most once a second: a killed process loses nothing
-of it, a power cut the last second.
+an ack. ``fsync`` of the mark itself comes with a later mark, at most once a second, and at the
+close: a killed process loses nothing of it, a power cut what came since, up to a second of a store
+that is written to, and of one that is idle as long as the kernel kept it back (30 s on Linux).
 
 Costs: one ``pwrite`` per sync, about 4 microseconds, and one fsync of one sector per second.
 """
