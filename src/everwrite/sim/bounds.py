@@ -46,7 +46,7 @@ def judge_tables(machine: Machine) -> None:
     node = machine.node
     if node is None:
         return
-    for what in (*_requests(node), *_parked(node), *_hints(node), *_cache(node)):
+    for what in (*_requests(node), *_parked(node), *_hints(node, machine.restored), *_cache(node)):
         raise Violation("bounds", f"{machine.me.name} {what}")
     judge_hint_index(machine)
     _judge_loudness(machine, node)
@@ -96,11 +96,13 @@ def _parked(node: Node) -> list[str]:
     return wrong
 
 
-def _hints(node: Node) -> list[str]:
+def _hints(node: Node, restored: int) -> list[str]:
     hints, config = node.hints, node.local.config
     wrong = []
     # After a batch that was not written the disk may have more than was noted meanwhile.
-    if hints.notes > config.hints_max and not node.local.counters.writes_failed:
+    # What stood there at a start is kept, however much.
+    most = max(config.hints_max, restored)
+    if hints.notes > most and not node.local.counters.writes_failed:
         wrong.append(f"keeps {hints.notes} hints; hints_max is {config.hints_max}")
     by_key = sum(len(owners) for owners in hints.owners_of.values())
     by_owner = sum(len(keys) for keys in hints.waiting.values())

@@ -118,6 +118,8 @@ class Machine:
         """Reads of this life that failed, or found damage."""
         self.incarnation = 0
         self.paused = False
+        self.restored = 0
+        """Hints that the disk had at the last start."""
         self.gone = False
         """Down, or standing still, for as long as somebody says so, whatever was planned."""
         self.slow_until = 0
@@ -176,6 +178,7 @@ class Machine:
                 node.hints.restore_unreadable(key[1:])
             else:
                 node.hints.restore(key[1:], payload)
+        self.restored = node.hints.notes
         self._timer = -1
         self._ticking = self._syncing = self.paused = False
         self.fuse = NO_FUSE
