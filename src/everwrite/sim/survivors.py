@@ -10,9 +10,9 @@ lost for as long as the phase lasts:
 
 Then within a bounded time every request of a client must end, the survivors must see each other and
 owe each other no hint, and a put and a get through any of them must succeed as long as W and R of
-them there are. What one wrote the next must find; but where deaf nodes count as up, and some ask
-those in vain while others do not, only if W + R is more than all. Last, all survivors that own a
-key must hold the same bytes once it was read. Violations are of the rule "survivors".
+them there are. What one wrote the next must find, if W + R is more than all of them. Last, all
+survivors that own a key must hold the same bytes once it was read. Violations are of the rule
+"survivors".
 
 Costs: some seconds of virtual time, a few hundred events for each survivor.
 Source: TigerBeetle's VOPR (the liveness phase, and why healing at random is not enough).
@@ -173,8 +173,8 @@ class Survivors:
                 )
 
     def _must_meet(self) -> bool:
-        """Say whether W nodes and R nodes surely have one in common."""
-        return self.world.options.lost_by != "deaf" or 2 * self._quorum > len(self.left)
+        """Say whether W nodes and R nodes surely have one in common, whoever was asked in vain."""
+        return 2 * self._quorum > len(self.left)
 
     def _put(
         self, key: KeyLedger, machine: Machine, seen: list[str], known: Knowledge
