@@ -33,6 +33,8 @@ SPARED = ("overloaded", "unavailable", "too_large", "bad_context")
 ON_MACHINES = ("pause", "fsync_error", "lost_disk", "old_disk", "bit_rot", "kill", "power_cut")
 HOPS = 6
 """Ways of one put: from its client, handed on, looking around and back, stored and acknowledged."""
+NEVER_LATER = 30
+"""How many times the mean no delay of a whole run reaches (they are exponential)."""
 LATE = 10
 """How many times the mean a delay is never longer, for all that is asked here."""
 DISK_STEPS = 8
@@ -63,6 +65,9 @@ class Health:
         """When each link last lost or held up a message."""
         self._tries: dict[tuple[int, int], Try] = {}
         way_us = options.near_us + LATE * options.spread_us
+        patience_us = 1000 * (config.down_after_ms - config.ping_every_ms)
+        self._prompt = patience_us > 2 * (options.near_us + NEVER_LATER * options.spread_us)
+        """Whether no delay of these lines is as long as the detector's patience."""
         self._soon_us = 100_000 + 2 * way_us
         """In which a node that comes or goes is noticed, or a broken connection made anew."""
         self._heard_us = 2200 * config.ping_every_ms + self._soon_us
@@ -274,7 +279,7 @@ class Health:
             between = self._between(index, other.index, since)
             up = other.me.node_id in node.local.liveness.up
             hears = self._hears(index, other.index, since)
-            if state == "well" and between == "open" and hears and not up:
+            if state == "well" and between == "open" and hears and not up and self._prompt:
                 raise Violation(
                     "detector",
                     f"n{index + 1} takes {other.me.name} for down, which is well and reaches it",

@@ -363,6 +363,8 @@ class World:
             local = node.local
             if node.hints.notes or node.hints.waiting:
                 return f"node {machine.index + 1} still keeps {node.hints.notes} hints"
+            if node.hints.uncertain:
+                return f"node {machine.index + 1} is not sure of all its hints"
             if local.requests:
                 return f"node {machine.index + 1} still has {len(local.requests)} open requests"
             if local.records.parked_count:
