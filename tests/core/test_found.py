@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core.world import KEY, SECRET, World
+from tests.core.world import KEY, SECRET, TIMEOUT_MS, World
 
 from everwrite.core.data import context, versions
 from everwrite.core.data.epochs import EPOCH_BLOCK
@@ -14,11 +14,13 @@ from everwrite.core.messages import (
     SYNC_YES,
     Fetch,
     FetchReply,
+    Put,
     PutReply,
     Store,
     StoreReply,
 )
 from everwrite.core.records import HINT, OWN
+from everwrite.core.request.look import LookedAround
 
 
 def forget(world: World, *nodes: bytes) -> None:
@@ -138,7 +140,7 @@ def test_a_retry_of_a_put_that_was_superseded_meanwhile_does_not_bring_it_back()
     assert [value for _, value in world.get(a, r=3).values] == [b"second"]
 
 
-def test_a_retry_whose_first_try_cannot_be_taken_in_is_refused() -> None:
+def test_a_retry_is_carried_on_though_its_coordinator_cannot_write_its_own_copy() -> None:
     world = World(3)
     a, b, c = world.order()
     world.silent |= {b, c}
@@ -153,8 +155,43 @@ def test_a_retry_whose_first_try_cannot_be_taken_in_is_refused() -> None:
     world.unread.clear()
     world.run()
 
-    assert world.failure(client).outcome == "unknown"
-    assert world.record(c).siblings == []
+    assert world.reply(client, PutReply).owners == 2
+    assert world.record(c) == world.record(a)
+    assert len(world.record(a).siblings) == 1
+
+
+def test_a_retry_is_made_on_what_was_seen_when_its_hint_went_home_meanwhile() -> None:
+    """A stand-in that owns nothing of the key looks around; its copy must not be needed later."""
+    world = World(3)
+    a, b, _ = world.order()
+    world.put(a, b"v", op=b"retried", w=3)
+    client = world.send_get(a)
+    world.run()
+    node = world.nodes[b]
+    forget(world, b)
+    world.disk[b].clear()
+    record = versions.encode(world.record(a))
+    put = Put(1, KEY, b"v", b"", b"retried", TIMEOUT_MS, retry=True, w=1)
+    (found,) = world.record(a).siblings
+
+    node.receive(b, LookedAround(client, put, found, None, record))
+    world.run()
+
+    assert world.record(b) == world.record(a)
+
+
+def test_a_retry_known_from_a_copy_that_was_lost_meanwhile_is_refused() -> None:
+    world = World(3)
+    first = world.order()[0]
+    put = Put(1, KEY, b"v", b"", b"retried", TIMEOUT_MS, retry=True)
+    client = world.send_put(first, b"other", op=b"other")
+    world.run()
+
+    world.nodes[first].receive(first, LookedAround(client, put, known={b"a" * 16: 1}))
+    world.run()
+
+    assert world.answers[client][-1].outcome == "unknown"
+    assert [version.value for version in world.record(first).siblings] == [b"other"]
 
 
 def test_a_hint_is_delivered_durably_on_nodes_that_do_not_fsync_either() -> None:
@@ -186,7 +223,7 @@ def test_an_answer_to_a_superseded_retry_covers_nothing_that_its_writer_has_not_
     assert not versions.covers(seen.clock, unseen.actor, unseen.counter)
 
 
-def test_a_retry_known_only_to_a_replica_whose_copy_cannot_be_taken_in_is_refused() -> None:
+def test_a_retry_that_was_superseded_stays_so_though_its_coordinator_cannot_write() -> None:
     world = World(3)
     a, b, c = world.order()
     world.silent |= {b, c}
@@ -202,7 +239,8 @@ def test_a_retry_known_only_to_a_replica_whose_copy_cannot_be_taken_in_is_refuse
     world.unread.clear()
     world.run()
 
-    assert world.failure(client).outcome == "unknown"
+    assert world.reply(client, PutReply).owners == 2
+    assert versions.live(world.record(c)) == []
     assert world.disk[b] == {}
 
 

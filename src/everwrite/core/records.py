@@ -160,4 +160,5 @@ class Records:
 def weight(message: Message) -> int:
     """Return about how many bytes a message that waits holds."""
     inner = getattr(message, "put", None) or getattr(message, "request", message)
-    return len(getattr(inner, "value", None) or b"") + len(getattr(inner, "record", b""))
+    held = len(getattr(inner, "value", None) or b"") + len(getattr(inner, "record", b""))
+    return held if inner is message else held + len(getattr(message, "record", b""))

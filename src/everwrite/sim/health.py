@@ -102,7 +102,8 @@ class Health:
     def link_changed(self, link: tuple[int, int]) -> None:
         """A link is cut or mended, clogged or broken."""
         cut = link in self._world.network.cut
-        settle_us = self._silence_us if cut else self._heard_us + CLOG_US_MAX
+        # What a clogged link holds comes out after it is cut, too.
+        settle_us = CLOG_US_MAX + (self._silence_us if cut else self._heard_us)
         self._links[link] = self._world.now + settle_us
 
     def lost(self, link: tuple[int, int]) -> None:

@@ -304,8 +304,9 @@ class Ledger:
         """A write that named single dots is minted: those that its coordinator could not find
         were not superseded.
 
-        A dot that came to the copy in the same batch, but after the mint, still stands there. Where
-        another put was minted on top in the same batch nobody can say what came when.
+        A dot that came to the copy in the same batch, but after the mint, still stands there,
+        unless what brought it superseded it as well. Then, and where another put was minted on top
+        in the same batch, nobody can say what came when.
         """
         knowledge = key.named[place]
         if place in key.dots:  # minted before, where perhaps more was known, or less
@@ -320,6 +321,17 @@ class Ledger:
             if not versions.covers(record.clock, *dot)
             or (dot in standing and not versions.covers(had, *dot))
         ]
+        came = {dot for dot in standing if not versions.covers(had, *dot)}
+        if came - {(minted.actor, minted.counter)}:
+            key.doubtful |= key.named_by(
+                [
+                    dot
+                    for dot in dots
+                    if dot not in standing
+                    and versions.covers(record.clock, *dot)
+                    and not versions.covers(had, *dot)
+                ]
+            )
         if record.clock[minted.actor] > minted.counter:
             key.lingering |= key.named_by([dot for dot in dots if not versions.covers(had, *dot)])
         if not unfound:

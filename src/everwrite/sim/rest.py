@@ -31,6 +31,7 @@ BREAK_HANDOFF = (
     "kill",
     "power_cut",
     "crash_loop",
+    "others_dead",
     "fsync_error",
     "lost_disk",
     "old_disk",

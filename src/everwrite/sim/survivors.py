@@ -213,22 +213,25 @@ class Survivors:
         return operation
 
     def _read_all(self, key: KeyLedger) -> None:
-        """Read a key through two survivors: a read mends the owners that answer it with less. One
-        that fails, where too few have a copy, mends nothing, and there is nothing to agree on.
+        """Read a key through two survivors, from all who own it and are left: a read mends the
+        owners that answer it with less. One that asks for fewer may be over before the last answer
+        comes; one that fails, where too few have a copy, mends nothing, and there is nothing to
+        agree on.
         """
+        owners = self._owners_left(key)
         for machine in self.left[:2]:
-            self._ask(machine, Get(0, key.data_key, TIMEOUT_MS, 0, 1), key, -1)
+            self._ask(machine, Get(0, key.data_key, TIMEOUT_MS, 0, max(len(owners), 1)), key, -1)
+
+    def _owners_left(self, key: KeyLedger) -> list[Machine]:
+        owners = self.world.owners(key.data_key, self.world.options.copies)
+        return [machine for machine in self.left if machine.index in owners]
 
     def _compare(self, key: KeyLedger) -> None:
-        node = self.left[0].node
-        assert node is not None  # or _settle would have said so
-        owners = node.local.routes.route(key.data_key, 0).owners
         held: dict[bytes, list[str]] = {}
-        for machine in self.left:
-            if machine.me.node_id in owners:
-                record = _held(machine, key.data_key)
-                if record is not None:
-                    held.setdefault(record, []).append(machine.me.name)
+        for machine in self._owners_left(key):
+            record = _held(machine, key.data_key)
+            if record is not None:
+                held.setdefault(record, []).append(machine.me.name)
         if len(held) > 1:
             parts = [
                 f"{', '.join(names)} know {key.causality.names(key.known_of.get(record, 0))}"

@@ -107,10 +107,10 @@ def too_many_hints(local: Local) -> Overloaded:
     )
 
 
-def not_taken_in() -> UnavailableError:
-    sometimes("an earlier try stands on another node and could not be taken in")
+def lost_sight() -> UnavailableError:
+    sometimes("a retry knows of an earlier try whose copy is not at hand any more")
     return UnavailableError(
-        "An earlier try of this put stands on another node, and this node could not take it in.",
+        "An earlier try of this put was carried out, and this node has lost sight of its copy.",
         hint="Repeat the put, here or through another node.",
         outcome="unknown",
     )

@@ -1,9 +1,9 @@
 """Looking around before a put is minted: was it carried out already, and what do the others know?
 
-A retry may come to another node than its first try did. The node asks the other replicas, takes in
-what they hold, and only then decides; so a put that reached anybody who answers is not minted
-twice. (One that reached nobody who answers may be: then two versions carry one request id, and
-readers see one of them, see ``versions.live``.)
+A retry may come to another node than its first try did. The node asks the other replicas, joins
+what they hold to its own copy, and only then decides; so a put that reached anybody who answers is
+not minted twice. (One that reached nobody who answers may be: then two versions carry one request
+id, and readers see one of them, see ``versions.live``.)
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from everwrite.core.local import Local, Request
 from everwrite.core.messages import (
     ABSENT,
     FOUND,
-    SYNC_NO,
     Fetch,
     FetchReply,
     Message,
     Put,
-    Store,
 )
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
@@ -38,6 +36,10 @@ class LookedAround(Message, frozen=True, tag=102):
     """Somebody stored an earlier try lately, whether or not it still stands: whoever knows this
     clock knows that write.
     """
+    record: bytes = b""
+    """What the others hold, joined: the put is made on top of it. It travels here and not by way of
+    the disk, since a stand-in's copy may be on its way home, and struck out, before this comes.
+    """
 
 
 class LookAround(Request):
@@ -49,10 +51,10 @@ class LookAround(Request):
         "_found",
         "_known",
         "_local",
-        "_mine",
         "_need",
         "_pending",
         "_put",
+        "_record",
         "_rid",
         "_source",
     )
@@ -63,7 +65,7 @@ class LookAround(Request):
         self._local = local
         self._source = source
         self._put = put
-        self._mine = mine
+        self._record = b""
         self._pending = {node for node, _ in route.targets if node != local.me}
         n = put.n or local.routes.placement.replicas
         self._need = min(len(self._pending), n // 2 + 1)
@@ -92,7 +94,7 @@ class LookAround(Request):
         if reply.status in (FOUND, ABSENT):
             self._need -= 1
         if reply.status == FOUND:
-            local = self._local
+            self._join(reply.record)
             if reply.op_known or self._found is None:
                 record = versions.decode(reply.record)
                 if reply.op_known:
@@ -103,8 +105,12 @@ class LookAround(Request):
                     sometimes("looking around finds an earlier try on another node")
                 elif reply.op_known:
                     sometimes("looking around finds who remembers a try that was superseded")
-            local.out.send(local.me, Store(0, self._put.key, reply.record, 0, SYNC_NO, self._mine))
         self._check_end()
+
+    def _join(self, record: bytes) -> None:
+        before = self._record
+        self._record = versions.merge_bytes(before, record) if before else record
+        self._local.held_bytes += len(self._record) - len(before)
 
     def lost(self, peer: bytes) -> None:
         if peer in self._pending:
@@ -120,10 +126,12 @@ class LookAround(Request):
     def _check_end(self) -> None:
         if self._pending and self._need > 0:
             return
-        del self._local.requests[self._rid]
-        self._local.held_bytes -= weight(self._put)
-        self._local.out.send(
-            self._local.me, LookedAround(self._source, self._put, self._found, self._known)
+        local = self._local
+        del local.requests[self._rid]
+        local.held_bytes -= weight(self._put) + len(self._record)
+        local.out.send(
+            local.me,
+            LookedAround(self._source, self._put, self._found, self._known, self._record),
         )
 
 

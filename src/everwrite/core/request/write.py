@@ -30,7 +30,7 @@ from everwrite.core.records import HINT, MISSING, OWN, STATE, Damaged
 from everwrite.core.repair.hints import NO_EPOCH, Hints, split_hint
 from everwrite.core.request.forward import Forward, TakenOver
 from everwrite.core.request.limits import (
-    not_taken_in,
+    lost_sight,
     op_used_twice,
     record_too_large,
     too_busy,
@@ -175,6 +175,8 @@ class Writes:
             raise too_many_hints(local)
         base = versions.decode(data) if data else EMPTY
         fingerprint = local.fingerprint(data)
+        if looked is not None and looked.record:
+            base = versions.merge(base, versions.decode(looked.record))
         if looked is None and (put.retry or (seen.dots and versions.unknown_dots(base, seen))):
             if not put.retry:
                 sometimes("a put names a dot that its coordinator does not know")
@@ -184,6 +186,8 @@ class Writes:
         if carried_out:
             local.counters.retries_recognised += 1
             record = base
+            if looked is not None and looked.record:
+                data = versions.encode(record)
         else:
             written, epoch = self._mint(base, epoch, put, seen)
             record = versions.put(base, seen, written)
@@ -255,12 +259,12 @@ def _earlier_try(
     found = looked.found
     if found is not None:
         if not versions.covers(base.clock, found.actor, found.counter):
-            raise not_taken_in()
+            raise lost_sight()
         sometimes("a retry finds that its put was superseded meanwhile")
         return True, found
     if looked.known is not None:
         if not versions.descends(base.clock, looked.known):
-            raise not_taken_in()
+            raise lost_sight()
         sometimes("a retry of a put that is on no record is recognised")
         return True, None
     return False, None
