@@ -42,6 +42,7 @@ class Reads:
 
     def __init__(self, local: Local) -> None:
         self._local = local
+        self._mending: set[bytes] = set()
 
     def get(self, source: Place, message: Get) -> None:
         """A client's get, or one that another node forwarded."""
@@ -63,17 +64,25 @@ class Reads:
             local.fail(source, message.rid, error)
 
     def mend(self, get: Get, record: bytes) -> None:
-        """Read a key for the sake of its repair; ``record`` is a copy that this node keeps."""
+        """Read a key for the sake of its repair, unless that is under way; ``record`` is a copy
+        that this node keeps.
+        """
         local = self._local
+        if get.key in self._mending:
+            sometimes("a copy is to be mended while that is under way")
+            return
         local.counters.gets += 1
         route = local.routes.route(get.key, get.n)
-        request = GetRequest(local, local.me, get, route, NOTHING)
+        request = Mending(local, local.me, get, route, NOTHING)
+        request.under_way = self._mending
         try:
             request.begin()
         except QuorumNotMet as error:
             sometimes("a copy cannot be mended since too few nodes are up")
             local.fail(local.me, get.rid, error)
         else:
+            local.background += 1
+            self._mending.add(get.key)
             request.add(local.me, record)
 
 
@@ -324,6 +333,21 @@ class GetRequest(Request):
             acked=count,
             required=self._r,
         )
+
+
+class Mending(GetRequest):
+    """A get that no client waits for. One at a time for each key, and not among those that a node
+    takes from clients: where a node hears nothing its hints would else crowd them out.
+    """
+
+    __slots__ = ("under_way",)
+
+    under_way: set[bytes]
+
+    def _end(self) -> None:
+        super()._end()
+        self._local.background -= 1
+        self.under_way.discard(self._get.key)
 
 
 def _knows(record: Record | None, seen: Seen) -> bool:
