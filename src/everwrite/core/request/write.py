@@ -164,12 +164,7 @@ class Writes:
         """The local copy is at hand: mint and send, or look around first."""
         local = self._local
         seen = context.verify(local.context_key, put.key, put.context)
-        if payload is None:
-            epoch, owners, data = NO_EPOCH, list[bytes](), b""
-        elif mine:
-            epoch, owners, data = split_hint(payload)
-        else:
-            epoch, owners, data = payload[:8], list[bytes](), payload[8:]
+        epoch, owners, data = _parts(payload, mine)
         if mine and mine not in owners and self._hints.full():
             local.counters.hints_refused += 1
             raise too_many_hints(local)
@@ -240,6 +235,13 @@ class Writes:
         local.leasing = True
         local.records.write(LEASE, leased_to.to_bytes(8, "big"))
         local.out.on_sync.append((local.me, LeaseKept(leased_to)))
+
+
+def _parts(payload: bytes | None, mine: bytes) -> tuple[bytes, list[bytes], bytes]:
+    """Return (own epoch, owners of a hint, record) of the copy at hand; ``mine`` as in a route."""
+    if payload is None:
+        return NO_EPOCH, [], b""
+    return split_hint(payload) if mine else (payload[:8], [], payload[8:])
 
 
 def _earlier_try(
