@@ -15,7 +15,7 @@ STAMP = $(VENV)/.installed
 FITS    = import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 QUIETLY = --quiet --no-input --disable-pip-version-check
 
-.PHONY: help setup test demo check lint format types imports sim chaos scale plots bench clean
+.PHONY: help setup test demo check lint format types imports sim chaos scale plots bench grow clean
 
 help:
 	@echo "make demo       five nodes, shoppers, faults, and a verdict: about 40 seconds"
@@ -23,9 +23,10 @@ help:
 	@echo "make check      lint, formatting, types, import layers"
 	@echo "make sim        200 simulated clusters with faults; make sim SEED=7 repeats one of them"
 	@echo "make chaos      five real nodes under all faults; make chaos SECONDS=60 SEED=7 is another run"
-	@echo "make scale      measure simulated clusters of 10 to 1000 nodes: about 20 minutes"
+	@echo "make scale      measure simulated clusters of 5 to 1000 nodes: about 20 minutes"
 	@echo "make plots      draw the figures of docs/scale, with matplotlib"
 	@echo "make bench      throughput and latencies of three nodes on this machine"
+	@echo "make grow       three nodes grow to five under load, and shrink again: about 3 minutes"
 	@echo "make setup      only the environment, in $(VENV)"
 	@echo "make clean      remove the environment and all caches"
 
@@ -64,6 +65,9 @@ plots: setup
 
 bench: setup
 	@$(BIN)/everwrite bench $(ARGS)
+
+grow: setup
+	@$(BIN)/python bench/growing.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

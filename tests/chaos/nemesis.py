@@ -10,6 +10,7 @@
     client-hold     clients do not hear from a node; its connections stay open
     client-tear     their connections to a node end in the middle of a frame
     client-reset    they end by a reset
+    members         a sixth node joins, leaves, comes back as a new one (guest.py)
 
 The plan is the same for the same seed; what runs when, and what is in flight, is the machine's. So
 a run cannot be repeated to the byte, but its faults can. A kind has ``struck`` if its effect was
@@ -31,6 +32,7 @@ from collections.abc import Iterable, Sequence
 from itertools import permutations
 
 import msgspec
+from tests.chaos.guest import Guest
 from tests.chaos.proxy import CLIENT, Pair, Proxy
 
 from everwrite.cli import processes
@@ -51,6 +53,7 @@ OTHERS = {
     "client-hold": 11.0,
     "client-tear": 7.0,
     "client-reset": 11.0,
+    "members": 6.0,
 }
 """How many seconds there are between two of a kind, on average."""
 LASTS_S = {
@@ -122,10 +125,17 @@ class Nemesis:
         self._proxy = proxy
         self._plan = plan
         self._tasks: list[asyncio.Task[None]] = []
+        self.guest = Guest(made, proxy)
+        self._changing = asyncio.Lock()
         self.struck: Counter[str] = Counter()
         """How often the effect of each kind was seen."""
         self.kills = 0
         """Processes killed."""
+
+    def check_alive(self) -> None:
+        """Raise NodeFailed if a node has ended by itself that was not to."""
+        self.guest.look()
+        self._made.check_alive(*(n.number for n in self._made.nodes if self.guest.is_out(n)))
 
     async def run(self) -> None:
         """Begin each fault at its time; return at the last one's."""
@@ -139,7 +149,10 @@ class Nemesis:
     def end(self) -> None:
         """Let all frames pass, all processes run, all files grow; start the nodes that are gone."""
         self._proxy.heal()
+        self.guest.look()
         for node in self._made.nodes:
+            if self.guest.is_out(node):
+                continue
             if node.state() == "gone":
                 self._made.spawn(node.number)
             else:
@@ -159,6 +172,8 @@ class Nemesis:
                 await self._fill(strike)
             case "client-tear" | "client-reset":
                 self._break(strike)
+            case "members":
+                await self._change_members(strike)
             case _:
                 await self._weather(strike)
 
@@ -179,6 +194,15 @@ class Nemesis:
         for node in victims:
             if node.state() == "gone":
                 self._made.spawn(node.number)
+
+    async def _change_members(self, strike: Strike) -> None:
+        if self._changing.locked():
+            return
+        async with self._changing:
+            guest = self.guest
+            before = guest.kills
+            await guest.step(strike.amount)
+            self.kills += guest.kills - before
 
     async def _pause(self, strike: Strike) -> None:
         for node in self._running(strike)[:1]:

@@ -198,7 +198,7 @@ class Chaos:
                 faults = storm.create_task(self._nemesis.run())
                 end = self._began + options.seconds
                 while time.monotonic() < end:
-                    self.made.check_alive()
+                    self._nemesis.check_alive()
                     await asyncio.sleep(LOOK_EVERY_S)
                 faults.cancel()
                 # The clients go on without faults of the network, so that what they ask ends soon.
@@ -228,6 +228,7 @@ class Chaos:
                 f"{nemesis.kills:3d} kills  {nemesis.struck['pause']:3d} pauses  "
                 f"{nemesis.struck['split'] + nemesis.struck['one-way']:3d} splits  "
                 f"{nemesis.struck['cut']:3d} cuts  {nemesis.struck['full-disk']:2d} full disks  "
+                f"{nemesis.guest.joined} joined  {nemesis.guest.left} left  "
                 f"errors: {_counts(fresh)}"
             )
             done, failures = log.done, Counter(log.errors)
@@ -235,14 +236,15 @@ class Chaos:
     # -- the end -----------------------------------------------------------------------------------
 
     async def _settle(self) -> None:
-        """Return once all nodes see each other and no hint waits anywhere."""
-        self._tell("all faults end; waiting for the hints to go home")
-        await self.made.wait_ready(REST_S)
+        """Return once all nodes see each other, no hint waits, and nothing is left to move."""
+        self._tell("all faults end; waiting for hints and partitions to come home")
         what = ""
         end = time.monotonic() + REST_S
         while time.monotonic() < end:
-            self.made.check_alive()
-            answers = await self.made.statuses(self.made.nodes)
+            self._nemesis.check_alive()
+            await self._nemesis.guest.push()
+            left = self._nemesis.guest.look()
+            answers = await self.made.statuses(self.made.running())
             waiting = {f"n{n}": a.hints.waiting if a else "silent" for n, a in answers.items()}
             apart = [
                 f"n{n} does not see {peer.name}"
@@ -250,9 +252,22 @@ class Chaos:
                 for peer in (answer.nodes if answer else [])
                 if peer.state == "down"
             ]
-            if not any(waiting.values()) and not apart:
+            moving = {
+                peer.name: (peer.to_gain, peer.to_shed)
+                for answer in answers.values()
+                for peer in (answer.nodes if answer else [])
+                if peer.to_gain or peer.to_shed
+            }
+            views = {answer.cluster.view for answer in answers.values() if answer}
+            unready = [f"n{n}" for n, a in answers.items() if a and not a.node.ready]
+            what = (
+                f"{len(views)} views, not ready {unready}, hints {waiting}, {apart}, "
+                f"to gain and to shed {moving}, {self._nemesis.guest.said}"
+            )
+            restless = any(waiting.values()) or apart or moving or unready or len(views) > 1
+            if left and not restless:
+                await self._nemesis.guest.serves()  # if it came last, it is counted now
                 return
-            what = f"hints {waiting}, {apart}"
             await asyncio.sleep(LOOK_EVERY_S)
         raise TimeoutError(what)
 
@@ -304,6 +319,7 @@ class Chaos:
         log, nemesis = self.log, self._nemesis
         struck = Counter(nemesis.struck)
         struck["client-tear"] = self.proxy.struck["tear"]
+        struck["members"] = nemesis.guest.joined + nemesis.guest.left
         verdict.seconds = time.monotonic() - self._began
         verdict.operations, verdict.acked = log.done, log.acked
         verdict.failed, verdict.errors = log.failures, dict(log.errors)

@@ -24,7 +24,7 @@ def told(verdict: Verdict) -> str:
 
 
 def test_twenty_seconds_of_chaos_lose_nothing(tmp_path: Path) -> None:
-    kinds = (*SHORT, "client-tear")
+    kinds = (*SHORT, "client-tear", "members")
     options = Options(seconds=20, seed=4, kills=5, kinds=kinds, directory=tmp_path / "run")
 
     verdict = run(options)

@@ -83,6 +83,11 @@ def test_an_error_has_the_exit_code_that_says_what_to_do(
         ["get", "bucket", "key", "--timeout", "0"],
         ["put", "bucket", "key", "value", "--context", "no base64!"],
         ["status", "-o", "yaml"],
+        ["status", "--watch", "-o", "json"],
+        ["transfers", "--watch", "-o", "json"],
+        ["plan", "join"],
+        ["plan", "replace", "n1"],
+        ["plan", "weight", "n1", "heavy"],
         ["cluster", "start"],
         ["cluster", "start", "--dir", "d", "--nodes", "0"],
         ["serve", "--partitions", "100"],
@@ -106,6 +111,7 @@ def test_a_wrong_command_line_is_exit_code_2_and_says_why(arguments: list[str]) 
     [
         (["stauts"], "Did you mean 'status'?"),
         (["cluster", "strat", "--dir", "d"], "Did you mean 'start'?"),
+        (["plan", "jion", "n4"], "Did you mean 'join'?"),
         (["siblings", "carts", "alice"], "get shows siblings"),
         (["get", "carts/alice"], "Write it as two words: everwrite get carts alice\n"),
         (["put", "carts", "neg", "-5"], "stands after --: everwrite put BUCKET KEY -- VALUE"),
@@ -156,7 +162,10 @@ def test_output_that_nobody_reads_to_its_end_is_no_traceback() -> None:
     assert err == b""
 
 
-@pytest.mark.parametrize("module", ["output", "reports", "splits", "demo.carts", "demo.screen"])
+@pytest.mark.parametrize(
+    "module",
+    ["bars", "output", "plan", "reports", "splits", "transfers", "demo.carts", "demo.screen"],
+)
 def test_the_examples_in_the_text_are_true(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f"everwrite.cli.{module}"))
 

@@ -77,9 +77,37 @@ def test_whatever_is_wrong_is_named(
     assert says in verdict.line()
 
 
+def test_partitions_on_their_way_are_named_and_a_node_that_waits_is_no_replica() -> None:
+    waiting = [
+        Peer("n1", "n1", "n1:7400", "self", to_shed=2),
+        Peer("n2", "n2", "n2:7400", "up", to_gain=3),
+        Peer("n3", "n3", "n3:7400", "up", standing="joining"),
+    ]
+    asked = Status(
+        cluster=Cluster("c", "everwrite", 64, 2, "v", replicas_wanted=3),
+        node=Identity("id", "n1", "n1:7400", ready=True),
+        nodes=waiting,
+        hints=Hints(0),
+    )
+
+    verdict = judge(asked, {"n2": status("n2"), "n3": status("n3")})
+
+    assert verdict.summary == "3 of 3 nodes up, 0 hints waiting, 5 partitions to move"
+    assert verdict.reasons == ["2 nodes for 3 replicas"]
+
+
 def test_an_answer_of_a_newer_node_is_understood_and_one_of_another_shape_is_not() -> None:
     answer = msgspec.to_builtins(status("n1"))
 
     assert read({**answer, "weather": "fine"}, Status) == status("n1")
     with pytest.raises(ProtocolError, match="hints"):
         read({**answer, "hints": 5}, Status)
+
+
+def test_a_node_that_is_passed_over_is_named_with_who_does_so() -> None:
+    asked = status("n1")
+    asked.nodes[2] = msgspec.structs.replace(asked.nodes[2], state="slow")
+
+    verdict = judge(asked, {"n2": status("n2"), "n3": status("n3")})
+
+    assert verdict.line().startswith("DEGRADED: n1 passes over n3 for being slow")

@@ -16,7 +16,7 @@ from everwrite.server.settings import ServeOptions
 def options(*arguments: str) -> ServeOptions:
     """Return what `everwrite serve` would start a node with."""
     with serve.make_context("serve", list(arguments)) as context:
-        return serve_options(**context.params)
+        return serve_options(**{k: v for k, v in context.params.items() if k != "workers"})
 
 
 def config(directory: Path, text: str) -> str:
@@ -69,6 +69,8 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         host = "0.0.0.0"
         advertise = "example.org:7500"
         join = ["one:7400", "[::1]:7402"]
+        stage = true
+        rejoin-as-new = true
         zone = "rack 2"
         weight = 2
         engine = "sqlite"
@@ -89,6 +91,8 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         host="0.0.0.0",
         advertise="example.org:7500",
         join=("one:7400", "[::1]:7402"),
+        stage=True,
+        rejoin_as_new=True,
         zone="rack 2",
         weight=2.0,
         engine="sqlite",
@@ -118,6 +122,15 @@ def test_a_wrong_file_is_refused_by_the_name_of_its_key(
         read_settings(Path(config(tmp_path, text)))
 
     assert "base-port" in caught.value.hint
+
+
+@pytest.mark.parametrize("option", ["--stage", "--rejoin-as-new"])
+def test_who_waits_or_rejoins_must_say_where(option: str, tmp_path: Path) -> None:
+    ended = everwrite("serve", option, "--data", str(tmp_path / "data"))
+
+    assert ended.code == Exit.USAGE
+    assert "--join HOST:PORT" in ended.err
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_wrong_file_is_a_usage_error(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any, cast
 import msgspec
 import xxhash
 
+from everwrite.client.client import AsyncClient
 from everwrite.client.limits import Timing
 from everwrite.client.sync import new_loop
 from everwrite.core.cluster.placement import Candidate, Placement, place
@@ -190,7 +191,7 @@ class FakeNode:
 
     def _ask(self, asked: Ask) -> Told | Failure:
         if asked.verb == "view":
-            return Told(asked.rid, self.cluster.view())
+            return Told(asked.rid, self.cluster.view(msgspec.json.decode(asked.arguments)["known"]))
         if asked.verb == "status":
             return Told(asked.rid, msgspec.json.encode({"node": {"name": self.name}}))
         return Failure(
@@ -215,6 +216,13 @@ async def until(true: Callable[[], object]) -> None:
         await asyncio.sleep(0)
 
 
+async def refreshed(db: AsyncClient, times: int = 1) -> None:
+    """Return once a client has asked for the view so often, and goes by the last answer."""
+    members = db._cluster._members
+    await until(lambda: db.counters.refreshes >= times)
+    await until(lambda: members._task is None and members._timer is None)
+
+
 HASTY = Timing(
     tick_s=0.005,
     hedge_s=0.03,
@@ -226,6 +234,8 @@ HASTY = Timing(
     back_off_s=0.01,
     back_off_max_s=0.02,
     refresh_s=0.01,
+    moved_s=0.02,
+    linger_s=0.05,
 )
 """For tests in which somebody must lose patience."""
 
@@ -241,6 +251,12 @@ class FakeCluster:
         self.replicas = replicas
         self.nodes = [FakeNode(self, number) for number in range(1, nodes + 1)]
         self.members = list(self.nodes)
+        """Those that are ruled in."""
+        self.others: list[FakeNode] = []
+        """Members that are not: they join, or leave."""
+        self.moving: dict[int, list[FakeNode]] = {}
+        """Who serves a partition, where that is not its owners; and so all nodes are told."""
+        self.stamp = 1
         self.cluster_id = CLUSTER_ID
         self.digest: str | None = None
         """Told in place of the placement's digest, as a node of another version might."""
@@ -280,28 +296,36 @@ class FakeCluster:
     def data_key(key: str) -> bytes:
         return data_key(b"things", key.encode())
 
-    def view(self) -> bytes:
+    def view(self, known: str = "") -> bytes:
         members = [
             {
                 "id": node.node_id.hex(),
                 "name": node.name,
                 "host": "127.0.0.1",
                 "port": node.port,
-                "zone": "",
-                "weight": 1.0,
             }
-            for node in self.members
+            for node in (*self.members, *self.others)
         ]
-        return msgspec.json.encode(
-            {
-                "cluster_id": self.cluster_id.hex(),
-                "cluster_name": "fake",
-                "partitions": 64,
-                "replicas": self.replicas,
-                "digest": self.digest or self.placement.digest.hex(),
-                "members": members,
-            }
-        )
+        candidates = [
+            {"id": node.node_id.hex(), "zone": "", "weight": 1.0} for node in self.members
+        ]
+        view = {
+            "cluster_id": self.cluster_id.hex(),
+            "cluster_name": "fake",
+            "partitions": 64,
+            "replicas": self.replicas,
+            "digest": self.digest or self.placement.digest.hex(),
+            "stamp": self.stamp,
+            "members": members,
+            "candidates": candidates,
+            "moving": {
+                str(partition): [node.node_id.hex() for node in serving]
+                for partition, serving in self.moving.items()
+            },
+        }
+        version = xxhash.xxh3_64_hexdigest(msgspec.json.encode(view))
+        answer = {"same": version} if known == version else {**view, "version": version}
+        return msgspec.json.encode(answer)
 
 
 class _Served(asyncio.Protocol):

@@ -37,6 +37,16 @@ def test_without_a_directory_nothing_is_kept() -> None:
             db.bucket("carts").put("alice", "book")
 
 
+def test_its_view_is_of_one_node_that_serves_everything() -> None:
+    with everwrite.open(None, engine="memory", fsync=False) as db:
+        view = db.ask("view")
+        same = db.ask("view", {"known": view["version"]})
+
+    assert [node["id"] for node in view["members"]] == [node["id"] for node in view["candidates"]]
+    assert view["moving"] == {}
+    assert same == {"same": view["version"]}
+
+
 def test_siblings_contexts_and_sessions_work_as_in_a_cluster() -> None:
     with everwrite.open(None, engine="memory") as db:
         carts, session = db.bucket("carts", merge=everwrite.union_of_items), db.session()

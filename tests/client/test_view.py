@@ -41,7 +41,7 @@ def test_what_is_no_view_is_a_protocol_error(answer: bytes) -> None:
         {"members": []},
         {"members": [{"id": "zz", "name": "n", "host": "h", "port": 1}]},
         {"members": [{"id": "00" * 8, "name": "n", "host": "h", "port": "x"}]},
-        {"members": [{"id": "00" * 8, "name": "n", "host": "h", "port": 1, "weight": -1}]},
+        {"candidates": [{"id": "00" * 8, "zone": "", "weight": -1}]},
         {"cluster_id": 5},
     ],
 )

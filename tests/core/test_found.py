@@ -8,7 +8,7 @@ from everwrite.core.data import context, versions
 from everwrite.core.data.epochs import EPOCH_BLOCK
 from everwrite.core.data.versions import Record, Seen, Version
 from everwrite.core.messages import (
-    ABSENT,
+    NOT_HERE,
     STORED,
     SYNC_NO,
     SYNC_YES,
@@ -70,7 +70,7 @@ def test_a_stand_in_whose_hint_is_gone_says_that_it_has_nothing() -> None:
     world.run()
 
     (reply,) = world.messages(FetchReply, to=a)
-    assert (reply.status, reply.fallback, reply.record) == (ABSENT, False, b"")
+    assert (reply.status, reply.fallback, reply.record) == (NOT_HERE, False, b"")
 
 
 def test_a_put_taken_over_and_refused_is_not_called_undone() -> None:

@@ -29,6 +29,7 @@ NODE = Identity(
     partitions=256,
     replicas=3,
 )
+RUNNING = msgspec.structs.replace(NODE, incarnation=3, life=b"L" * 8)
 CLIENT = Identity(name="client")
 NONCE_C, NONCE_N = b"1" * NONCE_BYTES, b"2" * NONCE_BYTES
 
@@ -69,6 +70,15 @@ def test_the_salt_of_contexts_goes_to_nodes_and_not_to_clients() -> None:
     to_node = shake(Identity(name="node-2", node_id=b"m" * 8), salted)[1]
 
     assert (to_client.salt, to_node.salt) == (b"", b"salt")
+
+
+def test_each_side_hears_which_start_of_its_node_the_other_is() -> None:
+    connector = Identity(name="node-2", node_id=b"m" * 8, incarnation=7, life=b"l" * 8)
+
+    first, reply, _ = shake(connector, RUNNING)
+
+    assert (first.incarnation, first.life) == (7, b"l" * 8)
+    assert (reply.incarnation, reply.life) == (3, b"L" * 8)
 
 
 def test_two_sides_with_one_secret_get_through() -> None:
@@ -219,11 +229,46 @@ def test_a_proof_depends_on_each_of_its_parts_and_on_where_they_end() -> None:
 
 
 def test_both_hellos_fit_into_the_frame_of_a_stranger() -> None:
-    longest = msgspec.structs.replace(NODE, name="n" * 200, cluster_name="c" * 200)
+    longest = msgspec.structs.replace(
+        NODE, name="n" * 200, cluster_name="c" * 200, incarnation=1 << 40, life=b"l" * 8
+    )
     first, reply, last = shake(longest, longest)
 
     for message in (first, reply, last):
         assert len(encode_frame([message])) <= HANDSHAKE_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"life": b"short"}, "life has an impossible length"),
+        ({"life": b"l" * 8, "node_id": b""}, "is no node's"),
+        ({"incarnation": -1}, "incarnation -1 is not possible"),
+        ({"incarnation": 1 << 64}, "is not possible"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused(fields: dict[str, object], says: str) -> None:
+    first = msgspec.structs.replace(hello(RUNNING, NONCE_C), **fields)
+
+    with pytest.raises(ProtocolError, match=says):
+        answer(NODE, b"", NONCE_N, first)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"incarnation": 4}, {"life": b"M" * 8}, {"life": b"", "incarnation": 0}]
+)
+def test_nobody_in_between_can_change_which_start_of_a_node_speaks(
+    changed: dict[str, object],
+) -> None:
+    """A node stops when it meets a later start of itself."""
+    asked = hello(RUNNING, NONCE_C)
+    reply = answer(RUNNING, b"secret", NONCE_N, asked)
+    last = confirm(b"secret", asked, reply)
+
+    with pytest.raises(DeniedError):
+        confirm(b"secret", asked, msgspec.structs.replace(reply, **changed))
+    with pytest.raises(DeniedError):
+        admit(b"secret", msgspec.structs.replace(asked, **changed), reply, last)
 
 
 @pytest.mark.parametrize("field", ["node_id", "nonce"])

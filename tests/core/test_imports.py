@@ -27,6 +27,7 @@ ALLOWED = frozenset(
         "msgspec",
         "operator",
         "re",
+        "types",
         "typing",
         "xxhash",
     }

@@ -12,7 +12,9 @@ function:
     unread     disks whose reads have not ended yet
     rotten     (node, disk key) whose bytes are damaged;  ``broken``: that the disk will not give
 
-Memory is what the core holds; ``disk`` what would be there after kill -9.
+``watch`` is called after each round of ticks: there a test sees what is true halfway. Memory is
+what the core holds; ``disk`` (copies) and ``state`` (members and bitmaps) what would be there after
+kill -9.
 """
 
 from __future__ import annotations
@@ -20,16 +22,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from everwrite.core.cluster.members import MemberTable
+from msgspec.structs import replace
+
+from everwrite.core.cluster.holdings import all_bits, decode_held, encode_held, packed
+from everwrite.core.cluster.members import (
+    Known,
+    MemberTable,
+    decode_known,
+    encode_known,
+    founding,
+)
+from everwrite.core.cluster.placement import Candidate, place
 from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.data import versions
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.data.keys import data_key
 from everwrite.core.data.versions import EMPTY, Record
-from everwrite.core.messages import Failure, Get, GetReply, Member, Message, Put, PutReply
+from everwrite.core.gossip.rounds import MEMBERS
+from everwrite.core.messages import (
+    LEAVING,
+    Failure,
+    Get,
+    GetReply,
+    Member,
+    Message,
+    News,
+    Put,
+    PutReply,
+    Ruling,
+)
+from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
-from everwrite.core.records import HINT, OWN
+from everwrite.core.records import HELD, HINT, OWN, STATE, Damaged
 from everwrite.core.repair.hints import split_hint
 
 KEY = data_key(b"carts", b"alice")
@@ -44,11 +69,12 @@ class World:
     """See the module. Nodes know each other and are up; ``knobs`` are those of NodeConfig."""
 
     def __init__(self, nodes: int = 3, *, replicas: int = 3, **knobs: Any) -> None:
-        self.ids = [bytes((number,)) * 8 for number in range(1, nodes + 1)]
+        self.ids: list[bytes] = []
         self.cluster = ClusterConfig(cluster_id=b"c" * 16, partitions=16, replicas=replicas)
         self.config = NodeConfig(**knobs)
         self.now = 1_000_000
-        self.disk: dict[bytes, dict[bytes, bytes]] = {node: {} for node in self.ids}
+        self.disk: dict[bytes, dict[bytes, bytes]] = {}
+        self.state: dict[bytes, dict[bytes, bytes]] = {}
         self.nodes: dict[bytes, Node] = {}
         self.dead: set[bytes] = set()
         self.silent: set[bytes] = set()
@@ -58,12 +84,18 @@ class World:
         self.rotten: set[tuple[bytes, bytes]] = set()
         self.broken: set[tuple[bytes, bytes]] = set()
         self.lose: Loss = lambda source, target, message: False
+        self.watch: Callable[[], None] = lambda: None
         self.sent: list[tuple[bytes, Place, Message]] = []
         """All that went from one node to another, in order, lost or not."""
         self.answers: dict[int, list[Message]] = {}
         self._clients = 0
-        self._waiting_acks: dict[bytes, list[tuple[Place, Message]]] = {n: [] for n in self.ids}
-        self._waiting_reads: dict[bytes, list[bytes]] = {node: [] for node in self.ids}
+        self._waiting_acks: dict[bytes, list[tuple[Place, Message]]] = {}
+        self._waiting_reads: dict[bytes, list[bytes]] = {}
+        self._waiting_scans: dict[bytes, list[Scan]] = {}
+        self._lives = 0
+        for number in range(1, nodes + 1):
+            self._install(number)
+        self._found()
         for number, node in enumerate(self.ids):
             self._boot(node, run=number)
         self.meet()
@@ -125,6 +157,7 @@ class World:
             self.dead.add(node)
             self._waiting_acks[node].clear()
             self._waiting_reads[node].clear()
+            self._waiting_scans[node].clear()
             for other in self.ids:
                 if other not in self.dead:
                     self.nodes[other].local.now = self.now
@@ -145,6 +178,26 @@ class World:
                     self.nodes[node].local.now = self.now
                     self.nodes[node].heard(other)
         self.run()
+
+    # -- what operators do -------------------------------------------------------------------------
+
+    def join(self) -> bytes:
+        """Start a node that nobody knows yet, and that wants in; return its id."""
+        node = self._install(len(self.ids) + 1)
+        self._boot(node, run=self.now)
+        self.nodes[node].rounds.wants_in = True
+        self.meet()
+        return node
+
+    def rule(self, by: bytes, node: bytes, standing: int) -> None:
+        """Say at a node what another one is to the cluster; nothing has happened yet."""
+        members = self.nodes[by].local.members
+        known = members.rulings[node]
+        ruling = Ruling(
+            node, known.name, standing, known.zone, known.weight, members.next_stamp(), b"plan"
+        )
+        self.nodes[by].local.now = self.now
+        self.nodes[by].rounds.publish(News([], [ruling]))
 
     # -- what stands where -------------------------------------------------------------------------
 
@@ -171,6 +224,10 @@ class World:
         _, owners, data = split_hint(payload)
         return owners, [version.value for version in versions.decode(data).siblings]
 
+    def held(self, node: bytes) -> tuple[int, int]:
+        """Return what a node's disk says that it serves and keeps, as bitmaps."""
+        return decode_held(self.state[node][HELD])
+
     def messages(self, kind: type[Any], *, to: Place | None = None) -> list[Any]:
         """Return the messages of a kind that nodes have sent to others (or to one of them)."""
         return [
@@ -191,29 +248,92 @@ class World:
                 self.nodes[node].wake()
             self.run()
 
+    def until(self, holds: Callable[[], bool], ms: int = 60_000) -> None:
+        """Let time pass until something holds; it must within this time."""
+        end = self.now + ms
+        while not holds():
+            assert self.now < end, "it never came to hold"
+            self.advance(STEP_MS)
+
+    def settle(self, ms: int = 60_000) -> None:
+        """Let time pass until no node that runs has anything left to move, nor to tell."""
+        self.until(self.settled, ms)
+
+    def settled(self) -> bool:
+        """Say whether all that runs and belongs here knows the same, and moves nothing."""
+        running = [self.nodes[node] for node in self._running()]
+        here = [node for node in running if not node.rounds.out_for_good]
+        standings = {ruling.standing for ruling in here[0].local.members.rulings.values()}
+        known = {node.local.members.digest() for node in here}
+        return (
+            len(known) == 1
+            and LEAVING not in standings
+            and not any(node.moves.busy for node in here)
+        )
+
     def run(self) -> None:
         """Go on until nobody has anything left to do in this moment."""
         for _ in range(10_000):
             busy = [node for node in self._running() if self._tick(node)]
             if not busy:
                 return
+            self.watch()
         raise AssertionError("the nodes never come to rest")
 
     # -- parts -------------------------------------------------------------------------------------
 
+    def _install(self, number: int) -> bytes:
+        """Give a node a disk, with its entry on it."""
+        node = bytes((number,)) * 8
+        me = Member(
+            node, f"n{number}", "127.0.0.1", 7400 + number, f"z{number}", 1.0, 0, 1, b"", b"", b""
+        )
+        self.disk[node] = {}
+        self.state[node] = {MEMBERS: encode_known(MemberTable(me))}
+        self._waiting_acks[node], self._waiting_reads[node] = [], []
+        self._waiting_scans[node] = []
+        self.ids.append(node)
+        return node
+
+    def _found(self) -> None:
+        """Let the nodes found the cluster together: each serves what it owns."""
+        entries = [self._known(node).entries[0] for node in self.ids]
+        candidates = [Candidate(each.node_id, each.zone, each.weight) for each in entries]
+        owned = place(candidates, self.cluster.partitions, self.cluster.replicas).owned()
+        holding = []
+        for entry in entries:
+            bits = all_bits(owned[entry.node_id])
+            held = packed(bits)
+            holding.append(replace(entry, serves=held, keeps=held))
+            self.state[entry.node_id][HELD] = encode_held(bits, bits)
+        for entry in holding:
+            table = MemberTable(entry, holding, founding(holding))
+            self.state[entry.node_id][MEMBERS] = encode_known(table)
+
+    def _known(self, node: bytes) -> Known:
+        return decode_known(self.state[node][MEMBERS])
+
     def _boot(self, node: bytes, run: int) -> None:
-        members = [
-            Member(other, f"n{other[0]}", "127.0.0.1", 7400 + other[0], f"z{other[0]}", 1.0, 1, 1)
-            for other in self.ids
-        ]
-        me = members[self.ids.index(node)]
+        """Begin a life of a node from its disk."""
+        known, held = self._known(node), self.state[node].get(HELD)
+        serves, keeps = decode_held(held) if held else (0, 0)
+        (mine,) = (entry for entry in known.entries if entry.node_id == node)
+        self._lives += 1
+        me = replace(
+            mine,
+            incarnation=mine.incarnation + 1,
+            version=1,
+            life=self._lives.to_bytes(8, "big"),
+            serves=packed(serves),
+            keeps=packed(keeps),
+        )
         epochs = Epochs(node, 1, run % (1 << 24))
-        table = MemberTable(me, members)
+        table = MemberTable(me, known.entries, known.rulings, known.draft)
         started = Node(self.config, self.cluster, table, epochs, SECRET, self.now)
+        self.state[node][MEMBERS] = encode_known(table)
         for key, payload in self.disk[node].items():
             if key.startswith(HINT):
                 started.hints.restore(key[1:], payload)
-        started.local.has_data = any(key.startswith((OWN, HINT)) for key in self.disk[node])
         self.nodes[node] = started
 
     def _client(self) -> int:
@@ -229,13 +349,16 @@ class World:
         node = self.nodes[me]
         node.local.now = self.now
         out = node.out
-        finished_reads = self._waiting_reads[me] and me not in self.unread
+        waiting = self._waiting_reads[me] or self._waiting_scans[me]
+        finished_reads = waiting and me not in self.unread
         finished_syncs = self._waiting_acks[me] and me not in self.unsynced
         if not out and not finished_reads and not finished_syncs:
             return False
         self._commit(me)
         self._waiting_reads[me] += out.reads
         out.reads.clear()
+        self._waiting_scans[me] += out.scans
+        out.scans.clear()
         sends, out.sends = out.sends, {}
         if me not in self.unsynced:
             for place, message in self._waiting_acks[me]:
@@ -247,6 +370,9 @@ class World:
             keys, self._waiting_reads[me] = self._waiting_reads[me], []
             for key in keys:
                 self._load(me, key)
+            scans, self._waiting_scans[me] = self._waiting_scans[me], []
+            for scan in scans:
+                self._scan(me, scan)
         node.local.records.turn()
         return True
 
@@ -259,12 +385,13 @@ class World:
             return
         for key, payload in writes.items():
             self.rotten.discard((me, key))
+            kept = self.state[me] if key.startswith(STATE) else self.disk[me]
             if payload is None:
-                self.disk[me].pop(key, None)
+                kept.pop(key, None)
             else:
-                self.disk[me][key] = payload
-        for place, message in on_write:
-            out.send(place, message)
+                kept[key] = payload
+        for target, message in on_write:
+            out.send(target, message)
         self._waiting_acks[me] += on_sync
 
     def _deliver(self, me: bytes, place: Place, messages: list[Message]) -> None:
@@ -289,3 +416,19 @@ class World:
             node.unreadable(key, "input/output error", corrupt=False)
         else:
             node.loaded(key, self.disk[me].get(key))
+
+    def _scan(self, me: bytes, scan: Scan) -> None:
+        node, disk = self.nodes[me], self.disk[me]
+        keys = sorted(key for key in disk if scan.start <= key < scan.end)
+        if any((me, key) in self.broken for key in keys):
+            node.unscanned(scan.rid, "input/output error")
+            return
+        pairs: list[tuple[bytes, bytes | Damaged]] = []
+        size = 0
+        for key in keys:
+            if len(pairs) >= scan.keys or size >= scan.size:
+                break
+            rotten = (me, key) in self.rotten
+            pairs.append((key, Damaged("the checksum is wrong", True) if rotten else disk[key]))
+            size += len(disk[key])
+        node.scanned(scan.rid, Scanned(pairs, len(pairs) < len(keys)))

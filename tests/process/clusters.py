@@ -34,10 +34,17 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 @asynccontextmanager
 async def cluster(
-    directory: Path, *, nodes: int = 3, fsync: bool = True, started: bool = True
+    directory: Path,
+    *,
+    nodes: int = 3,
+    fsync: bool = True,
+    started: bool = True,
+    partitions: int = 256,
 ) -> AsyncIterator[DevCluster]:
     """A cluster on RocksDB that has started and formed; its nodes are called n1, n2, ..."""
-    with DevCluster.create(directory / "cluster", nodes=nodes, fsync=fsync) as made:
+    with DevCluster.create(
+        directory / "cluster", nodes=nodes, fsync=fsync, partitions=partitions
+    ) as made:
         if started:
             await made.start()
         yield made

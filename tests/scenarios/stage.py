@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from everwrite.core.cluster.holdings import partitions_in
 from everwrite.core.data import versions
 from everwrite.core.data.versions import EMPTY, Record
-from everwrite.core.messages import Failure, Get, GetReply, Message, Put, PutReply
+from everwrite.core.messages import REMOVED, Failure, Get, GetReply, Message, Put, PutReply
 from everwrite.core.node import Node
 from everwrite.core.records import HINT, OWN
 from everwrite.core.wire import decode_payload
@@ -182,6 +183,7 @@ class Audience:
 class Stage:
     """See the module. ``faults`` are the simulator's classes, with their rates; ``knobs`` fields of
     NodeConfig; ``seed`` decides what is left to chance: delays, salts, what a power cut leaves.
+    ``spares`` are machines past the nodes that may join; ``changing``: members come and go.
     """
 
     def __init__(
@@ -195,6 +197,8 @@ class Stage:
         faults: dict[str, float] | None = None,
         chaos_ms: int = 60_000,
         seed: int = 1,
+        spares: int = 0,
+        changing: bool = False,
         **knobs: int,
     ) -> None:
         options = msgspec.structs.replace(
@@ -216,6 +220,10 @@ class Stage:
             epoch_block=epoch_block,
             faults=faults or {},
             knobs=knobs,
+            survivors=0,
+            lost_by="",
+            spares=spares,
+            changes_ms=1000 if spares or changing else 0,  # none by chance: the plan is empty
         )
         self.world = Theatre(options, [])
         self.audience = Audience(self.world)
@@ -385,6 +393,36 @@ class Stage:
     def up_in_the_eyes_of(self, node: int) -> set[int]:
         """Return which peers a node takes for up."""
         return {self.world.index_of(peer) + 1 for peer in self.node(node).local.liveness.up}
+
+    # -- members -----------------------------------------------------------------------------------
+
+    def join(self, *nodes: int, through: int = 1) -> None:
+        """Spare machines join through a node, and do not wait to be in."""
+        for node in nodes:
+            assert self.machine(node).spare, f"node {node} is no spare"
+            self.machine(node).join(self.machine(through).me)
+
+    def rule(self, node: int, standing: int, at: int = 1, weight: float = 0.0) -> None:
+        """Say an operator's word on a node to a node."""
+        self.world.changes.say(self.machine(at), self.machine(node), standing, weight)
+
+    def remove(self, node: int, at: int = 1) -> None:
+        """A node is dead for good, its disk with it, and an operator removes it."""
+        self.machine(node).retire()
+        self.machine(node).disk.lose()
+        self.rule(node, REMOVED, at)
+
+    def served(self, node: int) -> set[int]:
+        """Return the partitions whose copies count at a node; none if it is down."""
+        core = self.machine(node).node
+        return set(partitions_in(core.local.serves)) if core is not None else set()
+
+    def views(self, *nodes: int) -> set[bytes]:
+        """Return the placements that these nodes go by: one, if they agree."""
+        return {self.node(node).local.routes.placement.digest for node in nodes}
+
+    def partition(self, key: int = 0) -> int:
+        return self.world.placement.partition_of(self.world.keys[key].data_key)
 
     # -- disks -------------------------------------------------------------------------------------
 

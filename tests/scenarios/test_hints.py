@@ -12,7 +12,8 @@ from everwrite.core.wire import decode_payload
 
 @scenario(53)
 def test_hints_for_a_node_that_stays_away_are_kept_for_ever_and_never_exceed_their_cap() -> None:
-    slow = {"ping_every_ms": HOUR, "down_after_ms": 3 * HOUR, "hint_pass_every_ms": HOUR}
+    slow = dict.fromkeys(("ping_every_ms", "hint_pass_every_ms", "gossip_every_ms"), HOUR)
+    slow |= {"down_after_ms": 3 * HOUR, "move_every_ms": HOUR}
     stage = Stage(4, keys=8, hints_max=4, **slow)
     gone = stage.owners()[0]
     stage.kill(gone)

@@ -1,4 +1,4 @@
-"""G: what a cluster of fixed members must stand. Joins, leaves and removals do not exist yet."""
+"""G: what a cluster must stand while its members stay the same; test_members.py has the changes."""
 
 from __future__ import annotations
 

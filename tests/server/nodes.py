@@ -11,24 +11,31 @@ from typing import Any, Self
 
 import msgspec
 
+from everwrite.core.cluster.holdings import bits
 from everwrite.core.config import FRAME_BYTES_MAX
 from everwrite.core.data.keys import data_key
-from everwrite.core.handshake import NONCE_BYTES, mac
+from everwrite.core.handshake import NONCE_BYTES, mac, signed
 from everwrite.core.messages import (
     PROTOCOL_MAX,
     PROTOCOL_MIN,
     AnyMessage,
     Ask,
     Hello,
+    Member,
     Message,
+    News,
     Proof,
     Put,
     Refused,
+    Ruling,
     Told,
 )
+from everwrite.core.records import OWN
 from everwrite.core.wire import FrameReader, encode_frames
 from everwrite.server.runtime import Runtime, start
 from everwrite.server.settings import ServeOptions
+from everwrite.server.state import after
+from everwrite.storage.store import open_store
 
 KEY = data_key(b"carts", b"alice")
 PATIENCE_S = 8.0
@@ -79,6 +86,7 @@ class Nodes:
             others = tuple(runtime.address for runtime in self.running.values())
             await self.start(name, join=others, **options)
         await self.met()
+        await self.settled()
         return [self.running[name] for name in names]
 
     async def stop(self, name: str) -> None:
@@ -97,6 +105,21 @@ class Nodes:
             return all(up >= set(self.running) for up in ups) and len(views) == 1
 
         await eventually(seen, f"{', '.join(self.running)} see each other")
+
+    async def settled(self) -> None:
+        """Return when every running node serves all that it owns, keeps nothing else, and all know
+        the same.
+        """
+
+        async def home() -> bool:
+            locals_ = [runtime.node.local for runtime in self.running.values()]
+            known = {each.members.digest() for each in locals_}
+            return len(known) == 1 and all(
+                bits(each.members.me.serves) == bits(each.members.me.keeps) == each.routes.owned
+                for each in locals_
+            )
+
+        await eventually(home, "each partition is where it belongs")
 
     async def missed(self, name: str) -> None:
         """Return when every running node takes this one for down."""
@@ -158,8 +181,8 @@ class Raw:
                 secret,
                 b"connect",
                 theirs.cluster_id,
-                mine.nonce + mine.node_id,
-                theirs.nonce + theirs.node_id,
+                signed(mine),
+                signed(theirs),
             )
         )
 
@@ -232,3 +255,25 @@ async def still_serves(runtime: Runtime) -> bool:
     """Say whether the node answers a client that behaves."""
     async with await Raw.enter(runtime) as raw:
         return bool(await raw.ask("status"))
+
+
+async def end(runtime: Runtime) -> BaseException:
+    """Return why a node cannot go on."""
+    async with asyncio.timeout(PATIENCE_S):
+        return await runtime.failed
+
+
+def rule(by: Runtime, on: Member, standing: int) -> Ruling:
+    """Give an operator's word on a node to a running one, as a committed plan does."""
+    rounds, members = by.node.rounds, by.node.local.members
+    stamp = members.next_stamp()
+    ruling = Ruling(on.node_id, on.name, standing, on.zone, on.weight, stamp, b"p%d" % stamp)
+    rounds.publish(News([], [ruling]))
+    by.driver.soon()
+    return ruling
+
+
+def copies(directory: Path) -> list[tuple[bytes, object]]:
+    """Return the copies of keys that stand on the disk of a node that is stopped."""
+    with open_store(directory, "sqlite") as store:
+        return list(store.scan(OWN, after(OWN), 10_000))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.client.fake_node import in_loop
-from tests.server.nodes import PATIENCE_S, Nodes, Raw, a_put, eventually
+from tests.server.nodes import Nodes, Raw, a_put, end, eventually
 
 from everwrite.core.config import FRAME_BYTES_MAX
 from everwrite.core.data.epochs import NUMBER_MAX, Epochs
@@ -23,7 +23,6 @@ from everwrite.core.messages import (
     PutReply,
     Told,
 )
-from everwrite.server.runtime import Runtime
 
 
 class Broken(Request):
@@ -36,12 +35,6 @@ class Broken(Request):
 def keep_quiet() -> None:
     """Errors that the loop hears of are what these tests are about."""
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-
-
-async def end(node: Runtime) -> BaseException:
-    """Return why a node cannot go on."""
-    async with asyncio.timeout(PATIENCE_S):
-        return await node.failed
 
 
 @in_loop

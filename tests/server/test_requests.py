@@ -36,7 +36,7 @@ def everything(nodes: Nodes) -> list[Any]:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"n": 4}, "n = 4 is not possible: the cluster has 3 nodes. Use 1 to 3."),
+        ({"n": 4}, "n = 4 is not possible: the cluster keeps 3 copies. Use 1 to 3."),
         ({"w": 4}, "w = 4 is not possible with n = 3. Use 1 to 3."),
         ({"n": 1, "w": 2}, "w = 2 is not possible with n = 1. Use 1 to 1."),
         ({"dw": 4}, "dw = 4 is not possible with n = 3. Use 0 to 3."),
@@ -62,7 +62,7 @@ async def test_a_put_with_numbers_over_the_cluster_is_refused(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"n": 4}, "n = 4 is not possible: the cluster has 3 nodes. Use 1 to 3."),
+        ({"n": 4}, "n = 4 is not possible: the cluster keeps 3 copies. Use 1 to 3."),
         ({"r": 4}, "r = 4 is not possible with n = 3. Use 1 to 3."),
         ({"n": 2, "r": 3}, "r = 3 is not possible with n = 2. Use 1 to 2."),
     ],

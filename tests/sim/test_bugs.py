@@ -95,6 +95,20 @@ WITHIN = {
     "recent-puts-of-hints": 150,
     "late-put-is-new": 30,
     "tombstone-reaped": 10,
+    "served-before-it-is-here": 10,
+    "not-proved-again": 60,
+    "gives-up-and-goes-on": 20,
+    "shed-unasked": 60,
+    "shed-on-unsynced": 100,
+    "digest-of-keys": 10,
+    "last-slice-skipped": 200,
+    "half-is-absent": 100,
+    "keeps-not-noted": 20,
+    "last-word-heard": 20,
+    "removed-comes-back": 20,
+    "hints-of-the-gone-go-too": 60,
+    "strangers-are-taken-in": 60,
+    "pulls-are-not-answered-by-keepers": 20,
 }
 
 

@@ -26,7 +26,7 @@ from everwrite.sim.case import (
     whole,
 )
 from everwrite.sim.history import Operation
-from everwrite.sim.options import PER_MESSAGE, STEADY, TIMED
+from everwrite.sim.options import CHANGES, PER_MESSAGE, STEADY, TIMED
 from everwrite.sim.run import Verdict, run_seed
 from everwrite.sim.shrink import NothingBroken, Shrinker, ddmin
 
@@ -149,6 +149,15 @@ def test_a_case_from_before_an_option_existed_gets_it_from_its_seed() -> None:
     assert load_case(msgspec.json.encode(kept)).options.near_us == drawn
 
 
+def test_a_case_from_before_members_changed_has_no_changes() -> None:
+    seed = next(seed for seed in count() if whole(seed).options.spares)
+    kept = msgspec.json.decode(dump_case(whole(seed)))
+    del kept["options"]["spares"], kept["options"]["changes_ms"]
+    kept["faults"] = []
+
+    assert not load_case(msgspec.json.encode(kept)).options.changing
+
+
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
@@ -157,7 +166,7 @@ def test_a_case_from_before_an_option_existed_gets_it_from_its_seed() -> None:
         (lambda kept: {**kept, "format": 99}, "format 99"),
         (lambda kept: {**kept, "options": {}}, "not a case"),
         (lambda kept: {**kept, "options": {**kept["options"], "nodes": 0}}, "no nodes"),
-        (lambda kept: {**kept, "options": {**kept["options"], "nodes": 1}}, "has not"),
+        (lambda kept: {**kept, "options": {**kept["options"], "nodes": 1, "spares": 0}}, "has not"),
         (
             lambda kept: {**kept, "faults": [{**kept["faults"][0], "kind": "typo"}]},
             "class 'typo'",
@@ -175,7 +184,7 @@ def test_what_is_no_case_is_refused(spoil: Callable[[dict[str, object]], object]
 def test_every_fault_of_a_plan_can_be_told_in_words() -> None:
     told = {fault.kind: describe_fault(fault) for seed in range(60) for fault in whole(seed).faults}
 
-    assert set(told) == set(TIMED)
+    assert set(told) == {*TIMED, *CHANGES}
     assert all(" on node " in line and line.endswith(".") for line in told.values())
 
 

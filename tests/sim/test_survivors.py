@@ -29,6 +29,8 @@ def run(how: str, survivors: int = 3, **changes: object) -> Verdict:
         zones=1,
         survivors=survivors,
         lost_by=how,
+        spares=0,
+        changes_ms=0,
     )
     return run_seed(SEED, msgspec.structs.replace(calm, **changes))
 
@@ -37,12 +39,12 @@ def rules(verdict: Verdict) -> set[str]:
     return {finding.rule for finding in verdict.findings}
 
 
-def test_four_seeds_in_ten_have_survivors_and_every_way_to_lose_the_others_is_drawn() -> None:
+def test_a_quarter_of_all_seeds_has_survivors_and_every_way_to_lose_the_others_is_drawn() -> None:
     drawn = Counter(options.lost_by for options in map(draw, range(1000)) if options.survivors)
 
-    assert 300 < drawn.total() < 500
+    assert 200 < drawn.total() < 300
     assert set(drawn) == set(LOST_BY)
-    assert min(drawn.values()) > 40
+    assert min(drawn.values()) > 25
 
 
 @pytest.mark.parametrize("survivors", [1, 2, 5])

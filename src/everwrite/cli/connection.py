@@ -65,6 +65,12 @@ def takes_a_format(command: Command) -> Command:
     )(command)
 
 
+def no_json_with_watch(form: str) -> None:
+    """Raise UsageError for a live view in a form that scripts read."""
+    if form == "json":
+        raise click.UsageError("--watch draws for a person; leave out -o json, or --watch.")
+
+
 def read_secret(secret_file: Path | None) -> bytes:
     """Return the secret of the file, or of the environment; empty if there is none."""
     if secret_file is None:

@@ -39,6 +39,7 @@ from everwrite.cli.devplan import (
     read_plan,
     write_plan,
 )
+from everwrite.cli.readiness import filling, unready
 from everwrite.cli.reports import Status, ask_status
 from everwrite.cli.splits import Split, parse_split
 from everwrite.core.errors import (
@@ -46,6 +47,7 @@ from everwrite.core.errors import (
     DeadlineExceeded,
     DirectoryInUse,
     EverwriteError,
+    RequestError,
     UnavailableError,
 )
 
@@ -97,6 +99,7 @@ class DevCluster:
         engine: str = "rocksdb",
         fsync: bool = True,
         replicas: int = 3,
+        partitions: int = 256,
         secret: bytes = b"",
         advertise: Mapping[int, str] | None = None,
     ) -> Self:
@@ -118,7 +121,9 @@ class DevCluster:
                 f"{directory} is not empty and holds no development cluster.",
                 hint="Name a new directory; nothing was changed.",
             )
-        plan = Plan(base, members, engine=engine, fsync=fsync, replicas=replicas)
+        plan = Plan(
+            base, members, engine=engine, fsync=fsync, replicas=replicas, partitions=partitions
+        )
         cluster = cls(directory, plan, secret)
         cluster._save()
         return cluster
@@ -215,7 +220,15 @@ class DevCluster:
 
     # -- processes ---------------------------------------------------------------------------------
 
-    def spawn(self, number: int) -> None:
+    def add(self, advertise: str = "") -> Node:
+        """Add a node, which joins the others when it is started."""
+        number = len(self._plan.nodes) + 1
+        node = Node(number, find_base_port(1) + 1, advertise=advertise)
+        self._plan.nodes.append(node)
+        self._save()
+        return node
+
+    def spawn(self, number: int, *options: str) -> None:
         """Start a node's process and return at once; NodeFailed if it runs already."""
         node = self.node(number)
         if node.state() != "gone":
@@ -224,7 +237,7 @@ class DevCluster:
         secret = {SECRET_VARIABLE: os.fsdecode(self._secret)} if self._secret else {}
         with self.log(number).open("ab") as log:
             child = subprocess.Popen(
-                self._command(node),
+                [*self._command(node), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -242,6 +255,16 @@ class DevCluster:
         if not self._wait_gone(node, _KILL_SECONDS):
             raise NodeFailed(f"Node {node.name} (pid {node.pid}) is still there after SIGKILL.")
         self._forget([node])
+
+    def ended(self, number: int, seconds: float = START_SECONDS) -> int:
+        """Return the exit code of a node that was started here and ends by itself, once it has."""
+        node, child = self.node(number), self._children.get(number)
+        if child is None or child.pid != node.pid:
+            raise NodeFailed(f"Node {node.name} was not started by this process.")
+        if not self._wait_gone(node, seconds):
+            raise NodeFailed(f"Node {node.name} still runs after {seconds:g} s.")
+        self._forget([node])
+        return child.wait()
 
     def pause(self, number: int) -> None:
         """Freeze a node by SIGSTOP: it answers nobody, but its connections stay open."""
@@ -293,14 +316,18 @@ class DevCluster:
                         self.stop(node.number, seconds=0)
 
     async def wait_ready(self, seconds: float = START_SECONDS) -> None:
-        """Return when all nodes that run are ready and know each other; those cut off answer."""
+        """Return when all nodes that run are ready and know each other; those cut off answer. The
+        nodes of a new cluster have taken in what they own, too.
+        """
         end = time.monotonic() + seconds
         apart = self.split.nodes()
         while True:
             self.check_alive()
             nodes = [node for node in self._plan.nodes if node.state() == "running"]
             found = await self.statuses(nodes)
-            missing = _unready(nodes, found, apart)
+            missing = unready(nodes, found, apart)
+            if not missing and not self._plan.founded:
+                missing = filling(nodes, found)
             if not missing:
                 return
             if time.monotonic() > end:
@@ -338,13 +365,13 @@ class DevCluster:
             return dict(await db.ask(verb, dict(arguments), node=self.node(number).name))
 
     async def status(self, number: int) -> Status | None:
-        """Return what a node says about itself; None if it does not answer."""
+        """Return what a node says about itself; None if it does not answer, or has just left."""
         if self.node(number).state() != "running":
             return None
         try:
             async with self._client_of(number) as db:
                 return await ask_status(db, self.node(number).name)
-        except (UnavailableError, TimeoutError):
+        except (UnavailableError, RequestError, TimeoutError):
             return None
 
     async def statuses(self, nodes: Sequence[Node]) -> dict[int, Status | None]:
@@ -372,6 +399,7 @@ class DevCluster:
         command += ["--name", node.name, "--host", HOST, "--base-port", str(node.port)]
         command += ["--data", str(self.directory / f"node{node.number}"), "--engine", plan.engine]
         command += ["--fsync", "on" if plan.fsync else "off", "--replicas", str(plan.replicas)]
+        command += ["--partitions", str(plan.partitions)]
         if plan.founded or node.number != 1:
             for other in plan.nodes:
                 address = other.advertise or other.address
@@ -394,11 +422,13 @@ class DevCluster:
         mine = child if child is not None and child.pid == node.pid else None
         return processes.wait_gone(node.pid, node.born, seconds, mine)
 
-    def check_alive(self) -> None:
-        """Raise NodeFailed if a node that this object has started has ended by itself."""
+    def check_alive(self, *leaving: int) -> None:
+        """Raise NodeFailed if a node that this object has started has ended by itself, but for
+        those that are to leave.
+        """
         for number in self._children:
             node = self.node(number)
-            if not node.pid or node.state() != "gone":
+            if number in leaving or not node.pid or node.state() != "gone":
                 continue
             lines = self.log(number).read_text(errors="replace").splitlines()[-8:]
             raise NodeFailed(
@@ -446,28 +476,3 @@ def _check_ports(nodes: Sequence[Node]) -> None:
                 hint="Is another cluster running? Choose other ports with --base-port. "
                 "Nothing was started.",
             )
-
-
-def _unready(
-    nodes: Sequence[Node], found: Mapping[int, Status | None], apart: set[int]
-) -> list[str]:
-    """Return what is missing until these nodes are ready and know each other, one sentence each."""
-    missing = []
-    views = set()
-    for node in nodes:
-        status = found[node.number]
-        if status is None:
-            missing.append(f"{node.name} does not answer")
-            continue
-        if node.number in apart:
-            continue
-        views.add(status.cluster.view)
-        seen = {peer.name for peer in status.nodes if peer.state != "down"}
-        unseen = [n.name for n in nodes if n.name not in seen and n.number not in apart]
-        if not status.node.ready:
-            missing.append(f"{node.name} is not ready")
-        elif unseen:
-            missing.append(f"{node.name} does not see {', '.join(unseen)}")
-    if not missing and len(views) > 1:
-        missing.append("the nodes do not agree on the ring")
-    return missing

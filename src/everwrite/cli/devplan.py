@@ -49,6 +49,7 @@ class Plan(msgspec.Struct):
     engine: str = "rocksdb"
     fsync: bool = True
     replicas: int = 3
+    partitions: int = 256
     split: str = ""
     founded: bool = False
     """Whether the cluster exists: until then node 1 starts without --join, which founds it."""

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
+from everwrite.cli.connection import (
+    connect,
+    no_json_with_watch,
+    reaches_a_node,
+    takes_a_format,
+)
 from everwrite.cli.exits import Exit
 from everwrite.cli.output import count, duration, emit, emit_json, say, size, table
 from everwrite.cli.reports import (
@@ -20,20 +26,30 @@ from everwrite.cli.reports import (
     judge,
     read,
 )
-from everwrite.core.errors import UnavailableError
+from everwrite.core.errors import RequestError, UnavailableError
+
+if TYPE_CHECKING:
+    from everwrite.client import AsyncClient
 
 _ASK_SECONDS = 2.0
 """Patience with each node: far more than a healthy one needs, and a person can wait so long."""
 
 
 @click.command()
+@click.option("--watch", "watched", is_flag=True, help="Show it live, with what moves.")
 @reaches_a_node
 @takes_a_format
-def status(url: str, secret_file: Path | None, form: str) -> int:
+def status(watched: bool, url: str, secret_file: Path | None, form: str) -> int:
     """Say how the cluster is: one verdict, then a line for each node.
 
-    Exit code 0 means healthy, 3 degraded, 4 that no node could be reached.
+    Exit code 0 means healthy, 3 degraded, 4 that no node could be reached. With --watch and no
+    terminal: a line each second, until nothing is left to move.
     """
+    if watched:
+        from everwrite.cli.watch import watch_status
+
+        no_json_with_watch(form)
+        return watch_status(url, secret_file, _judged)
     asked, others = asyncio.run(_gather(url, secret_file))
     verdict = judge(asked, others)
     if form == "json":
@@ -60,29 +76,36 @@ def status(url: str, secret_file: Path | None, form: str) -> int:
 @reaches_a_node
 @takes_a_format
 def ring(url: str, secret_file: Path | None, form: str) -> None:
-    """Show who owns how much of the ring."""
+    """Show who owns how much of the ring, how much of it each node serves, and is to gain."""
     answer = asyncio.run(_ask(url, secret_file, "ring"))
     if form == "json":
         emit_json(answer)
         return
     found = read(answer, Ring)
-    copies = found.partitions * min(found.replicas, len(found.nodes))
     emit(f"{count(found.partitions, 'partition')}, {found.replicas} replicas, view {found.view}")
     emit("")
-    rows = [
+    head = ["node", "standing", "zone", "weight", "owned", "serves", "to gain", "share", "load", ""]
+    emit(table(head, ring_rows(found), right=[3, 4, 5, 6, 7, 8]))
+
+
+def ring_rows(found: Ring) -> list[list[str]]:
+    """Return a row for each node; shares are of all copies, and are 100 % together."""
+    copies = found.partitions * found.replicas
+    return [
         [
             node.name,
+            node.standing,
             node.zone,
             f"{node.weight:g}",
             str(node.owned),
+            str(node.serves),
+            str(node.to_gain),
             f"{node.owned / copies:.1%}",
             f"{node.load:.3f}",
             "#" * round(40 * node.owned / max(1, found.partitions)),
         ]
         for node in sorted(found.nodes, key=lambda node: node.name)
     ]
-    head = ["node", "zone", "weight", "owned", "share", "load", ""]
-    emit(table(head, rows, right=[2, 3, 4, 5]))
 
 
 @click.command()
@@ -91,7 +114,10 @@ def ring(url: str, secret_file: Path | None, form: str) -> None:
 @reaches_a_node
 @takes_a_format
 def locate(bucket: str, key: str, url: str, secret_file: Path | None, form: str) -> None:
-    """Show where KEY of BUCKET lives: its owners, then their stand-ins, in order."""
+    """Show where KEY of BUCKET lives: its owners, then their stand-ins, in order.
+
+    An owner that is filling up does not serve the key yet; the node below it does so in its stead.
+    """
     answer = asyncio.run(_ask(url, secret_file, "locate", bucket=bucket, key=key))
     if form == "json":
         emit_json(answer)
@@ -99,11 +125,24 @@ def locate(bucket: str, key: str, url: str, secret_file: Path | None, form: str)
     found = read(answer, Location)
     emit(f"{bucket}/{key}: partition {found.partition}, hash {found.hash}")
     emit("")
-    rows = [
-        [str(rank), place.role, place.name, place.address, place.zone, _seen(place.state)]
+    head = ["", "role", "node", "address", "zone", "state", "has copies"]
+    emit(table(head, location_rows(found), right=[0]))
+
+
+def location_rows(found: Location) -> list[list[str]]:
+    """Return a row for each node that a key may go to."""
+    return [
+        [
+            str(rank),
+            f"serves for {place.serves_for}" if place.role == "serves" else place.role,
+            place.name,
+            place.address,
+            place.zone,
+            _seen(place.state),
+            "yes" if place.keeps else "-",
+        ]
         for rank, place in enumerate(found.preference, start=1)
     ]
-    emit(table(["", "role", "node", "address", "zone", "state"], rows, right=[0]))
 
 
 @click.command()
@@ -146,20 +185,31 @@ async def _ask(
 
 
 async def _gather(url: str, secret_file: Path | None) -> tuple[Status, dict[str, Status | None]]:
-    """Return the status of the first node reached, and of each other one (None: no answer)."""
     async with await connect(url, secret_file) as db:
-        asked = await ask_status(db)
+        return await _ask_all(db)
 
-        async def ask(name: str) -> Status | None:
-            try:
-                async with asyncio.timeout(_ASK_SECONDS):
-                    return await ask_status(db, name)
-            except (UnavailableError, TimeoutError):
-                return None
 
-        names = [peer.name for peer in asked.nodes if peer.state != "self"]
-        answers = await asyncio.gather(*map(ask, names))
-        return asked, dict(zip(names, answers, strict=True))
+async def _ask_all(db: AsyncClient) -> tuple[Status, dict[str, Status | None]]:
+    """Return the status of the first node reached, and of each other one (None: no answer)."""
+    asked = await ask_status(db)
+
+    async def ask(name: str) -> Status | None:
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                return await ask_status(db, name)
+        except (UnavailableError, TimeoutError):
+            return None
+        except RequestError:  # it joined after we had asked who is there
+            return None
+
+    names = [peer.name for peer in asked.nodes if peer.state != "self"]
+    answers = await asyncio.gather(*map(ask, names))
+    return asked, dict(zip(names, answers, strict=True))
+
+
+async def _judged(db: AsyncClient) -> tuple[Verdict, Status, dict[str, Status | None]]:
+    asked, others = await _ask_all(db)
+    return judge(asked, others), asked, others
 
 
 def _show_status(verdict: Verdict, asked: Status, others: dict[str, Status | None]) -> None:
@@ -167,11 +217,14 @@ def _show_status(verdict: Verdict, asked: Status, others: dict[str, Status | Non
     cluster = asked.cluster
     emit(f"cluster {cluster.name} ({cluster.id}), N={cluster.replicas}, asked {asked.node.name}")
     emit("")
+    answers = [asked, *(answer for answer in others.values() if answer is not None)]
+    slow = {peer.name for answer in answers for peer in answer.nodes if peer.state == "slow"}
     rows = []
     for peer in asked.nodes:
         answer = asked if peer.state == "self" else others.get(peer.name)
         owned = f"{peer.owned / max(1, cluster.partitions):.0%}"
-        row = [peer.name, "up" if answer else "down", peer.address, peer.zone, owned]
+        state = "down" if answer is None else "slow" if peer.name in slow else "up"
+        row = [peer.name, state, peer.standing, peer.address, peer.zone, owned]
         if answer is None:
             row += [
                 duration(peer.silent_ms) if peer.silent_ms is not None else "-",
@@ -195,6 +248,7 @@ def _show_status(verdict: Verdict, asked: Status, others: dict[str, Status | Non
     head = [
         "node",
         "state",
+        "standing",
         "address",
         "zone",
         "owns",
@@ -205,7 +259,7 @@ def _show_status(verdict: Verdict, asked: Status, others: dict[str, Status | Non
         "engine",
         "version",
     ]
-    emit(table(head, rows, right=[4, 5, 6, 7, 8]))
+    emit(table(head, rows, right=[5, 6, 7, 8, 9]))
 
 
 def _seen(state: str) -> str:

@@ -113,18 +113,22 @@ class Load:
         self._cpu_before = time.process_time()
         self._measured_at = time.perf_counter()
 
-    async def stop(self) -> LoadResult:
-        """Count no more, let the requests in flight end, and return what was counted."""
-        reads, writes, errors = self._read_us, self._write_us, dict(self._errors)
-        result = LoadResult(
+    def counted(self) -> LoadResult:
+        """Return what was counted since ``measure``."""
+        reads, writes = self._read_us, self._write_us
+        return LoadResult(
             seconds=time.perf_counter() - self._measured_at,
             reads=reads.count,
             writes=writes.count,
             cpu_us=(time.process_time() - self._cpu_before) * 1e6,
-            errors=errors,
+            errors=dict(self._errors),
             read_us=reads.to_dict(),
             write_us=writes.to_dict(),
         )
+
+    async def stop(self) -> LoadResult:
+        """Count no more, let the requests in flight end, and return what was counted."""
+        result = self.counted()
         self._stopped = True
         await asyncio.gather(*self._workers)
         return result

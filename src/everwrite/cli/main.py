@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "everwrite.cli.demo.command:demo",
         "A cluster, shopping carts, faults, and a verdict.",
     ),
-    "serve": ("everwrite.cli.serve:serve", "Run one node."),
+    "serve": ("everwrite.cli.serve:serve", "Run one node, or one per core."),
     "cluster": (
         "everwrite.cli.cluster:cluster",
         "A development cluster: start, kill, pause, partition.",
@@ -36,6 +36,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ring": ("everwrite.cli.inspect:ring", "Who owns how much of the ring."),
     "locate": ("everwrite.cli.inspect:locate", "Where a key lives: its preference list."),
     "hints": ("everwrite.cli.inspect:hints", "Writes that wait for a node to come back."),
+    "plan": ("everwrite.cli.plan:plan", "Grow, shrink, replace: see what moves, then commit it."),
+    "transfers": ("everwrite.cli.transfers:transfers", "Partitions on their way, node by node."),
     "simulate": (
         "everwrite.cli.simulate:simulate",
         "Whole clusters under virtual time and faults, judged.",

@@ -32,6 +32,8 @@ class Identity(msgspec.Struct, frozen=True):
     uptime_ms: float = 0
     ready: bool = False
     rss_bytes: int = 0
+    sync_ms: float | None = None
+    """What an fsync takes; None: there was none lately."""
     cpu_us: float = 0
     data: str | None = None
 
@@ -42,11 +44,20 @@ class Peer(msgspec.Struct, frozen=True):
     id: str
     name: str
     address: str
-    state: Literal["self", "up", "down"]
+    state: Literal["self", "up", "slow", "down"]
     zone: str = ""
     weight: float = 1.0
     silent_ms: float | None = None
+    rtt_ms: float | None = None
+    """The round trip of pings; None: not measured lately."""
     owned: int = 0
+    standing: str = "in"
+    """joining, in, or leaving."""
+    serves: int = 0
+    """Partitions whose copies count in quorums."""
+    keeps: int = 0
+    to_gain: int = 0
+    to_shed: int = 0
 
 
 class Cluster(msgspec.Struct, frozen=True):
@@ -89,6 +100,11 @@ class RingNode(msgspec.Struct, frozen=True):
     weight: float
     owned: int
     load: float
+    standing: str = "in"
+    serves: int = 0
+    keeps: int = 0
+    to_gain: int = 0
+    to_shed: int = 0
 
 
 class Ring(msgspec.Struct, frozen=True):
@@ -106,9 +122,13 @@ class Place(msgspec.Struct, frozen=True):
     id: str
     name: str
     address: str
-    role: Literal["owner", "fallback"]
-    state: Literal["self", "up", "down"]
+    role: Literal["owner", "filling", "serves", "fallback"]
+    """Filling: it owns the key, and its copy does not count yet; another one serves for it."""
+    state: Literal["self", "up", "slow", "down"]
     zone: str = ""
+    serves_for: str | None = None
+    keeps: bool = False
+    """It has copies of the key's partition on its disk."""
 
 
 class Location(msgspec.Struct, frozen=True):
@@ -117,6 +137,100 @@ class Location(msgspec.Struct, frozen=True):
     partition: int
     preference: list[Place]
     hash: str | int = ""
+
+
+class PlannedChange(msgspec.Struct, frozen=True):
+    """What a plan rules on one node, and what was before."""
+
+    name: str
+    standing: str
+    standing_before: str
+    zone: str
+    weight: float
+    zone_before: str | None = None
+    weight_before: float | None = None
+
+
+class PlannedNode(msgspec.Struct, frozen=True):
+    """A node's part in a plan; ``load`` is relative to its fair share afterwards."""
+
+    name: str
+    standing: str
+    standing_after: str
+    zone: str
+    weight: float
+    owned: int
+    owned_after: int
+    comes_in: int
+    goes_out: int
+    load: float
+
+
+class PlannedMove(msgspec.Struct, frozen=True):
+    """A copy of a partition that a node takes in."""
+
+    partition: int
+    to: str
+    giver: str | None = msgspec.field(name="from", default=None)
+    copied_from: list[str] = []
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to "plan_show", "plan_stage" and "plan_commit"."""
+
+    plan: str
+    staged: bool
+    stands: bool = True
+    committed: bool = False
+    changes: list[PlannedChange] = []
+    copies: int = 0
+    copies_moved: int = 0
+    times_optimum: float | None = None
+    load_max: float = 0.0
+    bytes: int = 0
+    ms: int = 0
+    notes: list[str] = []
+    nodes: list[PlannedNode] = []
+    moves: list[PlannedMove] = []
+
+
+class Seat(msgspec.Struct, frozen=True):
+    """A member's place, and how far it fills it, as the answering node sees it."""
+
+    id: str
+    name: str
+    address: str
+    standing: str = ""
+    owned: int = 0
+    serves: int = 0
+    keeps: int = 0
+    to_gain: int = 0
+    to_shed: int = 0
+
+
+class Moving(msgspec.Struct, frozen=True):
+    """A partition on its way to or from the answering node."""
+
+    partition: int
+    kind: Literal["gain", "shed"]
+    peer: str = ""
+    phase: str = ""
+    keys: int = 0
+    bytes: int = 0
+    for_ms: float = 0
+    waiting: str = ""
+
+
+class Transfers(msgspec.Struct, frozen=True):
+    """The answer to "transfers"; nodes with equal ``view`` go by the same placement."""
+
+    id: str
+    name: str
+    view: str
+    moves: list[Moving]
+    nodes: list[Seat]
+    counters: dict[str, int] = {}
+    move_bytes_per_s: int = 0
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -168,11 +282,18 @@ def judge(asked: Status, others: Mapping[str, Status | None]) -> Verdict:
         cut = [peer.name for peer in answer.nodes if peer.state == "down" and peer.name in alive]
         if cut:
             reasons.append(f"{answer.node.name} can't reach {_names(cut)}")
+        slow = [peer.name for peer in answer.nodes if peer.state == "slow"]
+        if slow:
+            reasons.append(f"{answer.node.name} passes over {_names(slow)} for being slow")
     wanted = asked.cluster.replicas_wanted
-    if 1 < len(asked.nodes) < wanted:  # one node alone is a choice
-        reasons.append(f"{count(len(asked.nodes), 'node')} for {wanted} replicas")
+    inside = sum(peer.standing == "in" for peer in asked.nodes)
+    if 1 < inside < wanted:  # one node alone is a choice
+        reasons.append(f"{count(inside, 'node')} for {wanted} replicas")
     hints = count(sum(answer.hints.waiting for answer in answers), "hint")
     summary = f"{len(alive)} of {count(len(asked.nodes), 'node')} up, {hints} waiting"
+    moving = sum(peer.to_gain + peer.to_shed for peer in asked.nodes)
+    if moving:
+        summary += f", {count(moving, 'partition')} to move"
     return Verdict(not reasons, summary, reasons)
 
 

@@ -1,8 +1,13 @@
-"""`everwrite serve`: one node. Flags win over the environment, that over a TOML file."""
+"""`everwrite serve`: one node, or one per core (workers.py).
+
+Flags win over the environment, that over a TOML file.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +15,19 @@ import click
 import msgspec
 
 from everwrite.cli.connection import DEFAULT_PORT, read_secret, takes_a_secret
-from everwrite.core.errors import ConfigError
+from everwrite.cli.output import report_error
+from everwrite.cli.supervisor import FOR_GOOD
+from everwrite.core.errors import ConfigError, Fenced
 
 if TYPE_CHECKING:
     from everwrite.server.settings import ServeOptions
 
 _ENGINES = ["rocksdb", "sqlite", "memory"]
 _NAME_LENGTH_MAX = 64
+PORT_MAX = 65535 - 200
+"""Two more ports belong to each base port: 100 and 200 above it."""
+WORKERS_MAX = 64
+"""Below 100, so that the ports of one protocol never meet those of another; more cores are rare."""
 
 
 class FileSettings(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, omit_defaults=True):
@@ -28,6 +39,8 @@ class FileSettings(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, o
     host: str | None = None
     advertise: str | None = None
     join: list[str] | None = None
+    stage: bool | None = None
+    rejoin_as_new: bool | None = None
     zone: str | None = None
     weight: float | None = None
     engine: str | None = None
@@ -37,6 +50,7 @@ class FileSettings(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, o
     cluster_name: str | None = None
     secret_file: str | None = None
     development: bool | None = None
+    workers: int | None = None
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -98,6 +112,17 @@ def _check_partitions(_: click.Context, __: click.Parameter, value: int) -> int:
     return value
 
 
+def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) -> int | None:
+    if value is not None:
+        try:
+            is_pipe = stat.S_ISFIFO(os.fstat(value).st_mode)
+        except OSError:
+            is_pipe = False
+        if not is_pipe:
+            raise click.BadParameter(f"{value} is no pipe that this process has inherited")
+    return value
+
+
 @click.command(context_settings={"show_default": True})
 @click.option(
     "--config",
@@ -127,7 +152,7 @@ def _check_partitions(_: click.Context, __: click.Parameter, value: int) -> int:
 )
 @click.option(
     "--base-port",
-    type=click.IntRange(1, 65535 - 200),
+    type=click.IntRange(1, PORT_MAX),
     default=DEFAULT_PORT,
     envvar="EVERWRITE_BASE_PORT",
     metavar="P",
@@ -158,12 +183,25 @@ def _check_partitions(_: click.Context, __: click.Parameter, value: int) -> int:
     help="A node of the cluster to join; may be repeated. None: this node founds a cluster.",
 )
 @click.option(
+    "--stage",
+    is_flag=True,
+    envvar="EVERWRITE_STAGE",
+    help="With --join: own no data until an operator commits `everwrite plan join`.",
+)
+@click.option(
+    "--rejoin-as-new",
+    is_flag=True,
+    envvar="EVERWRITE_REJOIN_AS_NEW",
+    help="With --join: a new identity for the directory of a node that was removed or refused. Its "
+    "copies stay, and are offered to the cluster.",
+)
+@click.option(
     "--zone",
     default="",
     envvar="EVERWRITE_ZONE",
     metavar="ZONE",
     show_default="the node's name",
-    help="Failure domain (host, rack, site): replicas go to distinct zones. Fixed like the weight.",
+    help="Failure domain (host, rack, site): replicas go to distinct zones. Later: `plan zone`.",
 )
 @click.option(
     "--weight",
@@ -172,7 +210,7 @@ def _check_partitions(_: click.Context, __: click.Parameter, value: int) -> int:
     envvar="EVERWRITE_WEIGHT",
     metavar="W",
     show_default="1",
-    help="Share of the data compared to the other nodes; fixed once there is data.",
+    help="Share of the data compared to the other nodes. Later: `plan weight`.",
 )
 @click.option(
     "--engine",
@@ -219,19 +257,44 @@ def _check_partitions(_: click.Context, __: click.Parameter, value: int) -> int:
     envvar="EVERWRITE_DEVELOPMENT",
     help="Accept orders to cut this node's connections, as the demo gives them.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, WORKERS_MAX),
+    default=1,
+    envvar="EVERWRITE_WORKERS",
+    metavar="K",
+    help="Run K nodes of one zone, one per core: in DIR/worker-1, ..., on ports P, P+1, ..., "
+    "called NAME-1, ...",
+)
+@click.option("--lifeline", type=click.IntRange(0), hidden=True, callback=_check_lifeline)
 @takes_a_secret
-def serve(**given: Any) -> None:
+def serve(workers: int, **given: Any) -> None:
     """Run one node until it is told to stop (Ctrl-C or SIGTERM).
 
     \b
     One node:     everwrite serve --data ./data
     The second:   everwrite serve --data ./data2 --base-port 7401 --join 127.0.0.1:7400
+    Four at once: everwrite serve --data ./data --workers 4
 
     Each option has a variable, such as EVERWRITE_BASE_PORT, and a key in the --config file.
     """
+    from everwrite.cli.workers import refuse_workers, run_workers
+
+    if workers > 1:
+        run_workers(workers, given)
+        return
     from everwrite.server.main import run
 
-    run(serve_options(**given))
+    options = serve_options(**given)
+    if options.data is not None:
+        refuse_workers(options.data)
+    try:
+        run(options)
+    except Fenced as error:
+        if options.lifeline is None:
+            raise
+        report_error(error)
+        raise SystemExit(FOR_GOOD) from error  # its supervisor need not try again
 
 
 def serve_options(

@@ -301,4 +301,7 @@ def foreign(message: AnyMessage) -> ProtocolError:
 
 LATE_HINT = "Try again, or give it more time with timeout=."
 _MAYBE_HINT = "The write may have happened: read the key to see."
-_UNREACHABLE_HINT = "Is the cluster running, and are its addresses right?"
+_UNREACHABLE_HINT = (
+    "Is the cluster running, and are its addresses right? If all of its nodes were replaced, "
+    "connect again, to one of the new ones."
+)

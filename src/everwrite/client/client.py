@@ -155,14 +155,16 @@ class AsyncClient:
             raise ProtocolError(f"The answer to {verb!r} cannot be read: {error}.") from error
 
     async def replicas(self, bucket: str, key: str | bytes) -> list[Replica]:
-        """Return each owner's own copy of a key, unmerged, in order of preference."""
+        """Return each owner's own copy of a key, unmerged, in order of preference; then those of
+        the nodes that serve it for owners that do not yet.
+        """
         name = _bucket_name(bucket)
         try:
             data = data_key(name, checked_key(key))
         except (TypeError, RequestError) as error:
             raise _key_error(key, error) from None
         cluster = self._cluster
-        names, nodes = zip(*cluster.owners(data), strict=True)
+        names, nodes = zip(*cluster.holders(data), strict=True)
         copies = await asyncio.gather(*(self._copy(data, node) for node in nodes))
         return [replica_of(name, copy) for name, copy in zip(names, copies, strict=True)]
 
@@ -282,7 +284,7 @@ class AsyncBucket:
         if type(reply) is FetchReply:
             return found_in_copy(reply, cluster.routes.quality, self._merge)
         if reply.stale_view:
-            cluster.refresh_soon()
+            cluster.refresh_soon(urgent=False)
         return found_by_node(reply, self._merge)
 
     async def put(
@@ -333,7 +335,7 @@ class AsyncBucket:
             self._strict if strict is None else bool(strict),
         )
         if reply.stale_view:
-            cluster.refresh_soon()
+            cluster.refresh_soon(urgent=False)
         if session is not None:
             session.note(data, reply.context)
         return _stored(reply)
@@ -380,7 +382,7 @@ class AsyncBucket:
             self._strict if strict is None else bool(strict),
         )
         if reply.stale_view:
-            self._cluster.refresh_soon()
+            self._cluster.refresh_soon(urgent=False)
         if session is not None:
             session.note(data, reply.context)
         return _stored(reply)

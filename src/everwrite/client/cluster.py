@@ -51,8 +51,6 @@ OP_BYTES = 12
 
 _OPS_AT_ONCE = 256
 
-_VIEW = Ask(0, "view", b"{}")
-
 
 class Cluster:
     """One client's door to a cluster; belongs to the loop that it was made in."""
@@ -136,6 +134,8 @@ class Cluster:
         if choices is None:
             choices = routes.make_reads(partition)
         if not choices:
+            if partition in routes.view.moving:  # it may be at its end, and nothing else says so
+                self.refresh_soon(urgent=False)
             return self.get(key, timeout_s)
         pending = self.pending
         if len(pending) >= self._in_flight_max or not self._ticking:
@@ -224,14 +224,15 @@ class Cluster:
         self._admit()
         return self._call(Fetch(0, key, 0), FetchReply, timeout_s, 0, node)
 
-    def owners(self, key: bytes) -> list[tuple[str, Connection | None]]:
-        """Return the owners of a key, in order of preference: their names, and connections if they
-        are up.
+    def holders(self, key: bytes) -> list[tuple[str, Connection | None]]:
+        """Return the owners of a key, in order of preference, and who serves it for some of them:
+        their names, and connections if they are up.
         """
         view = self.routes.view
         up = {connection.node_id: connection for connection in self._pool.connections()}
-        owners = view.placement.owners(view.placement.partition_of(key))
-        return [(view.nodes[node_id].name, up.get(node_id)) for node_id in owners]
+        partition = view.placement.partition_of(key)
+        holders = dict.fromkeys((*view.placement.owners(partition), *view.serving(partition)))
+        return [(view.name(node_id), up.get(node_id)) for node_id in holders]
 
     def connection_to(self, node: str) -> Connection:
         """Return the connection to the node with this name, hex id, or HOST:PORT; Unreachable if it
@@ -340,8 +341,14 @@ class Cluster:
     def why_unreachable(self, since: float) -> str:
         return self._pool.why_unreachable(since)
 
-    def refresh_soon(self) -> None:
-        self._members.refresh_soon()
+    def refresh_soon(self, *, urgent: bool = True) -> None:
+        self._members.refresh_soon(urgent=urgent)
+
+    def moved(self, key: bytes) -> None:
+        """A node that should serve this key does not: who serves its partition has changed."""
+        routes = self.routes
+        routes.doubt(routes.view.placement.partition_of(key))
+        self._members.refresh_soon(urgent=False)
 
     # -- what connections tell (connection.Owner) --------------------------------------------------
 
@@ -360,6 +367,9 @@ class Cluster:
 
     def unasked(self, rid: int) -> None:
         self.late.take(rid)
+
+    async def met(self, connection: Connection) -> None:
+        await self._members.met(connection)
 
     # -- the ticker --------------------------------------------------------------------------------
 
@@ -398,16 +408,20 @@ class Cluster:
             elif silent > self.timing.suspect_s and not connection.suspect:
                 connection.suspect = True
                 self.changed()
-                probe = self._call(_VIEW, Told, self.timing.abandon_s, 0, connection)
+                question = self._members.question
+                probe = self._call(question, Told, self.timing.abandon_s, 0, connection)
                 probe.add_done_callback(_ignore)
 
     # -- the view ----------------------------------------------------------------------------------
 
     def _ask_view(self, connection: Connection) -> asyncio.Future[Any]:
-        return self._call(_VIEW, Told, self.timing.view_s, 0, connection)
+        return self._call(self._members.question, Told, self.timing.view_s, 0, connection)
 
-    def _go_by(self, view: View) -> None:
-        """Route by these members from now on."""
+    def _go_by(self, view: View | None) -> None:
+        """Route by these members from now on; None: the same as before."""
+        if view is None:
+            self.routes.trust()
+            return
         self.routes = Routes(view, ())
         self.view = view.digest
         self._routed = True

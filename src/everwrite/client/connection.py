@@ -51,7 +51,9 @@ class Owner(Protocol):
 
     def changed(self) -> None: ...
 
-    def refresh_soon(self) -> None: ...
+    def refresh_soon(self, *, urgent: bool = True) -> None: ...
+
+    async def met(self, connection: Connection) -> None: ...
 
 
 class Connection(asyncio.Protocol):
@@ -60,7 +62,6 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_closed",
         "_flush_soon",
         "_hello",
         "_out",
@@ -70,6 +71,7 @@ class Connection(asyncio.Protocol):
         "_secret",
         "_transport",
         "asked",
+        "closed",
         "cluster_id",
         "error",
         "full",
@@ -98,7 +100,8 @@ class Connection(asyncio.Protocol):
         self._out: list[AnyMessage] = []
         self._flush_soon: Callable[[Callable[[], None]], object] = loop.call_soon
         self._transport: asyncio.Transport | None = None
-        self._closed = loop.create_future()
+        self.closed: asyncio.Future[None] = loop.create_future()
+        """Done when the socket is gone."""
         self.opened: asyncio.Future[None] = loop.create_future()
         self.cluster_id = b""
         self.node_id = b""
@@ -136,7 +139,7 @@ class Connection(asyncio.Protocol):
         transport.close()
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.shield(self._closed)
+                await asyncio.shield(self.closed)
         except TimeoutError:
             transport.abort()
 
@@ -192,8 +195,8 @@ class Connection(asyncio.Protocol):
             )
         if not self.opened.done():
             self.opened.set_exception(self.error)
-        if not self._closed.done():
-            self._closed.set_result(None)
+        if not self.closed.done():
+            self.closed.set_result(None)
         if was_up:
             self._owner.lost(self)
 

@@ -61,6 +61,14 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     refresh_s: float = 0.25
     """Least time between two such questions: while news spreads, nodes differ for a second or so.
     """
+    moved_s: float = 1.0
+    """The same while only who serves what has changed: moving goes on for long, and a request that
+    comes to a node which does not serve its key any more costs a hop, no more.
+    """
+    linger_s: float = 1.0
+    """How long the connection to a node that is no member any more stays open, for the answers that
+    are under way: a slow quorum.
+    """
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

@@ -1,8 +1,12 @@
 """Keeps the view fresh: who is in the cluster, asked for at the start and whenever a node says that
 ours is old; once at a time, and not too often.
 
+    urgent      the placement is another one: all reads that we coordinate are refused
+    not urgent  a partition has moved: a request for it costs a hop more
+
 While news of a member spreads, nodes have different views for a second or so, and refresh follows
-refresh. Requests go on meanwhile: a node takes any of them and forwards what is not its own.
+refresh. Requests go on meanwhile: a node takes any of them and forwards what is not its own. A view
+that is older than ours is passed over, unless all nodes tell such a one.
 
 Source: Dynamo 6.4 (clients poll a node for the membership).
 """
@@ -17,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from everwrite.client.connection import Connection
 from everwrite.client.limits import Timing
 from everwrite.client.table import Counters
-from everwrite.client.view import View, parse_view
+from everwrite.client.view import View, ask_for_view, parse_view
 from everwrite.core.errors import DeniedError, EverwriteError, Unreachable
 
 if TYPE_CHECKING:
@@ -34,7 +38,7 @@ class Members:
         timing: Timing,
         counters: Counters,
         ask: Callable[[Connection], asyncio.Future[Any]],
-        go_by: Callable[[View], None],
+        go_by: Callable[[View | None], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._pool = pool
@@ -44,8 +48,13 @@ class Members:
         self._ask = ask
         self._go_by = go_by
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._asked_at = monotonic() - timing.refresh_s
-        self._told = b""
+        self.question = ask_for_view("")
+        self._view: View | None = None
+        self._older = 0
+        """Views in a row that were older than ours."""
         self._closed = False
         self.home = b""
         """The node that was reached first."""
@@ -60,7 +69,7 @@ class Members:
             connection: Connection | None = None
             try:
                 connection = await self._pool.dial(address)
-                await self._learn(connection)
+                await self._learn(connection, others=0)
             except EverwriteError as error:
                 errors.append(error)
                 if connection is not None:
@@ -77,24 +86,54 @@ class Members:
             hint="Is the cluster running, and is the address right?",
         )
 
-    def refresh_soon(self) -> None:
+    async def met(self, connection: Connection) -> None:
+        """Another node of the cluster answers where a member did: hear who is there now, if there
+        is nobody else to ask.
+        """
+        if self._closed or self._pool.usable():
+            self._pool.adopt(connection)
+            return
+        try:
+            await self._learn(connection, others=0)
+        except EverwriteError as error:
+            connection.fail(error)
+        if self._closed:
+            connection.fail(Unreachable("The client was closed."))
+        else:
+            self._pool.adopt(connection)
+
+    def refresh_soon(self, *, urgent: bool = True) -> None:
         """Ask again in the background, unless that is under way."""
-        if self._task is None and not self._closed:
-            self._task = self._loop.create_task(self._refresh())
-            self._task.add_done_callback(self._refreshed)
+        if self._task is not None or self._closed:
+            return
+        timing = self._timing
+        due = self._asked_at + (timing.refresh_s if urgent else timing.moved_s)
+        if self._timer is not None:
+            if due >= self._due:
+                return
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._loop.call_later(max(0.0, due - monotonic()), self._begin)
 
     async def close(self) -> None:
         """Ask no more."""
         self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
+    def _begin(self) -> None:
+        self._timer = None
+        self._task = self._loop.create_task(self._refresh())
+        self._task.add_done_callback(self._refreshed)
+
     async def _refresh(self) -> None:
-        await asyncio.sleep(max(0.0, self._asked_at + self._timing.refresh_s - monotonic()))
         usable = self._pool.usable()
         if usable:
-            await self._learn(usable[self._counters.refreshes % len(usable)])
+            node = usable[self._counters.refreshes % len(usable)]
+            await self._learn(node, others=len(usable) - 1)
         else:
             await self.meet()
 
@@ -105,14 +144,22 @@ class Members:
         if error is not None and not isinstance(error, EverwriteError):
             raise error
 
-    async def _learn(self, connection: Connection) -> None:
-        """Ask this node for the members, and go by them from now on."""
+    async def _learn(self, connection: Connection, *, others: int) -> None:
+        """Ask this node for the members, and go by them from now on; by older ones only if the
+        ``others`` that can be asked have told such ones, too.
+        """
         self._counters.refreshes += 1
         self._asked_at = monotonic()
         answer: bytes = (await self._ask(connection)).answer
-        if answer == self._told:
-            return
         # In a thread: with many partitions and nodes the placement takes long.
-        view = await asyncio.to_thread(parse_view, answer)
-        self._told = answer
-        self._go_by(view)
+        view = await asyncio.to_thread(parse_view, answer, self._view)
+        if self._closed:
+            return
+        before = self._view
+        if before is not None and view.stamp < before.stamp and self._older < others:
+            self._older += 1
+            return
+        self._older = 0
+        self._view = view
+        self.question = ask_for_view(view.version)
+        self._go_by(None if view is before else view)

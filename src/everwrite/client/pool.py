@@ -1,6 +1,7 @@
 """Connections: one to each member, opened in the background, opened again when lost.
 
     DIALING --handshake done--> UP --lost--> DIALING (50 ms, doubling to 1 s, each spread at random)
+            --no member any more--> LINGERING until the answers under way had time --> closed
 
 Source: Dynamo 6.4. The spread keeps clients that lost a node together from coming back together.
 """
@@ -20,6 +21,9 @@ from everwrite.core.errors import EverwriteError, Unreachable
 if TYPE_CHECKING:
     from everwrite.client.connection import Owner, Request
     from everwrite.client.view import Node
+
+_SHOWN_MAX = 8
+"""Nodes that an error names: a cluster has up to a thousand."""
 
 Address = tuple[str, int]
 
@@ -64,6 +68,7 @@ class Pool:
         self._links: dict[bytes, Link] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._over: asyncio.Future[None] = self._loop.create_future()
         self.cluster_id = b""
         """Learned from the first node; all others must be of the same cluster."""
 
@@ -83,7 +88,9 @@ class Pool:
         """Return why no node can be reached, if each was tried since then; else an empty string."""
         if self.connections() or any(link.failed_at <= since for link in self._links.values()):
             return ""
-        return "; ".join(link.error for link in self._links.values())
+        errors = [link.error for link in self._links.values()]
+        more = f"; and {len(errors) - _SHOWN_MAX} more" if len(errors) > _SHOWN_MAX else ""
+        return "; ".join(errors[:_SHOWN_MAX]) + more
 
     async def dial(self, address: Address) -> Connection:
         """Return an open connection to the node at an address, or raise; it belongs to no link."""
@@ -152,6 +159,8 @@ class Pool:
     async def close(self) -> None:
         """Stop dialing and close all connections; return when the sockets are gone."""
         self._closed = True
+        if not self._over.done():
+            self._over.set_result(None)
         for link in list(self._links.values()):
             self._drop(link)
         if self._closing:
@@ -169,8 +178,8 @@ class Pool:
                 connection = await self.dial(link.address)
                 if connection.node_id == link.node_id:
                     break
-                self._close_soon(connection)
                 link.error = f"{connection.name} answers at the address of {link.name}"
+                self._keep(self._loop.create_task(self._owner.met(connection)))
             except EverwriteError as error:
                 link.error = error.message.rstrip(".")
             link.failed_at = monotonic()
@@ -200,8 +209,16 @@ class Pool:
         if not link.tried.done():
             link.tried.set_result(None)
         if link.connection is not None:
-            self._close_soon(link.connection)
+            self._keep(self._loop.create_task(self._linger(link.connection)))
             self._owner.changed()
+
+    async def _linger(self, connection: Connection) -> None:
+        """Close a connection that gets no new requests, once the answers under way had time."""
+        if not self._closed:
+            waited = [connection.closed, self._over]
+            timeout_s = self._timing.linger_s
+            await asyncio.wait(waited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        await connection.close(self._timing.close_s)
 
     def _close_soon(self, connection: Connection) -> None:
         self._keep(self._loop.create_task(connection.close(self._timing.close_s)))

@@ -2,6 +2,7 @@
 
     ASKED --all say the same--> done
           --nothing there, a difference, BUSY, silence, ...--> a ``Call`` with Get
+          --NOT_HERE, a copy that does not count--> the same, and the view is asked for again
 
 The answer that all agree on is given at once. Everything else is left to a node: it asks all owners
 and their stand-ins, merges what differs, and repairs it. So is "nothing there", on which R owners
@@ -25,6 +26,7 @@ from everwrite.core.errors import DeadlineExceeded, EverwriteError
 from everwrite.core.messages import (
     ABSENT,
     FOUND,
+    NOT_HERE,
     STALE_VIEW,
     AnyMessage,
     Failure,
@@ -79,6 +81,8 @@ class Read(msgspec.Struct, eq=False):
         if status not in _COPIES or message.fallback:
             if status == STALE_VIEW:
                 self.table.refresh_soon()
+            elif status == NOT_HERE or status in _COPIES:
+                self.table.moved(self.key)
             self._fall_back()
             return
         if connection is self.copier:

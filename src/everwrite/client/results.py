@@ -28,6 +28,7 @@ from everwrite.core.messages import (
     KIND_BYTES,
     KIND_JSON,
     KIND_TEXT,
+    NOT_HERE,
     REFUSED,
     STALE_VIEW,
     UNREADABLE,
@@ -113,8 +114,8 @@ class Replica(msgspec.Struct, frozen=True):
 
     node: str
     status: str
-    """"found", "absent", "unreadable", "busy", "refused", "stale_view", or "down": it did not
-    answer.
+    """"found", "absent", "unreadable", "busy", "refused", "stale_view", "not_here" (it does not
+    serve the key's partition: what it has counts for nothing), or "down": it did not answer.
     """
     record: bytes
     values: list[Any]
@@ -230,11 +231,12 @@ def replica_of(node: str, reply: FetchReply | None) -> Replica:
     """Return one owner's copy as it told it; None: it did not answer."""
     if reply is None:
         return Replica(node, "down", b"", [])
-    if reply.status != FOUND:
-        return Replica(node, _STATUS.get(reply.status, "unknown"), b"", [])
+    status = _STATUS.get(reply.status, "unknown")
+    if reply.status not in (FOUND, NOT_HERE) or not reply.record:
+        return Replica(node, status, b"", [])
     versions = live(decode(reply.record))
     values = [decode_value(version.kind, version.value or b"") for version in versions]
-    return Replica(node, "found", reply.record, values)
+    return Replica(node, status, reply.record, values)
 
 
 def _deleted(quality: Quality) -> Quality:
@@ -248,4 +250,5 @@ _STATUS = {
     REFUSED: "refused",
     STALE_VIEW: "stale_view",
     BUSY: "busy",
+    NOT_HERE: "not_here",
 }

@@ -65,6 +65,18 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     ping_every_ms: int = 500
     down_after_ms: int = 1_500
     """Silence after which a peer is skipped: three pings (memberlist: one each second, 0.5 s)."""
+    gray_times: int = 20
+    """So many times as slow as the median of the peers, a node only holds up who waits for it. A
+    busy one is a few times as slow as an idle one."""
+    gray_floor_ms: int = 50
+    """What is faster than this is left alone, however fast the others are: half of
+    ``spare_after_ms``, so that nobody waits for it long."""
+    gray_after_ms: int = 2_000
+    """For how long it must be slow: longer than a pause of the collector, a burst, a compaction."""
+    gray_back_ms: int = 5_000
+    """For how long it must be well before it is up again; twice as long after each relapse."""
+    gray_back_max_ms: int = 160_000
+    """But never longer: six relapses, in which nobody could do anything with it."""
     hint_pass_every_ms: int = 500
     hint_batch: int = 128
     """Hints in flight to one returning node, so that it is never flooded (scylla 7976)."""
@@ -81,6 +93,25 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     held_bytes_max: int = 256 << 20
     """What messages that wait for the disk, and puts and gets that wait for answers, may hold; past
     it the node refuses early: ten thousand of the largest values would be ten gigabytes."""
+    gossip_every_ms: int = 1_000
+    """How often one random peer is asked whether it knows the same (Dynamo 4.8.1)."""
+    gossip_fanout: int = 3
+    """Peers to whom news is passed on at once."""
+    moves_max: int = 2
+    """Partitions that come in at a time; and ranges that others may ask for at a time. Two keep a
+    disk busy with large values. Small ones cost the processor, whose time is that of clients: with
+    four (and twice the slice and window) the p99 of reads grew to six times the quiet one, with two
+    to twice (bench/growing.py, two cores)."""
+    move_every_ms: int = 200
+    """How often a node looks what is to be moved."""
+    move_retry_ms: int = 5_000
+    """Silence after which a step of a move is given up, to be begun anew."""
+    move_bytes_per_s: int = 32 << 20
+    """What may come in by moves: a third of a gigabit, so that the foreground has the rest."""
+    slice_keys: int = 256
+    slice_bytes: int = 1 << 20
+    """What one step of a move reads, sends and merges. A slice is decoded and digested in one go:
+    256 small keys hold up requests for half a millisecond."""
     answer_bytes_max: int = 64 << 20
     """What one tick may answer with; past it the node says that it is busy. One frame can ask for
     thousands of the largest values."""

@@ -114,6 +114,20 @@ class DeniedError(EverwriteError):
     code = "denied"
 
 
+class Fenced(DeniedError):
+    """This node's identity is no longer its own: it was removed, or another process has it. The
+    node that hears it stops.
+    """
+
+    code = "fenced"
+
+
+class StillThere(EverwriteError):
+    """Another process with this node's identity runs and is heard: it comes first."""
+
+    code = "still_there"
+
+
 class ProtocolError(EverwriteError):
     """The bytes received are not a message of this protocol; the connection is closed."""
 

@@ -5,11 +5,11 @@
                                          <-      answer()   Hello(nonce_n, proof of "accept")
     confirm()  Proof(of "connect")       ->      admit()
 
-A proof is a MAC of both nonces, each with its side's node id, and the cluster id under the secret:
-it can't be replayed, since each side draws a nonce, nor sent back, since the roles differ. The
-acceptor proves itself first, so that a connector never sends a request to a stranger; the connector
-may send its requests right behind its Proof. A cluster without a secret uses a public one: then
-anybody who reaches the port gets in.
+A proof is a MAC of both nonces, each with its side's node id, incarnation and life, and the cluster
+id under the secret: it can't be replayed, since each side draws a nonce, nor sent back, since the
+roles differ. The acceptor proves itself first, so that a connector never sends a request to a
+stranger; the connector may send its requests right behind its Proof. A cluster without a secret
+uses a public one: then anybody who reaches the port gets in.
 
 Whatever is wrong raises ProtocolError or DeniedError before any state is touched; ``refusal`` turns
 that into the message to send before closing.
@@ -27,13 +27,16 @@ from everwrite.core.messages import PROTOCOL_MAX, PROTOCOL_MIN, AnyMessage, Hell
 
 NONCE_BYTES = 16
 NODE_ID_BYTES = 8
+LIFE_BYTES = 8
+_INCARNATION_BYTES = 8
 _PROOF_BYTES = 32
 _KEY_BYTES_MAX = 64
 _NO_SECRET = b"everwrite"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What one side says of itself. ``cluster_id`` is empty where it is not known yet.
+    """What one side says of itself. ``cluster_id`` is empty where it is not known yet, ``life``
+    with a client and with a node that is still to start.
 
     The salt goes to connectors that say that they are nodes; without the secret it is of no use.
     """
@@ -45,13 +48,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = 0
     replicas: int = 0
     salt: bytes = b""
+    incarnation: int = 0
+    life: bytes = b""
 
 
 def mac(secret: bytes, role: bytes, cluster_id: bytes, nonce_c: bytes, nonce_n: bytes) -> bytes:
     """Return the proof that the side in this role ("accept" or "connect") knows the secret.
 
-    ``nonce_c`` and ``nonce_n`` are each side's nonce and node id behind it (a client has none), so
-    that nobody in between can change who they say they are.
+    ``nonce_c`` and ``nonce_n`` are each side's nonce and, behind it, who it is (``signed``), so
+    that nobody in between can change that.
     """
     key = secret or _NO_SECRET
     if len(key) > _KEY_BYTES_MAX:
@@ -60,6 +65,17 @@ def mac(secret: bytes, role: bytes, cluster_id: bytes, nonce_c: bytes, nonce_n: 
     for part in (role, cluster_id, nonce_c, nonce_n):
         digest.update(len(part).to_bytes(4, "big") + part)
     return digest.digest()
+
+
+def signed(said: Hello) -> bytes:
+    """Return the part of a Hello that its sender's proof is for: the nonce; a node's id; and the
+    incarnation and life of one that runs. Their lengths tell which of them are there.
+    """
+    if not said.life:
+        return said.nonce + said.node_id
+    return b"".join(
+        (said.nonce, said.node_id, said.incarnation.to_bytes(_INCARNATION_BYTES, "big"), said.life)
+    )
 
 
 def hello(me: Identity, nonce: bytes) -> Hello:
@@ -71,19 +87,20 @@ def answer(me: Identity, secret: bytes, nonce: bytes, first: AnyMessage) -> Hell
     """Return the acceptor's answer to a connector's first message, or raise."""
     theirs = _expect_hello(first)
     _check_cluster(me.cluster_id, theirs.cluster_id, theirs.name)
-    proof = mac(secret, b"accept", me.cluster_id, theirs.nonce + theirs.node_id, nonce + me.node_id)
-    return _hello(me, nonce, proof, me.salt if theirs.node_id else b"")
+    mine = _hello(me, nonce, salt=me.salt if theirs.node_id else b"")
+    proof = mac(secret, b"accept", me.cluster_id, signed(theirs), signed(mine))
+    return msgspec.structs.replace(mine, proof=proof)
 
 
 def confirm(secret: bytes, sent: Hello, reply: AnyMessage) -> Proof:
     """Return the connector's proof after the acceptor's answer to ``sent``, or raise."""
     if isinstance(reply, Refused):
-        raise error_from_code(reply.code)(reply.message, hint=reply.hint)
+        raise refused(reply)
     theirs = _expect_hello(reply)
     _check_cluster(sent.cluster_id, theirs.cluster_id, theirs.name)
     if not theirs.node_id:
         raise ProtocolError("The other side is no node.", hint="Is the port right?")
-    nonces = (sent.nonce + sent.node_id, theirs.nonce + theirs.node_id)
+    nonces = (signed(sent), signed(theirs))
     if not compare_digest(theirs.proof, mac(secret, b"accept", theirs.cluster_id, *nonces)):
         raise DeniedError(f"Node {_shown(theirs.name)} has another secret.", hint=_SECRET_HINT)
     return Proof(mac(secret, b"connect", theirs.cluster_id, *nonces))
@@ -93,7 +110,7 @@ def admit(secret: bytes, first: Hello, sent: Hello, last: AnyMessage) -> None:
     """Return if the connector that said ``first`` and was told ``sent`` may come in, else raise."""
     if not isinstance(last, Proof):
         raise ProtocolError(f"A proof of the secret was due; a {type(last).__name__} came.")
-    nonces = (first.nonce + first.node_id, sent.nonce + sent.node_id)
+    nonces = (signed(first), signed(sent))
     due = mac(secret, b"connect", sent.cluster_id, *nonces)
     if not compare_digest(last.proof, due):
         raise DeniedError(f"{_shown(first.name)} has another secret.", hint=_SECRET_HINT)
@@ -104,7 +121,12 @@ def refusal(error: EverwriteError) -> Refused:
     return Refused(error.code, error.message, error.hint)
 
 
-def _hello(me: Identity, nonce: bytes, proof: bytes = b"", salt: bytes = b"") -> Hello:
+def refused(message: Refused) -> EverwriteError:
+    """Return the error that the other side made this refusal from."""
+    return error_from_code(message.code)(message.message, hint=message.hint)
+
+
+def _hello(me: Identity, nonce: bytes, salt: bytes = b"") -> Hello:
     return Hello(
         PROTOCOL_MIN,
         PROTOCOL_MAX,
@@ -112,11 +134,12 @@ def _hello(me: Identity, nonce: bytes, proof: bytes = b"", salt: bytes = b"") ->
         me.node_id,
         me.name,
         nonce,
-        proof,
-        me.cluster_name,
-        me.partitions,
-        me.replicas,
-        salt,
+        cluster_name=me.cluster_name,
+        partitions=me.partitions,
+        replicas=me.replicas,
+        salt=salt,
+        incarnation=me.incarnation,
+        life=me.life,
     )
 
 
@@ -135,6 +158,10 @@ def _expect_hello(message: AnyMessage) -> Hello:
         )
     if len(message.nonce) != NONCE_BYTES or len(message.node_id) not in (0, NODE_ID_BYTES):
         raise ProtocolError("The Hello's nonce or node id has an impossible length.")
+    if message.life and (len(message.life) != LIFE_BYTES or not message.node_id):
+        raise ProtocolError("The Hello's life has an impossible length, or is no node's.")
+    if not 0 <= message.incarnation < 1 << 8 * _INCARNATION_BYTES:
+        raise ProtocolError(f"The Hello's incarnation {message.incarnation} is not possible.")
     return message
 
 

@@ -13,6 +13,7 @@ import functools
 import msgspec
 import xxhash
 
+from everwrite.core.cluster.holdings import bits, encode_held
 from everwrite.core.cluster.liveness import Liveness
 from everwrite.core.cluster.members import MemberTable
 from everwrite.core.cluster.placement import place
@@ -26,14 +27,18 @@ from everwrite.core.messages import (
     SYNC_NO,
     Failure,
     FetchReply,
+    GaveUp,
+    Matched,
     Message,
+    Slice,
     Store,
     StoreReply,
 )
+from everwrite.core.moving.ranges import Scanned
 from everwrite.core.outbox import Outbox, Place
 from everwrite.core.probes import sometimes
 from everwrite.core.recent import RecentPuts
-from everwrite.core.records import Records
+from everwrite.core.records import HELD, Records
 
 TICK_BITS = 4
 """Timers are kept in slots of 16 ms: finer than any time-out, coarse enough that a slot is shared.
@@ -86,6 +91,21 @@ class Request:
     def relayed(self, reply: Message) -> None:
         """An answer to a forwarded request came."""
 
+    def scanned(self, scanned: Scanned) -> None:
+        """What stands in a range of the disk came."""
+
+    def unscanned(self) -> None:
+        """The disk would not give a range."""
+
+    def sliced(self, source: Place, reply: Slice) -> None:
+        """An answer to a Pull came."""
+
+    def gave_up(self, source: Place, reply: GaveUp) -> None:
+        """An answer to a GiveUp came."""
+
+    def matched(self, source: Place, reply: Matched) -> None:
+        """An answer to a Match came."""
+
     def lost(self, peer: bytes) -> None:
         """A peer went down."""
 
@@ -100,26 +120,31 @@ class Local:
         "_due",
         "_rid",
         "background",
+        "closing",
         "cluster",
         "config",
         "context_key",
         "counters",
+        "disk_ms",
         "durable",
         "epochs",
         "fingerprint",
         "fsync",
-        "has_data",
         "held_bytes",
+        "keeps",
         "leasing",
         "liveness",
         "me",
         "members",
         "now",
         "out",
+        "proving",
         "recent_puts",
         "records",
         "requests",
         "routes",
+        "serves",
+        "strangers",
         "wall_offset_ms",
         "woken_to",
     )
@@ -149,6 +174,8 @@ class Local:
         self.fsync = config.fsync and durable
         self.now = now
         self.wall_offset_ms = 0
+        self.disk_ms = -1
+        """How long a sync of the disk took lately, set by the shell; -1: there was none lately."""
         self.out = Outbox()
         self.records = Records(
             self.out, config.cache_bytes, config.parked_max, config.held_bytes_max
@@ -156,20 +183,46 @@ class Local:
         self.liveness = Liveness(config.down_after_ms)
         placement = place(members.candidates(), cluster.partitions, cluster.replicas)
         self.routes = Routes(self.me, placement, self.liveness)
+        self.serves = bits(members.me.serves)
+        """Bit p: our copies of partition p count in quorums."""
+        self.keeps = bits(members.me.keeps)
+        """Bit p: there are copies of partition p on our disk."""
+        self.closing = False
+        """Whether this node takes no more, since it is about to leave for good."""
+        self.proving = 0
+        """Bit p: that partition p is served from now on is on its way to the disk."""
+        self.refresh()
         self.recent_puts = RecentPuts()
+        self.strangers: set[Place] = set()
+        """Nodes that act on another view of the members than this one: gossip sees to them."""
         self.requests: dict[int, Request] = {}
         self.background = 0
         """How many of these no client waits for: hints on their way, which have their own cap."""
         self.held_bytes = 0
         """What the requests in the table hold, roughly."""
         self.counters = Counters()
-        self.has_data = False
         self.leasing = False
         # An answer to a request of an earlier run may come yet, over a new connection: it must not
         # find another request under its number.
         self._rid = epochs.salt << RID_BITS
         self._due: dict[int, list[int]] = {}
         self.woken_to = now >> TICK_BITS
+
+    def refresh(self) -> None:
+        """Somebody holds another thing than before: make the routes anew."""
+        serves = {member.node_id: held for member in self.members if (held := bits(member.serves))}
+        keeps = {member.node_id: held for member in self.members if (held := bits(member.keeps))}
+        serves[self.me], keeps[self.me] = self.serves, self.keeps
+        self.routes.hold(serves, keeps)
+        owned = self.routes.owned if self.members.rulings else 0
+        if owned & ~self.keeps:  # before the first copy of these comes
+            self.keeps |= owned
+            self.write_held()
+
+    def write_held(self) -> None:
+        """Write what this node serves and keeps, with this tick."""
+        serves, proving = self.serves, self.proving
+        self.records.write(HELD, encode_held(serves | proving, self.keeps | proving))
 
     def open_request(self, request: Request, wake_at: int) -> int:
         """Put a request into the table, to be woken once; return its id."""

@@ -8,8 +8,8 @@ version ignores what it does not know.
 Who sends what:
     client -> node   Get, Put, Fetch, Ask
     node -> client   GetReply, PutReply, FetchReply, Told, Failure
-    node -> node     Fetch, Store, Ping, Members
-    node -> node     FetchReply, StoreReply, Pong
+    node -> node     Fetch, Store, Ping, Probe, Summary, Rows, News, Pull, GiveUp, Match
+    node -> node     FetchReply, StoreReply, Pong, Probed, Slice, GaveUp, Matched
 """
 
 from __future__ import annotations
@@ -49,6 +49,9 @@ class Hello(Message, tag=1, frozen=True):
     replicas: int = 0
     salt: bytes = b""
     """Acceptor to a node only: see ``ClusterConfig.salt``."""
+    incarnation: int = 0
+    life: bytes = b""
+    """Nodes only: which start of this identity speaks, see ``Member``."""
 
 
 class Proof(Message, tag=2, frozen=True):
@@ -158,8 +161,10 @@ class Store(Message, tag=21, frozen=True):
 
 # -- answers -----------------------------------------------------------------------------------
 
-FOUND, ABSENT, UNREADABLE, STORED, REFUSED, STALE_VIEW, BUSY = range(7)
-"""Outcomes of one replica. UNREADABLE is never taken for ABSENT; BUSY: not ready, ask another."""
+FOUND, ABSENT, UNREADABLE, STORED, REFUSED, STALE_VIEW, BUSY, NOT_HERE, SAME = range(9)
+"""Outcomes of one replica. UNREADABLE is never taken for ABSENT; BUSY: not ready, ask another;
+NOT_HERE: this node does not serve the partition; a copy that it has may come with that, and it
+counts in no quorum."""
 
 KIND_BYTES, KIND_TEXT, KIND_JSON = range(3)
 
@@ -244,14 +249,34 @@ class Told(Message, tag=36, frozen=True):
 
 class Ping(Message, tag=40, frozen=True):
     rid: int
+    """0 to 127: one byte. Some are sent again under their number; 0: this one is not timed."""
 
 
 class Pong(Message, tag=41, frozen=True):
     rid: int
+    disk_ms: int = -1
+    """How long the sender's disk takes for a sync these days; -1: it made none lately."""
+
+
+class Probe(Message, tag=45, frozen=True):
+    """To a third node: do you hear this peer? If so, it answers once the peer answered a ping."""
+
+    peer: bytes
+
+
+class Probed(Message, tag=46, frozen=True):
+    """The answer to Probe: how long the sender has heard nothing of the peer (0: it answered just
+    now); -1: nothing ever.
+    """
+
+    peer: bytes
+    silent_ms: int
 
 
 class Member(Message, frozen=True):
-    """A node as the others know it; written by that node alone, a higher ``version`` wins."""
+    """A node as the others know it; written by that node alone, a higher (incarnation, version)
+    wins. Zone and weight are what it asks for: what counts is the ruling on it.
+    """
 
     node_id: bytes
     name: str
@@ -261,12 +286,125 @@ class Member(Message, frozen=True):
     weight: float
     incarnation: int
     version: int
+    life: bytes = b""
+    """Drawn at each start: two processes of one incarnation are copies of one directory."""
+    serves: bytes = b""
+    """Bit p, lowest first: its copies of partition p count in quorums."""
+    keeps: bytes = b""
+    """Bit p: it has copies of partition p on its disk, whether or not they count."""
 
 
-class Members(Message, tag=42, frozen=True):
-    members: list[Member]
-    holds_data: bool = False
-    """Whether any node of the cluster holds data, as far as the sender knows."""
+IN, LEAVING, REMOVED = range(3)
+"""What a node is to the cluster by an operator's word."""
+
+
+class Ruling(Message, frozen=True):
+    """An operator's word on one node; the higher (stamp, plan) wins, and REMOVED for ever."""
+
+    node_id: bytes
+    name: str
+    standing: int
+    zone: str
+    weight: float
+    stamp: int
+    plan: bytes
+
+
+class Draft(Message, frozen=True):
+    """A plan that nobody goes by yet; the higher (stamp, plan) wins. Without rulings: none."""
+
+    stamp: int
+    plan: bytes
+    rulings: list[Ruling]
+
+
+NO_DRAFT = Draft(0, b"", [])
+
+
+class Summary(Message, tag=42, frozen=True):
+    """Gossip: the digest of all that the sender knows of the members. No answer: "so do I"."""
+
+    digest: bytes
+
+
+class Rows(Message, tag=43, frozen=True):
+    """Gossip: what the sender has, so that the other can send what it lacks."""
+
+    entries: list[tuple[bytes, int, int]]
+    """(node id, incarnation, version)."""
+    rulings: list[tuple[bytes, int, bytes, int]]
+    """(node id, stamp, plan, standing)."""
+    draft: tuple[int, bytes]
+    answer: bool = False
+    """Whether the receiver's own rows are asked for in turn."""
+
+
+class News(Message, tag=44, frozen=True):
+    """Gossip: entries, rulings and the draft that the receiver seems to lack."""
+
+    entries: list[Member]
+    rulings: list[Ruling]
+    draft: Draft | None = None
+
+
+# -- partitions on their way -------------------------------------------------------------------
+
+
+class Pull(Message, tag=50, frozen=True):
+    """A new owner asks for a range of a partition, unless it has the same: disk keys without
+    prefix, above ``after`` up to and with ``until`` (empty: to the end).
+    """
+
+    rid: int
+    partition: int
+    after: bytes
+    until: bytes
+    digest: bytes
+
+
+class Slice(Message, tag=51, frozen=True):
+    """The answer to Pull: what stands in the beginning of the range, or that it is the same."""
+
+    rid: int
+    status: int
+    """FOUND: ``items`` are all up to ``last``; SAME: equal digests; NOT_HERE, BUSY, UNREADABLE."""
+    items: list[tuple[bytes, bytes]]
+    """(data key, record)."""
+    last: bytes = b""
+    """The last key that was looked at; empty: the range is at its end."""
+    damaged: bool = False
+    """Whether records are missing since the sender cannot read them."""
+
+
+class GiveUp(Message, tag=52, frozen=True):
+    """A new owner has copied a partition: who served it so far, and owns it not, is to stop."""
+
+    rid: int
+    partition: int
+
+
+class GaveUp(Message, tag=53, frozen=True):
+    """The answer to GiveUp: done, for good, or not."""
+
+    rid: int
+    done: bool
+
+
+class Match(Message, tag=54, frozen=True):
+    """A node that owns a partition no more asks an owner whether it has all of a range."""
+
+    rid: int
+    partition: int
+    after: bytes
+    until: bytes
+    digest: bytes
+
+
+class Matched(Message, tag=55, frozen=True):
+    """The answer to Match: SAME, FOUND (something differs), NOT_HERE, BUSY or UNREADABLE."""
+
+    rid: int
+    status: int
 
 
 AnyMessage = (
@@ -286,5 +424,15 @@ AnyMessage = (
     | Told
     | Ping
     | Pong
-    | Members
+    | Summary
+    | Rows
+    | News
+    | Pull
+    | Slice
+    | GiveUp
+    | GaveUp
+    | Match
+    | Matched
+    | Probe
+    | Probed
 )

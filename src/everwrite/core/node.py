@@ -18,31 +18,51 @@ from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_value, split_key
 from everwrite.core.errors import EverwriteError, ProtocolError, UnavailableError
-from everwrite.core.gossip.rounds import Rounds
+from everwrite.core.gossip.detector import Detector
+from everwrite.core.gossip.rounds import MEMBERS, Rounds
 from everwrite.core.local import Local
 from everwrite.core.messages import (
+    BUSY,
     REFUSED,
     Ask,
     Failure,
     Fetch,
     FetchReply,
+    GaveUp,
     Get,
     GetReply,
-    Members,
+    GiveUp,
+    Match,
+    Matched,
     Message,
+    News,
     Ping,
     Pong,
+    Probe,
+    Probed,
+    Pull,
     Put,
     PutReply,
+    Rows,
+    Slice,
     Store,
     StoreReply,
+    Summary,
 )
+from everwrite.core.moving.moves import Kept, Moves, Proved
+from everwrite.core.moving.ranges import Scanned
 from everwrite.core.outbox import Outbox, Place
 from everwrite.core.probes import sometimes
-from everwrite.core.records import HINT, Damaged, Payload
+from everwrite.core.records import HELD, HINT, Damaged, Payload
 from everwrite.core.repair.hints import Deliver, Delivered, Hints, Mend, Recount
 from everwrite.core.request.forward import TakenOver
-from everwrite.core.request.limits import check_get, check_put, lay_too_long, too_busy
+from everwrite.core.request.limits import (
+    check_get,
+    check_put,
+    gone_for_good,
+    lay_too_long,
+    too_busy,
+)
 from everwrite.core.request.look import LookedAround
 from everwrite.core.request.read import Reads
 from everwrite.core.request.replica import Replica
@@ -69,9 +89,16 @@ class Node:
         self.replica = Replica(local, self.hints)
         self.writes = Writes(local, self.hints)
         self.reads = Reads(local)
+        self.detector = Detector(local)
         self.rounds = Rounds(local)
+        self.rounds.removed = self._removed
+        self.moves = Moves(local, self.hints, self.rounds)
         self.ready = True
         """False while the node does not know its cluster yet: clients are asked to wait."""
+        self.doubted = False
+        """Whether a peer has said that an earlier start of this node still runs, and none has let
+        this one in since: it may be a copy, whose data is old.
+        """
         self.late_ms = 0
         """How long what arrives now may have lain unread while this process did not run: set by the
         shell after a pause. A put that lay so long is expired, or an earlier try of one that others
@@ -84,7 +111,11 @@ class Node:
             Get: self._client_get,
             Put: self._client_put,
         }
-        self._from_nodes: dict[type, Handler] = {
+        self._from_nodes = {**self._of_requests(), **self._of_members()}
+        self._from_self = {**self._from_nodes, **self._of_itself()}
+
+    def _of_requests(self) -> dict[type, Handler]:
+        return {
             Fetch: self.replica.fetch,
             Store: self.replica.store,
             FetchReply: self._fetched,
@@ -94,12 +125,27 @@ class Node:
             GetReply: self._relayed,
             PutReply: self._relayed,
             Failure: self._relayed,
-            Ping: self.rounds.ping,
-            Pong: self.rounds.pong,
-            Members: self.rounds.members,
         }
-        self._from_self: dict[type, Handler] = {
-            **self._from_nodes,
+
+    def _of_members(self) -> dict[type, Handler]:
+        return {
+            Ping: self.detector.ping,
+            Pong: self.detector.pong,
+            Probe: self.detector.probe,
+            Probed: self.detector.probed,
+            Summary: self.rounds.summary,
+            Rows: self.rounds.rows,
+            News: self.rounds.news,
+            Pull: self.moves.asked,
+            Match: self.moves.asked,
+            GiveUp: self.moves.give_up,
+            Slice: self._sliced,
+            GaveUp: self._gave_up,
+            Matched: self._matched,
+        }
+
+    def _of_itself(self) -> dict[type, Handler]:
+        return {
             LookedAround: lambda _, message: self.writes.looked_around(message),
             LeaseKept: lambda _, message: self.writes.lease_kept(message),
             TakenOver: lambda _, message: self._taken_over(message),
@@ -107,6 +153,8 @@ class Node:
             Recount: lambda _, message: self.hints.recount(message),
             Mend: lambda _, message: self.reads.mend(message.get, message.record),
             Delivered: lambda _, message: self.hints.strike_out(message),
+            Proved: lambda _, message: self.moves.proved(message),
+            Kept: lambda _, message: self.moves.kept(message),
         }
 
     @property
@@ -130,13 +178,22 @@ class Node:
 
     def heard(self, peer: bytes) -> None:
         """A frame of a peer came, or its connection was made."""
-        if self.rounds.heard(peer):
+        if self.detector.heard(peer):
+            self.rounds.came(peer)
             self.hints.back(peer)
 
     def lost(self, peer: bytes) -> None:
         """A peer's connection broke: it counts as down until it is heard again."""
-        if not self.rounds.lost(peer):
-            return
+        if self.detector.lost(peer):
+            self._fail_over(peer)
+
+    def _removed(self, peer: bytes) -> None:
+        """A member was removed for good."""
+        self.lost(peer)
+        self.detector.forget(peer)
+
+    def _fail_over(self, peer: bytes) -> None:
+        """A peer is not to be counted on any more."""
         for request in list(self.local.requests.values()):
             request.lost(peer)
 
@@ -153,6 +210,19 @@ class Node:
         self._unpark(key, Damaged(reason, corrupt))
         self.local.records.settle(key)
 
+    def scanned(self, rid: int, scanned: Scanned) -> None:
+        """A read of a range of the disk found this."""
+        request = self.local.requests.get(rid)
+        if request is not None:
+            request.scanned(scanned)
+
+    def unscanned(self, rid: int, reason: str) -> None:
+        """A range of the disk cannot be read."""
+        self.local.counters.unreadable += 1
+        request = self.local.requests.get(rid)
+        if request is not None:
+            request.unscanned()
+
     def write_failed(
         self, writes: dict[bytes, bytes | None], acks: list[tuple[Place, Message]]
     ) -> None:
@@ -163,6 +233,8 @@ class Node:
         local.counters.writes_failed += 1
         sometimes("a batch is not written")
         local.records.forget(list(writes))
+        self.moves.unwritten |= HELD in writes
+        self.rounds.unwritten |= MEMBERS in writes
         local.epochs.abandon()
         local.recent_puts.clear()
         for key in writes:
@@ -174,6 +246,14 @@ class Node:
             elif isinstance(message, LeaseKept):
                 sometimes("a lease of epochs is not written")
                 local.leasing = False
+            elif isinstance(message, GaveUp):
+                local.out.send(place, GaveUp(message.rid, False))
+            elif isinstance(message, Matched):
+                local.out.send(place, Matched(message.rid, BUSY))
+            elif isinstance(message, Proved):
+                self.moves.unproved(message)
+            elif isinstance(message, Kept):
+                self.moves.untold()
 
     def wake(self) -> None:
         """Time has passed: end what is overdue, ping, deliver hints."""
@@ -182,8 +262,10 @@ class Node:
             request = local.requests.get(rid)
             if request is not None:
                 request.wake()
-        for peer in self.rounds.wake():
-            self.lost(peer)
+        for peer in self.detector.wake():
+            self._fail_over(peer)
+        self.rounds.wake()
+        self.moves.wake()
         if local.now >= self._hint_pass_ms:
             self._hint_pass_ms = local.now + local.config.hint_pass_every_ms
             if self.hints.waiting or self.hints.uncertain:
@@ -192,7 +274,9 @@ class Node:
     def next_wake_ms(self) -> int:
         """Return when ``wake`` has something to do if nothing else happens."""
         due = self.local.next_due_ms()
-        wake = self.rounds.next_wake_ms()
+        wake = min(
+            self.rounds.next_wake_ms(), self.detector.next_wake_ms(), self.moves.next_wake_ms()
+        )
         if self.hints.waiting or self.hints.uncertain:
             wake = min(wake, self._hint_pass_ms)
         return wake if due is None else min(due, wake)
@@ -201,12 +285,12 @@ class Node:
 
     def _client_put(self, source: Place, put: Put) -> None:
         local = self.local
-        if self._full() or not self.ready:
+        if self._full() or not self._open():
             local.fail(source, put.rid, self._not_now())
             return
         try:
             split_key(put.key)
-            check_put(put, len(local.members), local.routes.placement.replicas)
+            check_put(put, local.cluster.replicas)
             if put.value is not None and len(put.value) > VALUE_BYTES_MAX:
                 checked_value(put.value)
         except EverwriteError as error:
@@ -219,6 +303,9 @@ class Node:
         self._put(source, put)
 
     def _put(self, source: Place, put: Put) -> None:
+        if self.local.closing or self.rounds.out_for_good:
+            self.local.fail(source, put.rid, gone_for_good())
+            return
         if self.late_ms:
             left = put.timeout_ms - self.late_ms
             if left <= 0:
@@ -231,12 +318,12 @@ class Node:
 
     def _client_get(self, source: Place, get: Get) -> None:
         local = self.local
-        if self._full() or not self.ready:
+        if self._full() or not self._open():
             local.fail(source, get.rid, self._not_now())
             return
         try:
             split_key(get.key)
-            check_get(get, len(local.members), local.routes.placement.replicas)
+            check_get(get, local.cluster.replicas)
         except EverwriteError as error:
             local.fail(source, get.rid, error)
             return
@@ -245,6 +332,13 @@ class Node:
         if get.forwarded:
             get = msgspec.structs.replace(get, forwarded=False)
         self.reads.get(source, get)
+
+    def _open(self) -> bool:
+        """Say whether this node takes requests: it knows its cluster, and is no part of it that is
+        about to go, or gone.
+        """
+        away = self.local.closing or self.rounds.out_for_good
+        return self.ready and not (away or self.doubted)
 
     def _full(self) -> bool:
         """Say whether this node has as many requests, or as much in them, as it will take."""
@@ -256,7 +350,7 @@ class Node:
         )
 
     def _client_fetch(self, source: Place, fetch: Fetch) -> None:
-        if not self.ready:
+        if not self._open():
             self.local.fail(source, fetch.rid, self._not_now())
             return
         try:
@@ -271,8 +365,15 @@ class Node:
         return config.request_timeout_ms if asked_ms <= 0 else config.request_timeout_max_ms
 
     def _not_now(self) -> EverwriteError:
-        if self.ready:
+        if self._open():
             return too_busy(self.local)
+        if self.doubted:
+            return UnavailableError(
+                "Another process with this node's identity runs: this one takes no requests.",
+                hint="Nothing was done. Ask another node; this one's log says what to do.",
+            )
+        if self.ready:
+            return gone_for_good()
         return UnavailableError(
             "This node is starting and does not know its cluster yet.",
             hint="Nothing was done. Try again in a moment, or ask another node.",
@@ -297,6 +398,21 @@ class Node:
             request.stored(source, reply)
         elif reply.rid:
             sometimes("an ack comes after its request is over")
+
+    def _sliced(self, source: Place, reply: Slice) -> None:
+        request = self.local.requests.get(reply.rid)
+        if request is not None:
+            request.sliced(source, reply)
+
+    def _gave_up(self, source: Place, reply: GaveUp) -> None:
+        request = self.local.requests.get(reply.rid)
+        if request is not None:
+            request.gave_up(source, reply)
+
+    def _matched(self, source: Place, reply: Matched) -> None:
+        request = self.local.requests.get(reply.rid)
+        if request is not None:
+            request.matched(source, reply)
 
     def _relayed(self, source: Place, reply: GetReply | PutReply | Failure) -> None:
         request = self.local.requests.get(reply.rid)

@@ -5,7 +5,8 @@ The shell empties the outbox once per tick, in this order (DESIGN 3, "commit, th
     1. ``writes`` as one atomic batch; if that fails, ``Node.write_failed``
     2. ``on_write`` and ``sends`` go out, one frame per destination
     3. ``on_sync`` goes out once an fsync that began after step 1 has ended, off the loop
-    4. ``reads`` come back one by one as ``Node.loaded`` or ``Node.unreadable``
+    4. ``reads`` come back one by one as ``Node.loaded`` or ``Node.unreadable``, ``scans`` as
+       ``Node.scanned`` or ``Node.unscanned``
     5. ``asks`` are questions to the shell itself; it answers their clients
 
 A destination is a node id (8 bytes) or a client's connection (int). What a node sends to itself the
@@ -15,7 +16,12 @@ other.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from everwrite.core.messages import Ask, Message
+
+if TYPE_CHECKING:
+    from everwrite.core.moving.ranges import Scan
 
 Place = bytes | int
 """Where a message comes from or goes to: a node id, or the number of a client's connection."""
@@ -24,7 +30,7 @@ Place = bytes | int
 class Outbox:
     """One tick's effects."""
 
-    __slots__ = ("answer_bytes", "asks", "on_sync", "on_write", "reads", "sends", "writes")
+    __slots__ = ("answer_bytes", "asks", "on_sync", "on_write", "reads", "scans", "sends", "writes")
 
     def __init__(self) -> None:
         self.writes: dict[bytes, bytes | None] = {}
@@ -32,6 +38,7 @@ class Outbox:
         self.on_sync: list[tuple[Place, Message]] = []
         self.sends: dict[Place, list[Message]] = {}
         self.reads: list[bytes] = []
+        self.scans: list[Scan] = []
         self.answer_bytes = 0
         """What this tick's answers to reads hold; ``Records.turn`` begins the next tick."""
         self.asks: list[tuple[Place, Ask]] = []
@@ -46,5 +53,11 @@ class Outbox:
 
     def __bool__(self) -> bool:
         return bool(
-            self.sends or self.writes or self.on_write or self.on_sync or self.reads or self.asks
+            self.sends
+            or self.writes
+            or self.on_write
+            or self.on_sync
+            or self.reads
+            or self.scans
+            or self.asks
         )

@@ -25,6 +25,8 @@ from everwrite.core.probes import sometimes
 OWN = b"d"
 HINT = b"h"
 STATE = b"m"
+HELD = STATE + b"held"
+"""What this node serves and keeps, see core/cluster/holdings.py."""
 
 ENTRY_OVERHEAD_BYTES = 130
 """What CPython spends on an entry beside the bytes: two objects' heads and a slot (measured)."""

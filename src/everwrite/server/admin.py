@@ -1,5 +1,5 @@
 """Questions and orders to one node: status, ring, locate, hints; and the cuts of a development
-cluster.
+cluster. Those that change the cluster are in changes.py.
 
 Each verb is a method that takes its arguments as a dictionary and returns what becomes JSON. Ids
 are shown in hex.
@@ -17,11 +17,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import xxhash
 
+from everwrite.core.cluster.holdings import bits
+from everwrite.core.cluster.placement import fair_shares
+from everwrite.core.cluster.plans import name_of
 from everwrite.core.data.keys import checked_bucket, checked_key, data_key
-from everwrite.core.errors import DeniedError, EverwriteError, RequestError
+from everwrite.core.errors import DeniedError, EverwriteError, RequestError, UnavailableError
 from everwrite.core.messages import Ask, Failure, Member, Message, Told
 from everwrite.core.outbox import Place
+from everwrite.server.changes import Changes, seat_of
 
 if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
@@ -36,6 +41,8 @@ class Admin:
         self._runtime = runtime
         self._node = runtime.node
         self._local = runtime.node.local
+        self._view: Answer = {}
+        self._view_made_of: tuple[bytes, bytes, int] | None = None
         self._verbs: dict[str, Callable[[Answer], Answer]] = {
             "view": self.view,
             "status": self.status,
@@ -44,6 +51,7 @@ class Admin:
             "hints": self.hints,
             "partition": self.partition,
             "heal": self.heal,
+            **Changes(runtime).verbs,
         }
 
     def ask(self, place: Place, ask: Ask) -> None:
@@ -69,27 +77,54 @@ class Admin:
 
     # -- questions ---------------------------------------------------------------------------------
 
-    def view(self, _: Answer) -> Answer:
-        """What a client needs to know to go to the right node."""
+    def view(self, arguments: Answer) -> Answer:
+        """What a client needs to know to go to the right node, unless that is what is ``known``.
+
+        Clients ask often while partitions move, so it is made once for each change.
+        """
+        if not self._node.ready:
+            raise UnavailableError(
+                "This node is starting and does not know its cluster yet.",
+                hint="Ask another node, or try again in a moment.",
+            )
         local = self._local
-        cluster = local.cluster
+        made_of = (local.members.digest(), local.routes.placement.digest, local.serves)
+        if made_of != self._view_made_of:
+            view = self._make_view()
+            version = xxhash.xxh3_64_hexdigest(msgspec.json.encode(view))
+            self._view, self._view_made_of = {**view, "version": version}, made_of
+        version = self._view["version"]
+        return {"same": version} if arguments.get("known") == version else self._view
+
+    def _make_view(self) -> Answer:
+        local = self._local
+        cluster, placement = local.cluster, local.routes.placement
+        rulings = local.members.rulings.values()
         return {
             "cluster_id": cluster.cluster_id.hex(),
             "cluster_name": cluster.name,
             "partitions": cluster.partitions,
             "replicas": cluster.replicas,
-            "digest": local.routes.placement.digest.hex(),
+            "digest": placement.digest.hex(),
+            "stamp": max((ruling.stamp for ruling in rulings), default=0),
             "members": [
                 {
                     "id": member.node_id.hex(),
                     "name": member.name,
                     "host": member.host,
                     "port": member.port,
-                    "zone": member.zone,
-                    "weight": member.weight,
                 }
                 for member in local.members
+                if not local.members.removed(member.node_id)
             ],
+            "candidates": [
+                {"id": node.node_id.hex(), "zone": node.zone, "weight": node.weight}
+                for node in placement.candidates
+            ],
+            "moving": {
+                str(partition): [node_id.hex() for node_id in serving]
+                for partition, serving in local.routes.moving().items()
+            },
         }
 
     def status(self, _: Answer) -> Answer:
@@ -111,8 +146,7 @@ class Admin:
                 "id": local.me.hex(),
                 "name": me.name,
                 "address": runtime.address,
-                "zone": me.zone,
-                "weight": me.weight,
+                **self._place_of(me),
                 "pid": os.getpid(),
                 "version": version("everwrite"),
                 "engine": runtime.driver.disk.store.name,
@@ -121,41 +155,43 @@ class Admin:
                 "ready": self._node.ready,
                 "development": runtime.options.development,
                 "rss_bytes": rss_bytes(),
+                "sync_ms": local.disk_ms if local.disk_ms >= 0 else None,
                 "cpu_us": int((usage.ru_utime + usage.ru_stime) * 1e6),
                 "data": str(runtime.options.data or ""),
             },
-            "nodes": [self._seen(member, len(owned[member.node_id])) for member in local.members],
+            "nodes": [
+                {**self._seen(member), **seat_of(local, member, owned.get(member.node_id, []))}
+                for member in local.members
+            ],
             "hints": {**self.hints({}), "cap": local.config.hints_max},
             "requests": {"in_flight": len(local.requests), "parked": local.records.parked_count},
             "counters": {
                 **msgspec.structs.asdict(local.counters),
                 "dropped": runtime.driver.dropped,
+                "members_refused": local.members.refused,
                 "ticks": runtime.driver.ticks,
                 "frames_in": runtime.driver.frames_in,
                 "messages_in": runtime.driver.messages_in,
             },
-            "refused_members": sorted(set(local.members.refused.values())),
         }
 
     def ring(self, _: Answer) -> Answer:
-        """Which node owns what."""
-        placement = self._local.routes.placement
-        members = list(self._local.members)
+        """Which node owns what, what each serves, and what it is still to gain."""
+        local = self._local
+        placement = local.routes.placement
+        members = self._placed()
         index = {member.node_id: at for at, member in enumerate(members)}
         owned = placement.owned()
-        total = placement.partitions * placement.replicas
-        weights = sum(member.weight for member in members)
-        nodes = [
-            {
-                "id": member.node_id.hex(),
-                "name": member.name,
-                "zone": member.zone,
-                "weight": member.weight,
-                "owned": len(owned[member.node_id]),
-                "load": round(len(owned[member.node_id]) / (total * member.weight / weights), 4),
-            }
-            for member in members
-        ]
+        fair = fair_shares(placement.candidates, placement.partitions, placement.replicas)
+        shares = {
+            node.node_id: share for node, share in zip(placement.candidates, fair, strict=True)
+        }
+        nodes = []
+        for member in members:
+            seat = seat_of(local, member, owned.get(member.node_id, []))
+            share = shares.get(member.node_id)
+            load = round(seat["owned"] / share, 4) if share else 0.0
+            nodes.append({"id": member.node_id.hex(), "name": member.name, **seat, "load": load})
         return {
             "partitions": placement.partitions,
             "replicas": placement.replicas,
@@ -165,23 +201,31 @@ class Admin:
         }
 
     def locate(self, arguments: Answer) -> Answer:
-        """Which nodes a key lives on, in order of preference."""
+        """Which nodes a key lives on: its owners, in order of preference, each that does not serve
+        it yet followed by who does so in its stead; then who would stand in.
+        """
         bucket, key = (
             checked_bucket(_bytes(arguments, "bucket")),
             checked_key(_bytes(arguments, "key")),
         )
         data = data_key(bucket, key)
         local = self._local
-        placement = local.routes.placement
-        partition = placement.partition_of(data)
-        owners = placement.owners(partition)
+        partition = local.routes.placement.partition_of(data)
+        members = {member.node_id: member for member in self._placed()}
         rows = []
-        for node_id in placement.preference[partition]:
-            member = local.members.get(node_id)
-            if member is not None:
-                row = self._seen(member, 0)
-                del row["owned"], row["silent_ms"], row["weight"]
-                rows.append({**row, "role": "owner" if node_id in owners else "fallback"})
+        for node_id, role, served in self._roles(partition):
+            member = members[node_id]
+            row = self._seen(member)
+            del row["silent_ms"], row["rtt_ms"]
+            rows.append(
+                {
+                    **row,
+                    "zone": self._place_of(member)["zone"],
+                    "role": role,
+                    "serves_for": self._name(served) if served else None,
+                    "keeps": self._keeps(member) >> partition & 1 == 1,
+                }
+            )
         return {
             "bucket": bucket.decode(),
             "key": arguments["key"],
@@ -228,20 +272,57 @@ class Admin:
 
     # -- parts -------------------------------------------------------------------------------------
 
-    def _seen(self, member: Member, owned: int) -> Answer:
+    def _roles(self, partition: int) -> list[tuple[bytes, str, bytes]]:
+        """Return (node, role, owner whom it serves for) of all nodes that a partition may go to."""
+        routes = self._local.routes
+        _, filling, others = routes.serving(partition)
+        serves_for = dict(zip(filling, others, strict=False))
+        roles: list[tuple[bytes, str, bytes]] = []
+        for owner in routes.placement.owners(partition):
+            roles.append((owner, "filling" if owner in filling else "owner", b""))
+            if owner in serves_for:
+                roles.append((serves_for[owner], "serves", owner))
+        seen = {node for node, _, _ in roles}
+        rest = routes.placement.preference[partition]
+        return roles + [(node, "fallback", b"") for node in rest if node not in seen]
+
+    def _placed(self) -> list[Member]:
+        """Return all members; of one that is ruled in and not heard of, what the ruling says."""
+        local = self._local
+        members = {member.node_id: member for member in local.members}
+        for node in local.routes.placement.candidates:
+            if node.node_id not in members:
+                name = self._name(node.node_id)
+                members[node.node_id] = Member(
+                    node.node_id, name, "", 0, node.zone, node.weight, 0, 0
+                )
+        return [members[node_id] for node_id in sorted(members)]
+
+    def _keeps(self, member: Member) -> int:
+        """Return the partitions of which a node has copies, whether or not they count."""
+        local = self._local
+        if member.node_id == local.me:
+            return local.serves | local.keeps
+        return bits(member.serves) | bits(member.keeps)
+
+    def _seen(self, member: Member) -> Answer:
         local = self._local
         mine = member.node_id == local.me
-        up = member.node_id in local.liveness.up
+        detector = self._node.detector
+        rtt_ms = -1 if mine else detector.rtt_ms(member.node_id)
         return {
             "id": member.node_id.hex(),
             "name": member.name,
             "address": f"{member.host}:{member.port}",
-            "zone": member.zone,
-            "weight": member.weight,
-            "state": "self" if mine else "up" if up else "down",
-            "silent_ms": 0 if mine else local.liveness.silent_ms(member.node_id, local.now),
-            "owned": owned,
+            "state": "self" if mine else detector.state(member.node_id),
+            "silent_ms": 0 if mine else detector.silent_ms(member.node_id),
+            "rtt_ms": rtt_ms if rtt_ms >= 0 else None,
         }
+
+    def _place_of(self, member: Member) -> Answer:
+        """Return the zone and weight that a node is ruled to have; what it asks for until then."""
+        said = self._local.members.rulings.get(member.node_id) or member
+        return {"zone": said.zone, "weight": said.weight}
 
     def _development_only(self) -> None:
         if not self._runtime.options.development:
@@ -258,8 +339,7 @@ class Admin:
         return member.node_id
 
     def _name(self, node_id: bytes) -> str:
-        member = self._local.members.get(node_id)
-        return member.name if member is not None else node_id.hex()
+        return name_of(self._local.members, node_id)
 
     def _blocked(self) -> Answer:
         driver = self._runtime.driver

@@ -1,4 +1,4 @@
-"""The disk's side of a tick: batches on the loop, fsyncs and cold reads on two threads.
+"""The disk's side of a tick: batches on the loop, fsyncs, cold reads and scans on a thread each.
 
 A write into the engine's log is a memory copy and a system call, so it is done on the loop; what
 takes long is the fsync, and a read that misses every cache. Each has one thread. All acks that ask
@@ -11,11 +11,14 @@ import asyncio
 import functools
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from everwrite.core.errors import StorageError
 from everwrite.core.messages import Message
+from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.outbox import Place
+from everwrite.core.records import Damaged
 from everwrite.storage.store import Store, Unreadable
 
 BUSY_ACKS = 4
@@ -24,6 +27,18 @@ GATHER_S = 0.002
 load that takes less time than the fsyncs that it saves. A client that writes one thing after the
 other does not wait.
 """
+
+SYNC_HANGS_MS = 50
+"""An fsync that runs for longer is slow, whenever it will end."""
+SYNC_SAYS_MS = 5_000
+"""For how long an fsync says how fast the disk is: ten rounds of pings."""
+
+SCAN_PAGE = 32
+"""Keys of one call to the engine, which holds the interpreter meanwhile: a quarter of a
+millisecond."""
+SCAN_REST_S = 0.0005
+"""A pause after each page. The interpreter goes to another thread only after 5 ms, unless who has
+it waits for something: without a pause, each request would wait for a whole scan."""
 
 Ack = tuple[Place, Message]
 Found = bytes | Unreadable | None
@@ -98,15 +113,45 @@ class Disk:
         self._failed = failed
         self._waiting: list[Ack] = []
         self._syncing = False
+        self._sync_ms = -1.0
+        self._synced_at = 0
+        self._sync_since = -1
+        """When the fsync that runs now was asked for; -1: none runs."""
+        self._owes_sync = False
         self._loop = loop
         self._syncer = Worker(loop, "everwrite-sync", broken)
         self._reader = Worker(loop, "everwrite-read", broken)
+        self._broken = broken
+        self._scanner: Worker | None = None
+
+    def scan(self, scan: Scan, done: Callable[[Scan, Scanned | StorageError], None]) -> None:
+        """Read a range, a page at a time, on a thread of its own: moves must not hold up reads."""
+        store = self.store
+        if self._scanner is None:
+            self._scanner = Worker(self._loop, "everwrite-scan", self._broken)
+
+        def job() -> Callable[[], None]:
+            try:
+                found: Scanned | StorageError = _scan(store, scan)
+            except StorageError as error:
+                found = error
+            return lambda: done(scan, found)
+
+        self._scanner.do(job)
 
     def sync(self, acks: list[Ack]) -> None:
         """Give these acks back once all that is written by now is on the disk."""
         self._waiting += acks
         if not self._syncing:
             self._start_sync()
+
+    def sync_ms(self, now: int) -> int:
+        """Return what an fsync takes, smoothed; -1 if there was none lately. One that hangs counts
+        while it does.
+        """
+        runs = now - self._sync_since if self._sync_since >= 0 else -1
+        known = self._sync_ms if now - self._synced_at <= SYNC_SAYS_MS else -1.0
+        return round(max(known, runs if runs > SYNC_HANGS_MS else -1))
 
     def read(self, keys: list[bytes]) -> None:
         """Read these keys, on the thread where the engine may block."""
@@ -138,28 +183,48 @@ class Disk:
         except StorageError:
             return False  # the thread will hear the same, key by key
 
+    def write_at_last(self, key: bytes, value: bytes) -> None:
+        """Write what must be on the disk by the time that this is closed."""
+        self.store.write([(key, value)])
+        self._owes_sync = True
+
     def close(self) -> None:
         """Finish what runs and close the store."""
         self._syncer.stop()
         self._reader.stop()
-        self.store.close()
+        if self._scanner is not None:
+            self._scanner.stop()
+        try:
+            if self._owes_sync:
+                self.store.sync()
+        finally:
+            self.store.close()
 
     def _start_sync(self) -> None:
         self._syncing = True
         acks, self._waiting = self._waiting, []
         sync = self.store.sync
+        self._sync_since = _now_ms()
 
         def job() -> Callable[[], None]:
+            began = time.monotonic()  # on this thread: a busy loop is not the disk's doing
             try:
                 sync()
             except StorageError as error:
                 failure = error
                 return lambda: self._failed(failure)
-            return lambda: self._end_sync(acks)
+            took_ms = (time.monotonic() - began) * 1000
+            return lambda: self._end_sync(acks, took_ms)
 
         self._syncer.do(job)
 
-    def _end_sync(self, acks: list[Ack]) -> None:
+    def _end_sync(self, acks: list[Ack], took_ms: float) -> None:
+        self._sync_since, now = -1, _now_ms()
+        if self._sync_ms < 0 or now - self._synced_at > SYNC_SAYS_MS:
+            self._sync_ms = took_ms
+        else:
+            self._sync_ms += (took_ms - self._sync_ms) / 4
+        self._synced_at = now
         if len(acks) >= BUSY_ACKS:
             self._loop.call_later(GATHER_S, self._gathered)
         else:
@@ -170,3 +235,28 @@ class Disk:
         self._syncing = False
         if self._waiting:
             self._start_sync()
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def _scan(store: Store, scan: Scan) -> Scanned:
+    pairs: list[tuple[bytes, bytes | Damaged]] = []
+    start, size = scan.start, 0
+    while len(pairs) < scan.keys and size < scan.size:
+        page = store.scan(start, scan.end, min(SCAN_PAGE, scan.keys - len(pairs)))
+        for at, (key, payload) in enumerate(page):
+            if isinstance(payload, Unreadable):
+                pairs.append((key, Damaged(payload.reason, payload.corrupt)))
+            else:
+                pairs.append((key, payload))
+                size += len(payload)
+            if size >= scan.size:
+                page = page[: at + 1]
+                break
+        if not page:
+            return Scanned(pairs, False)
+        start = page[-1][0] + b"\0"
+        time.sleep(SCAN_REST_S)
+    return Scanned(pairs, bool(store.scan(start, scan.end, 1)))

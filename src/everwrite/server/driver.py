@@ -15,6 +15,7 @@ from typing import Protocol
 
 from everwrite.core.errors import EverwriteError, InvariantError, StorageError, SyncFailed
 from everwrite.core.messages import AnyMessage, Ask, Message
+from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.node import Node, no_business
 from everwrite.core.outbox import Place
 from everwrite.server.disk import Ack, Disk, Found
@@ -170,6 +171,10 @@ class Driver:
             if out.reads:
                 keys, out.reads = out.reads, []
                 self.disk.read(keys)
+            if out.scans:
+                scans, out.scans = out.scans, []
+                for scan in scans:
+                    self.disk.scan(scan, self._scanned)
             while out.asks:  # one by one, so that none is lost with another
                 self.ask(*out.asks.pop(0))
             sends, out.sends = out.sends, {}
@@ -246,6 +251,15 @@ class Driver:
                 node.loaded(key, payload)
         self.soon()
 
+    def _scanned(self, scan: Scan, found: Scanned | StorageError) -> None:
+        self.node.local.now = time.monotonic_ns() // 1_000_000
+        if isinstance(found, StorageError):
+            log.error("unreadable range start=%s: %s", scan.start.hex(), found)
+            self.node.unscanned(scan.rid, found.message)
+        else:
+            self.node.scanned(scan.rid, found)
+        self.soon()
+
     def _look(self, now: int) -> None:
         """Take note of the time; after a stall, tell the node that what arrives now may be old."""
         stood_ms, self._looked = now - self._looked, now
@@ -260,6 +274,7 @@ class Driver:
         now = time.monotonic_ns() // 1_000_000
         local = self.node.local
         local.now = now
+        local.disk_ms = self.disk.sync_ms(now)
         self._look(now)
         local.wall_offset_ms = time.time_ns() // 1_000_000 - now
         try:

@@ -1,4 +1,4 @@
-"""A node that belongs to no cluster yet asks another which one it has come to."""
+"""A node that is about to join asks another: which cluster is this, and may I come?"""
 
 from __future__ import annotations
 
@@ -55,16 +55,17 @@ class Inquiry(asyncio.Protocol):
             self.answer.set_exception(Unreachable("The connection broke during the handshake."))
 
 
-async def ask_cluster(seeds: tuple[str, ...], secret: bytes, node_id: bytes, name: str) -> Hello:
+async def ask_cluster(seeds: tuple[str, ...], secret: bytes, me: Identity) -> Hello:
     """Return the answer of the first seed that gives one: which cluster is this?
 
-    Tries until somebody answers; DeniedError if somebody refuses. Nothing is joined by asking.
+    A node without a cluster learns its settings, one with a cluster that its name is free. Tries
+    until somebody answers; DeniedError if somebody refuses. Nothing is joined by asking.
     """
     backoff = BACKOFF_MIN_S
     while True:
         for seed in seeds:
             try:
-                return await _ask(split_address(seed), Identity(name=name, node_id=node_id), secret)
+                return await _ask(split_address(seed), me, secret)
             except DeniedError:
                 raise
             except (OSError, TimeoutError, EverwriteError) as error:

@@ -46,6 +46,8 @@ async def _run(options: ServeOptions) -> EverwriteError | None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    if options.lifeline is not None:
+        _watch(loop, options.lifeline, stopping)
     starting = asyncio.ensure_future(start(options))
     told = asyncio.ensure_future(stopping.wait())
     try:
@@ -60,13 +62,38 @@ async def _run(options: ServeOptions) -> EverwriteError | None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 100)
-        ends: set[asyncio.Future[Any]] = {told, runtime.failed}
+        ends: set[asyncio.Future[Any]] = {told, runtime.failed, runtime.left}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         await runtime.stop()
+        if runtime.left.done():
+            _say_goodbye(runtime)
         log.info("stopped name=%s", runtime.node.local.members.me.name)
         return runtime.failed.result() if runtime.failed.done() else None
     finally:
         told.cancel()
+
+
+def _say_goodbye(runtime: Runtime) -> None:
+    """Say on stderr what is to be done with what a node leaves behind."""
+    options = runtime.options
+    rest = f" {options.data} can be deleted." if options.data is not None else ""
+    print(
+        f"everwrite: node {runtime.node.local.members.me.name} has left its cluster, and all that "
+        f"it held is with the others.{rest}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _watch(loop: asyncio.AbstractEventLoop, lifeline: int, stopping: asyncio.Event) -> None:
+    """Stop when the other end of the lifeline is gone; nothing else ever makes it readable."""
+
+    def ended() -> None:
+        loop.remove_reader(lifeline)
+        log.error("the process that started this node is gone: stopping")
+        stopping.set()
+
+    loop.add_reader(lifeline, ended)
 
 
 def _greet(runtime: Runtime) -> None:

@@ -3,6 +3,9 @@
 Both nodes of a pair dial, since either may start last. If both succeed, the connection that the
 node with the smaller id dialled carries what is sent, and the other stays as a spare: nothing is
 closed, so nothing is lost.
+
+A newcomer hears at its Hello why it may not come; what fences.py decides is said only after both
+sides have proved that they know the secret, since a node stops when it hears it.
 """
 
 from __future__ import annotations
@@ -12,13 +15,23 @@ import functools
 import logging
 
 from everwrite.core.cluster.members import MEMBERS_MAX
-from everwrite.core.errors import DeniedError, EverwriteError, Overloaded
+from everwrite.core.errors import (
+    DeniedError,
+    EverwriteError,
+    Fenced,
+    Overloaded,
+    StillThere,
+    StorageError,
+    Unreachable,
+)
 from everwrite.core.handshake import Identity
-from everwrite.core.messages import Hello
+from everwrite.core.messages import REMOVED, Hello
 from everwrite.core.outbox import Place
 from everwrite.server.descriptors import room_for_connections
 from everwrite.server.driver import Driver
+from everwrite.server.fences import Start, fits, refused, removed, still_there
 from everwrite.server.settings import split_address
+from everwrite.server.state import fence_mark
 from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, TURN_BYTES, Connection
 
 log = logging.getLogger("everwrite")
@@ -26,8 +39,12 @@ log = logging.getLogger("everwrite")
 DIAL_S = 2.0
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 0.5
+SEED_BACKOFF_MAX_S = 10.0
+"""Where no member is known to be, a node that has met its cluster looks less often."""
 LOOK_EVERY_S = 2.0
 """How often incomplete frames are looked at: no timer per frame."""
+LOOKS_PER_DIAL = 5
+"""After so many it is seen to that whoever is not connected is dialled: a seed may have moved."""
 WARNINGS_PER_S = 5
 
 
@@ -42,6 +59,11 @@ class Peers:
         self._strangers: dict[Connection, None] = {}  # oldest first
         self._clients: dict[int, Connection] = {}
         self._links: dict[bytes, list[Connection]] = {}
+        self._own_addresses: set[tuple[str, int]] = set()
+        """Where this node has met itself."""
+        self._going: set[bytes] = set()
+        """Peers that were removed, and that still have a connection, at the last look."""
+        self._looks = 0
         self._dialling: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stopping = False
         self._clients_room, self._strangers_room = room_for_connections()
@@ -96,7 +118,8 @@ class Peers:
             self._unwarned += 1
             return
         self._warned += 1
-        log.warning("connection refused from=%r code=%s: %s", name, error.code, error)
+        level = logging.ERROR if isinstance(error, Fenced) else logging.WARNING
+        log.log(level, "connection refused from=%r code=%s: %s", name, error.code, error)
 
     def admit(self, connection: Connection, theirs: Hello) -> Place:
         """Give an end that knows the secret its place; DeniedError if it may not come in."""
@@ -110,21 +133,29 @@ class Peers:
             place = self.driver.attach(connection)
             self._clients[place] = connection
             return place
-        self.check_node(theirs)
+        self.check_newcomer(theirs)
+        self._fence(theirs, dialled=connection.dialled)
         return theirs.node_id
 
-    def check_node(self, theirs: Hello) -> None:
-        """Raise DeniedError if the other side is a node that may not come in. A newcomer hears it
-        as the answer to its first question, before it has made itself a part of this cluster.
+    def check_newcomer(self, theirs: Hello) -> None:
+        """Raise DeniedError if the other side is a new node that may not come in. It hears it as
+        the answer to its first question, before it has made itself a part of this cluster.
         """
-        local = self.driver.node.local
-        if theirs.node_id == local.me:
+        members = self.driver.node.local.members
+        if not theirs.node_id or theirs.node_id in members or members.removed(theirs.node_id):
+            return
+        if len(members) >= MEMBERS_MAX:
+            raise DeniedError(f"The cluster has {MEMBERS_MAX} nodes, the most there can be.")
+        taken = {
+            ruling.name
+            for ruling in members.rulings.values()
+            if ruling.standing != REMOVED and ruling.node_id != theirs.node_id
+        }
+        if members.named(theirs.name) or theirs.name in taken:
             raise DeniedError(
-                "The other side is this very node, or a copy of its data directory.",
-                hint="Give each node a data directory of its own; never copy one.",
+                f"There is a node named {theirs.name[:64]!r} already.",
+                hint="Give each node a name of its own (--name).",
             )
-        if theirs.node_id and theirs.node_id not in local.members:
-            self._check_newcomer(theirs)
 
     def opened(self, connection: Connection) -> None:
         """The handshake is over."""
@@ -132,6 +163,9 @@ class Peers:
         place = connection.place
         if type(place) is not bytes:
             return
+        start = start_of(connection)
+        self.driver.node.doubted = False
+        self._part([link for link in self._links.get(place, []) if start_of(link) != start], start)
         links = self._links.setdefault(place, [])
         links.append(connection)
         self._choose(place, links)
@@ -148,8 +182,9 @@ class Peers:
             self.driver.detach(place)
         elif type(place) is bytes:
             links = self._links.get(place, [])
-            if connection in links:
-                links.remove(connection)
+            if connection not in links:  # it was ended, and is over only now
+                return
+            links.remove(connection)
             if links:
                 self._choose(place, links)
             else:
@@ -158,18 +193,35 @@ class Peers:
                 self.driver.peer_lost(place)
                 self.dial_all()
 
+    def told(self, connection: Connection, error: EverwriteError) -> None:
+        """A peer has ended a connection with this."""
+        name = connection.theirs.name[:64] if connection.theirs is not None else ""
+        log.warning("connection ended by=%r code=%s: %s", name, error.code, error)
+        if isinstance(error, Fenced):
+            self._stop_for(error)
+
+    def members_changed(self) -> None:
+        """End connections of starts that were overtaken, and look for whoever is new."""
+        members = self.driver.node.local.members
+        for place, links in list(self._links.items()):
+            entry = members.get(place)
+            if entry is not None:
+                start = (entry.incarnation, entry.life)
+                self._part([link for link in links if not fits(start_of(link), start)], start)
+        self.dial_all()
+
     # -- dialling ----------------------------------------------------------------------------------
 
     def dial_all(self) -> None:
         """Keep dialling every seed and member to whom there is no connection."""
         if self._stopping:
             return
-        local = self.driver.node.local
+        members = self.driver.node.local.members
         wanted: dict[tuple[str, int], bytes | None] = dict.fromkeys(self._seeds)
-        wanted |= {(member.host, member.port): member.node_id for member in local.members.others()}
-        wanted.pop((local.members.me.host, local.members.me.port), None)
+        wanted |= {(member.host, member.port): member.node_id for member in members.others()}
         for address, node_id in wanted.items():
-            if node_id not in self._links and address not in self._dialling:
+            linked = node_id in self._links
+            if not linked and address not in self._dialling and self._is_wanted(address):
                 task = self.driver.loop.create_task(self._dial(address))
                 self._dialling[address] = task
                 task.add_done_callback(functools.partial(self._dialled, address))
@@ -195,27 +247,35 @@ class Peers:
         now = self.driver.loop.time()
         for connection in self._all():
             connection.look(now)
+        self._see_off()
+        self._looks += 1
+        if self._looks % LOOKS_PER_DIAL == 0:
+            self.dial_all()
         self._looking = self.driver.loop.call_later(LOOK_EVERY_S, self._look)
 
     async def _dial(self, address: tuple[str, int]) -> None:
-        """Try until there is a connection to whoever is at this address; a seed only until
-        it knows us.
+        """Try until there is a connection to whoever is at this address, or nobody is looked for
+        there any more.
         """
         backoff = BACKOFF_MIN_S
-        while not self._connected(address):
+        while self._is_wanted(address):
             try:
                 connection = await self._connect(address)
             except (OSError, TimeoutError, UnicodeError):  # the last: no name of a machine
                 await asyncio.sleep(backoff)
-                backoff = min(backoff * 2, BACKOFF_MAX_S)
+                backoff = min(backoff * 2, self._backoff_max(address))
                 continue
             why = await connection.over
-            if connection.place is not None:
+            if why is None and connection.place is not None:
                 backoff = BACKOFF_MIN_S
+            elif self._is_me(connection):
+                self._own_addresses.add(address)
             elif why is not None:
-                log.warning("refused by %s:%d: %s", *address, why)
-                backoff = BACKOFF_MAX_S
-                if isinstance(why, DeniedError) and not self.driver.node.ready:
+                self.driver.node.doubted |= isinstance(why, StillThere)
+                log.warning("no connection to %s:%d: %s", *address, why)
+                backoff = self._backoff_max(address)
+                denied = isinstance(why, DeniedError) and not isinstance(why, Fenced)
+                if denied and not self.driver.node.ready:
                     self.driver.fatal(why)
             await asyncio.sleep(backoff)
 
@@ -231,34 +291,110 @@ class Peers:
             await self.driver.loop.create_connection(lambda: connection, *address)
         return connection
 
-    def _connected(self, address: tuple[str, int]) -> bool:
+    def _is_wanted(self, address: tuple[str, int]) -> bool:
+        """Say whether a member is known to be at this address, or one may be, and is missed."""
+        if address in self._own_addresses:
+            return False
+        at = self._members_at(address)
+        me = self.driver.me
+        if any(node_id == me or node_id in self._links for node_id in at):
+            return False
+        return bool(at) or address in self._seeds
+
+    def _members_at(self, address: tuple[str, int]) -> list[bytes]:
         members = self.driver.node.local.members
-        at = [member for member in members if (member.host, member.port) == address]
-        return any(member.node_id in self._links or member is members.me for member in at)
+        return [each.node_id for each in members if (each.host, each.port) == address]
 
-    # -- who may come in ---------------------------------------------------------------------------
+    def _backoff_max(self, address: tuple[str, int]) -> float:
+        if not self.driver.node.ready or self._members_at(address):
+            return BACKOFF_MAX_S
+        return SEED_BACKOFF_MAX_S
 
-    def _check_newcomer(self, theirs: Hello) -> None:
-        local = self.driver.node.local
-        if local.has_data:
-            raise DeniedError(
-                f"Node {theirs.name[:64]!r} is no member, and this cluster holds data already.",
-                hint="In this version all nodes join before the first write.",
-            )
-        if len(local.members) >= MEMBERS_MAX:
-            raise DeniedError(f"The cluster has {MEMBERS_MAX} nodes, the most there can be.")
-        known = local.members.named(theirs.name)
-        if known is not None:
-            raise DeniedError(
-                f"There is a node named {theirs.name[:64]!r} already.",
-                hint="Give each node a name of its own (--name).",
-            )
+    def _is_me(self, connection: Connection) -> bool:
+        theirs = connection.theirs
+        mine = (self.driver.me, self.identity.incarnation, self.identity.life)
+        return theirs is not None and (theirs.node_id, *start_of(connection)) == mine
+
+    # -- fences ------------------------------------------------------------------------------------
+
+    def _fence(self, theirs: Hello, *, dialled: bool) -> None:
+        """Raise Fenced if the other side must stop; stop if this side must, see fences.py."""
+        members = self.driver.node.local.members
+        name, node_id = theirs.name, theirs.node_id
+        start = (theirs.incarnation, theirs.life)
+        mine = (self.identity.incarnation, self.identity.life)
+        if node_id == self.driver.me:
+            if start == mine:
+                raise DeniedError(
+                    "The other side is this very node.", hint="Leave it out of --join."
+                )
+            if start[0] > mine[0]:  # this process runs: that one may be a copy
+                raise still_there(name, node_id)
+            if start[0] == mine[0] and dialled:
+                self._stop_for(refused(self.identity.name, node_id, mine, start))
+                raise Unreachable("This process has your identity, and stops.")
+            raise refused(name, node_id, start, mine)
+        if members.removed(node_id):
+            raise removed(name, node_id)
+        known = self._newest(node_id)
+        if known is not None and not fits(start, known):
+            raise refused(name, node_id, start, known)
+        earlier = [link for link in self._links.get(node_id, []) if start_of(link) != start]
+        if earlier and node_id in self.driver.node.local.liveness.up:
+            raise still_there(name, node_id)
+
+    def _newest(self, node_id: bytes) -> Start | None:
+        """Return the latest start of a node that is known, by gossip or by a connection."""
+        starts = [start_of(link) for link in self._links.get(node_id, [])]
+        entry = self.driver.node.local.members.get(node_id)
+        if entry is not None:
+            starts.append((entry.incarnation, entry.life))
+        return max(starts, key=lambda start: start[0], default=None)
+
+    def _part(self, links: list[Connection], newer: Start) -> None:
+        """End connections of an identity whose place a newer start has taken."""
+        for link in links:
+            if link.theirs is not None:
+                name, node_id = link.theirs.name, link.theirs.node_id
+                self._end(link, refused(name, node_id, start_of(link), newer))
+
+    def _see_off(self) -> None:
+        """End the connections of who was removed, once there was time to hear it by gossip: who
+        hears it that way ends as it was asked to.
+        """
+        members = self.driver.node.local.members
+        gone = {place for place in self._links if members.removed(place)}
+        for place in gone & self._going:
+            for link in list(self._links.get(place, [])):
+                name = link.theirs.name if link.theirs is not None else ""
+                self._end(link, removed(name, place))
+        self._going = gone
+
+    def _end(self, link: Connection, error: Fenced) -> None:
+        """Send no more over a connection, say why, and close it."""
+        link.refuse(error)
+        self.closed(link)
+
+    def _stop_for(self, error: Fenced) -> None:
+        """Stop this node for good; it is told so again at its next start."""
+        log.critical("this node must stop: %s", error)
+        try:
+            self.driver.disk.write_at_last(*fence_mark(error))
+        except StorageError as why:
+            log.error("that this node was refused could not be written: %s", why)
+        self.driver.fatal(error)
 
     def _choose(self, peer: bytes, links: list[Connection]) -> None:
         """Send by the connection that the node with the smaller id dialled, if there is one."""
         smaller = self.driver.me < peer
         preferred = [link for link in links if link.dialled == smaller]
         self.driver.lines[peer] = (preferred or links)[-1]
+
+
+def start_of(connection: Connection) -> Start:
+    """Return which start of its node is at the other end."""
+    theirs = connection.theirs
+    return (0, b"") if theirs is None else (theirs.incarnation, theirs.life)
 
 
 def _go_on(held: list[Connection]) -> None:

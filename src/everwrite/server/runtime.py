@@ -12,19 +12,26 @@ import secrets
 import time
 
 from everwrite.core.config import ClusterConfig
-from everwrite.core.errors import ConfigError, EverwriteError
-from everwrite.core.handshake import Identity
+from everwrite.core.errors import ConfigError, EverwriteError, Fenced
+from everwrite.core.handshake import NODE_ID_BYTES, Identity
 from everwrite.core.node import Node
-from everwrite.server import boot
+from everwrite.server import boot, rejoin
 from everwrite.server.admin import Admin
 from everwrite.server.driver import Driver
+from everwrite.server.fences import removed, two_of_me
 from everwrite.server.inquiry import ask_cluster
 from everwrite.server.peers import Peers
 from everwrite.server.settings import ServeOptions, split_address
+from everwrite.server.state import NodeState, read_known, read_state
 from everwrite.server.transport import Connection
 from everwrite.storage.store import Store, open_store
 
 log = logging.getLogger("everwrite")
+
+LOOK_EVERY_S = 0.5
+"""How often it is looked whether this node still belongs to its cluster."""
+LAST_WORDS_S = 1.0
+"""What a node that goes for good has still to say and to hear is said by then."""
 
 
 class Runtime:
@@ -46,12 +53,19 @@ class Runtime:
             partitions=cluster.partitions,
             replicas=cluster.replicas,
             salt=cluster.salt,
+            incarnation=local.members.me.incarnation,
+            life=local.members.me.life,
         )
         here = (options.host, options.port)
         seeds = tuple(seed for seed in seeds if split_address(seed) != here)
         self.peers = Peers(self.driver, identity, options.secret, seeds)
         self.failed: asyncio.Future[EverwriteError] = loop.create_future()
         """Done when the node cannot go on: its disk failed, or the cluster will not have it."""
+        self.left: asyncio.Future[None] = loop.create_future()
+        """Done when the node has left its cluster in good order: nothing is on its disk only."""
+        self._clones: set[bytes] = set()
+        self._ending: asyncio.TimerHandle | None = None
+        self._looking = loop.call_later(LOOK_EVERY_S, self._look)
         self.driver.fatal = self._fatal
         self.driver.members_changed = self._members_changed
         self._look_ready()
@@ -72,26 +86,62 @@ class Runtime:
 
     async def stop(self) -> None:
         """Take no more, finish what the disk is doing, and close; safe to call twice."""
+        self._looking.cancel()
+        if self._ending is not None:
+            self._ending.cancel()
         if self._server is not None:
             self._server.close()
         await self.peers.stop()
         self.driver.stop()
 
     def _fatal(self, error: EverwriteError) -> None:
-        if not self.failed.done():
+        if isinstance(error, Fenced) and self.node.rounds.left:
+            self._leave()  # what it was told is what it wanted
+        elif not self.failed.done():
             self.failed.set_result(error)
 
     def _members_changed(self) -> None:
         self._look_ready()
-        self.peers.dial_all()
+        self.peers.members_changed()
+        self._look_whether_in()
 
     def _look_ready(self) -> None:
-        """A node that was told whom to join serves clients once it has met somebody: what it took
-        before would be data of a cluster of its own, and no other cluster would have it any more.
+        """A node serves clients once it knows who is in its cluster: what it took before would be
+        data of a cluster of its own, and no other cluster would have it any more.
         """
-        local = self.node.local
-        alone = len(local.members) == 1 and not local.has_data
-        self.node.ready = not (self.options.join and alone)
+        self.node.ready = self.node.rounds.whole
+
+    def _look(self) -> None:
+        self._look_whether_in()
+        self._looking = self.driver.loop.call_later(LOOK_EVERY_S, self._look)
+
+    def _look_whether_in(self) -> None:
+        """End this node if it has left, was removed, or is not the only one of its identity."""
+        members, rounds = self.node.local.members, self.node.rounds
+        me = members.me
+        for node_id in sorted(members.clones - self._clones):
+            self._clones.add(node_id)
+            known = members.get(node_id)
+            log.error(
+                "two processes run as node %r (%s): one has a copied data directory. Stop it",
+                known.name if known is not None else "",
+                node_id.hex(),
+            )
+            if node_id == me.node_id:
+                self._fatal(two_of_me(me.name, node_id))
+        if self._ending is not None:
+            return
+        if rounds.left:
+            log.info("node %s (%s) has left its cluster", me.name, me.node_id.hex())
+            self._ending = self.driver.loop.call_later(LAST_WORDS_S, self._leave)
+        elif rounds.out_for_good:
+            error = removed(me.name, me.node_id)
+            log.critical("this node must stop: %s", error)
+            self._ending = self.driver.loop.call_later(LAST_WORDS_S, self._fatal, error)
+
+    def _leave(self) -> None:
+        if not self.left.done():
+            self.left.set_result(None)
 
 
 async def start(options: ServeOptions, *, listen: bool = True) -> Runtime:
@@ -121,8 +171,10 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
                 hint="Is another node running there? Choose another port with --base-port.",
             ) from error
     try:
-        state = boot.read_state(store)
-        if state is None:
+        state = read_state(store)
+        if state is not None and rejoin.is_due(store, state, options):
+            state = await _rejoin(store, state, options)
+        elif state is None:
             state = await _first_state(options)
         if not listen:
             _check_alone(store, state, options)
@@ -138,9 +190,10 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
     return runtime
 
 
-def _check_alone(store: Store, state: boot.NodeState, options: ServeOptions) -> None:
+def _check_alone(store: Store, state: NodeState, options: ServeOptions) -> None:
     """Raise ConfigError, before anything is written, for the directory of a cluster's node."""
-    others = sum(member.node_id != state.node_id for member in boot.read_others(store))
+    known = read_known(store, state).entries
+    others = sum(member.node_id != state.node_id for member in known)
     if others:
         raise ConfigError(
             f"{options.data} is the directory of a node in a cluster with {others} more.",
@@ -165,14 +218,24 @@ class Turned(asyncio.Protocol):
         transport.close()
 
 
-async def _first_state(options: ServeOptions) -> boot.NodeState:
+async def _rejoin(store: Store, state: NodeState, options: ServeOptions) -> NodeState:
+    """Give a directory a new identity, once its cluster has said that it may come."""
+    node_id = secrets.token_bytes(NODE_ID_BYTES)
+    name = rejoin.new_name(state, options, node_id)
+    me = Identity(name=name, node_id=node_id, cluster_id=state.cluster.cluster_id)
+    await ask_cluster(options.join, options.secret, me)
+    return rejoin.begin_anew(store, state, options, node_id, name)
+
+
+async def _first_state(options: ServeOptions) -> NodeState:
     """Found a cluster, or find out which one there is to join."""
-    node_id = secrets.token_bytes(8)
+    node_id = secrets.token_bytes(NODE_ID_BYTES)
+    if options.rejoin_as_new:
+        raise rejoin.nobody_here()
     if not options.join:
         return boot.first_state(options, node_id, boot.new_cluster(options))
-    theirs = await ask_cluster(
-        options.join, options.secret, node_id, options.name or options.default_name
-    )
+    me = Identity(name=options.name or options.default_name, node_id=node_id)
+    theirs = await ask_cluster(options.join, options.secret, me)
     try:
         cluster = ClusterConfig(
             cluster_id=theirs.cluster_id,

@@ -23,6 +23,12 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``advertise`` is where others reach the node, if that is not where it listens: behind address
     translation, in a container, or when it listens everywhere.
 
+    ``stage``: the node waits until an operator lets it own data. ``rejoin_as_new``: it gets a new
+    identity, since that of its directory was removed or refused.
+
+    ``lifeline`` is a pipe's reading end that came from the process that started the node: when the
+    pipe ends, that process is gone, and the node stops.
+
     ``partitions``, ``replicas`` and ``cluster_name`` count only for the node that founds a cluster.
     """
 
@@ -33,12 +39,15 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     port: int = PORT
     advertise: str = ""
     join: tuple[str, ...] = ()
+    stage: bool = False
+    rejoin_as_new: bool = False
     zone: str = ""
     weight: float | None = None
     engine: str = "rocksdb"
     fsync: bool = True
     secret: bytes = b""
     development: bool = False
+    lifeline: int | None = None
     partitions: int = 256
     replicas: int = 3
     cluster_name: str = "everwrite"
@@ -75,6 +84,19 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
                 )
         for seed in self.join:
             split_address(seed)
+        self._check_flags()
+
+    def _check_flags(self) -> None:
+        if self.rejoin_as_new and not self.join:
+            raise ConfigError(
+                "A node that rejoins must be told where.",
+                hint="Use --join HOST:PORT with --rejoin-as-new.",
+            )
+        if self.stage and not self.join:
+            raise ConfigError(
+                "A node that founds a cluster has no operator to wait for.",
+                hint="Use --stage with --join HOST:PORT, or leave it out.",
+            )
 
 
 def is_loopback(host: str) -> bool:

@@ -26,8 +26,8 @@ from everwrite.core.errors import (
     ProtocolError,
     TooLarge,
 )
-from everwrite.core.handshake import NONCE_BYTES, admit, answer, confirm, hello, refusal
-from everwrite.core.messages import AnyMessage, Failure, Hello, Message, PutReply
+from everwrite.core.handshake import NONCE_BYTES, admit, answer, confirm, hello, refusal, refused
+from everwrite.core.messages import AnyMessage, Failure, Hello, Message, PutReply, Refused
 from everwrite.core.outbox import Place
 from everwrite.core.wire import FrameReader, encode_frames
 
@@ -70,7 +70,8 @@ class Connection(asyncio.Protocol):
         self._reader = FrameReader(HANDSHAKE_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
         self._sent: Hello | None = None
-        self._theirs: Hello | None = None
+        self.theirs: Hello | None = None
+        """What the other end says of itself."""
         self._deadline: asyncio.TimerHandle | None = None
         self._step: Callable[[AnyMessage], None] = self._answer if dialled else self._hello
         self.over: asyncio.Future[EverwriteError | None] = peers.driver.loop.create_future()
@@ -94,7 +95,7 @@ class Connection(asyncio.Protocol):
             self._sent = hello(self._peers.identity, secrets.token_bytes(NONCE_BYTES))
             self.send([self._sent])
         elif not self._peers.strangers_may_come(self):
-            self._refuse(
+            self.refuse(
                 Overloaded("Too many connections are being opened.", hint="Try again in a moment.")
             )
 
@@ -108,6 +109,8 @@ class Connection(asyncio.Protocol):
                     messages += self._reader.feed(b"")
             if self._unfinished or self._reader.unfinished:
                 self._account(completed=bool(messages))
+            if messages and type(self.place) is bytes and type(messages[-1]) is Refused:
+                self._part(messages.pop())
             if messages and self.place is not None:
                 self._driver.arrived(self.place, messages)
             if type(self.place) is int:
@@ -115,7 +118,7 @@ class Connection(asyncio.Protocol):
         except InvariantError as error:  # a bug of ours, whatever the other end sent
             self._driver.broken(error)
         except EverwriteError as error:
-            self._refuse(error)
+            self.refuse(error)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._deadline is not None:
@@ -154,7 +157,7 @@ class Connection(asyncio.Protocol):
         """From time to time: refuse an end that began a frame and does not finish it."""
         since = self._unfinished_since
         if since is not None and now - since > FRAME_S and not self._paused:
-            self._refuse(ProtocolError(f"A frame was not complete after {FRAME_S:.0f} s."))
+            self.refuse(ProtocolError(f"A frame was not complete after {FRAME_S:.0f} s."))
 
     def _account(self, *, completed: bool) -> None:
         """Take note of what is kept of a frame that is not complete; Overloaded over the budget."""
@@ -239,23 +242,24 @@ class Connection(asyncio.Protocol):
             self._peers.identity, self._peers.secret, secrets.token_bytes(NONCE_BYTES), message
         )
         assert isinstance(message, Hello)
-        self._theirs = message
-        self._peers.check_node(message)
+        self.theirs = message
+        self._peers.check_newcomer(message)
         self._sent = reply
         self.send([reply])
         self._step = self._proof
 
     def _proof(self, message: AnyMessage) -> None:
         """Acceptor, second message: does it know the secret, and may it come in?"""
-        assert self._theirs is not None and self._sent is not None
-        admit(self._peers.secret, self._theirs, self._sent, message)
-        self._open(self._theirs)
+        assert self.theirs is not None and self._sent is not None
+        admit(self._peers.secret, self.theirs, self._sent, message)
+        self._open(self.theirs)
 
     def _answer(self, message: AnyMessage) -> None:
         """Connector: the acceptor's answer."""
         assert self._sent is not None
         proof = confirm(self._peers.secret, self._sent, message)
         assert isinstance(message, Hello)
+        self.theirs = message
         self.send([proof])
         self._open(message)
 
@@ -267,22 +271,29 @@ class Connection(asyncio.Protocol):
             self._deadline.cancel()
         self._peers.opened(self)
 
+    def _part(self, message: AnyMessage) -> None:
+        """A peer, who has proved itself, will not have this connection."""
+        assert isinstance(message, Refused)
+        self._why = refused(message)
+        self.close()
+        self._peers.told(self, self._why)
+
     def evict(self) -> None:
         """Give the place of a stranger that has said nothing to another."""
-        self._refuse(
+        self.refuse(
             Overloaded("Too many connections are being opened.", hint="Try again in a moment.")
         )
 
     def _too_slow(self) -> None:
-        self._refuse(ProtocolError(f"The handshake took over {HANDSHAKE_S:.0f} s."))
+        self.refuse(ProtocolError(f"The handshake took over {HANDSHAKE_S:.0f} s."))
 
-    def _refuse(self, error: EverwriteError) -> None:
+    def refuse(self, error: EverwriteError) -> None:
         """Say what is wrong, and close."""
         self._why = error
         self._let_go()
         if self._transport is None:
             return
-        name = self._theirs.name[:64] if self._theirs is not None else ""
+        name = self.theirs.name[:64] if self.theirs is not None else ""
         self._peers.warn(name, error)
         if not isinstance(error, ProtocolError) or not self.dialled:
             self.send([refusal(error)])

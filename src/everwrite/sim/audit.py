@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from everwrite.core.messages import Failure, Get, GetReply, Put, PutReply
+from everwrite.core.messages import Get, GetReply, Put, PutReply
 from everwrite.core.records import HINT, OWN
-from everwrite.core.wire import decode_payload
 from everwrite.sim.answers import hidden, learn_read, learn_write
+from everwrite.sim.asking import Asker
 from everwrite.sim.causality import indices
 from everwrite.sim.disk import Rotten
 from everwrite.sim.history import Operation
@@ -27,18 +25,14 @@ NAME = "audit"
 ROUNDS_MAX = 60
 ANSWER_WITHIN_US = 3_000_000
 PAUSE_US = 100_000
-TRANSIENT = ("overloaded", "unavailable")
-"""Refusals that a node gives while it catches its breath: they say to try again."""
 
 
 class Auditor:
     """Reads every key of a calm cluster."""
 
     def __init__(self, world: World) -> None:
-        self.name = NAME
         self.world = world
-        self._rid = 0
-        self._answer: GetReply | PutReply | Failure | None = None
+        self._asker = Asker(world, NAME, within_us=ANSWER_WITHIN_US, pause_us=PAUSE_US)
         self._known: dict[bytes, Knowledge] = {}
 
     def audit(self) -> None:
@@ -53,42 +47,31 @@ class Auditor:
 
     def try_all(self) -> None:
         """Write through every node to all owners of a key; Violation if a healed cluster cannot."""
-        for machine in self.world.machines:
+        for machine in self.world.members:
             self._write(self.world.keys[machine.index % len(self.world.keys)], machine.index)
         self._wait("the audit's writes")
         for key in self.world.keys[: len(self.world.machines)]:
-            self._compare(key, self.world.options.copies)
+            self._compare(key)
 
     def _wait(self, what: str) -> None:
         world = self.world
         if not world.run(world.now + ROUNDS_MAX * 1_000_000, world.calm):
             raise Violation("calm", f"after {what} {world.unrest()}")
 
-    def receive(self, connection: int, data: bytes) -> None:
-        """A frame of a node came."""
-        for message in decode_payload(data[4:]):
-            if isinstance(message, GetReply | PutReply | Failure) and message.rid == self._rid:
-                self._answer = message
-
-    def broken(self, connection: int) -> None:
-        """No node goes down any more; a connection that was refused is made again."""
-        self._answer = None
-
     def _read(self, key: KeyLedger, *, again: bool) -> None:
         """Read a key from all its owners."""
-        world, options = self.world, self.world.options
-        n = options.nodes if options.wide_puts else options.copies
+        world = self.world
+        n = world.placement.replicas
         last = ""
         for turn in range(ROUNDS_MAX):
-            self._rid += 1
-            self._answer = None
+            rid = self._asker.rid + 1
             operation = Operation(
-                f"{NAME}.{self._rid}", NAME, "get", key.name, world.now, n=n, q=n, tries=1
+                f"{NAME}.{rid}", NAME, "get", key.name, world.now, n=n, q=n, tries=1
             )
-            connection = world.connect(self, (self._rid + turn) % options.nodes)
-            world.request(connection, Get(self._rid, key.data_key, 2000, n, n, True))
-            world.run(world.now + ANSWER_WITHIN_US, lambda: self._answer is not None)
-            answer = self._answer
+            members = world.members
+            through = members[(rid + turn) % len(members)]
+            get = Get(0, key.data_key, 2000, n, n, True)
+            answer = self._asker.ask(through.index, get)
             if isinstance(answer, GetReply) and answer.quality.owners == n:
                 operation.found = [value.partition(b"|")[0].decode() for _, value in answer.values]
                 operation.owners = n
@@ -103,48 +86,38 @@ class Auditor:
                     world.history.append(operation)
                 return
             last = repr(answer)
-            world.run(world.now + PAUSE_US)
+            self._asker.pause()
         raise Violation("reachable", f"{key.name} cannot be read from its {n} owners: {last}")
 
     def _write(self, key: KeyLedger, index: int) -> None:
         """Write a key in knowledge of all that it holds, through this machine."""
         world = self.world
-        copies = world.options.copies
+        copies = world.placement.replicas
         known = self._known[key.data_key]
         operation = Operation(f"{NAME}.w{index}", NAME, "put", key.name, world.now)
         operation.q, operation.strict, operation.tries = copies, True, 1
         place = world.ledger.invoked(key, operation, known)
         op = operation.id.encode()
         put = Put(0, key.data_key, op + b"|", known.token, op, 2000, 0, 0, copies, 0, True)
-        for _ in range(ROUNDS_MAX):
-            self._rid += 1
-            self._answer = None
-            connection = world.connect(self, index)
-            world.ledger.tried(connection, self._rid, key, place)
-            world.request(connection, msgspec.structs.replace(put, rid=self._rid))
-            world.run(world.now + ANSWER_WITHIN_US, lambda: self._answer is not None)
-            if not (isinstance(self._answer, Failure) and self._answer.code in TRANSIENT):
-                break
-            world.run(world.now + PAUSE_US)
-        if not isinstance(self._answer, PutReply):
+        answer = self._asker.ask_again(ROUNDS_MAX, index, put, key, place)
+        if not isinstance(answer, PutReply):
             raise Violation(
                 "reachable",
-                f"node {index + 1} cannot write {key.name} to its {copies} owners: {self._answer}",
+                f"node {index + 1} cannot write {key.name} to its {copies} owners: {answer}",
             )
         operation.outcome, operation.completed = "ok", world.now
-        operation.owners, operation.durable = self._answer.owners, self._answer.durable
+        operation.owners, operation.durable = answer.owners, answer.durable
         world.ledger.finished(key, place, operation)
-        self._known[key.data_key] = learn_write(key, place, self._answer.context)
+        self._known[key.data_key] = learn_write(key, place, answer.context)
 
-    def _compare(self, key: KeyLedger, n: int = 0) -> None:
+    def _compare(self, key: KeyLedger) -> None:
         """All owners hold the same bytes."""
-        world, options = self.world, self.world.options
-        n = n or (options.nodes if options.wide_puts else options.copies)
-        node = world.machines[0].node
+        world = self.world
+        node = world.members[0].node
         if node is None:
             raise Violation("reachable", "a node went down after the heal")
         held: dict[bytes, list[str]] = {}
-        for owner in node.local.routes.route(key.data_key, n).owners:
+        for owner in node.local.routes.route(key.data_key, 0).owners:
             machine = next(each for each in world.machines if each.me.node_id == owner)
             payload = machine.disk.visible.get(OWN + key.data_key, b"")
             if isinstance(payload, Rotten):  # not found out yet, since its cache is whole
@@ -163,7 +136,7 @@ class Auditor:
 
     def _count_hints(self) -> None:
         """No hint is left on any disk, and no node thinks that one is."""
-        for machine in self.world.machines:
+        for machine in self.world.members:
             # A damaged hint says no more whom it was for, so nobody can deliver it.
             left = [key for key in machine.disk.keys(HINT) if machine.disk.readable(key)]
             if left:

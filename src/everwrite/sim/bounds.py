@@ -101,7 +101,7 @@ def _hints(node: Node, restored: int) -> list[str]:
     wrong = []
     # After a batch that was not written the disk may have more than was noted meanwhile.
     # What stood there at a start is kept, however much.
-    most = max(config.hints_max, restored)
+    most = max(config.hints_max, restored) + hints.turned
     if hints.notes > most and not node.local.counters.writes_failed:
         wrong.append(f"keeps {hints.notes} hints; hints_max is {config.hints_max}")
     by_key = sum(len(owners) for owners in hints.owners_of.values())

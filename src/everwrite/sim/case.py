@@ -4,7 +4,8 @@ A seed says everything of its run, but only as a whole. A case says what was dra
 options, the faults that strike, the operations that are carried out. What is in a case is repeated
 to the byte; a case made smaller is another run, that need not break the rule its model broke.
 
-A case is kept as JSON. One that lacks an option which came later gets it as its seed draws it now.
+A case is kept as JSON. One that lacks an option which came later gets it as its seed draws it now;
+one that says nothing of changes of members has none.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ import msgspec
 
 from everwrite.core.errors import ConfigError
 from everwrite.sim.bugs import planted
+from everwrite.sim.changes import Changes
 from everwrite.sim.clients import Client
 from everwrite.sim.history import Operation
 from everwrite.sim.nemesis import Nemesis
-from everwrite.sim.options import FAULTS, PER_MESSAGE, TIMED, Fault, Options, draw, plan
+from everwrite.sim.options import CHANGES, FAULTS, PER_MESSAGE, TIMED, Fault, Options, draw, plan
 from everwrite.sim.run import Finding, Verdict, judge
 from everwrite.sim.truth import KeyLedger, Knowledge
 from everwrite.sim.world import World
 
 FORMAT = 1
+NO_CHANGES = {"spares": 0, "changes_ms": 0}
 BOOT_US = 100_000
 """Faults of a plan are timed from the end of the boot."""
 LASTS_SHOWN_MAX_US = 600_000_000
@@ -146,6 +149,7 @@ def describe_cluster(options: Options) -> str:
         f"in {_count(min(options.zones, options.nodes), 'zone')},",
         f"n {options.copies},",
         f"{_count(options.partitions, 'partition')},",
+        *([f"{_count(options.spares, 'spare machine')},"] if options.spares else []),
         f"fsync {'on' if options.fsync else 'off'};",
         f"{_count(options.clients, 'client')},",
         _count(options.keys, "key"),
@@ -156,11 +160,12 @@ def describe_cluster(options: Options) -> str:
 
 def describe_fault(fault: Fault) -> str:
     """Return one fault of a plan, with its time, in words."""
-    said = (getattr(Nemesis, fault.kind).__doc__ or "").partition("\n")[0]
+    of = Changes if fault.kind in CHANGES else Nemesis
+    said = (getattr(of, fault.kind).__doc__ or "").partition("\n")[0]
     lasts = fault.lasts_us
-    span = f"for {lasts / 1e6:g} s" if lasts < LASTS_SHOWN_MAX_US else "until the heal"
-    at = f"at {(BOOT_US + fault.at_us) / 1e6:.3f} s"
-    return f"{fault.kind} on node {fault.on + 1} {at} {span}: {said}".rstrip(": ")
+    span = f" for {lasts / 1e6:g} s" if lasts < LASTS_SHOWN_MAX_US else " until the heal"
+    at = f"at {(BOOT_US + fault.at_us) / 1e6:.3f} s{span if lasts else ''}"
+    return f"{fault.kind} on node {fault.on + 1} {at}: {said}".rstrip(": ")
 
 
 def describe_class(name: str, options: Options) -> str:
@@ -194,7 +199,7 @@ def load_case(data: bytes) -> Case:
             )
         options = dict(found["options"])
         drawn = msgspec.to_builtins(draw(int(options["seed"])))
-        case = msgspec.convert({**found, "options": {**drawn, **options}}, Case)
+        case = msgspec.convert({**found, "options": {**drawn, **NO_CHANGES, **options}}, Case)
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"This is not a case of a simulation: {error}.",
@@ -208,7 +213,9 @@ def _check(case: Case) -> None:
     """Raise ConfigError for a case that another version of the simulator wrote, or nobody."""
     options = case.options
     unknown = [
-        kind for kind in (*options.faults, *(f.kind for f in case.faults)) if kind not in FAULTS
+        kind
+        for kind in (*options.faults, *(fault.kind for fault in case.faults))
+        if kind not in (*FAULTS, *CHANGES)
     ]
     if unknown:
         raise ConfigError(
@@ -220,7 +227,7 @@ def _check(case: Case) -> None:
         or min(options.clients, options.keys) < 1
     ):
         raise ConfigError("The case has no nodes, clients or keys.", hint="Shrink its seed again.")
-    if any(not 0 <= fault.on < options.nodes for fault in case.faults):
+    if any(not 0 <= fault.on < options.machines for fault in case.faults):
         raise ConfigError(
             "A fault of the case strikes a node that its cluster has not.",
             hint="Shrink its seed again, with --save.",

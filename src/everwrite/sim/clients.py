@@ -60,6 +60,10 @@ class World(Protocol):
     options: Options
     history: list[Operation]
 
+    def doors(self) -> list[int]:
+        """Return the machines that a client may try."""
+        ...
+
     def connect(self, caller: Caller, machine: int) -> int:
         """Return the number of a connection to a machine."""
 
@@ -203,7 +207,7 @@ class Client:
         self._open("fetch", key, NO_KNOWLEDGE)
         self._put = self._get = None
         self._fetched = []
-        machines = list(range(self.world.options.nodes))
+        machines = self.world.doors()
         self.rng.shuffle(machines)
         for machine in machines[: self.rng.randint(1, 3)]:
             self._ask(machine, Fetch(self._next_rid(machine), key.data_key, 500))
@@ -212,7 +216,7 @@ class Client:
     def _numbers(self, *, wide: bool) -> tuple[int, int]:
         """Return n and r or w, mostly the defaults."""
         options, rng = self.world.options, self.rng
-        n = rng.randint(1, options.nodes) if wide and rng.random() < 0.5 else 0
+        n = rng.randint(1, options.copies) if wide and rng.random() < 0.5 else 0
         q = rng.randint(1, n or options.copies) if rng.random() < 0.5 else 0
         return n, q
 
@@ -248,7 +252,7 @@ class Client:
         if operation is None:
             return
         operation.tries += 1
-        machine = self.rng.randrange(self.world.options.nodes)
+        machine = self.rng.choice(self.world.doors())
         rid = self._next_rid(machine)
         if self._put is not None:
             put = self._put
@@ -345,6 +349,7 @@ class Client:
         found = [value.partition(b"|")[0].decode() for _, value in reply.values]
         who = f"{operation.kind} {operation.id}"
         operation.owners, operation.fallbacks = reply.quality.owners, reply.quality.fallbacks
+        operation.q = min(operation.q, reply.quality.required)
         self._learn_read(operation, reply.context, found, who)
 
     def _learn_read(self, operation: Operation, token: bytes, found: list[str], who: str) -> None:
@@ -365,6 +370,7 @@ class Client:
                 f"{operation.describe()}: carried out with a context that is not for this key",
             )
         operation.owners, operation.fallbacks = reply.owners, reply.fallbacks
+        operation.q = min(operation.q, reply.required)
         operation.durable = reply.durable
         key = self._key
         learnt = learn_write(key, self._place, reply.context)

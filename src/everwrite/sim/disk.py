@@ -19,8 +19,9 @@ import random
 from typing import Protocol
 
 from everwrite.core.errors import StorageFull
+from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.probes import sometimes
-from everwrite.core.records import HINT, OWN
+from everwrite.core.records import HINT, OWN, Damaged
 
 Payload = bytes | None
 
@@ -130,6 +131,23 @@ class Disk:
         if isinstance(held, Rotten):
             raise ReadFailed("the simulated disk damaged this value", corrupt=True)
         return held
+
+    def scan(self, scan: Scan, now: int) -> Scanned:
+        """Return the beginning of a range, or raise ReadFailed."""
+        if now < self.errors_until and self._rng.random() < 0.5:
+            raise ReadFailed("the simulated disk did not answer", corrupt=False)
+        pairs: list[tuple[bytes, bytes | Damaged]] = []
+        size = 0
+        for key in sorted(key for key in self.visible if scan.start <= key < scan.end):
+            if len(pairs) >= scan.keys or size >= scan.size:
+                return Scanned(pairs, True)
+            held = self.visible[key]
+            if isinstance(held, Rotten):
+                pairs.append((key, Damaged("the simulated disk damaged this value", True)))
+            else:
+                pairs.append((key, held))
+                size += len(held)
+        return Scanned(pairs, False)
 
     def readable(self, key: bytes) -> Payload:
         """Return what a healthy disk would give; None for damage too."""

@@ -58,7 +58,7 @@ class Health:
         options = world.options
         config = options.config()
         self._config = config
-        self._machines = [0] * options.nodes
+        self._machines = [0] * options.machines
         self._links: dict[tuple[int, int], int] = {}
         """From when on each may be counted on to stay as it is, if nothing else happens to it."""
         self._lost: dict[tuple[int, int], int] = {}
@@ -72,8 +72,10 @@ class Health:
         """In which a node that comes or goes is noticed, or a broken connection made anew."""
         self._heard_us = 2200 * config.ping_every_ms + self._soon_us
         """In which each hears of each over links that are whole."""
-        self._silence_us = 1100 * config.down_after_ms + self._heard_us
+        self._silence_us = 2200 * config.down_after_ms + self._heard_us
         """In which silence is noticed."""
+        self._hold_us = 1000 * config.gray_back_max_ms + self._silence_us
+        """In which a node that is well again is passed over no more."""
         self._disk_tail_us = 200 * options.disk_us
         """What a slow disk may still take when it is slow no more."""
         self._least_us = HOPS * way_us + DISK_STEPS * options.disk_us + 4000 * config.spare_after_ms
@@ -199,7 +201,7 @@ class Health:
 
     def requested(self, connection: int, machine: int, message: Message) -> None:
         """A client asks this of a node."""
-        if not isinstance(message, Put) or message.retry:
+        if not isinstance(message, Put) or message.retry or self._world.options.changes_ms:
             return
         now = self._world.now
         timeout_ms = message.timeout_ms or self._config.request_timeout_ms
@@ -255,6 +257,8 @@ class Health:
             return set()  # a stand-in may have had no room
         if any(world.machines[index].disk.is_damaged(key.data_key) for index in well):
             return set()
+        if put.strict and any(not world.serves(index, key.data_key) for index in well & owners):
+            return set()  # it must prove first that it has everything
         n = put.n or world.options.replicas
         need = put.w or n // 2 + 1
         durable = put.dw if put.dw >= 0 else need
@@ -272,7 +276,7 @@ class Health:
         """Raise Violation if a node's view of who is up is wrong, and has had time to be right."""
         world, since = self._world, self._world.now
         node = world.machines[index].node
-        if node is None or self._state(index, since) != "well":
+        if node is None or self._state(index, since) != "well" or world.options.changes_ms:
             return
         for other in world.machines:
             if other.index == index or not (state := self._state(other.index, since)):
@@ -280,6 +284,15 @@ class Health:
             between = self._between(index, other.index, since)
             up = other.me.node_id in node.local.liveness.up
             hears = self._hears(index, other.index, since)
+            if node.local.liveness.state(other.me.node_id) == "slow":
+                calm = since - self._hold_us
+                hears = all(
+                    (
+                        self._hears(index, other.index, calm),
+                        self._state(index, calm) == self._state(other.index, calm) == "well",
+                        self._between(index, other.index, calm) == "open",
+                    )
+                )
             if state == "well" and between == "open" and hears and not up and self._prompt:
                 raise Violation(
                     "detector",

@@ -45,6 +45,8 @@ class Ledger:
         self.keys: dict[bytes, KeyLedger] = {}
         self.node_ids: list[bytes] = []
         self.now: Callable[[], int] = lambda: 0
+        self.owners: Callable[[int, bytes], list[int]] = lambda index, data_key: []
+        """Returns who owns a key in the eyes of a machine."""
         self.minted_twice: Callable[[KeyLedger, int, Source, Record], None] = lambda *minted: None
         """Hears of each second dot of a write: key, write, where, the record made with it."""
         self.minted: Callable[[KeyLedger, int, Source, Version], None] = lambda *minted: None
@@ -52,6 +54,8 @@ class Ledger:
         """Hear of each dot that a machine gives to a write, and of each that it gives to one of
         which it did not know all single dots.
         """
+        self.changing = False
+        """Whether members change."""
         self.records = 0
         """Distinct records that were judged."""
         self.siblings_max = siblings_max({})
@@ -123,7 +127,9 @@ class Ledger:
         key, place = tried
         operation = key.operations[place]
         acks = message.owners if operation.strict else message.owners + message.fallbacks
-        if acks < operation.q or message.durable < operation.dw:
+        # Where members change, the default w may be that of fewer copies.
+        asked = min(operation.q, message.required) if self.changing else operation.q
+        if acks < asked or message.durable < min(operation.dw, asked):
             raise Violation(
                 "quorum",
                 f"{operation.describe()}: acknowledged with {acks} copies, {message.durable} of "
@@ -151,10 +157,9 @@ class Ledger:
         had = held_record(prefix, before)
         if payload is None:
             if prefix == OWN:
-                raise Violation(
-                    "forgotten", f"node {index + 1} removes its copy of {ledger.name} altogether"
-                )
-            self._check_struck(ledger, before, [], 0)
+                self._check_let_go(ledger, index, before)
+                return 0
+            self._check_struck(ledger, index, before, [], 0)
             return 0
         record = record_in(prefix, payload)
         known = self._judge(ledger, Source(index, key, had), record)
@@ -167,7 +172,7 @@ class Ledger:
                     f"know of {ledger.causality.names(forgot)} any more",
                 )
         if prefix == HINT and before is not None:
-            self._check_struck(ledger, before, owners_in(payload), known)
+            self._check_struck(ledger, index, before, owners_in(payload), known)
         visible = self._visible[data_key]
         fresh = known & ~visible[index]
         if fresh:
@@ -197,8 +202,27 @@ class Ledger:
             ledger = self.keys[key[1:]]
             ledger.weakened |= ledger.known_of.get(held_record(key[:1], held), 0)
 
+    def _check_let_go(self, key: KeyLedger, index: int, before: Held | None) -> None:
+        """A copy may go only from who does not own it, when all owners have it for good."""
+        owners = self.owners(index, key.data_key)
+        if index in owners:
+            raise Violation(
+                "forgotten", f"node {index + 1} removes its copy of {key.name}, and owns it"
+            )
+        if before is None or isinstance(before, Rotten):
+            return
+        known = key.known_of.get(held_record(OWN, before), 0) & ~key.weakened
+        for owner in owners:
+            lacks = known & ~self._safe[key.data_key][owner]
+            if lacks:
+                raise Violation(
+                    "forgotten",
+                    f"node {index + 1} removes its copy of {key.name}, and its owner node "
+                    f"{owner + 1} never had {key.causality.names(lacks)} for good",
+                )
+
     def _check_struck(
-        self, key: KeyLedger, before: Held | None, left: list[bytes], kept: int
+        self, key: KeyLedger, machine: int, before: Held | None, left: list[bytes], kept: int
     ) -> None:
         """A hint may go only when its owner has what it held. One that is struck out may be
         followed by another for the same owner in the same batch, so ``kept`` counts too.
@@ -207,7 +231,11 @@ class Ledger:
             return
         known = key.known_of.get(record_in(HINT, before), 0)
         held = self._safe
+        owners = self.owners(machine, key.data_key)
         for owner in owners_in(before):
+            index = self.node_ids.index(owner)
+            if index not in owners and owner not in left and set(left) - {owner}:
+                continue  # it goes to who owns the key now
             lacks = known & ~held[key.data_key][self.node_ids.index(owner)]
             if owner in left:
                 lacks &= ~kept

@@ -16,24 +16,23 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-import msgspec
-
-from everwrite.core.cluster.members import MemberTable, decode_members
-from everwrite.core.cluster.routes import Target
+from everwrite.core.cluster.holdings import bits
+from everwrite.core.cluster.members import Known
 from everwrite.core.config import ClusterConfig, NodeConfig
-from everwrite.core.data import context
 from everwrite.core.data.epochs import SALT_BITS, Epochs
-from everwrite.core.errors import BadContext, StorageFull
-from everwrite.core.gossip.rounds import MEMBERS
+from everwrite.core.errors import StorageFull
 from everwrite.core.messages import Member, Message, Put
+from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
-from everwrite.core.records import HINT, OWN
+from everwrite.core.records import HINT
 from everwrite.core.request.forward import TakenOver
 from everwrite.core.request.write import LEASE
 from everwrite.core.wire import decode_payload
+from everwrite.sim.beginning import begin
 from everwrite.sim.disk import Disk, ReadFailed
+from everwrite.sim.tries import Tries
 
 BOOT_RETRY_US = 100_000
 TICK_US = 30
@@ -44,10 +43,6 @@ driver.
 """
 SLOW_TIMES = 300
 
-Retry = tuple[int, tuple[Target, ...]]
-"""When a retried put came to a node, and whom it could ask then."""
-
-FIRST_TRY: Retry = (-1, ())
 CRASH_POINTS = ("now", "written", "sending", "synced")
 
 
@@ -79,6 +74,15 @@ class World(Protocol):
     def ticked(self, index: int) -> None:
         """A node ended a tick: its tables may be looked at."""
 
+    def known(self) -> Known:
+        """Return the members as they are now."""
+
+    def served(self, index: int, partitions: int) -> None:
+        """A node serves partitions from now on that it did not serve before."""
+
+    def members_changed(self, index: int) -> None:
+        """A node knows other members, or other things of them, than before."""
+
     def machine_stopped(self, index: int) -> None:
         """A node is gone: whoever is connected to it will notice."""
 
@@ -93,6 +97,7 @@ class Machine:
         self,
         world: World,
         index: int,
+        me: Member,
         members: list[Member],
         config: NodeConfig,
         cluster: ClusterConfig,
@@ -105,7 +110,8 @@ class Machine:
         self.world = world
         self.index = index
         self.members = members
-        self.me = members[index]
+        self.me = me
+        """Of the members that found the cluster, or one that may join it."""
         self.config = config
         self.cluster = cluster
         self.disk = disk
@@ -117,6 +123,13 @@ class Machine:
         self.unread = 0
         """Reads of this life that failed, or found damage."""
         self.incarnation = 0
+        self.founded = False
+        self.spare = False
+        """No member yet, and not running."""
+        self.retired = False
+        """A member no more, and never again."""
+        self.seed: Member | None = None
+        """Whom it joined through."""
         self.paused = False
         self.restored = 0
         """Hints that the disk had at the last start."""
@@ -127,19 +140,15 @@ class Machine:
         self.clock_ppm = 1_000_000
         self.clock_offset_ms = 1_000
         self.wall_jump_ms = 0
-        self.retries: dict[bytes, Retry] = {}
-        """For each op the retry that came first to this life; FIRST_TRY where a first try came,
-        for that is minted without looking around. The judge of retries asks."""
-        self._again: dict[bytes, Retry] = {}
-        """For each op the retry that came first, though a first try came before it."""
+        self.tries = Tries()
         self.lost_at = -1
         """When this node last took a peer for down."""
-        self.dotted: dict[bytes, Retry] = {}
-        """For each op whose context names single dots: when it first came, as in ``retries``."""
         self.inbox: list[tuple[Place, bytes]] = []
         self._found: list[tuple[bytes, bytes | ReadFailed | None]] = []
+        self._scanned: list[tuple[Scan, Scanned | ReadFailed]] = []
         self._stood_since = self._late_until = 0
         self._gone: list[bytes] = []
+        self._members_version = self._serves = 0
         self._ticking = False
         self._timer = -1
         self._syncing = False
@@ -164,14 +173,14 @@ class Machine:
         disk.write({LEASE: (first + self.epoch_block).to_bytes(8, "big")}, world.now)
         disk.sync(disk.mark())
         epochs = Epochs(self.me.node_id, first, self.rng.getrandbits(SALT_BITS), self.epoch_block)
-        known = disk.readable(MEMBERS)
-        me = msgspec.structs.replace(self.me, incarnation=self.incarnation)
-        others = decode_members(known) if known else self.members
-        table = MemberTable(me, list(others))
+        table = begin(self)
+        self._members_version = 0
+        self._serves = bits(table.me.serves)
         self.node = node = Node(
             self.config, self.cluster, table, epochs, b"k" * 32, self.clock_ms()
         )
-        node.local.has_data = bool(disk.keys(OWN)) or bool(disk.keys(HINT))
+        node.rounds.wants_in = self.me.node_id not in table.rulings
+        node.ready = node.rounds.whole
         for key in disk.keys(HINT):
             payload = disk.readable(key)
             if payload is None:
@@ -193,13 +202,23 @@ class Machine:
         self.life += 1
         self.inbox.clear()
         self._found.clear()
+        self._scanned.clear()
         self._gone.clear()
         self._unsynced.clear()
-        self.retries.clear()
-        self._again.clear()
-        self.dotted.clear()
+        self.tries.clear()
         self.paused = False
         self.world.machine_stopped(self.index)
+
+    def join(self, seed: Member) -> None:
+        """Start for the first time, knowing one member."""
+        self.spare = self.gone = False
+        self.seed = seed
+        self.start()
+
+    def retire(self) -> None:
+        """Stop for good."""
+        self.retired = self.gone = True
+        self.stop()
 
     def heal(self) -> None:
         """End all that is wrong with this machine; start it if it is down."""
@@ -270,12 +289,14 @@ class Machine:
         inbox, self.inbox = self.inbox, []
         for source, data in inbox:
             if type(source) is bytes:
+                if node.local.members.removed(source):  # refused at the handshake
+                    continue
                 node.heard(source)
                 if not data:  # a connection was made
                     continue
             for message in decode_payload(data[4:]):
                 if type(message) is Put:
-                    self._note_try(node, message)
+                    self.tries.note(node, message, self.world.now)
                 node.receive(source, message)
         found, self._found = self._found, []
         for key, payload in found:
@@ -284,6 +305,13 @@ class Machine:
                 self.unread += 1
             else:
                 node.loaded(key, payload)
+        ranges, self._scanned = self._scanned, []
+        for scan, ranged in ranges:
+            if isinstance(ranged, ReadFailed):
+                node.unscanned(scan.rid, ranged.reason)
+                self.unread += 1
+            else:
+                node.scanned(scan.rid, ranged)
         if now >= self._timer:
             self._timer = -1
             up = len(node.local.liveness.up)
@@ -296,23 +324,20 @@ class Machine:
             self._set_timer(node, now)
             self.ticks += 1
             self.world.ticked(self.index)
+            self._note_changes(node)
 
-    def _note_try(self, node: Node, put: Put) -> None:
-        targets = node.local.routes.route(put.key, put.n).targets
-        if put.context and put.op not in self.dotted and _names_dots(put.context):
-            self.dotted[put.op] = (self.world.now, targets)
-        if not put.retry and not node.late_ms:  # what lay unread for long may be anything
-            self.retries[put.op] = FIRST_TRY
-        else:
-            again = self._again.setdefault(put.op, (self.world.now, targets))
-            self.retries.setdefault(put.op, again)
-
-    def _note_taken_over(self, node: Node, put: Put) -> None:
-        if self.retries.get(put.op, FIRST_TRY) is FIRST_TRY:
-            targets = node.local.routes.route(put.key, put.n).targets
-            # Later than the loss of the peer from whom it may be taken over in this very tick.
-            taken_over = (self.world.now + 1, targets)
-            self.retries[put.op] = self._again.get(put.op, taken_over)
+    def _note_changes(self, node: Node) -> None:
+        """Tell the world what a node serves since this tick, and whom it knows."""
+        serves = node.local.serves
+        if serves != self._serves:
+            fresh, self._serves = serves & ~self._serves, serves
+            self.world.served(self.index, fresh)
+        if node.rounds.members_version != self._members_version:
+            self._members_version = node.rounds.members_version
+            node.ready = node.rounds.whole
+            self.world.members_changed(self.index)
+            if node.rounds.out_for_good:
+                self.retire()
 
     def _set_timer(self, node: Node, now: int) -> None:
         due = max(node.next_wake_ms(), now + 1)
@@ -339,6 +364,9 @@ class Machine:
             if out.reads:
                 keys, out.reads = out.reads, []
                 self._read(keys)
+            scans, out.scans = out.scans, []
+            for scan in scans:
+                world.later(self._disk_delay(), self._end_scan, self.life, scan)
             sends, out.sends = out.sends, {}
             own = sends.pop(me, None)
             half = len(sends) // 2 if self.fuse.point == "sending" and len(sends) > 1 else -1
@@ -354,7 +382,7 @@ class Machine:
                     world.send(self.index, place, messages)  # type: ignore[arg-type]
             for message in own or ():
                 if type(message) is TakenOver and isinstance(message.request, Put):
-                    self._note_taken_over(node, message.request)
+                    self.tries.taken_over(node, message.request, self.world.now)
                 node.receive(me, message)
 
     def _commit(self, node: Node) -> None:
@@ -412,6 +440,16 @@ class Machine:
             self._found.append((key, found if early else self._look(key)))
             self.soon()
 
+    def _end_scan(self, life: int, scan: Scan) -> None:
+        if life != self.life or self.node is None:
+            return
+        try:
+            found: Scanned | ReadFailed = self.disk.scan(scan, self.world.now)
+        except ReadFailed as failure:
+            found = failure
+        self._scanned.append((scan, found))
+        self.soon()
+
     def _look(self, key: bytes) -> bytes | ReadFailed | None:
         try:
             return self.disk.read(key, self.world.now)
@@ -433,11 +471,3 @@ class Machine:
         if power:
             self.disk.cut_power()
         self.world.later(down_us, self.start)
-
-
-def _names_dots(token: bytes) -> bool:
-    """Say whether a context names single dots; one that is garbled does not."""
-    try:
-        return bool(context.peek(token).dots)
-    except BadContext:
-        return False

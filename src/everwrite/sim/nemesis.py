@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from everwrite.sim.atlas import may_lose
+from everwrite.sim.changes import Changes
 from everwrite.sim.ledger import Ledger
 from everwrite.sim.machine import CRASH_POINTS, NO_FUSE, Fuse, Machine
 from everwrite.sim.network import Network
-from everwrite.sim.options import Fault, Options
+from everwrite.sim.options import CHANGES, Fault, Options
 
 BLACKOUT_US = 200_000
 LOOP_DOWN_US = 2_000
@@ -34,6 +35,7 @@ class World(Protocol):
     network: Network
     ledger: Ledger
     options: Options
+    changes: Changes
     healed: bool
 
     def later(self, delay_us: int, action: Callable[..., None], *arguments: Any) -> None:
@@ -60,7 +62,8 @@ class Nemesis:
         world = self.world
         if world.healed:
             return
-        strike: Callable[[Fault, Machine, random.Random], bool] = getattr(self, fault.kind)
+        of = self.world.changes if fault.kind in CHANGES else self
+        strike: Callable[[Fault, Machine, random.Random], bool] = getattr(of, fault.kind)
         if strike(fault, world.machines[fault.on], random.Random(fault.salt)):
             world.count(fault.kind)
             world.struck(fault)

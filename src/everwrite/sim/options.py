@@ -90,11 +90,25 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     phase."""
     lost_by: str = ""
     """How the others are lost: see survivors.py."""
+    spares: int = 0
+    """Machines that are no members at first, and may join."""
+    changes_ms: int = 0
+    """Mean time between two changes of members (changes.py); 0: there are none."""
 
     @property
     def copies(self) -> int:
         """Owners of each key: as configured, or all nodes if there are fewer."""
         return min(self.replicas, self.nodes)
+
+    @property
+    def machines(self) -> int:
+        """Members at first, and spare machines."""
+        return self.nodes + self.spares
+
+    @property
+    def changing(self) -> bool:
+        """Whether members come and go."""
+        return self.changes_ms > 0
 
     def config(self) -> NodeConfig:
         """Return the configuration of every node."""
@@ -149,7 +163,17 @@ def draw(seed: int) -> Options:
         knobs=_knobs(rng, near_us + spread_us),
     )
     survivors, lost_by = _survivors(seed, nodes, options.knobs)
-    return msgspec.structs.replace(options, survivors=survivors, lost_by=lost_by)
+    spares, changes_ms = _changes(seed, crowd=crowd)
+    if changes_ms:
+        survivors, lost_by = 0, ""
+    return msgspec.structs.replace(
+        options,
+        survivors=survivors,
+        lost_by=lost_by,
+        spares=spares,
+        changes_ms=changes_ms,
+        knobs=options.knobs | _moving_knobs(seed),
+    )
 
 
 LOST_BY = ("dead", "paused", "cut", "deaf", "mute")
@@ -163,6 +187,34 @@ def _survivors(seed: int, nodes: int, knobs: dict[str, int]) -> tuple[int, str]:
     if nodes < 2 or rng.random() < 0.5 or knobs.get("hints_max", HINTS_ENOUGH) < HINTS_ENOUGH:
         return 0, ""
     return rng.randrange(1, nodes), how
+
+
+CHANGES = ("join", "join", "leave", "remove", "reweigh")
+SPARES_AT_ONCE = 20
+
+
+def _changes(seed: int, *, crowd: bool) -> tuple[int, int]:
+    rng = stream(seed, "changes drawn")
+    if crowd or rng.random() < 0.6:
+        return 0, 0
+    spares = SPARES_AT_ONCE if rng.random() < 0.01 else rng.choice((0, 1, 1, 2, 3))
+    return spares, rng.choice((300, 1000, 3000))
+
+
+def _moving_knobs(seed: int) -> dict[str, int]:
+    """Return knobs of moves: a lost disk is filled by them too, where no members change."""
+    rng = stream(seed, "moving knobs")
+    drawn: dict[str, tuple[int, ...]] = {
+        "slice_keys": (1, 2, 4),
+        "slice_bytes": (1, 300),
+        "moves_max": (1, 2),
+        "move_every_ms": (20, 50),
+        "move_retry_ms": (300, 1000),
+        "move_bytes_per_s": (2000, 20_000),
+        "gossip_every_ms": (100, 300),
+        "gossip_fanout": (1,),
+    }
+    return {name: rng.choice(values) for name, values in drawn.items() if rng.random() < 0.3}
 
 
 def _faults(rng: random.Random) -> dict[str, float]:
@@ -202,6 +254,9 @@ def _knobs(rng: random.Random, way_us: int) -> dict[str, int]:
     if rng.random() < 0.5:
         knobs["ping_every_ms"] = ping_ms = rng.choice((100, 200))
         knobs["down_after_ms"] = ping_ms * rng.choice((3, 5))
+        knobs["gray_after_ms"] = ping_ms * 4
+        knobs["gray_back_ms"] = ping_ms * rng.choice((2, 10))
+        knobs["gray_back_max_ms"] = ping_ms * 20
     return knobs
 
 
@@ -240,5 +295,19 @@ def plan(options: Options) -> list[Fault]:
                     rng.getrandbits(32),
                 )
             )
+    faults += _plan_changes(options)
     faults.sort(key=lambda fault: (fault.at_us, fault.kind))
     return faults
+
+
+def _plan_changes(options: Options) -> list[Fault]:
+    rng = stream(options.seed, "changes")
+    changes: list[Fault] = []
+    at_ms = 0.0
+    while options.changes_ms:
+        at_ms += rng.expovariate(1 / options.changes_ms)
+        if at_ms >= options.chaos_ms:
+            break
+        on = rng.randrange(options.machines)
+        changes.append(Fault(int(at_ms * 1000), rng.choice(CHANGES), on, 0, rng.getrandbits(32)))
+    return changes

@@ -44,19 +44,16 @@ BREAK_HANDOFF = (
 
 
 def judge_end(world: World) -> None:
-    """Raise Violation for what the audit's reads and writes left behind. Reads of a key that some
-    puts give to more nodes have asked all nodes, and given it to them.
-    """
-    for machine in world.machines:
+    """Raise Violation for what the audit's reads and writes left behind."""
+    for machine in world.members:
         judge_emptied(machine)
     for key in world.keys:
-        if not world.options.wide_puts:
-            _judge_placement(world, key)
+        _judge_placement(world, key)
 
 
 def judge_rest(world: World) -> None:
     """Raise Violation for what is not as it must be now."""
-    for machine in world.machines:
+    for machine in world.members:
         judge_emptied(machine)
     for key in world.keys:
         _judge_placement(world, key)
@@ -67,11 +64,11 @@ def judge_rest(world: World) -> None:
 
 
 def _judge_placement(world: World, key: KeyLedger) -> None:
-    """A copy like an owner's is on nobody whom no write of the key named as an owner."""
-    default = world.options.copies
-    most = max((operation.n or default for operation in key.operations), default=default)
-    owners = world.owners(key.data_key, max(most, default))
+    """A copy like an owner's is on nobody else."""
+    owners = world.owners(key.data_key, 0)
     for machine in world.machines:
+        if machine.retired and machine.node is None:
+            continue
         if machine.index not in owners and OWN + key.data_key in machine.disk.visible:
             raise Violation(
                 "placement",
@@ -81,6 +78,8 @@ def _judge_placement(world: World, key: KeyLedger) -> None:
 
 def _owes_handoff(world: World) -> bool:
     if any(world.faults[kind] for kind in BREAK_HANDOFF):
+        return False
+    if world.options.changes_ms:
         return False
     config = world.machines[0].config
     if config.parked_max < NodeConfig().parked_max:  # a hint may be refused then
@@ -108,11 +107,11 @@ def _judge_handoff(world: World, key: KeyLedger) -> None:
 
 def _strangers(world: World) -> str:
     """Return who goes by an earlier life of whom, in words; empty if nobody does."""
-    for machine in world.machines:
+    for machine in world.members:
         node = machine.node
         if node is None:
             return f"{machine.me.name} is down"
-        for other in world.machines:
+        for other in world.members:
             entry = node.local.members.get(other.me.node_id)
             if entry is None or entry.incarnation != other.incarnation:
                 known = "nothing" if entry is None else f"life {entry.incarnation}"

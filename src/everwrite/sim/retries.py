@@ -20,7 +20,7 @@ from everwrite.core.data.versions import EMPTY, Dot, Record
 from everwrite.core.probes import sometimes
 from everwrite.core.records import HINT, OWN
 from everwrite.sim.disk import Rotten
-from everwrite.sim.machine import FIRST_TRY
+from everwrite.sim.tries import FIRST_TRY
 from everwrite.sim.truth import KeyLedger, Source, Violation, record_in
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def judge_second_mint(
     index = source.machine
     operation = key.operations[place]
     machine = world.machines[index]
+    if world.options.changing:  # a copy that was kept for others may be gone since it was asked for
+        return
     base = versions.decode(source.had) if source.had else EMPTY
     # A copy that is not there any more was superseded earlier in the same tick.
     held = set(_dots(base, operation.id)) & set(_dots(made, operation.id))
@@ -48,7 +50,7 @@ def judge_second_mint(
         )
     sometimes("a put is minted a second time")
     node, options = machine.node, world.options
-    retry = machine.retries.get(operation.id.encode())
+    retry = machine.tries.retries.get(operation.id.encode())
     if node is None or retry is None or retry is FIRST_TRY or len(key.dots[place]) > 2:
         return
     arrived, asked = retry

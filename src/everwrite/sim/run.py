@@ -69,7 +69,9 @@ def judge(world: World) -> Verdict:
         world.rest_for_an_hour()
         auditor = Auditor(world)
         auditor.audit()
-        for breach in check_history(world.history, allowed(world), world.options.copies):
+        for breach in check_history(
+            world.history, allowed(world), min(world.options.replicas, world.options.machines)
+        ):
             findings.append(Finding(seed, breach.rule, breach.sentence, world.now))
         auditor.try_all()
         judge_end(world)

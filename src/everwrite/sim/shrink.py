@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from everwrite.sim.audit import NAME as AUDIT
 from everwrite.sim.case import Case, run_case, same_kind
 from everwrite.sim.history import Operation
-from everwrite.sim.options import Options
+from everwrite.sim.options import CHANGES, Options
 from everwrite.sim.run import Finding, Verdict
 
 Item = TypeVar("Item")
@@ -127,7 +127,7 @@ class Shrinker:
         return Size(
             len(case.faults) + len(case.classes),
             len(self._by_clients()),
-            case.options.nodes,
+            case.options.machines,
             len(case.options.knobs),
         )
 
@@ -139,6 +139,7 @@ class Shrinker:
             for leave_out in (
                 self._classes,
                 self._knobs,
+                self._members,
                 self._nodes,
                 self._faults,
                 self._operations,
@@ -207,6 +208,22 @@ class Shrinker:
             list(knobs),
             lambda kept: self._fails(self._options(knobs={name: knobs[name] for name in kept})),
         )
+
+    def _members(self) -> None:
+        """Do without changes of members altogether, or with fewer spare machines."""
+        options, faults = self.case.options, self.case.faults
+        if not options.changing:
+            return
+        still = [fault for fault in faults if fault.kind not in CHANGES]
+        tries = [
+            (0, 0, still),
+            *((spares, options.changes_ms, faults) for spares in range(options.spares)),
+        ]
+        for spares, changes_ms, kept in tries:
+            smaller = replace(options, spares=spares, changes_ms=changes_ms)
+            moved = [replace(fault, on=fault.on % smaller.machines) for fault in kept]
+            if self._fails(replace(self.case, options=smaller, faults=moved)):
+                return
 
     def _nodes(self) -> None:
         """Try the smallest cluster first; faults of nodes that it has not strike others, or are

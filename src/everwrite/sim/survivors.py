@@ -22,15 +22,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from everwrite.core.data import versions
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import Failure, Get, GetReply, Put, PutReply
+from everwrite.core.messages import Get, GetReply, Put, PutReply
 from everwrite.core.records import HINT, OWN
 from everwrite.core.repair.hints import split_hint
-from everwrite.core.wire import decode_payload
 from everwrite.sim.answers import learn_read, learn_write
+from everwrite.sim.asking import Answer, Asker
 from everwrite.sim.disk import Rotten
 from everwrite.sim.history import Operation
 from everwrite.sim.options import stream
@@ -52,14 +50,12 @@ ANSWER_WITHIN_US = TIMEOUT_MS * 1000 + 1_000_000
 PAUSE_US = 200_000
 TRIES_MAX = 50
 """Of a request that is refused for want of room: ten seconds, in which all that was open ends."""
-TRANSIENT = ("overloaded", "unavailable")
 
 
 class Survivors:
-    """One such phase of a world; it is a caller of the nodes like any client."""
+    """One such phase of a world."""
 
     def __init__(self, world: World) -> None:
-        self.name = NAME
         self.world = world
         options = world.options
         machines = world.machines
@@ -69,9 +65,8 @@ class Survivors:
         self.lost = [machine for machine in machines if machine.index not in chosen]
         majority = options.copies // 2 + 1
         self._quorum = min(majority, len(self.left))
-        self._rid = 0
         self._serial = 0
-        self._answer: GetReply | PutReply | Failure | None = None
+        self._asker = Asker(world, NAME, within_us=ANSWER_WITHIN_US, pause_us=PAUSE_US)
 
     def serve(self) -> None:
         """Lose the others, and hold the survivors to what they owe; then all may come back."""
@@ -197,7 +192,7 @@ class Survivors:
     def _get(self, key: KeyLedger, machine: Machine) -> tuple[list[str], Knowledge]:
         operation = self._open("get", key)
         get = Get(0, key.data_key, TIMEOUT_MS, 0, self._quorum)
-        answer = self._ask(machine, get, key, -1)
+        answer = self._ask(machine, get)
         if not isinstance(answer, GetReply):
             raise self._violation(f"{machine.me.name} cannot read {key.name}: {answer}")
         operation.found = [value.partition(b"|")[0].decode() for _, value in answer.values]
@@ -220,11 +215,16 @@ class Survivors:
         """
         owners = self._owners_left(key)
         for machine in self.left[:2]:
-            self._ask(machine, Get(0, key.data_key, TIMEOUT_MS, 0, max(len(owners), 1)), key, -1)
+            self._ask(machine, Get(0, key.data_key, TIMEOUT_MS, 0, max(len(owners), 1)))
 
     def _owners_left(self, key: KeyLedger) -> list[Machine]:
+        """Return who owns a key and serves it: one whose disk was lost may need who is gone."""
         owners = self.world.owners(key.data_key, self.world.options.copies)
-        return [machine for machine in self.left if machine.index in owners]
+        return [
+            machine
+            for machine in self.left
+            if machine.index in owners and self.world.serves(machine.index, key.data_key)
+        ]
 
     def _compare(self, key: KeyLedger) -> None:
         held: dict[bytes, list[str]] = {}
@@ -242,40 +242,15 @@ class Survivors:
                 f"{'; '.join(parts)}"
             )
 
+    def _ask(
+        self, machine: Machine, message: Get | Put, key: KeyLedger | None = None, place: int = -1
+    ) -> Answer:
+        return self._asker.ask_again(TRIES_MAX, machine.index, message, key, place)
+
     def _violation(self, what: str) -> Violation:
         names = ", ".join(machine.me.name for machine in self.left)
         how = self.world.options.lost_by
         return Violation("survivors", f"{names} are left, all others {how}: {what}")
-
-    # -- a client ----------------------------------------------------------------------------------
-
-    def _ask(
-        self, machine: Machine, message: Get | Put, key: KeyLedger, place: int
-    ) -> GetReply | PutReply | Failure | None:
-        """Return a node's answer, asked again if it was out of breath; None if it gave none."""
-        world = self.world
-        for _ in range(TRIES_MAX):
-            self._rid += 1
-            self._answer = None
-            connection = world.connect(self, machine.index)
-            if place >= 0:
-                world.ledger.tried(connection, self._rid, key, place)
-            world.request(connection, msgspec.structs.replace(message, rid=self._rid))
-            world.run(world.now + ANSWER_WITHIN_US, lambda: self._answer is not None)
-            if not (isinstance(self._answer, Failure) and self._answer.code in TRANSIENT):
-                break
-            world.run(world.now + PAUSE_US)
-        return self._answer
-
-    def receive(self, connection: int, data: bytes) -> None:
-        """A frame of a node came."""
-        for message in decode_payload(data[4:]):
-            if isinstance(message, GetReply | PutReply | Failure) and message.rid == self._rid:
-                self._answer = message
-
-    def broken(self, connection: int) -> None:
-        """The connection broke: the next try makes another."""
-        self._answer = None
 
 
 def _held(machine: Machine, data_key: bytes) -> bytes | None:

@@ -26,6 +26,7 @@ from everwrite.core.data.versions import Version
 from everwrite.core.messages import (
     ABSENT,
     FOUND,
+    NOT_HERE,
     Fetch,
     FetchReply,
     Get,
@@ -37,7 +38,7 @@ from everwrite.core.records import HINT, OWN
 from everwrite.core.request.write import LEASE
 from everwrite.sim.bounds import judge_epoch
 from everwrite.sim.disk import Held, Rotten
-from everwrite.sim.machine import FIRST_TRY, Retry
+from everwrite.sim.tries import FIRST_TRY, Retry
 from everwrite.sim.truth import KeyLedger, Source, Violation, held_record
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Reading(NamedTuple):
 
     get: Get
     at: int
+    owners: set[int]
     known: dict[int, int]
 
 
@@ -112,10 +114,12 @@ class Told:
         elif isinstance(message, Get):
             key = self._world.ledger.keys[message.key]
             known = {
-                owner: _known(key, OWN, self._holds(owner, OWN, key))
-                for owner in self._world.owners(key.data_key, message.n)
+                index: _known(key, OWN, self._holds(index, OWN, key))
+                for index in self._world.serving(key.data_key, message.n)
             }
-            self._readings[connection, message.rid] = Reading(message, self._world.now, known)
+            owners = set(self._world.owners(key.data_key, message.n))
+            reading = Reading(message, self._world.now, owners, known)
+            self._readings[connection, message.rid] = reading
 
     def answering(self, source: int, connection: int, message: Message) -> None:
         """A node says this to a client."""
@@ -139,7 +143,7 @@ class Told:
 
     def _fetched(self, source: int, asker: int, reply: FetchReply) -> None:
         asked = self._fetches.get((asker, source, reply.rid))
-        if asked is None or reply.status not in (FOUND, ABSENT):
+        if asked is None or reply.status not in (FOUND, ABSENT, NOT_HERE):
             return
         key, causality = asked.key, asked.key.causality
         self._heard[key.data_key, source] = self._world.now
@@ -171,16 +175,19 @@ class Told:
         world, get, quality = self._world, reading.get, reply.quality
         key = world.ledger.keys[get.key]
         owners, fallbacks = quality.owners, quality.fallbacks
-        need = get.r or (get.n or world.options.copies) // 2 + 1
+        copies = 1 if world.options.changes_ms else world.options.copies
+        need = get.r or (get.n or copies) // 2 + 1
         said = f"a get of {key.name} was answered with {owners} owners and {fallbacks} fallbacks"
         if (owners if get.strict else owners + fallbacks) < need:
             raise Violation("quorum", f"{said}; asked for was r = {need}")
         heard = {
             index
-            for index in range(world.options.nodes)
+            for index in range(world.options.machines)
             if index == source or self._heard.get((get.key, index), -1) >= reading.at
         }
-        theirs = heard.intersection(reading.known)
+        theirs = heard & reading.owners
+        if world.options.changes_ms:  # who serves may have changed since
+            theirs = heard
         if owners > len(theirs) or owners + fallbacks > len(heard):
             raise Violation(
                 "quorum",
@@ -206,7 +213,7 @@ class Told:
         machine = self._world.machines[source.machine]
         self._judge_lease(machine, version)
         judge_epoch(machine, source, version)
-        arrived = machine.retries.get(version.op)
+        arrived = machine.tries.retries.get(version.op)
         if arrived is None:
             return
         who = f"node {source.machine + 1} mints {version.op.decode()} on {key.name}"
@@ -216,7 +223,7 @@ class Told:
     def unfound(self, key: KeyLedger, place: int, source: Source, version: Version) -> None:
         """A machine gave a dot to a write of which it did not know all single dots."""
         machine = self._world.machines[source.machine]
-        arrived = machine.dotted.get(version.op)
+        arrived = machine.tries.dotted.get(version.op)
         if arrived is not None and self._blind(machine, arrived, version.op):
             raise Violation(
                 "dots",
@@ -227,6 +234,8 @@ class Told:
     def _blind(self, machine: Machine, arrived: Retry, op: bytes) -> bool:
         """Say whether a machine did not look around though there were others to ask."""
         at, targets = arrived
+        if self._world.options.changing:  # whom it could ask may have changed since
+            return False
         others = any(target != machine.me.node_id for target, _ in targets)
         return others and machine.lost_at < at and (machine.index, op) not in self._looked
 

@@ -20,23 +20,28 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
 import xxhash
 
+from everwrite.core.cluster.holdings import all_bits, packed, partitions_in
+from everwrite.core.cluster.members import Known, founding
 from everwrite.core.cluster.placement import Candidate, place
 from everwrite.core.config import ClusterConfig
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import Member, Message
+from everwrite.core.messages import IN, LEAVING, Member, Message
 from everwrite.core.wire import encode_frame
 from everwrite.sim.bounds import EVERY, judge_tables, siblings_max
+from everwrite.sim.changes import Changes
 from everwrite.sim.clients import Caller, Client
 from everwrite.sim.disk import Disk
 from everwrite.sim.health import Health
 from everwrite.sim.history import Operation
 from everwrite.sim.ledger import Ledger
-from everwrite.sim.machine import Machine
+from everwrite.sim.machine import STALL_TAIL_US, Machine
 from everwrite.sim.nemesis import Nemesis
 from everwrite.sim.network import Network
 from everwrite.sim.options import Fault, Options, plan, stream
+from everwrite.sim.proof import Proofs
 from everwrite.sim.retries import judge_second_mint
 from everwrite.sim.told import Told
 from everwrite.sim.truth import KeyLedger, Violation
@@ -67,8 +72,9 @@ class World:
         self._connections: dict[int, tuple[Caller, int]] = {}
         """Connection -> who made it, to which machine. Numbers are never used again."""
         self._connected: dict[tuple[str, int], int] = {}
-        self.ledger = Ledger(options.nodes)
+        self.ledger = Ledger(options.machines)
         self.ledger.now = lambda: self.now
+        self.ledger.changing = options.changes_ms > 0
         self.ledger.siblings_max = siblings_max(options.knobs)
         self.network = Network(
             options, stream(options.seed, "network"), self.later, self.count, self._deliver
@@ -76,12 +82,7 @@ class World:
         self.network.keep_time(lambda: self.now)
         self.machines = self._make_machines()
         self._index = {machine.me.node_id: machine.index for machine in self.machines}
-        members = [machine.me for machine in self.machines]
-        self.placement = place(
-            [Candidate(member.node_id, member.zone, member.weight) for member in members],
-            options.partitions,
-            options.replicas,
-        )
+        self.ledger.owners = self.owners_seen
         self.ledger.node_ids = [machine.me.node_id for machine in self.machines]
         self.keys = self._open_keys()
         self.clients = [
@@ -104,27 +105,34 @@ class World:
             partitions=options.partitions,
             replicas=options.replicas,
         )
+        members = _drawn(options, rng)
+        founders = members[: options.nodes]
+        self.placement = place(
+            [Candidate(member.node_id, member.zone, member.weight) for member in founders],
+            options.partitions,
+            options.replicas,
+        )
+        owned = {node: packed(all_bits(held)) for node, held in self.placement.owned().items()}
         members = [
-            Member(
-                rng.randbytes(8),
-                f"n{i + 1}",
-                "127.0.0.1",
-                7401 + i,
-                f"zone {i % options.zones}",
-                rng.choice((0.5, 1.0, 2.0)) if options.weighted else 1.0,
-                0,
-                1,
+            msgspec.structs.replace(
+                member,
+                serves=owned.get(member.node_id, b""),
+                keeps=owned.get(member.node_id, b""),
             )
-            for i in range(options.nodes)
+            for member in members
         ]
+        founders = members[: options.nodes]
+        self.changes = Changes(self, founding(founders))
+        self.proofs = Proofs(self)
         machines = []
-        for i in range(options.nodes):
+        for i in range(options.machines):
             own = stream(options.seed, f"machine {i}")
             disk = Disk(i, self.ledger, stream(options.seed, f"disk {i}"))
             machine = Machine(
                 self,
                 i,
-                members,
+                members[i],
+                founders,
                 options.config(),
                 cluster,
                 disk,
@@ -132,6 +140,7 @@ class World:
                 disk_us=options.disk_us,
                 epoch_block=options.epoch_block,
             )
+            machine.spare = machine.gone = i >= options.nodes
             machine.clock_offset_ms = own.randrange(10**9)
             if "clock_drift" in options.faults:
                 machine.clock_ppm = 1_000_000 + own.randint(-50_000, 50_000)
@@ -151,6 +160,20 @@ class World:
         """Return the machines that own a key; n = 0: the default number of them."""
         preference = self.placement.preference[self.placement.partition_of(data_key)]
         return [self._index[node] for node in preference[: n or self.placement.replicas]]
+
+    def serving(self, data_key: bytes, n: int) -> list[int]:
+        """Return the owners of a key that serve it, and where members change all who do."""
+        owners = self.owners(data_key, n)
+        if not self.options.changes_ms:
+            return [index for index in owners if self.serves(index, data_key)]
+        return [each.index for each in self.machines if self.serves(each.index, data_key)]
+
+    def serves(self, index: int, data_key: bytes) -> bool:
+        """Say whether a machine's copies of a key count in quorums."""
+        node = self.machines[index].node
+        return node is not None and bool(
+            node.local.serves >> self.placement.partition_of(data_key) & 1
+        )
 
     # -- time --------------------------------------------------------------------------------------
 
@@ -196,6 +219,20 @@ class World:
         machine = self.machines[to]
         if machine.node is not None:
             machine.arrive(self.machines[source].me.node_id, data)
+
+    def owners_seen(self, index: int, data_key: bytes) -> list[int]:
+        """Return the machines that own a key in the eyes of a machine."""
+        node = self.machines[index].node
+        if node is None:
+            return self.owners(data_key, 0)
+        placement = node.local.routes.placement
+        owners = placement.owners(placement.partition_of(data_key))
+        return [self._index[owner] for owner in owners]
+
+    def doors(self) -> list[int]:
+        """Return the machines that a client may try: who is no spare, and not gone for good."""
+        there = [each.index for each in self.machines if not each.spare and not each.retired]
+        return there or [0]
 
     def connect(self, caller: Caller, machine: int) -> int:
         """Return the number of a connection to a machine, made when there is none."""
@@ -250,12 +287,46 @@ class World:
     def ticked(self, index: int) -> None:
         """Look at the tables of a node now and then."""
         machine = self.machines[index]
+        self.proofs.ticked(machine)
         if not machine.ticks % EVERY:
             judge_tables(machine)
             self.health.judge_views(index)
             self.health.sweep()
 
     # -- machines that come and go -----------------------------------------------------------------
+
+    def known(self) -> Known:
+        """Return the members as they are now, each as it is known where it is known best."""
+        entries: dict[bytes, Member] = {}
+        for machine in self.members:
+            entries[machine.me.node_id] = machine.me
+        for machine in self.members:
+            for entry in machine.node.local.members if machine.node is not None else ():
+                known = entries.get(entry.node_id)
+                if known is not None and (entry.incarnation, entry.version) > (
+                    known.incarnation,
+                    known.version,
+                ):
+                    entries[entry.node_id] = entry
+        rulings = self.changes.rulings
+        return Known(
+            [entries[node_id] for node_id in sorted(entries)],
+            [rulings[node_id] for node_id in sorted(rulings)],
+        )
+
+    def served(self, index: int, partitions: int) -> None:
+        for partition in partitions_in(partitions):
+            self.proofs.served(self.machines[index], partition)
+
+    def members_changed(self, index: int) -> None:
+        self.changes.hear(self.machines[index])
+
+    @property
+    def members(self) -> list[Machine]:
+        """The machines that belong to the cluster now, or are about to leave it."""
+        return [
+            machine for machine in self.machines if self.changes.standing(machine) in (IN, LEAVING)
+        ]
 
     def machine_stopped(self, index: int) -> None:
         """Connections break: peers notice at once unless the network hides it; clients do too."""
@@ -327,11 +398,17 @@ class World:
         self.healed = True
         self.nemesis.heal()
         self.health.all_changed()
+        self.run(self.now + 2 * STALL_TAIL_US)  # who stood still takes what it reads for late
         # What is still under way may bring anything, even a write that nobody counts on any more.
         self.run(self.network.quiet_at)
+        self.run(self.now + CALM_WITHIN_US, self._all_run)
+        self.changes.settle()
         self.run(self.now + CALM_WITHIN_US, lambda: self._clients_done() and self.calm())
         if not self.calm():
             raise Violation("calm", f"after {CALM_WITHIN_US / 1e6:.0f} s {self.unrest()}")
+
+    def _all_run(self) -> bool:
+        return all(machine.node is not None or machine.gone for machine in self.machines)
 
     def rest_for_an_hour(self) -> None:
         """If frames were kept: all machines are down for an hour, and then those come once more."""
@@ -356,7 +433,8 @@ class World:
 
     def unrest(self) -> str:
         """Return what a node still has to do, in words; empty if no node has."""
-        for machine in self.machines:
+        members = self.members
+        for machine in members:
             node = machine.node
             if node is None:
                 return f"node {machine.index + 1} is down"
@@ -372,8 +450,32 @@ class World:
                     f"node {machine.index + 1} still has {local.records.parked_count} messages "
                     "waiting for the disk"
                 )
-            if len(local.liveness.up) != len(self.machines) - 1:
+            if self.changes.standing(machine) == LEAVING and not local.routes.owned:
+                return f"node {machine.index + 1} has not left: {node.moves.progress()}"
+            if not {each.me.node_id for each in members} <= local.liveness.up | {local.me}:
                 return f"node {machine.index + 1} does not see all others"
+            if node.moves.busy:
+                return f"node {machine.index + 1} has partitions to move: {node.moves.progress()}"
             if local.out:
                 return f"node {machine.index + 1} has not sent everything"
+        views = {machine.node.local.members.digest() for machine in members if machine.node}
+        if self.options.changing and len(views) > 1:
+            return "the nodes do not agree on the members yet"
         return ""
+
+
+def _drawn(options: Options, rng: random.Random) -> list[Member]:
+    """Return the members at first, and those who may join, before anything was ruled on them."""
+    return [
+        Member(
+            rng.randbytes(8),
+            f"n{i + 1}",
+            "127.0.0.1",
+            7401 + i,
+            f"zone {i % options.zones}",
+            rng.choice((0.5, 1.0, 2.0)) if options.weighted else 1.0,
+            0,
+            1,
+        )
+        for i in range(options.machines)
+    ]

@@ -23,8 +23,8 @@ FORMAT = 1
 """The layout of keys, the checksums and the engines' files, as one number."""
 
 RESTORE = (
-    "Restore this directory. This version cannot replace a node under its identity, and a new node "
-    "cannot join a cluster that holds data."
+    "Restore this directory, or replace the node: start an empty one with --join, then "
+    "`everwrite plan replace`."
 )
 """What to do about a node whose data is lost or damaged."""
 

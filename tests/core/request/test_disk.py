@@ -310,6 +310,6 @@ def test_epochs_are_leased_on_disk_before_the_block_is_used_up() -> None:
         key = data_key(b"b", b"%d" % number)
         if world.order(key)[0] == a:
             assert world.put(a, b"v", key=key)
-            lease = world.disk[a].get(b"mlease")
+            lease = world.state[a].get(b"mlease")
             used = epochs._next
             assert used <= 8 or (lease is not None and int.from_bytes(lease, "big") >= used)

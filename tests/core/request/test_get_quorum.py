@@ -79,10 +79,10 @@ def test_with_r_plus_w_over_n_a_get_finds_what_was_acknowledged_just_before() ->
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"n": 4}, "n = 4 is not possible: the cluster has 3 nodes."),
+        ({"n": 4}, "n = 4 is not possible: the cluster keeps 3 copies."),
         ({"r": 4}, "r = 4 is not possible with n = 3."),
         ({"n": 2, "r": 3}, "r = 3 is not possible with n = 2."),
-        ({"n": -1}, "n = -1 is not possible: the cluster has 3 nodes."),
+        ({"n": -1}, "n = -1 is not possible: the cluster keeps 3 copies."),
         ({"r": -1}, "r = -1 is not possible with n = 3."),
     ],
 )

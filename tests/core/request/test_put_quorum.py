@@ -17,7 +17,7 @@ def silence(world: World, *nodes: bytes) -> None:
 # -- N, W, strict ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@pytest.mark.parametrize("n", [1, 2, 3])
 def test_a_put_goes_to_the_first_n_nodes_of_the_preference_list(n: int) -> None:
     world = World(5)
 
@@ -98,11 +98,11 @@ def test_the_same_node_is_never_counted_twice() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"n": 4}, "n = 4 is not possible: the cluster has 3 nodes."),
+        ({"n": 4}, "n = 4 is not possible: the cluster keeps 3 copies."),
         ({"w": 4}, "w = 4 is not possible with n = 3."),
         ({"n": 2, "w": 3}, "w = 3 is not possible with n = 2."),
         ({"dw": 4}, "dw = 4 is not possible with n = 3."),
-        ({"n": -1}, "n = -1 is not possible: the cluster has 3 nodes."),
+        ({"n": -1}, "n = -1 is not possible: the cluster keeps 3 copies."),
         ({"w": -1}, "w = -1 is not possible with n = 3."),
         ({"dw": -2}, "dw = -2 is not possible with n = 3."),
         ({"op": b""}, "A put needs a request id of 1 to 32 bytes."),
@@ -124,7 +124,8 @@ def test_a_cluster_smaller_than_its_replicas_counts_with_the_nodes_there_are() -
     a, _ = world.order()
 
     assert world.put(a, b"v").required == 2
-    assert world.refused_put(a, b"w", w=3).message == "w = 3 is not possible with n = 2."
+    failed = world.refused_put(a, b"w", w=3)
+    assert (failed.code, failed.outcome, failed.required) == ("quorum_not_met", "none", 3)
 
 
 # -- dw: how many of the acks stand for an fsync ---------------------------------------------------

@@ -3,11 +3,14 @@
 No ring is agreed on or shipped: nodes that know the same members compute the same placement, so
 gossip has only to spread members. Each partition ranks all nodes by weighted rendezvous score,
 
-    score = -weight / ln(u),   u in (0, 1) from xxh3_64(node_id + partition),
+    score = -weight / ln(u),   u in (0, 1) from the rank of xxh3_64(node_id + partition) among
+                               those of this node's other partitions
 
-so a node that comes or goes changes only the places that it takes or leaves. By score alone the
-luck of the draw would give some nodes 1.3 times their share, so the places are given in the order
-of the scores of all nodes and partitions, the highest first, and a node takes a partition if
+so a node that comes or goes changes only the places that it takes or leaves. Ranks give all nodes
+the same draws, each in an order of its own: that takes two thirds of the variance out of what they
+would own by score alone, and the cap below has less to correct. Still the luck of the draw would
+give some nodes 1.2 times their share, so the places are given in the order of the scores of all
+nodes and partitions, the highest first, and a node takes a partition if
 
     it does not own it yet             always: N owners are N nodes;
     the partition wants its zone       while there are enough zones, no two owners share one; then
@@ -32,8 +35,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from itertools import pairwise
 
 import msgspec
@@ -44,15 +47,16 @@ from everwrite.core.errors import ConfigError
 NODE_ID_BYTES = 8
 PARTITIONS_MAX = 1 << 16
 
-LOAD_EPS = 0.05
-"""Load above the fair share that a node may have: little movement, and max/mean under 1.06."""
+LOAD_EPS = 0.06
+"""Load above the fair share that a node may have: the more, the less moves."""
 
 _ROUNDING = 1e-6
 """Shares are sums of floats: this much below a whole number is that number."""
 
 _LEVEL_MAX = 2.0**1000
-_UNIT = 2.0**-52
-_ALGORITHM = 1
+_LOW = (1 << 32) - 1
+_UNIT = 2.0**-32
+_ALGORITHM = 2
 """Part of the digest: nodes that place in another way never take each other's view for theirs."""
 
 _hash = xxhash.xxh3_64_intdigest
@@ -104,7 +108,12 @@ def place(candidates: Iterable[Candidate], partitions: int, replicas: int) -> Pl
     ConfigError for a number of partitions that is no power of two, for no nodes, and for ids or
     weights that cannot be.
     """
-    nodes = _checked(candidates, partitions, replicas)
+    return _placed(_checked(candidates, partitions, replicas), partitions, replicas)
+
+
+@lru_cache(maxsize=2)
+def _placed(nodes: tuple[Candidate, ...], partitions: int, replicas: int) -> Placement:
+    # All nodes of one process (a simulated cluster) come to the same: it is made once for them.
     copies = min(replicas, len(nodes))
     order = _by_score(nodes, partitions)
     rankings: list[list[int]] = [[] for _ in range(partitions)]
@@ -131,9 +140,9 @@ def fair_shares(nodes: Sequence[Candidate], partitions: int, replicas: int) -> l
     """Return how many partitions each node should own: in proportion to weight, within bounds."""
     bounds = _zone_bounds(nodes, replicas)
     heaviest = max(node.weight for node in nodes)
-    inside: dict[str, list[float]] = {zone: [] for zone in bounds}
+    inside: dict[str, Counter[float]] = {zone: Counter() for zone in bounds}
     for node in nodes:
-        inside[node.zone].append(node.weight / heaviest)
+        inside[node.zone][node.weight / heaviest] += 1
 
     def zone_share(zone: str, level: float) -> float:
         least, most = bounds[zone]
@@ -151,9 +160,10 @@ def fair_shares(nodes: Sequence[Candidate], partitions: int, replicas: int) -> l
     return [min(partitions, local[node.zone] * (node.weight / heaviest)) for node in nodes]
 
 
-def _filled(weights: Sequence[float], level: float, bound: int) -> float:
+def _filled(weights: Mapping[float, int], level: float, bound: int) -> float:
     # All nodes must agree: fsum is exact; the built-in sum rounds in another way since Python 3.12.
-    return math.fsum(min(bound, level * weight) for weight in weights)
+    # Most nodes weigh the same: each weight is looked at once, with how often it is there.
+    return math.fsum(min(bound, level * weight) * count for weight, count in weights.items())
 
 
 def _level(rises: Callable[[float], float], total: float) -> float:
@@ -192,16 +202,17 @@ def _zone_bounds(nodes: Sequence[Candidate], replicas: int) -> dict[str, tuple[i
 
 def _by_score(nodes: Sequence[Candidate], partitions: int) -> list[tuple[int, int]]:
     """Return all pairs of a partition and a node's index, the highest score first."""
-    seeds = [(node.node_id, node.weight) for node in nodes]
-    scores: list[float] = []
-    for partition in range(partitions):
-        tail = partition.to_bytes(4, "big")
-        # 52 bits and a half: never 0 or 1, where the logarithm has no use for us.
-        scores += [
-            -weight / _log(((_hash(node_id + tail) >> 12) + 0.5) * _UNIT)
-            for node_id, weight in seeds
-        ]
-    count = len(seeds)
+    count = len(nodes)
+    scores = [0.0] * (partitions * count)
+    tails = [partition.to_bytes(4, "big") for partition in range(partitions)]
+    for i, node in enumerate(nodes):
+        weight = -node.weight
+        hashes = [_hash(node.node_id + tail) for tail in tails]
+        ranked = sorted(range(partitions), key=hashes.__getitem__)
+        for rank, partition in enumerate(ranked):
+            # At most 49 bits, so exact; never 0 or 1, where the logarithm has no use for us.
+            u = (rank + ((hashes[partition] & _LOW) + 0.5) * _UNIT) / partitions
+            scores[partition * count + i] = weight / _log(u)
     order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
     return [divmod(pair, count) for pair in order]
 

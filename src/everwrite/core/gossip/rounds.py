@@ -1,111 +1,277 @@
-"""Rounds: pings for liveness, and the list of members passed around (Dynamo 4.8.1, 4.8.3).
+"""Gossip: how all nodes come to know the same members and rulings (Dynamo 4.8.1, 4.8.2).
 
-Each ``ping_every_ms`` a peer that said nothing meanwhile is asked; one that stays silent for
-``down_after_ms`` is taken for down, and for up again at its next frame. The list of members goes to
-a peer when it comes up, and to one peer in turn each second, so that no two halves keep different
-lists for long. What changed in it goes to all at once.
+    A -> B  Summary    16 bytes: all that A knows; B knows the same: no answer
+    B -> A  Rows       else: what B has
+    A -> B  News       what B lacks, and Rows, if A lacks something too
+    B -> A  News
 
-Costs, for n nodes: at rest each sends 1.3 n small messages and one list per second; whoever hears
-of a change sends n more (measured up to n = 1000, see docs/scale).
+Each ``gossip_every_ms`` one random peer gets a Summary. What is new to a node it passes on at once
+to ``gossip_fanout`` random peers, so a change is everywhere within a few messages' time, and the
+rounds are for what got lost. A peer that comes up gets a Summary too.
+
+Rulings and new lives are written to the disk before they are passed on with the same tick; what
+nodes say that they hold, with the next round.
+
+Costs, at rest: one small message per node and second. A change: ``gossip_fanout`` messages from
+each node that hears of it.
 """
 
 from __future__ import annotations
 
-from everwrite.core.cluster.members import encode_members
+from collections.abc import Callable
+
+import xxhash
+
+from everwrite.core.cluster.members import encode_known
 from everwrite.core.cluster.placement import place
 from everwrite.core.local import Local
-from everwrite.core.messages import Members, Ping, Pong
+from everwrite.core.messages import (
+    IN,
+    LEAVING,
+    REMOVED,
+    News,
+    Rows,
+    Ruling,
+    Summary,
+)
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import STATE
 
 MEMBERS = STATE + b"members"
 
+UNKNOWN = bytes(16)
+"""In place of a digest: "send me your rows"."""
+ROWS_EVERY_MS = 100
+"""A peer that seems to know more is asked so often at most."""
+GREETED_MAX = 8
+"""In that time so many peers that come up are asked whether they know the same, and so many are
+sent rows. All peers meet a node that starts: if each asked and were answered, it would be sent the
+rows of n nodes n times (50 MB for a thousand). Who is not asked or answered hears from those who
+are, or in the next round.
+"""
+
 
 class Rounds:
-    """Membership and liveness of one node."""
+    """What one node says of the members, and hears."""
 
     def __init__(self, local: Local) -> None:
         self._local = local
         self._next_ms = local.now
-        self._next_list_ms = local.now
-        # Each begins behind its own place in the list: so all lists of a second go to different
-        # peers, even if all nodes started together.
-        self._turn = sum(member.node_id < local.me for member in local.members) - 1
-        self._told_of_data = False
+        self._draws = 0
+        self._asked_ms: dict[bytes, int] = {}
+        self._greeted = _Pace(local)
+        self._answered = _Pace(local)
+        self.wants_in = False
+        """Whether this node rules itself in as soon as it knows the cluster (``--join``)."""
+        self.whole = local.members.standing(local.me) is not None
+        """Whether this node has once known all that some member knew. News come in parts: who goes
+        by the first part alone takes a few members for all, and their partitions for empty."""
+        self.left = False
+        """Whether this node has handed over everything, and is out of its own accord."""
+        self.removed: Callable[[bytes], None] = lambda node_id: None
+        """Hears of each node that was removed."""
+        self.unwritten = False
+        """Whether the disk does not have all that is known; it gets it with the next round."""
         self.members_version = 0
-        """Goes up when the list of members changed: the shell dials whoever is new."""
+        """Goes up when the members changed: the shell dials whoever is new."""
 
-    def heard(self, peer: bytes) -> bool:
-        """A frame of a peer came; return whether it was down until now."""
+    @property
+    def out_for_good(self) -> bool:
+        """Whether an operator has removed this very node."""
+        return self._local.members.removed(self._local.me)
+
+    # -- what others say ---------------------------------------------------------------------------
+
+    def summary(self, source: Place, message: Summary) -> None:
+        members = self._local.members
+        if message.digest == members.digest():
+            self._compared(source)
+        elif self._answered.one_more():
+            self._local.out.send(source, members.rows(answer=True))
+
+    def rows(self, source: Place, message: Rows) -> None:
+        """Send what the other lacks; ask for the rest in turn."""
         local = self._local
-        if not local.liveness.heard(peer, local.now):
-            return False
-        local.routes.forget()
-        local.out.send(peer, self._list())
-        return True
+        news = local.members.lacking(message)
+        if not _empty(news):
+            local.out.send(source, news)
+        if not _more(message, local.members.rows(answer=False)):
+            self._compared(source)
+        elif message.answer:
+            sometimes("two nodes each know of the members what the other does not")
+            local.out.send(source, local.members.rows(answer=False))
 
-    def lost(self, peer: bytes) -> bool:
-        """A peer's connection broke, or it was silent for too long; return whether it was up."""
-        if not self._local.liveness.lost(peer):
-            return False
-        self._local.routes.forget()
-        return True
+    def news(self, source: Place, message: News) -> None:
+        """Take what is newer, keep it, and pass it on."""
+        taken = self._local.members.merge(message)
+        if not _empty(taken):
+            self._took(taken, source)
+        if not self.whole:
+            self._local.out.send(source, Summary(UNKNOWN))
 
-    def ping(self, source: Place, message: Ping) -> None:
-        self._local.out.send(source, Pong(message.rid))
+    def _compared(self, source: Place) -> None:
+        """Another node knows of the members nothing that this one does not."""
+        members = self._local.members
+        belongs = type(source) is bytes and members.standing(source) in (IN, LEAVING)
+        if not self.whole and belongs:
+            self.whole = True
+            self.members_version += 1
+            if self.wants_in:
+                self._rule_me_in()
 
-    def pong(self, source: Place, message: Pong) -> None:
-        """That its frame came is all there is to know."""
+    # -- what this node says -----------------------------------------------------------------------
 
-    def members(self, source: Place, message: Members) -> None:
-        """Take what is newer. No new member once the cluster holds data, which all hear of: those
-        nodes too on which none of it fell.
-        """
+    def publish(self, news: News) -> None:
+        """Merge what was decided here, keep it, and tell others."""
+        taken = self._local.members.merge(news)
+        if not _empty(taken):
+            self._took(taken, self._local.me)
+
+    def changed_me(self, **changes: object) -> None:
+        """Change this node's own entry, and tell others."""
+        entry = self._local.members.change_me(**changes)
+        self._took(News([entry], []), self._local.me)
+
+    def came(self, peer: bytes) -> None:
+        """A peer is up: see whether it knows the same."""
+        if self._greeted.one_more():
+            self._local.out.send(peer, Summary(self._local.members.digest()))
+
+    def doubt(self, peer: Place) -> None:
+        """A peer acts on another view: tell it ours, and hear its own; not too often."""
         local = self._local
-        taken = local.members.merge(message.members, may_grow=not local.has_data)
-        local.has_data |= message.holds_data
-        if not taken:
+        if type(peer) is not bytes or peer == local.me:
             return
-        self.members_version += 1
-        cluster = local.cluster
-        candidates = tuple(local.members.candidates())
-        if candidates != local.routes.placement.candidates:  # a restart changes nothing of the ring
-            local.routes.place(place(candidates, cluster.partitions, cluster.replicas))
-        local.records.write(MEMBERS, encode_members(list(local.members)))
-        news = Members(taken, local.has_data)
-        for peer in sorted(local.liveness.up):
-            if peer != source:
-                local.out.send(peer, news)
+        if local.now - self._asked_ms.get(peer, -ROWS_EVERY_MS) >= ROWS_EVERY_MS:
+            self._asked_ms[peer] = local.now
+            local.out.send(peer, Summary(local.members.digest()))
 
-    def wake(self) -> list[bytes]:
-        """Ping whoever was silent; return the peers that were silent for too long."""
+    def wake(self) -> None:
+        """Once a round: ask a random peer whether it knows the same."""
         local = self._local
+        if local.strangers:
+            strangers, local.strangers = local.strangers, set()
+            for peer in sorted(strangers, key=repr):
+                self.doubt(peer)
         if local.now < self._next_ms:
-            return []
-        every = local.config.ping_every_ms
-        self._next_ms = local.now + every
-        others = local.members.others()
-        for member in others:
-            silent = local.liveness.silent_ms(member.node_id, local.now)
-            if silent < 0 or silent >= every:
-                local.out.send(member.node_id, Ping(0))
-        if local.has_data and not self._told_of_data:
-            self._told_of_data = True
-            told = self._list()
-            for peer in sorted(local.liveness.up):
-                local.out.send(peer, told)
-        elif others and local.now >= self._next_list_ms:
-            self._next_list_ms = local.now + 1000
-            self._turn = (self._turn + 1) % len(others)
-            local.out.send(others[self._turn].node_id, self._list())
-        overdue = local.liveness.overdue(local.now)
-        if overdue:
-            sometimes("a peer is taken for down since it was silent")
-        return overdue
-
-    def _list(self) -> Members:
-        return Members(list(self._local.members), self._local.has_data)
+            return
+        self._next_ms = local.now + local.config.gossip_every_ms
+        if self.wants_in:
+            self._rule_me_in()
+        if self.unwritten:
+            self._write()
+        for peer in self._some(1):
+            local.out.send(peer, Summary(local.members.digest()))
 
     def next_wake_ms(self) -> int:
-        return self._next_ms
+        return self._local.now if self._local.strangers else self._next_ms
+
+    def leave_for_good(self) -> None:
+        """This node has nothing left that others lack: it is out, as it was told to be."""
+        members = self._local.members
+        ruling = members.rulings.get(members.me.node_id)
+        if ruling is None or ruling.standing != LEAVING:
+            return
+        sometimes("a node that leaves has handed over everything")
+        gone = Ruling(
+            ruling.node_id,
+            ruling.name,
+            REMOVED,
+            ruling.zone,
+            ruling.weight,
+            members.next_stamp(),
+            ruling.plan,
+        )
+        self.left = True
+        self.publish(News([], [gone]))
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    def _rule_me_in(self) -> None:
+        """Join with a plan of one's own: the cluster is known, and has not ruled on this node."""
+        members = self._local.members
+        me = members.me
+        if me.node_id in members.rulings:
+            self.wants_in = False
+        elif members.rulings:
+            self.wants_in = False
+            stamp = members.next_stamp()
+            plan = xxhash.xxh3_64_digest(me.node_id + stamp.to_bytes(8, "big"))
+            ruling = Ruling(me.node_id, me.name, IN, me.zone, me.weight, stamp, plan)
+            self.publish(News([], [ruling]))
+
+    def _took(self, taken: News, source: Place) -> None:
+        local = self._local
+        self.members_version += 1
+        for ruling in taken.rulings:
+            if ruling.standing == REMOVED:
+                self._asked_ms.pop(ruling.node_id, None)
+                self.removed(ruling.node_id)
+        cluster = local.cluster
+        if taken.rulings:
+            candidates = local.members.candidates()
+            candidates.sort(key=lambda each: each.node_id)
+            if tuple(candidates) != local.routes.placement.candidates:
+                local.routes.place(place(candidates, cluster.partitions, cluster.replicas))
+        if taken.entries or taken.rulings:
+            local.refresh()
+        if taken.rulings or taken.draft is not None or any(e.version <= 1 for e in taken.entries):
+            self._write()
+        else:  # what others hold changes often while partitions move, and is heard again
+            self.unwritten = True
+        for peer in self._some(local.config.gossip_fanout):
+            if peer != source:
+                local.out.send(peer, taken)
+
+    def _write(self) -> None:
+        self.unwritten = False
+        self._local.records.write(MEMBERS, encode_known(self._local.members))
+
+    def _some(self, count: int) -> list[bytes]:
+        """Return so many peers that are up, drawn at random; fewer if there are fewer."""
+        peers = sorted(self._local.liveness.up)
+        chosen: list[bytes] = []
+        while peers and len(chosen) < count:
+            self._draws += 1
+            drawn = xxhash.xxh3_64_intdigest(self._local.me + self._draws.to_bytes(8, "big"))
+            chosen.append(peers.pop(drawn % len(peers)))
+        return chosen
+
+
+class _Pace:
+    """Counts what is done ``GREETED_MAX`` times in ``ROWS_EVERY_MS`` at most."""
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self._since_ms = local.now
+        self._done = 0
+
+    def one_more(self) -> bool:
+        """Say whether it may be done once more now."""
+        local = self._local
+        if local.now - self._since_ms >= ROWS_EVERY_MS:
+            self._since_ms, self._done = local.now, 0
+        self._done += 1
+        return self._done <= GREETED_MAX
+
+
+def _empty(news: News) -> bool:
+    return not (news.entries or news.rulings or news.draft is not None)
+
+
+def _more(theirs: Rows, mine: Rows) -> bool:
+    """Say whether the others' rows hold something that is newer than these."""
+    entries = {node_id: (incarnation, version) for node_id, incarnation, version in mine.entries}
+    rulings = {
+        node_id: (standing == REMOVED, stamp, plan)
+        for node_id, stamp, plan, standing in mine.rulings
+    }
+    return (
+        any((inc, ver) > entries.get(node_id, (-1, -1)) for node_id, inc, ver in theirs.entries)
+        or any(
+            (standing == REMOVED, stamp, plan) > rulings.get(node_id, (False, -1, b""))
+            for node_id, stamp, plan, standing in theirs.rulings
+        )
+        or tuple(theirs.draft) > tuple(mine.draft)
+    )

@@ -87,6 +87,8 @@ class Hints:
         when.
         """
         self.notes = 0
+        self.turned = 0
+        """Notes beyond the cap that a change of owners may have made, in all."""
         self.uncertain: dict[bytes, None] = {}
         """Data keys of which the index may be wrong, since a batch was not written or the disk
         would not give the copy.
@@ -154,6 +156,10 @@ class Hints:
         local = self._local
         key, owner = message.key, message.hint_for
         known = self.owners_of.get(key)
+        if local.closing or local.members.removed(local.me):
+            sometimes("a node that is about to leave takes no hint")
+            local.out.send(source, StoreReply(message.rid, REFUSED, False))
+            return
         if self.full() and (known is None or owner not in known):
             local.counters.hints_refused += 1
             sometimes("a hint is refused at the cap")
@@ -203,7 +209,6 @@ class Hints:
         record = versions.merge_bytes(mine, theirs) if mine else theirs
         self._local.records.write(HINT + key, join_hint(epoch, owners, record))
         self.rotten.discard(key)
-        self._local.has_data = True
         for each in owners:
             self._note(key, each)
 
@@ -222,7 +227,11 @@ class Hints:
         for key in list(self.uncertain):
             self.recount(Recount(key))
         for owner in sorted(self.waiting):
-            if owner in local.liveness.up and self._not_before.get(owner, 0) <= local.now:
+            # This node may own by now what it kept for others; who was removed is never up.
+            there = owner in local.liveness.up or owner == local.me
+            if not there and owner in local.members:
+                continue
+            if self._not_before.get(owner, 0) <= local.now:
                 self._fill(owner)
 
     def back(self, owner: bytes) -> None:
@@ -268,6 +277,9 @@ class Hints:
             self._strike(key, owner)
             self._flying[owner].discard(key)
             return
+        if not local.routes.takes(owner, key):
+            self._turn_to_owners(key, owner, payload)  # type: ignore[arg-type]
+            return
         record = self.record_of(payload)  # type: ignore[arg-type]
         delivery = Delivery(local, self, key, owner, record)
         rid = local.open_request(delivery, local.now + local.config.hint_retry_ms)
@@ -278,6 +290,20 @@ class Hints:
         # none: see ``Delivery.stored``.
         store = Store(rid, key, record, local.config.hint_retry_ms, SYNC_YES)
         local.out.send(owner, store)
+
+    def _turn_to_owners(self, key: bytes, owner: bytes, payload: bytes) -> None:
+        """Keep a copy for those who own its key now: the one that it was for does not any more."""
+        sometimes("a hint goes to the new owners of its key")
+        placement = self._local.routes.placement
+        epoch, owners, record = split_hint(payload)
+        new = [node for node in placement.owners(placement.partition_of(key)) if node not in owners]
+        owners = [*(each for each in owners if each != owner), *new]
+        self._local.records.write(HINT + key, join_hint(epoch, owners, record))
+        self._flying[owner].discard(key)
+        self._strike(key, owner)
+        for each in new:
+            self._note(key, each)
+        self.turned += max(0, len(new) - 1)
 
     def ended(self, key: bytes, owner: bytes, *, delivered: bool) -> None:
         """A copy on its way arrived, and others may go; or it did not: leave the owner
@@ -347,20 +373,12 @@ class Delivery(Request):
             sometimes("a hint comes to an owner that cannot read its copy")
             # Only the join of all that others have may replace that copy: let a read make it. The
             # copy kept here belongs to it: the other owners may have lost theirs.
-            self.local.out.send(self.local.me, Mend(self._mending(), self.record))
+            timeout_ms = self.local.config.request_timeout_ms
+            mending = Get(0, self.key, timeout_ms, forwarded=True)
+            self.local.out.send(self.local.me, Mend(mending, self.record))
         if reply.status == STORED:
             self.hints.strike_out(Delivered(self.key, self.owner, self.record))
         self._end(delivered=reply.status == STORED)
-
-    def _mending(self) -> Get:
-        """Return a read that asks the owner too, who may own the key for a wide put only."""
-        placement = self.local.routes.placement
-        preference = placement.preference[placement.partition_of(self.key)]
-        place = preference.index(self.owner) + 1 if self.owner in preference else 0
-        n = place if place > placement.replicas else 0
-        if n:
-            sometimes("a copy that only a wide put asked for is mended")
-        return Get(0, self.key, self.local.config.request_timeout_ms, n, forwarded=True)
 
     def lost(self, peer: bytes) -> None:
         if peer == self.owner:

@@ -15,7 +15,7 @@ from everwrite.core.messages import KIND_BYTES, KIND_JSON, KIND_TEXT, Get, Put
 from everwrite.core.probes import sometimes
 
 
-def check_put(put: Put, members: int, replicas: int) -> None:
+def check_put(put: Put, replicas: int) -> None:
     """Raise RequestError for numbers that cannot be."""
     if not 1 <= len(put.op) <= 32:
         raise RequestError(
@@ -29,10 +29,10 @@ def check_put(put: Put, members: int, replicas: int) -> None:
     if not put.n and not put.w and put.dw == -1:
         return
     n = put.n or replicas
-    if not 0 <= put.n <= members:
+    if not 0 <= put.n <= replicas:
         raise RequestError(
-            f"n = {put.n} is not possible: the cluster has {members} nodes.",
-            hint=f"Use 1 to {members}.",
+            f"n = {put.n} is not possible: the cluster keeps {replicas} copies.",
+            hint=f"Use 1 to {replicas}.",
         )
     if not 0 <= put.w <= n:
         raise RequestError(f"w = {put.w} is not possible with n = {n}.", hint=f"Use 1 to {n}.")
@@ -40,13 +40,13 @@ def check_put(put: Put, members: int, replicas: int) -> None:
         raise RequestError(f"dw = {put.dw} is not possible with n = {n}.", hint=f"Use 0 to {n}.")
 
 
-def check_get(get: Get, members: int, replicas: int) -> None:
+def check_get(get: Get, replicas: int) -> None:
     """Raise RequestError for numbers that cannot be."""
     n = get.n or replicas
-    if not 0 <= get.n <= members:
+    if not 0 <= get.n <= replicas:
         raise RequestError(
-            f"n = {get.n} is not possible: the cluster has {members} nodes.",
-            hint=f"Use 1 to {members}.",
+            f"n = {get.n} is not possible: the cluster keeps {replicas} copies.",
+            hint=f"Use 1 to {replicas}.",
         )
     if not 0 <= get.r <= n:
         raise RequestError(f"r = {get.r} is not possible with n = {n}.", hint=f"Use 1 to {n}.")
@@ -85,6 +85,14 @@ def too_busy(local: Local) -> Overloaded:
         "This node has as many requests waiting as it will take.",
         hint="Nothing was done. Try again in a moment, or spread the load.",
         retry_after_ms=local.config.spare_after_ms,
+    )
+
+
+def gone_for_good() -> UnavailableError:
+    """Return the error for a request to a node that leaves the cluster, and takes no more."""
+    return UnavailableError(
+        "This node is leaving the cluster, and takes no more requests.",
+        hint="Nothing was done. Ask another node.",
     )
 
 

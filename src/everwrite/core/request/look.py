@@ -15,6 +15,7 @@ from everwrite.core.local import Local, Request
 from everwrite.core.messages import (
     ABSENT,
     FOUND,
+    NOT_HERE,
     Fetch,
     FetchReply,
     Message,
@@ -52,6 +53,7 @@ class LookAround(Request):
         "_known",
         "_local",
         "_need",
+        "_owners",
         "_pending",
         "_put",
         "_record",
@@ -66,6 +68,7 @@ class LookAround(Request):
         self._source = source
         self._put = put
         self._record = b""
+        self._owners = route.owners
         self._pending = {node for node, _ in route.targets if node != local.me}
         n = put.n or local.routes.placement.replicas
         self._need = min(len(self._pending), n // 2 + 1)
@@ -91,9 +94,10 @@ class LookAround(Request):
         if source not in self._pending:
             return
         self._pending.discard(source)
-        if reply.status in (FOUND, ABSENT):
+        strange = reply.status == NOT_HERE and source not in self._owners
+        if strange or reply.status in (FOUND, ABSENT):
             self._need -= 1
-        if reply.status == FOUND:
+        if reply.record:
             self._join(reply.record)
             if reply.op_known or self._found is None:
                 record = versions.decode(reply.record)

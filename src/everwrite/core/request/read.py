@@ -23,6 +23,7 @@ from everwrite.core.local import Local, Request
 from everwrite.core.messages import (
     ABSENT,
     FOUND,
+    NOT_HERE,
     SYNC_NO,
     UNREADABLE,
     Fetch,
@@ -90,8 +91,8 @@ class GetRequest(Request):
     """A get whose answers are coming in.
 
     ``_heard`` has what each node holds (empty bytes: nothing); ``_damaged`` the owners whose copy
-    is unreadable; ``_empty`` counts fallbacks that have nothing, ``_late`` says that owners were
-    waited for long enough.
+    is unreadable, ``_strange`` those that serve the partition no more; ``_empty`` counts fallbacks
+    that have nothing that counts, ``_late`` says that owners were waited for long enough.
     """
 
     __slots__ = (
@@ -112,6 +113,7 @@ class GetRequest(Request):
         "_seen",
         "_source",
         "_spares",
+        "_strange",
     )
 
     def __init__(self, local: Local, source: Place, get: Get, route: Route, seen: Seen) -> None:
@@ -126,6 +128,7 @@ class GetRequest(Request):
         self._spares = [] if get.strict else list(route.spares)
         self._heard: dict[bytes, bytes] = {}
         self._damaged: list[bytes] = []
+        self._strange: set[bytes] = set()
         self._owners = self._fallbacks = self._empty = 0
         self._answered = self._late = False
         self._rid = 0
@@ -154,15 +157,26 @@ class GetRequest(Request):
             return
         node = source
         self._pending.remove(node)
-        if reply.status == FOUND or (reply.status == ABSENT and node in self._route.owners):
-            before = self._heard.get(node, b"")  # a spare may be who knew a record beforehand
-            self._local.held_bytes += len(reply.record) - len(before)
-            self._heard[node] = reply.record
-            if reply.fallback or node not in self._route.owners:
+        owner = node in self._route.owners
+        if reply.status == FOUND or (reply.status == ABSENT and owner):
+            self._hear(node, reply.record)
+            if reply.fallback or not owner:
                 self._fallbacks += 1
             else:
                 self._owners += 1
-        elif reply.status == ABSENT:
+        elif reply.status == NOT_HERE and reply.record:
+            # It is joined. But whoever took over from it may know more: only an owner that fills up
+            # counts, as a stand-in for itself.
+            self._hear(node, reply.record)
+            if (node, node) in self._route.targets:
+                self._fallbacks += 1
+            elif owner:
+                sometimes("a read asks who has given the partition up meanwhile")
+                self._strange.add(node)
+                self._ask_spare()
+            else:
+                self._empty += 1
+        elif reply.status == ABSENT or (reply.status == NOT_HERE and not owner):
             self._empty += 1
         else:
             if reply.status == UNREADABLE:
@@ -170,6 +184,11 @@ class GetRequest(Request):
                 self._damaged.append(node)
             self._ask_spare()
         self._look()
+
+    def _hear(self, node: bytes, record: bytes) -> None:
+        before = self._heard.get(node, b"")  # a spare may be who knew a record beforehand
+        self._local.held_bytes += len(record) - len(before)
+        self._heard[node] = record
 
     def lost(self, peer: bytes) -> None:
         if peer in self._pending:
@@ -235,10 +254,9 @@ class GetRequest(Request):
         """Say whether every owner has answered, whatever smaller n was asked for; or every other
         one.
         """
-        local, owners = self._local, self._route.owners
-        if len(owners) < local.routes.placement.replicas:
-            owners = local.routes.route(self._get.key, 0).owners
-        return all(owner in self._heard for owner in owners if owner != but)
+        route = self._local.routes.route(self._get.key, 0)
+        heard = self._heard.keys() - self._strange
+        return route.whole and all(owner in heard for owner in route.owners if owner != but)
 
     def _ask_spare(self) -> None:
         if self._spares:
@@ -266,7 +284,7 @@ class GetRequest(Request):
             return
         self._answered = True
         if record is None:
-            sure = self._all_owners_heard()
+            sure = self._all_owners_heard() and not local.routes.route(get.key, 0).stray
             if not sure:
                 sometimes("a read cannot tell whether the key was ever written")
             quality = self._quality("never" if sure else "unknown")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import xxhash
 
+from everwrite.core.cluster.holdings import SERVES
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import Seen
 from everwrite.core.errors import ProtocolError
@@ -17,6 +18,7 @@ from everwrite.core.messages import (
     ABSENT,
     BUSY,
     FOUND,
+    NOT_HERE,
     REFUSED,
     STALE_VIEW,
     UNREADABLE,
@@ -66,11 +68,12 @@ class Replica:
             if local.out.answer_bytes > local.config.answer_bytes_max:
                 local.out.send(source, FetchReply(message.rid, BUSY, b""))
                 return
-        fallback = False
+        fallback = kept = False
         if self._hints.may_be_kept(key):
             joined = self._join_hint(source, message, record)
             if joined is None:
                 return
+            kept = joined is not record
             record, fallback = joined, payload is None and bool(joined)
         token = b""
         if message.digest:
@@ -79,7 +82,16 @@ class Replica:
             seen = Seen(versions.decode(record).clock, [])
             token = context.sign(local.context_key, key, seen)
         status = FOUND if payload is not None or fallback else ABSENT
-        known = bool(message.op) and message.op in local.recent_puts
+        strange = local.routes.role(key) != SERVES
+        if strange:
+            # What it has is told all the same, but counts for nothing; a copy that it keeps for an
+            # owner counts as any stand-in's.
+            fallback = kept
+            if not kept:
+                if record:
+                    sometimes("a node gives a copy of a partition that it does not serve")
+                status = NOT_HERE
+        known = bool(message.op) and message.op in local.recent_puts and not strange
         local.out.send(source, FetchReply(message.rid, status, record, token, fallback, known))
 
     def _join_hint(self, source: Place, message: Fetch, record: bytes) -> bytes | None:
@@ -113,6 +125,11 @@ class Replica:
         if message.hint_for and message.hint_for != local.me:
             self._hints.keep(source, message)
             return
+        if not local.routes.role(message.key):
+            sometimes("a node is sent a copy of a partition that it neither owns nor serves")
+            local.out.send(source, StoreReply(message.rid, NOT_HERE, False))
+            local.strangers.add(source)
+            return
         disk_key = OWN + message.key
         payload = local.records.look(disk_key)
         if payload is MISSING:
@@ -130,7 +147,6 @@ class Replica:
         if base and base == local.fingerprint(payload[8:] if payload is not None else b""):  # type: ignore[index]
             epoch = payload[:8] if payload is not None else NO_EPOCH  # type: ignore[index]
             local.records.write(disk_key, epoch + message.record)
-            local.has_data = True
             local.recent_puts.add(message.op)
             local.acknowledge(source, message)
             return
@@ -151,7 +167,6 @@ class Replica:
         theirs = versions.validate(versions.decode(data))
         if payload is None:
             records.write(disk_key, NO_EPOCH + data)
-            self._local.has_data = True
             return
         mine_data = payload[8:]
         if mine_data == data:

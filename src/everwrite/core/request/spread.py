@@ -15,6 +15,7 @@ from everwrite.core.cluster.routes import Route
 from everwrite.core.errors import Outcome, QuorumNotMet
 from everwrite.core.local import Local, Request
 from everwrite.core.messages import (
+    NOT_HERE,
     STORED,
     SYNC_BOTH,
     SYNC_NO,
@@ -54,6 +55,7 @@ class PutRequest(Request):
         "_refused",
         "_rid",
         "_siblings",
+        "_silent_copies",
         "_source",
         "_spares",
         "_sync",
@@ -80,6 +82,7 @@ class PutRequest(Request):
             self.pending[local.me] = mine
         self._spares = [node for node in route.spares if node != local.me] if route.spares else []
         self._unheld = route.unheld
+        self._silent_copies = route.late
         self._half = self._late = _NOBODY
         self._owners = self._fallbacks = self._durable = self._refused = 0
         self._answered = False
@@ -129,13 +132,15 @@ class PutRequest(Request):
                 out.send(node, plain)
         for owner in self._unheld:
             self._note_here(owner)
+        for node in self._silent_copies:  # it fills up: what is lost of these comes by its walk
+            out.send(node, Store(0, key, data, put.timeout_ms, SYNC_NO, b"", False, b"", op))
 
     def stored(self, source: Place, reply: StoreReply) -> None:
         owner = self.pending.get(source)  # type: ignore[arg-type]
         if owner is None:
             return
         if reply.status != STORED:
-            self._refused += 1
+            self._refused += reply.status != NOT_HERE
             if source == self._local.me:
                 # The batch was not written. But others of this tick may have read the copy from the
                 # cache, or sent it on with a write of their own.

@@ -111,7 +111,9 @@ class Writes:
             if not put.forwarded and route.targets:
                 Forward.start(local, source, put, route)
                 return
-            mine = route.owners[0]
+            mine = route.first
+            if mine == local.me:
+                mine = b""
         key = put.key
         disk_key = OWN + key if not mine else HINT + key
         payload = local.records.look(disk_key)
@@ -201,7 +203,6 @@ class Writes:
             self._hints.write(put.key, epoch, owners, mine, b"", data)
         else:
             local.records.write(OWN + put.key, epoch + data)
-            local.has_data = True
         if len(record.siblings) > 1:
             local.counters.siblings_met += 1
         # What was superseded since needs no covering: whoever superseded it has covered it.

@@ -18,6 +18,7 @@ from everwrite.sim.bugs import (  # noqa: F401 - each registers the bugs of its 
     dots,
     hints,
     merging,
+    moving,
     puts,
     reads,
     retries,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from everwrite.core.cluster.members import MemberTable
 from everwrite.core.cluster.routes import Route, Routes
 from everwrite.core.local import Local
-from everwrite.core.messages import Get, Member, Put
+from everwrite.core.messages import Get, News, Put
 from everwrite.core.outbox import Place
 from everwrite.core.request.forward import Forward
 from everwrite.sim.bugs.registry import Patch, area
@@ -24,7 +25,13 @@ bug = area("cluster and time")
     rules=("reachable", "calm"),
 )
 def _routes_stay() -> list[Patch]:
-    return [(Routes, "forget", lambda self: None)]
+    def hold(self: Routes, *held: Mapping[bytes, int]) -> None:
+        made = dict(self._made)
+        right(self, *held)
+        self._made.update(made)
+
+    right = Routes.hold
+    return [(Routes, "forget", lambda self: None), (Routes, "hold", hold)]
 
 
 @bug(
@@ -35,9 +42,9 @@ def _routes_stay() -> list[Patch]:
 def _members_stay() -> list[Patch]:
     right = MemberTable.merge
 
-    def merge(self: MemberTable, entries: list[Member], *, may_grow: bool) -> Any:
-        news = [entry for entry in entries if entry.node_id not in self]
-        return right(self, news, may_grow=may_grow)
+    def merge(self: MemberTable, news: News) -> Any:
+        fresh = [entry for entry in news.entries if entry.node_id not in self]
+        return right(self, News(fresh, news.rulings, news.draft))
 
     return [(MemberTable, "merge", merge)]
 

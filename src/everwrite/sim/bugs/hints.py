@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from everwrite.core.cluster.holdings import SERVES
 from everwrite.core.messages import STORED, SYNC_NO, Store, StoreReply
 from everwrite.core.outbox import Place
 from everwrite.core.records import HINT
@@ -173,7 +174,11 @@ def _hint_kept_as_own() -> list[Patch]:
             message.base,
             message.op,
         )
+        roles = self._local.routes.roles
+        partition = self._local.routes.partition_of(message.key)
+        role, roles[partition] = roles[partition], roles[partition] or SERVES
         right(self, source, mine)
+        roles[partition] = role
 
     return [(Replica, "store", store)]
 

@@ -71,7 +71,6 @@ def _store_overwrites() -> list[Patch]:
     def merge_in(self: Replica, disk_key: bytes, payload: bytes | None, data: bytes) -> None:
         epoch = payload[:8] if payload is not None else bytes(8)
         self._local.records.write(disk_key, epoch + data)
-        self._local.has_data = True
 
     return [(Replica, "_merge_in", merge_in)]
 

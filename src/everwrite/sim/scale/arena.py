@@ -15,7 +15,11 @@ from collections.abc import Callable, Sequence
 from math import log
 from typing import Any, Protocol
 
-from everwrite.core.cluster.placement import Placement
+import msgspec
+
+from everwrite.core.cluster.holdings import all_bits, packed
+from everwrite.core.cluster.members import Known, founding
+from everwrite.core.cluster.placement import Candidate, place
 from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.messages import Member, Message
 from everwrite.core.wire import encode_frame
@@ -87,6 +91,16 @@ class Arena:
             Member(rng.randbytes(8), f"n{i + 1}", "127.0.0.1", 7401 + i, f"zone {i}", 1.0, 0, 1)
             for i in range(nodes)
         ]
+        self._ring = place(
+            [Candidate(each.node_id, each.zone, each.weight) for each in members],
+            partitions,
+            replicas,
+        )
+        owned = {node: packed(all_bits(held)) for node, held in self._ring.owned().items()}
+        members = [
+            msgspec.structs.replace(each, serves=owned[each.node_id], keeps=owned[each.node_id])
+            for each in members
+        ]
         cluster = ClusterConfig(
             cluster_id=b"arena".ljust(16), partitions=partitions, replicas=replicas
         )
@@ -94,6 +108,7 @@ class Arena:
             Machine(
                 self,
                 i,
+                members[i],
                 members,
                 NodeConfig(),
                 cluster,
@@ -105,7 +120,6 @@ class Arena:
             for i in range(nodes)
         ]
         self._index = {member.node_id: i for i, member in enumerate(members)}
-        self._ring: Placement | None = None
 
     def boot(self) -> None:
         """Start all machines within the time between two pings."""
@@ -132,6 +146,17 @@ class Arena:
 
     def ticked(self, index: int) -> None:
         """Clusters of this size are measured, not judged."""
+
+    def known(self) -> Known:
+        """Return the members as they were founded: no disk is lost here, nobody comes or goes."""
+        members = [machine.me for machine in self.machines]
+        return Known(members, founding(members))
+
+    def served(self, index: int, partitions: int) -> None:
+        """Nothing moves."""
+
+    def members_changed(self, index: int) -> None:
+        """Nobody asks."""
 
     def machine_stopped(self, index: int) -> None:
         """Its connections break: nodes and clients notice at once."""
@@ -169,9 +194,6 @@ class Arena:
 
     def owners(self, key: bytes) -> list[int]:
         """Return the machines that own a key, as a client that knows the ring would."""
-        if self._ring is None:
-            nodes = (machine.node for machine in self.machines)
-            self._ring = next(node for node in nodes if node is not None).local.routes.placement
         ring = self._ring
         return [self._index[each] for each in ring.owners(ring.partition_of(key))]
 

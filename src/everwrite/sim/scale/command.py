@@ -1,4 +1,4 @@
-"""`python -m everwrite.sim.scale`: measure clusters of 10 to 1000 nodes, and draw the figures."""
+"""`python -m everwrite.sim.scale`: measure clusters of 5 to 1000 nodes, and draw the figures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from everwrite.core.errors import ConfigError
-from everwrite.sim.scale.gossip import News, Rest, Unknown, measure_gossip
+from everwrite.sim.scale.agreement import Agreement, Disagreement, measure_agreement
+from everwrite.sim.scale.gossip import Rest, Silence, Unnoticed, measure_gossip
+from everwrite.sim.scale.histories import Moved, measure_histories
 from everwrite.sim.scale.rings import Balance, Duration, measure_placement
 from everwrite.sim.scale.tables import Table, write_table
 from everwrite.sim.scale.traffic import Hops, Phase, Size, StandIns, Unrest, measure_traffic
 
 GOSSIP_NODES = (10, 30, 100, 300, 1000)
-LOSSY_NODES = (10, 30, 100, 300)
+AGREEMENT_NODES = (5, 8, 16, 32, 64, 128, 256, 1000)
+LOSSY_MAX = 256
 LOSS = 0.1
+HISTORY_NODES = (5, 8, 12, 20, 30, 50, 70, 100)
+HISTORY_PARTITIONS = (256, 1024)
 RING_NODES = (10, 30, 100, 300, 1000)
 RING_PARTITIONS = (256, 1024, 4096, 16384, 65536)
 TRAFFIC_SEEDS = 2
@@ -29,10 +34,12 @@ NODES_MAX = 1023
 ABOUT = """\
 Measure what large clusters cost: simulated nodes, real cores, virtual time.
 
-  gossip      traffic at rest, how news spreads, how a silent node is noticed   6 min, 0.6 GB
-  placement   balance, movement on a join and a leave, time to compute          6 min, 1 GB
+  agreement   rounds until all know the same after a change, lossy links too   9 min, 1.1 GB
+  gossip      traffic at rest, and how a silent node is noticed                 2 min, 1.4 GB
+  placement   balance, movement on a join and a leave, time to compute          3 min, 0.5 GB
+  histories   balance and movement along random changes of members              3 min, 0.1 GB
   traffic     100 nodes under requests, with 5 % of them gone                   3 min, 0.5 GB
-  all         these three
+  all         all of these
   plot        draw the CSV files in DIR as SVG; needs matplotlib: pip install 'everwrite[plots]'
 
 The same command gives the same CSV files, to the byte, but for placement_time.csv, which says how
@@ -46,22 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out: Path = chosen.out
     if chosen.what == "plot":
         return _plot(out)
-    measures: dict[str, Callable[[argparse.Namespace, Say], Iterator[Table]]] = {
-        "gossip": _gossip,
-        "placement": _placement,
-        "traffic": _traffic,
-    }
     say = _stopwatch(quiet=chosen.quiet)
     out.mkdir(parents=True, exist_ok=True)
     try:
-        for name, measure in measures.items():
+        for name, measure in MEASURES.items():
             if chosen.what in (name, "all"):
                 for table in measure(chosen, say):
                     print(write_table(out, table))
     except ConfigError as error:
         print(f"Nothing was measured: {error}", file=sys.stderr)
         return 2
-    except (Unknown, Unrest) as error:
+    except (Disagreement, Unnoticed, Unrest) as error:
         print(f"{error} Tables that are not named above were not written.", file=sys.stderr)
         return 1
     return 0
@@ -73,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         description=ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("gossip", "placement", "traffic", "all", "plot"))
+    parser.add_argument("what", choices=(*MEASURES, "all", "plot"))
     parser.add_argument(
         "--out",
         type=Path,
@@ -85,14 +87,14 @@ def _parser() -> argparse.ArgumentParser:
         "--nodes",
         type=_numbers,
         metavar="N,N,...",
-        help="sizes of clusters [default: 10,30,100,300,1000; traffic: 100]",
+        help="sizes of clusters [default: see the tables in docs/scale; traffic: 100]",
     )
     parser.add_argument(
         "--partitions",
         type=_numbers,
         metavar="Q,Q,...",
-        help="placement: powers of two [default: 256,1024,4096,16384,65536]; traffic: the first "
-        "[default: 1024]",
+        help="placement, histories: powers of two [default: 256 to 65536; 256 and 1024]; traffic: "
+        "the first [default: 1024]",
     )
     parser.add_argument(
         "--seeds", type=int, metavar="K", help="clusters of each size [default: fewer for larger]"
@@ -118,20 +120,44 @@ def _sizes(chosen: argparse.Namespace, usual: tuple[int, ...]) -> tuple[int, ...
     return nodes
 
 
-def _gossip(chosen: argparse.Namespace, say: Say) -> Iterator[Table]:
-    nodes = _sizes(chosen, GOSSIP_NODES)
-    lossy = _sizes(chosen, LOSSY_NODES)
-    rest, news = measure_gossip(nodes, lambda n: chosen.seeds or _gossip_seeds(n), say=say)
-    yield Table("gossip_rest", Rest._fields, rest)
-    yield Table("gossip_news", News._fields, news)
-    _, lossy_news = measure_gossip(
-        lossy, lambda n: chosen.seeds or min(5, _gossip_seeds(n)), loss=LOSS, say=say
+def _agreement(chosen: argparse.Namespace, say: Say) -> Iterator[Table]:
+    nodes = _sizes(chosen, AGREEMENT_NODES)
+
+    def runs(n: int, change: str) -> int:
+        return chosen.seeds or _runs(n, change)
+
+    rows = measure_agreement(nodes, runs, say=say)
+    yield Table("gossip_agreement", Agreement._fields, rows)
+    lossy = [each for each in nodes if each <= LOSSY_MAX]
+    rows = measure_agreement(
+        lossy, lambda n, change: min(runs(n, change), _lossy_runs(n)), loss=LOSS, say=say
     )
-    yield Table("gossip_news_lossy", News._fields, lossy_news)
+    yield Table("gossip_agreement_lossy", Agreement._fields, rows)
+
+
+def _runs(nodes: int, change: str) -> int:
+    """Return how often a change is made: what is costly at many nodes less often."""
+    if nodes > LOSSY_MAX:
+        return int(change != "boot")
+    if change == "boot":
+        return 100 if nodes <= 32 else 20 if nodes <= 64 else 1
+    return 100 if nodes < LOSSY_MAX else 40
+
+
+def _lossy_runs(nodes: int) -> int:
+    return 100 if nodes <= 32 else 20 if nodes < LOSSY_MAX else 5
+
+
+def _gossip(chosen: argparse.Namespace, say: Say) -> Iterator[Table]:
+    rest, silence = measure_gossip(
+        _sizes(chosen, GOSSIP_NODES), lambda n: chosen.seeds or _gossip_seeds(n), say=say
+    )
+    yield Table("gossip_rest", Rest._fields, rest)
+    yield Table("gossip_silence", Silence._fields, silence)
 
 
 def _gossip_seeds(nodes: int) -> int:
-    return 20 if nodes <= 100 else 5 if nodes <= 300 else 2
+    return 20 if nodes <= 30 else 10 if nodes <= 100 else 2 if nodes <= 300 else 1
 
 
 def _placement(chosen: argparse.Namespace, say: Say) -> Iterator[Table]:
@@ -146,7 +172,17 @@ def _placement(chosen: argparse.Namespace, say: Say) -> Iterator[Table]:
 
 
 def _placement_seeds(pairs: int) -> int:
-    return 5 if pairs <= 300_000 else 2 if pairs <= 2_000_000 else 1
+    return 5 if pairs <= 100_000 else 2 if pairs <= 500_000 else 1
+
+
+def _histories(chosen: argparse.Namespace, say: Say) -> Iterator[Table]:
+    rows = measure_histories(
+        _sizes(chosen, HISTORY_NODES),
+        chosen.partitions or HISTORY_PARTITIONS,
+        lambda pairs: chosen.seeds or (10 if pairs <= 15_000 else 5),
+        say=say,
+    )
+    yield Table("placement_histories", Moved._fields, rows)
 
 
 def _traffic(chosen: argparse.Namespace, say: Say) -> Iterator[Table]:
@@ -160,6 +196,15 @@ def _traffic(chosen: argparse.Namespace, say: Say) -> Iterator[Table]:
     yield Table("traffic", Phase._fields, phases)
     yield Table("traffic_hops", Hops._fields, hops)
     yield Table("traffic_standins", StandIns._fields, stand_ins)
+
+
+MEASURES: dict[str, Callable[[argparse.Namespace, Say], Iterator[Table]]] = {
+    "agreement": _agreement,
+    "gossip": _gossip,
+    "placement": _placement,
+    "histories": _histories,
+    "traffic": _traffic,
+}
 
 
 def _plot(folder: Path) -> int:

@@ -15,6 +15,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from everwrite.core.cluster.placement import LOAD_EPS
 from everwrite.core.config import NodeConfig
 from everwrite.sim.scale.tables import Row, read_table
 
@@ -48,6 +49,7 @@ STYLE: Any = {
 CONFIG = NodeConfig()
 WIDTH, HEIGHT = 9.0, 3.7
 PHASES = ("calm", "killed", "silent")
+AGREED = ("ruling", "entry", "restart", "join", "removal", "heal")
 
 
 def draw_all(folder: Path) -> list[Path]:
@@ -57,48 +59,61 @@ def draw_all(folder: Path) -> list[Path]:
 
 
 def gossip_rest(folder: Path) -> Figure:
-    """What a node says and gets while nothing happens, by the number of nodes."""
+    """What a node says and gets in a round while nothing happens, by the number of nodes."""
     rows = read_table(folder, "gossip_rest")
     figure, (left, right) = _panels(2)
     nodes = _column(rows, "nodes")
-    pings = [
-        every - told
-        for every, told in zip(
-            _column(rows, "messages_per_node_per_s"),
-            _column(rows, "membership_messages_per_node_per_s"),
-            strict=True,
-        )
-    ]
-    _line(left, 0, nodes, pings, "pings and pongs")
-    _line(left, 1, nodes, _column(rows, "membership_messages_per_node_per_s"), "lists of members")
-    _finish(left, "At rest: messages", "nodes", "messages per node per second", log="xy")
-    _line(right, 0, nodes, _column(rows, "bytes_per_node_per_s"), "all, mean of nodes")
-    _line(right, 1, nodes, _column(rows, "membership_bytes_per_node_per_s"), "of these, lists")
-    _line(right, 2, nodes, _column(rows, "busiest_receiver_bytes_per_s"), "busiest receiver")
-    _finish(right, "At rest: bytes in frames", "nodes", "bytes per node per second", log="xy")
+    for panel, what in ((left, "messages"), (right, "bytes")):
+        pings = _column(rows, f"ping_{what}_per_node_per_round")
+        told = _column(rows, f"membership_{what}_per_node_per_round")
+        _line(panel, 0, nodes, pings, "pings and pongs")
+        _line(panel, 1, nodes, told, "about members")
+    bound = _column(rows, "membership_bytes_bound")[0]
+    right.axhline(bound, color=INK, linewidth=1, linestyle=":", label="bound for members")
+    _finish(left, "At rest: messages", "nodes", "messages per node and round", log="xy")
+    _finish(right, "At rest: bytes in frames", "nodes", "bytes per node and round", log="xy")
     return figure
 
 
-def gossip_news(folder: Path) -> Figure:
-    """How long news takes, and what it costs, by the number of nodes."""
-    rows, late = read_table(folder, "gossip_news"), read_table(folder, "gossip_news_lossy")
+def gossip_agreement(folder: Path) -> Figure:
+    """Rounds until all nodes know the same after a change, and the bytes of it."""
+    figure, panels = _panels(3)
+    for panel, name, title in (
+        (panels[0], "gossip_agreement", "Rounds until all agree (p99)"),
+        (panels[1], "gossip_agreement_lossy", "With a tenth of all frames lost"),
+    ):
+        rows = read_table(folder, name)
+        for i, change in enumerate(AGREED):
+            mine = _where(rows, change=change)
+            _line(panel, i, _column(mine, "nodes"), _column(mine, "rounds_p99"), "")
+        mine = _where(rows, change=AGREED[0])
+        xs, ys = _column(mine, "nodes"), _column(mine, "rounds_bound")
+        panel.plot(xs, ys, color=INK, linewidth=1, linestyle=":", label="3 log2(n) + 3")
+        _finish(panel, title, "nodes", "rounds", log="x")
+    rows = read_table(folder, "gossip_agreement")
+    for i, change in enumerate(AGREED):
+        mine = _where(rows, change=change)
+        ys = _column(mine, "membership_bytes_per_node")
+        _line(panels[2], i, _column(mine, "nodes"), ys, change)
+    _finish(panels[2], "Bytes of it, mean of nodes", "nodes", "bytes in frames", log="xy")
+    return figure
+
+
+def placement_histories(folder: Path) -> Figure:
+    """Movement and load along random changes of members, by the copies that a node owns."""
+    rows = read_table(folder, "placement_histories")
     figure, (left, right) = _panels(2)
-    for i, event in enumerate(("restart", "join", "silence")):
-        mine = _where(rows, event=event)
-        _line(left, i, _column(mine, "nodes"), _column(mine, "all_max_ms"), event)
-        lossy = _where(late, event=event)
-        label = "10 % of frames lost" if event == "silence" else ""
-        _line(left, i, _column(lossy, "nodes"), _column(lossy, "all_max_ms"), label, dashed=True)
-    _finish(left, "Until all nodes know (worst seed)", "nodes", "milliseconds", log="xy")
-    for i, event in enumerate(("restart", "join")):
-        mine = _where(rows, event=event)
-        nodes = _column(mine, "nodes")
-        _line(
-            right, i, nodes, _column(mine, "membership_bytes_per_node"), f"{event}, mean of nodes"
-        )
-        busiest = _column(mine, "busiest_receiver_bytes")
-        _line(right, i, nodes, busiest, f"{event}, busiest receiver", dashed=True)
-    _finish(right, "Bytes that one event costs", "nodes", "bytes", log="xy")
+    for i, layout in enumerate(_kinds(rows, "layout")):
+        mine = sorted(_where(rows, layout=layout), key=lambda row: float(row["copies_per_node"]))
+        xs = _column(mine, "copies_per_node")
+        _points(left, i, xs, _column(mine, "join_moved_over_least"), layout)
+        _points(right, i, xs, _column(mine, "load_max_over_fair"), layout)
+    for panel, bound in ((left, 1.3), (right, 1.06)):
+        panel.axhline(bound, color=INK, linewidth=1, linestyle=":", label=f"bound {bound:g}")
+    _finish(
+        left, "Joins: copies moved / least possible", "copies per node", "over all joins", log="xy"
+    )
+    _finish(right, "Owned: the fullest node, ever", "copies per node", "times its share", log="x")
     return figure
 
 
@@ -112,7 +127,7 @@ def placement_balance(folder: Path) -> Figure:
         _points(left, i, sizes, _column(mine, "load_max_over_fair_worst"), layout)
         _points(right, i, sizes, _column(mine, "coordinator_max_over_mean"), layout)
     for panel in (left, right):
-        panel.axhline(1.05, color=INK, linewidth=1, linestyle=":")
+        panel.axhline(1 + LOAD_EPS, color=INK, linewidth=1, linestyle=":")
     _finish(left, "Owned: the fullest node", "partitions per node", "times its fair share", log="x")
     _finish(
         right, "First owner: the busiest node", "partitions per node", "times the mean", log="xy"
@@ -189,9 +204,10 @@ def traffic_standins(folder: Path) -> Figure:
 PICTURES: dict[str, Callable[[Path], Figure]] = {
     picture.__name__: picture
     for picture in (
+        gossip_agreement,
         gossip_rest,
-        gossip_news,
         placement_balance,
+        placement_histories,
         placement_moves,
         placement_time,
         traffic,
@@ -223,7 +239,7 @@ def _by_partitions(rows: Iterable[Row]) -> list[Row]:
 
 
 def _panels(count: int) -> tuple[Figure, Sequence[Any]]:
-    width = WIDTH if count > 1 else WIDTH * 0.6
+    width = WIDTH * (0.6 if count == 1 else 1 if count == 2 else 1.4)
     figure = Figure(figsize=(width, HEIGHT), layout="constrained")
     panels = figure.subplots(1, count, squeeze=False)[0]
     return figure, list(panels)

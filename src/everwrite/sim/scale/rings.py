@@ -18,9 +18,9 @@ from everwrite.core.cluster.placement import Candidate, Placement, place
 from everwrite.sim.scale.figures import copies_moved, imbalance, least_moved, load_of_shares
 
 REPLICAS = 3
-PAIRS_MAX = 5_000_000
-"""Nodes x partitions: beyond, one placement takes over 8 s and a gigabyte. Such sizes are left out,
-and so are those with fewer partitions than nodes, which leave nodes with nothing to own.
+PAIRS_MAX = 2_000_000
+"""Nodes x partitions: beyond, one placement takes over 4 s and half a gigabyte. Such sizes are left
+out, and so are those with fewer partitions than nodes, which leave nodes with nothing to own.
 """
 
 

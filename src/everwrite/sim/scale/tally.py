@@ -16,18 +16,22 @@ from everwrite.core.messages import (
     FetchReply,
     Get,
     GetReply,
-    Members,
     Message,
+    News,
     Ping,
     Pong,
+    Probe,
+    Probed,
     Put,
     PutReply,
+    Rows,
     Store,
     StoreReply,
+    Summary,
 )
 from everwrite.sim.scale.arena import Mark
 
-GOSSIP = (Ping, Pong, Members)
+GOSSIP = (Ping, Pong, Probe, Probed, Summary, Rows, News)
 QUESTIONS = (Fetch, Store, Get, Put)
 ANSWERS = (FetchReply, StoreReply, GetReply, PutReply, Failure)
 

@@ -1,0 +1,280 @@
+"""A node that owns a partition no more sees that all owners have what it has, and lets it go.
+
+    read a slice -> ask each owner whether it has the same -> send the records to who has not, and
+    wait for their fsync -> remove the slice -> the next one; nothing left: let go
+
+It begins only when all owners serve the partition, and this node takes no more copies of it: what
+it has stands still. Each slice is removed only when every owner has it for good, so whatever goes
+wrong leaves copies too many, never too few; ``Moves`` begins anew later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from everwrite.core.local import Local, Request
+from everwrite.core.messages import (
+    BUSY,
+    FOUND,
+    SAME,
+    STORED,
+    SYNC_YES,
+    UNREADABLE,
+    Get,
+    Match,
+    Matched,
+    Store,
+    StoreReply,
+)
+from everwrite.core.moving.ranges import Item, Scanned, digest_of, items_of, scan_of
+from everwrite.core.outbox import Place
+from everwrite.core.probes import sometimes
+from everwrite.core.records import OWN
+from everwrite.core.repair.hints import Mend
+
+if TYPE_CHECKING:
+    from everwrite.core.moving.moves import Moves
+
+
+WINDOW = 16
+"""Records that wait for one owner's disk at a time: fewer where it says that it is busy."""
+
+
+REFUSALS_MAX = 50
+"""Tries to give one owner a slice, ten seconds in all, before another one is begun with."""
+
+
+class Lacking:
+    """How far one owner is with the records of a slice."""
+
+    __slots__ = ("refused", "sent", "waiting")
+
+    def __init__(self) -> None:
+        self.sent = self.waiting = 0
+        self.refused = False
+
+
+class Shed(Request):
+    """One partition that leaves this node; or one that it kept before it owned it, and offers."""
+
+    __slots__ = (
+        "_again",
+        "_asked",
+        "_busy",
+        "_damaged",
+        "_items",
+        "_lacking",
+        "_local",
+        "_moves",
+        "_owners",
+        "_progress_ms",
+        "_refusals",
+        "_removed",
+        "_until",
+        "_window",
+        "bytes",
+        "keys",
+        "offers",
+        "partition",
+        "placed",
+        "rid",
+        "since_ms",
+    )
+
+    def __init__(
+        self,
+        local: Local,
+        moves: Moves,
+        partition: int,
+        owners: list[bytes],
+        *,
+        offers: bool = False,
+    ) -> None:
+        self._local = local
+        self._moves = moves
+        self._owners = owners
+        self.placed = local.routes.placed
+        """By which placement it began."""
+        self.offers = offers
+        """Whether this node owns the partition too: it gives what others lack, and keeps it."""
+        self.partition = partition
+        self.keys = self.bytes = 0
+        self.rid = 0
+        self.since_ms = self._progress_ms = local.now
+        self._items: list[Item] = []
+        self._damaged: list[bytes] = []
+        self._asked: set[bytes] = set()
+        """Owners that have not said whether they have the slice."""
+        self._lacking: dict[bytes, Lacking] = {}
+        """Owners that get its records."""
+        self._busy: set[bytes] = set()
+        """Owners that were too busy to compare, and are asked once more."""
+        self._until = b""
+        self._again: set[bytes] = set()
+        """Owners that were busy, and get them once more."""
+        self._removed = b""
+        """The last disk key of the slice that was removed, or offered, before this one."""
+        self._window = WINDOW
+        self._refusals = 0
+
+    def begin(self) -> None:
+        local = self._local
+        self.rid = local.open_request(self, local.now + local.config.move_retry_ms)
+        local.background += 1
+        self._read()
+
+    def _read(self) -> None:
+        local, config = self._local, self._local.config
+        self._progress_ms = local.now
+        partitions = local.routes.placement.partitions
+        keys, size = config.slice_keys, config.slice_bytes
+        after = self._removed[1:] if self.offers else b""
+        scan = scan_of(self.rid, self.partition, partitions, after, b"", keys, size)
+        local.out.scans.append(scan)
+
+    def scanned(self, scanned: Scanned) -> None:
+        if not self._moves.may_go_on(self):
+            sometimes("a partition is not let go after all")
+            self.end("its owners changed")
+            return
+        self._items, self._damaged = items_of(scanned)
+        if not scanned.pairs:
+            self._close()
+            self._moves.let_go(self)
+            return
+        if scanned.pairs[0][0] <= self._removed:  # at full speed it would go on for ever
+            sometimes("a node cannot remove what it lets go")
+            self.end("its own disk takes no writes")
+            return
+        self._progress_ms = self._local.now
+        self._until = scanned.pairs[-1][0][1:]
+        self._asked = set(self._owners)
+        for owner in self._owners:
+            self._ask(owner)
+
+    def _ask(self, owner: bytes) -> None:
+        # The owners have what was removed here: that is not to be compared again.
+        after, until = self._removed[1:], self._until
+        match = Match(self.rid, self.partition, after, until, digest_of(self._items))
+        self._local.out.send(owner, match)
+
+    def unscanned(self) -> None:
+        self.end("its own disk cannot be read")
+
+    def matched(self, source: Place, reply: Matched) -> None:
+        if source not in self._asked:
+            return
+        assert isinstance(source, bytes)
+        local = self._local
+        self._progress_ms = local.now
+        self._asked.discard(source)
+        if reply.status == FOUND and self._items:
+            sometimes("an owner lacks what a node has that lets its partition go")
+            self._lacking[source] = Lacking()
+            self.bytes += sum(len(key) + len(record) for key, record in self._items)
+            self._give(source)
+        elif reply.status == BUSY:
+            sometimes("an owner is too busy to compare a range")
+            self._asked.add(source)
+            self._busy.add(source)
+            local.wake_at(self.rid, local.now + local.config.move_every_ms)
+            return
+        elif reply.status not in (SAME, FOUND):
+            self.end("an owner cannot say what it has")
+            return
+        self._check_slice()
+
+    def _give(self, owner: bytes) -> None:
+        """Send an owner the records of the slice, so many at a time."""
+        lacking = self._lacking[owner]
+        while lacking.sent < len(self._items) and lacking.waiting < self._window:
+            key, record = self._items[lacking.sent]
+            lacking.sent += 1
+            lacking.waiting += 1
+            self._local.out.send(owner, Store(self.rid, key, record, 0, SYNC_YES))
+
+    def stored(self, source: Place, reply: StoreReply) -> None:
+        lacking = self._lacking.get(source)  # type: ignore[arg-type]
+        if lacking is None or not lacking.waiting:
+            return
+        assert isinstance(source, bytes)
+        lacking.waiting -= 1
+        if reply.status != STORED:
+            sometimes("an owner does not take what a node has that lets its partition go")
+            lacking.refused = True
+            if reply.status == UNREADABLE:
+                if self._window == 1:  # now it is known which one
+                    self._mend(*self._items[lacking.sent - 1])
+                self._window = 1
+        self._progress_ms = self._local.now
+        self._give(source)
+        if lacking.waiting:
+            return
+        if lacking.refused:  # all of it once more, in smaller parts
+            self._refusals += 1
+            if self._refusals > REFUSALS_MAX:
+                self.end("an owner does not take it")
+                return
+            self._window = max(1, self._window // 4)
+            self._again.add(source)
+            self._local.wake_at(self.rid, self._local.now + self._local.config.move_every_ms)
+            return
+        del self._lacking[source]
+        self._check_slice()
+
+    def _mend(self, key: bytes, record: bytes) -> None:
+        """An owner's copy is damaged: only the join of all that others have may replace it."""
+        timeout_ms = self._local.config.request_timeout_ms
+        mending = Get(0, key, timeout_ms, forwarded=True)
+        self._local.out.send(self._local.me, Mend(mending, record))
+
+    def _check_slice(self) -> None:
+        """If every owner has the slice for good: remove it here, and go on."""
+        if self._asked or self._lacking:
+            return
+        if not self._moves.may_go_on(self):
+            self.end("its owners changed")
+            return
+        if not self.offers:
+            self._remove()
+        self._removed = OWN + max([*(key for key, _ in self._items), *self._damaged])
+        self.keys += len(self._items)
+        self._moves.gave(len(self._items), 0)
+        self._items, self._damaged = [], []
+        self._read()
+
+    def _remove(self) -> None:
+        records = self._local.records
+        for key, _ in self._items:
+            records.write(OWN + key, None)
+        for key in self._damaged:  # nobody can read it; the owners have their own
+            records.write(OWN + key, None)
+
+    def lost(self, peer: bytes) -> None:
+        if peer in self._owners:
+            self.end("an owner went down")
+
+    def wake(self) -> None:
+        local = self._local
+        busy, self._busy = self._busy, set()
+        for owner in sorted(busy):
+            self._ask(owner)
+        again, self._again = self._again, set()
+        for owner in sorted(again):
+            self._lacking[owner] = Lacking()
+            self._give(owner)
+        silent = local.now - self._progress_ms
+        if silent >= local.config.move_retry_ms:
+            sometimes("an owner does not say what it has of a partition that is let go")
+            self.end("an owner is silent")
+            return
+        local.wake_at(self.rid, local.now + local.config.move_retry_ms - silent)
+
+    def end(self, why: str) -> None:
+        self._close()
+        self._moves.ended(self, why)
+
+    def _close(self) -> None:
+        local = self._local
+        if local.requests.pop(self.rid, None) is not None:
+            local.background -= 1

@@ -1,0 +1,71 @@
+"""What a life of a node begins with: what its disk says of the members, and of what it holds.
+
+The simulator's share of server/boot.py: who founds the cluster, who joins it, and what becomes of a
+node whose disk is new, or older than its last life.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from everwrite.core.cluster.holdings import all_bits, bits, decode_held, encode_held, packed
+from everwrite.core.cluster.members import Known, MemberTable, decode_known, founding
+from everwrite.core.gossip.rounds import MEMBERS
+from everwrite.core.probes import sometimes
+from everwrite.core.records import HELD, OWN, STATE
+
+if TYPE_CHECKING:
+    from everwrite.sim.machine import Machine
+
+STARTED = STATE + b"started"
+"""How often the node of a disk was started: its incarnation."""
+
+
+def begin(machine: Machine) -> MemberTable:
+    """Return what the disk says of the members and of what this node holds. A node that starts
+    for the first time founds the cluster with the others; one whose disk was lost knows whom it
+    belonged to, and holds nothing.
+    """
+    disk = machine.disk
+    first = not machine.founded
+    if first and machine.seed is None:
+        mine = machine.me
+        disk.write({HELD: encode_held(bits(mine.serves), bits(mine.keeps))}, machine.world.now)
+        disk.sync(disk.mark())
+    machine.founded = True
+    held = disk.readable(HELD)
+    serves, keeps = decode_held(held) if held else (0, 0)
+    started = disk.readable(STARTED)
+    if held and int.from_bytes(started or b"", "big") != machine.incarnation - 1:
+        # An old disk: whoever was told of a later life refuses this one. The operator lets it
+        # come back as one that has copies, and has to prove what they are worth.
+        sometimes("a node starts from an old copy of its disk")
+        serves, keeps = 0, all_bits(_partitions_here(machine))
+        disk.write({HELD: encode_held(serves, keeps)}, machine.world.now)
+    disk.write({STARTED: machine.incarnation.to_bytes(8, "big")}, machine.world.now)
+    disk.sync(disk.mark())
+    me = msgspec.structs.replace(
+        machine.me,
+        incarnation=machine.incarnation,
+        life=machine.rng.randbytes(8),
+        serves=packed(serves),
+        keeps=packed(keeps),
+    )
+    stored = disk.readable(MEMBERS)
+    if stored:
+        known = decode_known(stored)
+    elif not first:  # its disk was lost: somebody tells it whom it belonged to
+        known = machine.world.known()
+    elif machine.seed is not None:
+        known = Known([machine.seed])
+    else:
+        known = Known(machine.members, founding(machine.members))
+    return MemberTable(me, known.entries, known.rulings, known.draft)
+
+
+def _partitions_here(machine: Machine) -> list[int]:
+    """Return the partitions of which the disk has an owner's copies."""
+    shift = 64 - (machine.cluster.partitions.bit_length() - 1)
+    return [int.from_bytes(key[1:9], "big") >> shift for key in machine.disk.keys(OWN)]

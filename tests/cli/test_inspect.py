@@ -1,0 +1,50 @@
+"""What `everwrite ring` and `everwrite locate` show while partitions move."""
+
+from __future__ import annotations
+
+from everwrite.cli.inspect import location_rows, ring_rows
+from everwrite.cli.reports import Location, Ring, read
+
+
+def a_node(name: str, owned: int, **said: object) -> dict[str, object]:
+    return {"id": name, "name": name, "zone": name, "weight": 1.0, "owned": owned, **said}
+
+
+def test_a_ring_shows_what_nodes_serve_and_gain_and_its_shares_are_of_all_copies() -> None:
+    nodes = [
+        a_node("n3", 0, load=0.0, standing="leaving", serves=32, to_shed=32),
+        a_node("n1", 64, load=1.0, serves=64),
+        a_node("n2", 64, load=1.0, serves=32, to_gain=32),
+    ]
+
+    ring = {"partitions": 64, "replicas": 2, "view": "v", "nodes": nodes}
+    rows = ring_rows(read(ring, Ring))
+
+    assert [row[0] for row in rows] == ["n1", "n2", "n3"]
+    assert [row[4:8] for row in rows] == [
+        ["64", "64", "0", "50.0%"],
+        ["64", "32", "32", "50.0%"],
+        ["0", "32", "0", "0.0%"],
+    ]
+    assert rows[2][1] == "leaving"
+
+
+def test_locate_shows_who_serves_for_an_owner_that_is_filling_up() -> None:
+    def place(name: str, role: str, **said: object) -> dict[str, object]:
+        address = f"{name}:7400"
+        return {"id": name, "name": name, "address": address, "role": role, "state": "up", **said}
+
+    preference = [
+        place("n1", "owner", keeps=True),
+        place("n4", "filling", keeps=True),
+        place("n2", "serves", serves_for="n4", keeps=True),
+        place("n3", "fallback"),
+    ]
+    rows = location_rows(read({"partition": 7, "preference": preference}, Location))
+
+    assert [(row[1], row[2], row[6]) for row in rows] == [
+        ("owner", "n1", "yes"),
+        ("filling", "n4", "yes"),
+        ("serves for n4", "n2", "yes"),
+        ("fallback", "n3", "-"),
+    ]

@@ -1,0 +1,138 @@
+"""A node that comes to a cluster, or founds one: who is let in, and when it serves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.client.fake_node import in_loop
+from tests.server.nodes import (
+    KEY,
+    Nodes,
+    Raw,
+    a_put,
+    contents,
+)
+
+import everwrite
+from everwrite.core.errors import (
+    DeniedError,
+)
+from everwrite.core.handshake import NONCE_BYTES, Identity, answer
+from everwrite.core.messages import Failure, Fetch, Get, Hello, PutReply
+from everwrite.core.wire import FrameReader, encode_frame
+
+
+@in_loop
+async def test_a_newcomer_to_a_cluster_with_data_comes_in_and_gets_its_share(
+    tmp_path: Path,
+) -> None:
+    async with Nodes(tmp_path) as nodes:
+        (node,) = await nodes.grow("n1")
+        async with await Raw.enter(node) as raw:
+            assert isinstance(await raw.call(a_put()), PutReply)
+
+        (late,) = await nodes.grow("late")
+
+        assert late.driver.disk.store.get(b"d" + KEY) is not None
+        async with await everwrite.connect(nodes.url()) as db:
+            assert [len(copy.values) for copy in await db.replicas("carts", "alice")] == [1, 1]
+
+
+@in_loop
+async def test_a_newcomer_with_a_name_that_is_taken_is_refused_and_ends(tmp_path: Path) -> None:
+    async with Nodes(tmp_path) as nodes:
+        (node,) = await nodes.grow("n1")
+        before = contents(node)
+
+        with pytest.raises(DeniedError, match="There is a node named 'n1' already") as caught:
+            await nodes.start("twin", name="n1", join=(node.address,))
+
+        assert caught.value.hint == "Give each node a name of its own (--name)."
+        assert contents(node) == before
+
+
+@in_loop
+async def test_a_newcomer_with_another_secret_is_refused_and_ends(tmp_path: Path) -> None:
+    async with Nodes(tmp_path, secret=b"open sesame") as nodes:
+        (node,) = await nodes.grow("n1")
+
+        with pytest.raises(DeniedError, match="has another secret") as caught:
+            await nodes.start("n2", join=(node.address,), secret=b"another")
+
+        assert "EVERWRITE_SECRET" in caught.value.hint
+        assert len(node.node.local.members) == 1
+
+
+@in_loop
+async def test_a_node_that_has_not_met_its_cluster_yet_serves_no_client(tmp_path: Path) -> None:
+    """With what it took alone it would hold data, and no cluster would have it any more."""
+    async with Nodes(tmp_path) as nodes, seed_that_says_hello_only() as seed:
+        joiner = await nodes.start("n1", join=(seed,))
+        before = contents(joiner)
+
+        async with await Raw.enter(joiner) as raw:
+            for request in (a_put(), Get(2, KEY, 1000), Fetch(3, KEY, 1000)):
+                failed = await raw.call(request)
+                assert isinstance(failed, Failure)
+                assert (failed.code, failed.outcome) == ("unavailable", "none")
+                assert "does not know its cluster yet" in failed.message
+                assert failed.hint.startswith("Nothing was done. Try again in a moment")
+
+        assert not (await nodes.status("n1"))["node"]["ready"]
+        assert contents(joiner) == before
+
+
+@in_loop
+async def test_a_node_serves_as_soon_as_it_has_met_its_cluster(tmp_path: Path) -> None:
+    async with Nodes(tmp_path) as nodes:
+        _, joiner = await nodes.grow("n1", "n2")
+        assert (await nodes.status("n2"))["node"]["ready"]
+
+        async with await Raw.enter(joiner) as raw:
+            reply = await raw.call(a_put())
+
+        assert isinstance(reply, PutReply)
+        assert (reply.owners, reply.required) == (2, 2)
+
+
+@asynccontextmanager
+async def seed_that_says_hello_only() -> AsyncIterator[str]:
+    """A node to join that never gets as far as telling its members; gives its address."""
+    identity = Identity(
+        name="seed",
+        cluster_id=b"c" * 16,
+        node_id=b"seedseed",
+        cluster_name="slow",
+        partitions=16,
+        replicas=3,
+        salt=b"s" * 32,
+    )
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        frames = FrameReader(1 << 20)
+        while data := await reader.read(1 << 16):
+            for message in frames.feed(data):
+                if isinstance(message, Hello):
+                    reply = answer(identity, b"", b"n" * NONCE_BYTES, message)
+                    writer.write(encode_frame([reply]))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@in_loop
+async def test_a_node_without_join_founds_a_cluster_and_serves_at_once(tmp_path: Path) -> None:
+    async with Nodes(tmp_path) as nodes:
+        node = await nodes.start("n1")
+
+        async with await Raw.enter(node) as raw:
+            reply = await raw.call(a_put())
+
+        assert isinstance(reply, PutReply)
+        assert (reply.owners, reply.required) == (1, 1)
