@@ -81,6 +81,7 @@ class World:
         )
         self.network.keep_time(lambda: self.now)
         self.machines = self._make_machines()
+        self.proofs = Proofs(self)
         self._index = {machine.me.node_id: machine.index for machine in self.machines}
         self.ledger.owners = self.owners_seen
         self.ledger.node_ids = [machine.me.node_id for machine in self.machines]
@@ -123,7 +124,6 @@ class World:
         ]
         founders = members[: options.nodes]
         self.changes = Changes(self, founding(founders))
-        self.proofs = Proofs(self)
         machines = []
         for i in range(options.machines):
             own = stream(options.seed, f"machine {i}")

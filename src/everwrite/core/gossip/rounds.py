@@ -67,6 +67,8 @@ class Rounds:
         self.whole = local.members.standing(local.me) is not None
         """Whether this node has once known all that some member knew. News come in parts: who goes
         by the first part alone takes a few members for all, and their partitions for empty."""
+        self.compared = False
+        """Whether that was so in this life: an old table may lack who joined meanwhile."""
         self.left = False
         """Whether this node has handed over everything, and is out of its own accord."""
         self.removed: Callable[[bytes], None] = lambda node_id: None
@@ -114,6 +116,7 @@ class Rounds:
         """Another node knows of the members nothing that this one does not."""
         members = self._local.members
         belongs = type(source) is bytes and members.standing(source) in (IN, LEAVING)
+        self.compared |= belongs
         if not self.whole and belongs:
             self.whole = True
             self.members_version += 1

@@ -177,6 +177,9 @@ class Moves:
             if node_id not in up:
                 self._wait(partition, f"{_name(members, node_id)} is down")
                 return None
+        if not keepers and ruled and not self._rounds.compared:
+            self._wait(partition, "no member has said yet whether it knows of more")
+            return None
         if not keepers:
             sometimes("a partition that no node is known to hold is looked for on all")
         return sorted(keepers) + sorted((ruled - keepers) & up), False

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from everwrite.core.cluster.holdings import SERVES
 from everwrite.core.errors import QuorumNotMet
 from everwrite.core.local import Local
-from everwrite.core.messages import STORED, StoreReply
+from everwrite.core.messages import STORED, Store, StoreReply
 from everwrite.core.outbox import Place
+from everwrite.core.request.replica import Replica
 from everwrite.core.request.spread import PutRequest
 from everwrite.sim.bugs.registry import Patch, area
 from everwrite.sim.rest import BREAK_HANDOFF
@@ -117,7 +119,15 @@ def _stand_in_for_stand_in() -> list[Patch]:
     def stand_in(self: PutRequest, node: Place, owner: bytes) -> None:
         right(self, node, b"")
 
-    return [(PutRequest, "_stand_in", stand_in)]
+    def store(self: Replica, source: Place, message: Store) -> None:
+        roles = self._local.routes.roles
+        partition = self._local.routes.partition_of(message.key)
+        role, roles[partition] = roles[partition], roles[partition] or SERVES
+        store_right(self, source, message)
+        roles[partition] = role
+
+    store_right = Replica.store
+    return [(PutRequest, "_stand_in", stand_in), (Replica, "store", store)]
 
 
 @bug(
