@@ -22,6 +22,8 @@ from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.errors import EverwriteError, StorageError
 from everwrite.core.messages import (
+    IN,
+    LEAVING,
     STORED,
     SYNC_BOTH,
     SYNC_NO,
@@ -214,7 +216,7 @@ class Local:
         keeps = {member.node_id: held for member in self.members if (held := bits(member.keeps))}
         serves[self.me], keeps[self.me] = self.serves, self.keeps
         self.routes.hold(serves, keeps)
-        owned = self.routes.owned if self.members.rulings else 0
+        owned = self.routes.owned if self.members.standing(self.me) in (IN, LEAVING) else 0
         if owned & ~self.keeps:  # before the first copy of these comes
             self.keeps |= owned
             self.write_held()

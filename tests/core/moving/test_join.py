@@ -24,6 +24,7 @@ from tests.core.world import World
 from everwrite.core.data.keys import data_key
 from everwrite.core.messages import (
     NOT_HERE,
+    REMOVED,
     SYNC_NO,
     Fetch,
     FetchReply,
@@ -37,6 +38,7 @@ from everwrite.core.messages import (
     Pull,
     PutReply,
     Rows,
+    Ruling,
     Slice,
     Store,
     StoreReply,
@@ -489,3 +491,19 @@ def test_a_cluster_at_rest_says_nothing_of_moves() -> None:
     world.advance(5000)
 
     assert not kinds(world) & {Pull, Slice, GiveUp, GaveUp, Match, Matched}
+
+
+def test_a_joiner_that_has_heard_only_of_a_removal_takes_nothing_for_its_own() -> None:
+    """News come in parts: with no word of those who are in it seems to be the only node."""
+    world = settled_town(3)
+    gone = Ruling(b"gone" * 2, "gone", REMOVED, "z", 1.0, 9, b"")
+    world.lose = lambda source, target, message: isinstance(message, News | Rows)
+    joiner = world.join()
+    node = world.nodes[joiner]
+
+    node.receive(world.ids[0], News([], [gone]))
+    world.advance(3000)
+
+    assert not node.local.serves
+    assert not node.local.keeps
+    assert not node.rounds.whole

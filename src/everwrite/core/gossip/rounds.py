@@ -197,7 +197,7 @@ class Rounds:
         me = members.me
         if me.node_id in members.rulings:
             self.wants_in = False
-        elif members.rulings:
+        elif self.whole and members.rulings:
             self.wants_in = False
             stamp = members.next_stamp()
             plan = xxhash.xxh3_64_digest(me.node_id + stamp.to_bytes(8, "big"))

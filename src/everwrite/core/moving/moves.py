@@ -100,8 +100,8 @@ class Moves:
         if local.now < self._next_ms:
             return
         self._next_ms = local.now + local.config.move_every_ms
-        if self._rounds.out_for_good or not local.members.rulings:
-            return
+        if self._rounds.out_for_good or not self._rounds.whole:
+            return  # by a part of the rulings it may seem to be the only one
         owned = local.routes.owned
         if self.unwritten:
             self._hold(local.serves, local.keeps)
