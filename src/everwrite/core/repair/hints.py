@@ -157,7 +157,6 @@ class Hints:
         key, owner = message.key, message.hint_for
         known = self.owners_of.get(key)
         if local.closing or local.members.removed(local.me):
-            sometimes("a node that is about to leave takes no hint")
             local.out.send(source, StoreReply(message.rid, REFUSED, False))
             return
         if self.full() and (known is None or owner not in known):
