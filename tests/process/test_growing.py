@@ -149,7 +149,7 @@ async def test_two_nodes_join_and_leave_again_and_no_request_fails(tmp_path: Pat
             assert min(seat["owned"] for seat in grown["nodes"]) > 0
 
             await everwrite(made, "plan", "leave", "n4", "n5", "--commit")
-            codes = await asyncio.gather(*(asyncio.to_thread(made.ended, n) for n in (4, 5)))
+            codes = [await asyncio.to_thread(made.ended, n) for n in (4, 5)]
             await settled(made, "n1", "n2", "n3")
             await load.more(500)
 
