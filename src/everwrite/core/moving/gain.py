@@ -34,18 +34,13 @@ from everwrite.core.messages import (
     Store,
     StoreReply,
 )
-from everwrite.core.moving.ranges import Item, Scanned, digest_of, items_of, scan_of
+from everwrite.core.moving.progress import Progress
+from everwrite.core.moving.ranges import WINDOW, Item, Scanned, digest_of, items_of, scan_of
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 
 if TYPE_CHECKING:
     from everwrite.core.moving.moves import Moves
-
-
-WINDOW = 16
-"""Records of a slice that wait for the own disk at a time: fewer where it says that it is busy. All
-of them come back with one fsync, and the next ones are merged in one tick, in which no client
-is served. With 32 a move took no less time, and clients got a third less done."""
 
 
 class Gain(Request):
@@ -286,7 +281,24 @@ class Gain(Request):
 
     def end(self, why: str) -> None:
         """Give it up for now."""
+        self._close()
+        self._moves.ended(self, why)
+
+    def _close(self) -> None:
+        """Leave the table of requests."""
         local = self._local
         if local.requests.pop(self.rid, None) is not None:
             local.background -= 1
-        self._moves.ended(self, why)
+
+    def progress(self) -> Progress:
+        """Return how far it is."""
+        return Progress(
+            self.partition,
+            "gain",
+            self.source,
+            self.phase,
+            self.keys,
+            self.bytes,
+            self.since_ms,
+            "",
+        )

@@ -18,6 +18,8 @@ what it does not serve.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from everwrite.core.cluster.holdings import (
     NONE,
     SERVES,
@@ -284,7 +286,7 @@ class Moves:
     def prove(self, gain: Gain) -> None:
         """A gain has all that its sources have: say so, once that is on the disk."""
         local, partition = self._local, gain.partition
-        self.ended(gain, "")
+        gain.end("")
         if not local.routes.owned >> partition & 1:
             sometimes("a partition is moved, and its owners have changed meanwhile")
             return
@@ -338,8 +340,6 @@ class Moves:
         """A move is over; if it was in vain it begins anew after a while."""
         local, partition = self._local, move.partition
         if isinstance(move, Gain):
-            if local.requests.pop(move.rid, None) is not None:
-                local.background -= 1
             self._gains.pop(partition, None)
         else:
             self._sheds.pop(partition, None)
@@ -382,45 +382,19 @@ class Moves:
 
     def progress(self) -> list[Progress]:
         """Return every partition that is on its way, or waits for something."""
-        local = self._local
+        local, gains, sheds = self._local, self._gains, self._sheds
         rows: list[Progress] = []
         for partition in partitions_in(local.routes.owned & ~local.serves):
-            gain = self._gains.get(partition)
-            why = self._why.get(partition, "its turn")
-            if gain is None:
-                rows.append(Progress(partition, "gain", b"", "waits", 0, 0, local.now, why))
-            else:
-                rows.append(
-                    Progress(
-                        partition,
-                        "gain",
-                        gain.source,
-                        gain.phase,
-                        gain.keys,
-                        gain.bytes,
-                        gain.since_ms,
-                        "",
-                    )
-                )
+            gain = gains.get(partition)
+            rows.append(gain.progress() if gain else self._waiting(partition, "gain"))
         for partition in partitions_in(local.keeps & ~local.routes.owned):
-            shed = self._sheds.get(partition)
-            why = self._why.get(partition, "its turn")
-            if shed is None:
-                rows.append(Progress(partition, "shed", b"", "waits", 0, 0, local.now, why))
-            else:
-                rows.append(
-                    Progress(
-                        partition,
-                        "shed",
-                        b"",
-                        "compares",
-                        shed.keys,
-                        shed.bytes,
-                        shed.since_ms,
-                        "",
-                    )
-                )
+            shed = sheds.get(partition)
+            rows.append(shed.progress() if shed else self._waiting(partition, "shed"))
         return rows
+
+    def _waiting(self, partition: int, kind: Literal["gain", "shed"]) -> Progress:
+        why = self._why.get(partition, "its turn")
+        return Progress(partition, kind, b"", "waits", 0, 0, self._local.now, why)
 
     @property
     def busy(self) -> bool:

@@ -16,6 +16,11 @@ from everwrite.core.records import OWN, Damaged
 
 HASH_BITS = 64
 
+WINDOW = 16
+"""Records of a slice that wait for one disk at a time: fewer where it says that it is busy. All of
+them come back with one fsync, and the next ones are merged in one tick, in which no client is
+served."""
+
 Item = tuple[bytes, bytes]
 """(data key, record)."""
 

@@ -26,7 +26,8 @@ from everwrite.core.messages import (
     Store,
     StoreReply,
 )
-from everwrite.core.moving.ranges import Item, Scanned, digest_of, items_of, scan_of
+from everwrite.core.moving.progress import Progress
+from everwrite.core.moving.ranges import WINDOW, Item, Scanned, digest_of, items_of, scan_of
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import OWN
@@ -34,10 +35,6 @@ from everwrite.core.repair.hints import Mend
 
 if TYPE_CHECKING:
     from everwrite.core.moving.moves import Moves
-
-
-WINDOW = 16
-"""Records that wait for one owner's disk at a time: fewer where it says that it is busy."""
 
 
 REFUSALS_MAX = 50
@@ -272,6 +269,12 @@ class Shed(Request):
     def end(self, why: str) -> None:
         self._close()
         self._moves.ended(self, why)
+
+    def progress(self) -> Progress:
+        """Return how far it is."""
+        return Progress(
+            self.partition, "shed", b"", "compares", self.keys, self.bytes, self.since_ms, ""
+        )
 
     def _close(self) -> None:
         local = self._local
