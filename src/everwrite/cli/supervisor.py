@@ -314,8 +314,20 @@ class Supervisor:
         try:
             while left:
                 left = left[os.write(sys.stderr.fileno(), left) :]
+        except BrokenPipeError:
+            self._unheard += len(lines)
+            _silence()
         except OSError:
-            self._unheard += len(lines)  # a closed pipe, a full disk: no reason to stop serving
+            self._unheard += len(lines)  # a full disk: no reason to stop serving
+
+
+def _silence() -> None:
+    """Nobody will ever read what is said: say it to nobody, or what is still in a buffer at the end
+    would make a failure of a good exit.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stderr.fileno())
+    os.close(nowhere)
 
 
 def _last_words(process: subprocess.Popen[bytes]) -> str:
