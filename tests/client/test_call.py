@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -285,12 +286,11 @@ async def test_the_only_node_is_asked_again_after_the_time_it_asks_for() -> None
         (node,) = cluster.nodes
         refuse = fails_with("overloaded", retry_after_ms=120)
         node.reply = lambda asked: refuse(asked) if len(node.requests(Put)) == 1 else None
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = monotonic()  # uvloop's own clock is coarser than the client's
 
         await db.bucket("things").put("k", b"v")
 
-        assert loop.time() - began >= 0.12
+        assert monotonic() - began >= 0.12
         assert len({asked.op for asked in node.requests(Put)}) == 1
 
 

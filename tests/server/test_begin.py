@@ -20,7 +20,7 @@ from everwrite.core.records import HELD, OWN
 from everwrite.server.holdings import kept
 from everwrite.server.runtime import Runtime
 from everwrite.server.settings import ServeOptions
-from everwrite.server.state import NODE
+from everwrite.server.state import NODE, read_state
 from everwrite.storage.store import Store, open_store
 
 ALL = (1 << 16) - 1
@@ -107,20 +107,34 @@ async def test_a_staged_joiner_waits_for_the_operator_and_serves_clients_meanwhi
 
 
 @in_loop
-async def test_a_staged_joiner_that_starts_without_stage_joins_at_once(tmp_path: Path) -> None:
+async def test_a_staged_joiner_that_starts_again_without_stage_still_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="everwrite")
     async with Nodes(tmp_path) as nodes:
         founder = await nodes.start("n1")
         await nodes.start("n2", join=(founder.address,), stage=True)
         await nodes.met()
         await nodes.stop("n2")
 
-        again = await nodes.start("n2", join=(founder.address,))
+        for join in ((founder.address,), ()):
+            again = await nodes.start("n2", join=join)
+            await nodes.met()
+            assert not again.node.rounds.wants_in
+            assert again.node.local.me not in rulings(founder)
+            assert "everwrite plan join n2" in caplog.text
+            await nodes.stop("n2")
+
+        again = await nodes.start("n2")
+        await nodes.met()
+        rule(founder, again.node.local.members.me, IN)
         await nodes.settled()
-
-        async def is_in() -> bool:
-            return again.node.local.me in rulings(founder)
-
-        await eventually(is_in, "it is in")
+        assert held(again) == (ALL, ALL)
+        await nodes.stop("n2")
+        again = await nodes.start("n2")
+        store = again.driver.disk.store
+        state = read_state(store)
+        assert state is not None and not state.staged, "the operator's word has come"
 
 
 @in_loop

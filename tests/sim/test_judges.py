@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from everwrite.core.cluster.liveness import Liveness
@@ -15,17 +16,19 @@ from everwrite.core.data.epochs import Epochs
 from everwrite.core.data.versions import Record, Seen, Version
 from everwrite.core.errors import QuorumNotMet
 from everwrite.core.local import Request
-from everwrite.core.messages import Ask
+from everwrite.core.messages import Ask, Store
 from everwrite.core.node import Node
 from everwrite.core.records import HINT, OWN
-from everwrite.core.repair.hints import join_hint
+from everwrite.core.repair.kept import join_hint
+from everwrite.core.repair.repairs import Repairs
 from everwrite.core.request.spread import PutRequest
-from everwrite.sim import rest
-from everwrite.sim.bounds import judge_context, judge_emptied, judge_tables
+from everwrite.sim import quiet, rest
+from everwrite.sim.bounds import judge_context, judge_emptied, judge_lists, judge_tables
 from everwrite.sim.history import Operation
 from everwrite.sim.options import draw
 from everwrite.sim.run import run_seed
-from everwrite.sim.truth import NO_KNOWLEDGE, Violation
+from everwrite.sim.touches import judge_touches
+from everwrite.sim.truth import NO_KNOWLEDGE, TIME_ZERO_MS, End, Violation, time_ms
 from everwrite.sim.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -119,16 +122,15 @@ def test_a_wrong_count_of_parked_messages_is_found(world: World) -> None:
 def test_more_hints_than_there_may_be_are_found(world: World) -> None:
     node = node_of(world)
     owner, most = world.machines[1].me.node_id, node.local.config.hints_max
-    node.hints.notes = most + 1
-    node.hints.owners_of = {b"key": [owner] * (most + 1)}
-    node.hints.waiting = {owner: {i.to_bytes(3, "big"): 0 for i in range(most + 1)}}
+    for number in range(most + 1):
+        node.hints.kept.note(number.to_bytes(3, "big"), owner, 0, "stored")
 
     broken(world, "bounds", f"keeps {most + 1} hints")
 
 
 def test_a_wrong_count_of_hints_is_found(world: World) -> None:
     node = node_of(world)
-    node.hints.notes = 1
+    node.hints.kept.notes = 1
 
     broken(world, "bounds", "counts 1 hints; by key they are 0")
 
@@ -136,7 +138,8 @@ def test_a_wrong_count_of_hints_is_found(world: World) -> None:
 def test_a_burst_of_hints_to_one_owner_is_found(world: World) -> None:
     node = node_of(world)
     batch = node.local.config.hint_batch
-    node.hints._flying[b"owner"] = {bytes((i,)) for i in range(batch + 1)}
+    way = node.hints.deliveries._way(b"owner")
+    way.flying = {bytes((number,)): 1 for number in range(batch + 1)}
 
     broken(world, "bounds", "on their way to one owner")
 
@@ -151,7 +154,7 @@ def test_a_cache_that_does_not_turn_over_is_found(world: World) -> None:
 def test_a_hint_on_the_disk_that_no_index_knows_is_found(world: World) -> None:
     machine, key = world.machines[0], world.keys[0]
     owner = world.machines[1].me.node_id
-    machine.disk.visible[HINT + key.data_key] = join_hint(bytes(8), [owner], b"record")
+    machine.disk.visible[HINT + key.data_key] = join_hint(bytes(8), {owner: 0}, b"record")
 
     broken(world, "hint", "its index says 0")
 
@@ -368,4 +371,171 @@ def test_every_judge_that_the_page_names_exists() -> None:
 def test_the_page_has_a_row_for_every_invariant() -> None:
     page = (ROOT / "docs/design/judges.md").read_text()
 
-    assert re.findall(r"^\| I(\d+) ", page, re.MULTILINE) == [str(i) for i in range(1, 22)]
+    assert re.findall(r"^\| I(\d+) ", page, re.MULTILINE) == [str(i) for i in range(1, 23)]
+
+
+# -- what is forgotten, and owners that agree ------------------------------------------------------
+
+
+def held_by(world: World, machine: int, key: int = 0) -> bytes:
+    """Return the payload of an own copy."""
+    held = world.machines[machine].disk.visible[OWN + world.keys[key].data_key]
+    assert isinstance(held, bytes)
+    return held
+
+
+def written_key(world: World) -> int:
+    """Return the number of a key of which all owners have a value."""
+    for number, key in enumerate(world.keys):
+        held = [
+            world.machines[owner].disk.visible.get(OWN + key.data_key)
+            for owner in world.owners(key.data_key, 0)
+        ]
+        if all(isinstance(each, bytes) and live_in(each) for each in held):
+            return number
+    raise AssertionError("no key has a value")
+
+
+def live_in(held: object) -> bool:
+    return isinstance(held, bytes) and bool(versions.live(versions.decode(held[8:])))
+
+
+def test_an_owner_that_removes_a_value_that_lives_is_found(world: World) -> None:
+    number = written_key(world)
+    key = world.keys[number]
+    owner = world.owners(key.data_key, 0)[0]
+
+    with pytest.raises(Violation, match="which has not ended") as violation:
+        world.ledger.wrote(owner, OWN + key.data_key, None, held_by(world, owner, number))
+    assert violation.value.rule == "collected"
+
+
+def test_a_tombstone_that_goes_while_somebody_has_what_it_superseded_is_found(fresh: World) -> None:
+    key, actor = fresh.keys[0], actor_of(fresh, 1)
+    owner, other = fresh.owners(key.data_key, 0)[:2]
+    old = Record({actor: 1}, [minted(fresh, "a", actor, 1)])
+    write(fresh, old)
+    stale = bytes(8) + versions.encode(old)
+    fresh.machines[other].disk.safe[OWN + key.data_key] = stale
+    tomb = msgspec.structs.replace(minted(fresh, "d", actor, 2), value=None)
+    gone = bytes(8) + versions.encode(Record({actor: 2}, [tomb]))
+
+    with pytest.raises(Violation, match="which it superseded") as violation:
+        fresh.ledger.wrote(owner, OWN + key.data_key, None, gone)
+    assert violation.value.rule == "collected"
+
+    del fresh.machines[other].disk.safe[OWN + key.data_key]
+    fresh.ledger.wrote(owner, OWN + key.data_key, None, gone)
+
+
+def test_a_value_that_comes_back_after_it_was_collected_is_found(fresh: World) -> None:
+    key, actor = fresh.keys[0], actor_of(fresh, 1)
+    record = Record({actor: 1}, [minted(fresh, "a", actor, 1)])
+    write(fresh, record)
+    fresh.ledger.collected.gone(key, 1, record)
+
+    with pytest.raises(Violation, match="everything had been collected") as violation:
+        write(fresh, record)
+    assert violation.value.rule == "resurrection"
+
+
+def ending(world: World, actor: bytes, in_ms: int) -> Record:
+    """Return the record of a blind put that ends so long after the beginning."""
+    version = minted(world, "a", actor, 1)
+    ends = msgspec.structs.replace(version, expires=TIME_ZERO_MS + in_ms, pure=True)
+    return Record({actor: 1}, [ends])
+
+
+def test_a_copy_that_a_touch_never_reached_may_go_at_its_end(fresh: World) -> None:
+    key, actor = fresh.keys[0], actor_of(fresh, 1)
+    owner, holder = fresh.owners(key.data_key, 0)[0], 1
+    short, long = ending(fresh, actor, 2_000), ending(fresh, actor, 30_000)
+    write(fresh, short)
+    write(fresh, long)
+    node = fresh.machines[owner].me.node_id
+    kept = join_hint(bytes(8), {node: 0}, versions.encode(long))
+    fresh.machines[holder].disk.safe[HINT + key.data_key] = kept
+    fresh.now = 5_000_000
+
+    fresh.ledger.wrote(owner, OWN + key.data_key, None, bytes(8) + versions.encode(short))
+    write(fresh, long)
+
+    assert fresh.ledger.collected.count == 1
+
+
+def test_a_value_that_ended_and_is_given_a_later_end_is_found(fresh: World) -> None:
+    actor = actor_of(fresh, 1)
+    write(fresh, ending(fresh, actor, 2_000))
+    fresh.now = 5_000_000
+
+    with pytest.raises(Violation, match="had ended everywhere") as violation:
+        write(fresh, ending(fresh, actor, 30_000))
+    assert violation.value.rule == "resurrection"
+
+
+def test_a_tombstone_that_is_in_no_list_is_found(world: World) -> None:
+    machine, actor = world.machines[0], actor_of(world, 1)
+    tomb = Version(actor, 1, None, 0, b"d")
+    payload = bytes(8) + versions.encode(Record({actor: 1}, [tomb]))
+    machine.disk.visible[OWN + b"12345678key"] = payload
+
+    with pytest.raises(Violation, match="is a tombstone and is in no list") as violation:
+        judge_lists(machine)
+    assert violation.value.rule == "lists"
+
+
+def test_a_copy_that_ends_and_is_in_no_list_is_found(world: World) -> None:
+    machine, actor = world.machines[0], actor_of(world, 1)
+    version = Version(actor, 1, b"value", 0, b"a", expires=1_700_000_000_000)
+    payload = bytes(8) + versions.encode(Record({actor: 1}, [version]))
+    machine.disk.visible[OWN + b"12345678key"] = payload
+
+    with pytest.raises(Violation, match="in no list of what ends"):
+        judge_lists(machine)
+
+
+def test_owners_that_do_not_come_to_agree_are_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quiet, "AGREE_WITHIN_US", 1_000_000)
+    monkeypatch.setattr(Repairs, "_ask_next", lambda self: None)
+    world.options = msgspec.structs.replace(world.options, repairs=True)
+    number = written_key(world)
+    key = world.keys[number]
+    quiet.Quiet(world).agree()
+    behind = world.machines[world.owners(key.data_key, 0)[1]]
+    del behind.disk.visible[OWN + key.data_key]
+    assert behind.node is not None
+    behind.node.local.trees.doubt(behind.node.local.trees.leaf_of(key.data_key))
+
+    with pytest.raises(Violation, match="hold different bytes") as violation:
+        quiet.Quiet(world).agree()
+    assert violation.value.rule == "agreement"
+
+
+def test_whoever_says_more_than_roots_at_rest_is_found(world: World) -> None:
+    said = Store(1, world.keys[0].data_key, b"record", 100, 0)
+
+    with pytest.raises(Violation, match="all owners agree, and n1 says to n2: Store"):
+        quiet.Quiet(world)._judge_rest(0, 1, [said])
+
+
+def test_a_key_that_is_handed_on_again_and_again_is_found(world: World) -> None:
+    phase = quiet.Quiet(world)
+    phase._count(0, 1, [Store(1, world.keys[0].data_key, b"record", 100, 0)] * 1000)
+
+    with pytest.raises(Violation, match="was handed on 1000 times"):
+        phase._judge_proportion(world.keys[0])
+
+
+def test_an_owner_that_never_heard_of_an_acknowledged_touch_is_found(world: World) -> None:
+    number = written_key(world)
+    key = world.keys[number]
+    record = versions.decode(held_by(world, world.owners(key.data_key, 0)[0], number)[8:])
+    place = key.causality.place[record.siblings[0].op.decode()]
+    end = key.ends[place] = End(time_ms(world.now) + 60_000)
+    judge_touches(world)
+    end.owed = end.first + 60_000
+
+    with pytest.raises(Violation, match="before the end that was acknowledged"):
+        judge_touches(world)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _ASK_SECONDS = 2.0
 MOVES_HEAD = ("node", "partition", "what", "keys", "bytes", "for")
+_TO_DO = {"gain": "to take in", "shed": "to let go", "offer": "to offer"}
 _MOVES_SHOWN = 20
 """Rows for a person; -o json has all."""
 
@@ -163,7 +164,7 @@ def move_rows(answers: Mapping[str, Transfers | None]) -> list[list[str]]:
             carried = [f"{move.keys:,}", size(move.bytes), duration(move.for_ms)]
             rows.append([name, str(move.partition), _what(move), *carried])
     for (name, kind, why), number in sorted(waiting.items()):
-        what = f"{'to take in' if kind == 'gain' else 'to let go'}: {why}"
+        what = f"{_TO_DO[kind]}: {why}"
         rows.append([name, f"{number:,} more", what, "-", "-", "-"])
     return rows
 

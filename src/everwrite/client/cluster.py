@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
@@ -28,6 +29,7 @@ from typing import Any
 from everwrite.client.call import Call
 from everwrite.client.connection import Connection, Request
 from everwrite.client.limits import Timing
+from everwrite.client.manners import Budget
 from everwrite.client.members import Members
 from everwrite.client.pool import Address, Connect, Pool
 from everwrite.client.read import Read
@@ -44,6 +46,7 @@ from everwrite.core.messages import (
     Put,
     PutReply,
     Told,
+    Touch,
 )
 
 OP_BYTES = 12
@@ -82,6 +85,9 @@ class Cluster:
         self._members = Members(
             self._pool, seeds, timing, self.counters, self._ask_view, self._go_by
         )
+        self.budget = Budget(self.now())
+        self._strained = False
+        """Whether something is held back from any node."""
         self._rid = 0
         self._ops = b""
         self._ops_at = 0
@@ -142,6 +148,8 @@ class Cluster:
             self._admit()
         self._rid = rid = self._rid + 1
         owners = choices[rid % len(choices)]
+        if self._strained:
+            self._hold_back(owners)
         now = self.now()
         deadline = now + timeout_s
         future = self._loop.create_future()
@@ -182,6 +190,7 @@ class Cluster:
         w: int = 0,
         dw: int = -1,
         strict: bool = False,
+        ttl_ms: int = 0,
     ) -> asyncio.Future[Any]:
         """Write, or delete (value None); the future gets a PutReply."""
         routes = self.routes
@@ -191,17 +200,23 @@ class Cluster:
             order = routes.make_order(partition)
         op = self._next_op()
         if not order:
-            message = Put(0, key, value, context, op, 0, kind, n, w, dw, strict)
+            message = Put(
+                0, key, value, context, op, 0, kind, n, w, dw, strict, False, b"", False, ttl_ms
+            )
             return self._begin(message, PutReply, timeout_s)
         pending = self.pending
         if len(pending) >= self._in_flight_max or not self._ticking:
             self._admit()
         self._rid = rid = self._rid + 1
         node = order[0]
+        if self._strained:
+            self._hold_back(order[:1])
         now = self.now()
         deadline = now + timeout_s
-        time_ms, view = left_ms(timeout_s), self.view
-        message = Put(rid, key, value, context, op, time_ms, kind, n, w, dw, strict, False, view)
+        left, view = left_ms(timeout_s), self.view
+        message = Put(
+            rid, key, value, context, op, left, kind, n, w, dw, strict, False, view, False, ttl_ms
+        )
         future = self._loop.create_future()
         due = now + self._hedge_s
         due, tries = (due if due < deadline else deadline), {rid: node}
@@ -210,6 +225,13 @@ class Cluster:
         )
         node.send(message)
         return future
+
+    def touch(
+        self, key: bytes, ttl_ms: int, timeout_s: float, n: int, w: int, dw: int, strict: bool
+    ) -> asyncio.Future[Any]:
+        """Raise the end of what is there; the future gets a PutReply."""
+        message = Touch(0, key, ttl_ms, self._next_op(), 0, n, w, dw, strict)
+        return self._begin(message, PutReply, timeout_s)
 
     def ask(
         self, verb: str, arguments: bytes, timeout_s: float, node: str | None
@@ -249,17 +271,37 @@ class Cluster:
         raise RequestError(f"No member is called {node!r}.", hint=f"The members are {known}.")
 
     def _begin(
-        self, message: Get | Put, expects: type[AnyMessage], timeout_s: float
+        self, message: Get | Put | Touch, expects: type[AnyMessage], timeout_s: float
     ) -> asyncio.Future[Any]:
         """Start a call the long way round; the hot paths do the same in line."""
         self._admit()
         if not self.routes.spare and any(node.full for node in self._pool.connections()):
             raise Overloaded("The nodes read more slowly than this client writes.", hint=_SLOWER)
+        if self._strained:
+            self._hold_back(self.order(message.key)[:1])
         return self._call(message, expects, timeout_s, self._retries)
+
+    def _hold_back(self, nodes: Sequence[Connection]) -> None:
+        """Refuse a request here, at no cost to its nodes, if they would refuse it most likely."""
+        now, worst = self.now(), None
+        excess = 0.0
+        for node in nodes:
+            if node.throttle is not None and (part := node.throttle.excess(now)) > excess:
+                excess, worst = part, node
+        if worst is None or random.random() >= excess:
+            return
+        self.counters.held_back += 1
+        assert worst.throttle is not None
+        worst.throttle.held += 1
+        raise Overloaded(
+            f"Node {worst.name} is asked for more than it can do.",
+            hint="Nothing was sent. Wait a moment, and ask for less at a time.",
+            retry_after_ms=worst.throttle.retry_after_ms,
+        )
 
     def _call(
         self,
-        message: Get | Put | Ask | Fetch,
+        message: Get | Put | Touch | Ask | Fetch,
         expects: type[AnyMessage],
         timeout_s: float,
         retries: int = 0,
@@ -390,6 +432,8 @@ class Cluster:
                 if request.due <= now:
                     request.tick(now)
             self._watch(now)
+            self.budget.fill(self._rid, now)
+            self._strained = self._look_for_strain(now)
         finally:
             if self.pending:
                 self._loop.call_later(self.timing.tick_s, self._tick)
@@ -397,6 +441,17 @@ class Cluster:
                 self._ticking = False
                 for connection in self._pool.connections():
                     connection.asked = 0.0
+
+    def _look_for_strain(self, now: float) -> bool:
+        """Say whether any node has refused work lately."""
+        strained = False
+        for connection in self._pool.connections():
+            if connection.throttle is not None:
+                if connection.throttle.over(now):
+                    connection.throttle = None
+                else:
+                    strained = True
+        return strained
 
     def _watch(self, now: float) -> None:
         """Pass over the nodes that stay silent though asked; give up those that stay so."""

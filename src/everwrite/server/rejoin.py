@@ -5,6 +5,9 @@ node says that it keeps them: they are offered to the owners like those of any n
 it does not own, and go when all owners have them (docs/design/moving.md). None of them counts in a
 quorum. Hints go to whom they are for.
 
+But not where tombstones were collected since: who was removed is not asked about them, so its disk
+may have what they deleted, and nothing is left that could tell. Then all its copies are put aside.
+
 The numbers of epochs go on where the old identity stopped.
 """
 
@@ -15,17 +18,33 @@ import logging
 import msgspec
 
 from everwrite.core.cluster.holdings import encode_held
+from everwrite.core.copies import ENDS, TOMBSTONES
 from everwrite.core.errors import ConfigError
 from everwrite.core.gossip.rounds import MEMBERS
-from everwrite.core.records import HELD
+from everwrite.core.records import CONFIRMED, FLOORS, HELD, HINT, OWN
+from everwrite.core.repair.confirm import decode_floors, encode_floors
 from everwrite.server import holdings
 from everwrite.server.settings import NAME_BYTES_MAX, ServeOptions
-from everwrite.server.state import FENCED, LAYOUT, NODE, NodeState, read_known, why_fenced
-from everwrite.storage.store import Store
+from everwrite.server.state import (
+    FENCED,
+    LAYOUT,
+    NODE,
+    NodeState,
+    after,
+    read,
+    read_known,
+    why_fenced,
+)
+from everwrite.server.trees import TREES
+from everwrite.storage.store import Store, Unreadable
 
 log = logging.getLogger("everwrite")
 
 _SUFFIX_DIGITS = 6
+
+ASIDE = b"a"
+"""What disk keys of copies begin with that were put aside, before their own prefix."""
+_PAGE = 500
 
 
 def nobody_here() -> ConfigError:
@@ -72,9 +91,19 @@ def new_name(state: NodeState, options: ServeOptions, node_id: bytes) -> str:
 
 
 def begin_anew(
-    store: Store, state: NodeState, options: ServeOptions, node_id: bytes, name: str
+    store: Store,
+    state: NodeState,
+    options: ServeOptions,
+    node_id: bytes,
+    name: str,
+    generation: int,
 ) -> NodeState:
-    """Make this the directory of a new node, in one durable batch; return its state."""
+    """Make this the directory of a new node, in one durable batch; return its state.
+    ``generation`` is that of the newest collection of tombstones in the cluster.
+    """
+    known, floors = decode_floors(read(store, FLOORS) or b"")
+    if generation > known:
+        put_aside(store)
     keeps = holdings.kept(store, state.cluster.partitions)
     fresh = msgspec.structs.replace(
         state,
@@ -92,6 +121,9 @@ def begin_anew(
             (HELD, encode_held(0, keeps)),
             (MEMBERS, None),
             (FENCED, None),
+            (FLOORS, encode_floors(max(known, generation), floors)),
+            (CONFIRMED, None),
+            (TREES, None),
         ]
     )
     store.sync()
@@ -104,3 +136,29 @@ def begin_anew(
         keeps.bit_count(),
     )
     return fresh
+
+
+def put_aside(store: Store) -> None:
+    """Put every copy where no node will ever look: tombstones were collected since this directory
+    was a member's, so nobody can say which of its values were deleted. They stay in the directory.
+    """
+    aside = 0
+    for prefix in (OWN, HINT):
+        while page := store.scan(prefix, after(prefix), _PAGE):
+            batch: list[tuple[bytes, bytes | None]] = []
+            for key, payload in page:
+                if not isinstance(payload, Unreadable):
+                    batch.append((ASIDE + key, payload))
+                batch.append((key, None))
+            store.write(batch)
+            aside += len(page)
+    for prefix in (TOMBSTONES, ENDS):
+        while page := store.scan(prefix, after(prefix), _PAGE):
+            store.write([(key, None) for key, _ in page])
+    log.warning(
+        "tombstones were collected since this directory was a member's: what was deleted could "
+        "come back with its %d copies, and none of them is offered. They stay in the directory, "
+        "under %r, and no node reads them",
+        aside,
+        ASIDE.decode(),
+    )

@@ -45,6 +45,8 @@ class NodeState(msgspec.Struct, array_like=True):
     layout: int = 0
     former: list[bytes] = []
     """Identities that this directory had before, the oldest first."""
+    staged: bool = False
+    """Whether it was started to wait for an operator's word (``--stage``), which has not come."""
 
 
 def read_state(store: Store) -> NodeState | None:

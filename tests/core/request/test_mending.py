@@ -7,7 +7,7 @@ from tests.core.world import KEY, TIMEOUT_MS, World
 from everwrite.core.data import versions
 from everwrite.core.messages import Get
 from everwrite.core.records import HINT
-from everwrite.core.repair.hints import split_hint
+from everwrite.core.repair.kept import split_hint
 
 
 def test_a_read_that_asks_its_own_node_twice_gives_back_what_it_held() -> None:

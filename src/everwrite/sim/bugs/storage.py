@@ -68,9 +68,9 @@ def _cache_failed_write() -> list[Patch]:
 
 @bug("store-overwrites", "a replica takes what comes in place of what it has", rules=("forgotten",))
 def _store_overwrites() -> list[Patch]:
-    def merge_in(self: Replica, disk_key: bytes, payload: bytes | None, data: bytes) -> None:
+    def merge_in(self: Replica, key: bytes, payload: bytes | None, data: bytes, touch: int) -> None:
         epoch = payload[:8] if payload is not None else bytes(8)
-        self._local.records.write(disk_key, epoch + data)
+        self._local.copies.write(key, epoch, data, payload)
 
     return [(Replica, "_merge_in", merge_in)]
 
