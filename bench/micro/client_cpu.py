@@ -121,8 +121,19 @@ def _view(ports: list[int]) -> bytes:
         }
         for i, port in enumerate(ports)
     ]
-    told = {"cluster_id": (b"c" * 16).hex(), "cluster_name": "", "partitions": 256, "replicas": 3}
-    return json.dumps({**told, "digest": placement.digest.hex(), "members": members}).encode()
+    told = {
+        "version": "1",
+        "cluster_id": (b"c" * 16).hex(),
+        "cluster_name": "",
+        "partitions": 256,
+        "replicas": 3,
+        "digest": placement.digest.hex(),
+        "stamp": 0,
+        "members": members,
+        "candidates": [{"id": _node_id(i).hex(), "zone": "", "weight": 1.0} for i in range(NODES)],
+        "moving": {},
+    }
+    return json.dumps(told).encode()
 
 
 async def drive(

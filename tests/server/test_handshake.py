@@ -27,7 +27,7 @@ SECRET = b"open sesame"
 
 
 @pytest.mark.scenario(77)
-@pytest.mark.parametrize(("least", "most"), [(2, 9), (0, 0)])
+@pytest.mark.parametrize(("least", "most"), [(3, 9), (0, 0), (1, 1)])
 @in_loop
 async def test_a_protocol_version_that_does_not_fit_is_refused(least: int, most: int) -> None:
     async with Nodes() as nodes:
@@ -38,7 +38,7 @@ async def test_a_protocol_version_that_does_not_fit_is_refused(least: int, most:
             refused = await raw.refusal()
 
         assert refused.code == "protocol"
-        assert refused.message == (f"'test' speaks protocol {least} to {most}, this side 1 to 1.")
+        assert refused.message == (f"'test' speaks protocol {least} to {most}, this side 2 to 2.")
         assert refused.hint == "Upgrade the older of the two."
 
 
@@ -47,7 +47,7 @@ async def test_a_newer_client_that_still_speaks_our_version_comes_in() -> None:
     async with Nodes() as nodes:
         (node,) = await nodes.grow("n1")
         async with await Raw.dial(node) as raw:
-            await raw.greet(protocol_min=1, protocol_max=99)
+            await raw.greet(protocol_min=2, protocol_max=99)
 
             assert await raw.ask("status")
 

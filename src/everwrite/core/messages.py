@@ -2,15 +2,19 @@
 
 A frame carries a list of messages, all that one side had to say in one tick. ``rid`` pairs an
 answer with its question within one connection (client) or one coordinator (node). Deadlines travel
-as milliseconds left, since clocks differ. New fields go at the end with a default: a neighbouring
-version ignores what it does not know.
+as milliseconds left. New fields go at the end with a default: neighbouring versions ignore them.
 
 Who sends what:
-    client -> node   Get, Put, Fetch, Ask
+    client -> node   Get, Put, Touch, Fetch, Ask
     node -> client   GetReply, PutReply, FetchReply, Told, Failure
-    node -> node     Fetch, Store, Ping, Probe, Summary, Rows, News, Pull, GiveUp, Match
-    node -> node     FetchReply, StoreReply, Pong, Probed, Slice, GaveUp, Matched
+    node -> node     Fetch, Store, Ping, Probe, Summary, Rows, News, FetchReply, StoreReply, Pong,
+                     Probed, Load
+    node -> node     of partitions on their way: core/carrying.py; of hints: core/bringing.py;
+                     of trees: core/comparing.py; of tombstones: core/collecting.py
 """
+
+# What others import from here, wherever it stands, is imported "as" itself.
+# ruff: noqa: PLC0414
 
 from __future__ import annotations
 
@@ -18,12 +22,21 @@ from typing import Literal
 
 import msgspec
 
-PROTOCOL_MIN = 1
-PROTOCOL_MAX = 1
+from everwrite.core.bringing import AskRoom, Room
+from everwrite.core.carrying import GaveUp as GaveUp
+from everwrite.core.carrying import GiveUp as GiveUp
+from everwrite.core.carrying import Match as Match
+from everwrite.core.carrying import Matched as Matched
+from everwrite.core.carrying import Pull as Pull
+from everwrite.core.carrying import Slice as Slice
+from everwrite.core.collecting import AnyCollecting
+from everwrite.core.comparing import Differing, Entries, Rooted, Roots, Summed, Sums
+from everwrite.core.loads import Load as Load
+from everwrite.core.message import Message as Message
 
-
-class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Base of all messages; every one is acyclic, so the collector need not look at it."""
+PROTOCOL_MIN = 2
+PROTOCOL_MAX = 2
+"""2: a node's proof is for the number of collections too, and for what it has confirmed."""
 
 
 # -- the first frames of a connection ----------------------------------------------------------
@@ -52,6 +65,9 @@ class Hello(Message, tag=1, frozen=True):
     incarnation: int = 0
     life: bytes = b""
     """Nodes only: which start of this identity speaks, see ``Member``."""
+    generation: int = 0
+    confirmed: int = 0
+    """Nodes only: which collection of tombstones they know of, and what they confirmed last."""
 
 
 class Proof(Message, tag=2, frozen=True):
@@ -109,6 +125,27 @@ class Put(Message, tag=11, frozen=True):
     """An earlier try may have been carried out: look for it on other replicas before minting."""
     view: bytes = b""
     forwarded: bool = False
+    ttl_ms: int = 0
+    """How long the version is to live, from the moment at which it is minted; 0: for ever."""
+
+
+class Touch(Message, tag=13, frozen=True):
+    """Let what stands under a key end no sooner than in ``ttl_ms``: the same versions, with a later
+    end. Answered with PutReply; the fields are those of Put.
+    """
+
+    rid: int
+    key: bytes
+    ttl_ms: int
+    op: bytes
+    timeout_ms: int
+    n: int = 0
+    w: int = 0
+    dw: int = -1
+    strict: bool = False
+    retry: bool = False
+    view: bytes = b""
+    forwarded: bool = False
 
 
 class Ask(Message, tag=12, frozen=True):
@@ -151,12 +188,22 @@ class Store(Message, tag=21, frozen=True):
     hint_for: bytes = b""
     """Owner whom the receiver stands in for; empty for an owner's own copy."""
     repair: bool = False
-    """Read repair or a delivered hint: may replace a copy that is corrupt."""
+    """Read repair, or what a gain has merged: may replace a copy that is corrupt. Hints do not say
+    so: they may know less."""
     base: bytes = b""
     """A put's: the ``local.fingerprint`` of the copy from which the coordinator made the record. A
     replica that holds just that copy takes the record as it comes: their join is the record."""
     op: bytes = b""
     """A put's request id, for the table of recent puts."""
+    sent_ms: int = 0
+    """When the record was read off a disk, by the sender's own count (``Local.stamp``); 0: it never
+    left this node."""
+    plain: bool = False
+    """With ``base``: neither the record nor the copy it was made from is listed anywhere beside
+    (core/copies.py), so who holds that copy need not look into them."""
+    touch: int = 0
+    """A touch's: whatever lives in the join is to end no sooner than this. The coordinator's copy
+    may be superseded here, and who touched the key was promised that what stands there lives."""
 
 
 # -- answers -----------------------------------------------------------------------------------
@@ -179,6 +226,9 @@ class FetchReply(Message, tag=30, frozen=True):
     """True if the copy is one that the replica keeps for an owner whom it stands in for."""
     op_known: bool = False
     """The put that was asked for was stored here lately, though it may be superseded."""
+    time_ms: int = 0
+    """Clients only: the time of day, by which they hide what has ended; 0: not known here, and
+    nothing here has an end."""
 
 
 class StoreReply(Message, tag=31, frozen=True):
@@ -194,9 +244,9 @@ class Quality(Message, frozen=True):
     """Owners that answered."""
     fallbacks: int
     required: int
-    absent: Literal["", "never", "deleted", "unknown"] = ""
-    """Why there is no value; empty where there is one. "unknown": too few owners answered to
-    say.
+    absent: Literal["", "never", "deleted", "expired", "unknown"] = ""
+    """Why there is no value; empty where there is one. "expired": its end has come; once nothing is
+    left of it that is "never". "unknown": too few owners answered to say.
     """
     unreadable: int = 0
     """Replicas whose copy could not be read; never counted as answers."""
@@ -210,6 +260,10 @@ class GetReply(Message, tag=33, frozen=True):
     quality: Quality
     stale_view: bool = False
     """Forwarded, since the client went by another placement: it should ask for the view again."""
+    ends: list[int] = msgspec.field(default_factory=list)
+    """When each of these values ends, in milliseconds since 1970 (0: never); empty: none does."""
+    time_ms: int = 0
+    """Where there are ends: the time of day."""
 
 
 class PutReply(Message, tag=34, frozen=True):
@@ -222,6 +276,11 @@ class PutReply(Message, tag=34, frozen=True):
     siblings: int
     required: int = 0
     stale_view: bool = False
+    ends: int = 0
+    """When what was written, or the last of what was touched, ends, in milliseconds since 1970; 0:
+    never."""
+    time_ms: int = 0
+    """With ``ends``: the time of day."""
 
 
 class Failure(Message, tag=35, frozen=True):
@@ -256,6 +315,8 @@ class Pong(Message, tag=41, frozen=True):
     rid: int
     disk_ms: int = -1
     """How long the sender's disk takes for a sync these days; -1: it made none lately."""
+    time_ms: int = 0
+    """What its machine's wall clock says (core/clock.py); 0: it does not say."""
 
 
 class Probe(Message, tag=45, frozen=True):
@@ -347,72 +408,13 @@ class News(Message, tag=44, frozen=True):
     draft: Draft | None = None
 
 
-# -- partitions on their way -------------------------------------------------------------------
-
-
-class Pull(Message, tag=50, frozen=True):
-    """A new owner asks for a range of a partition, unless it has the same: disk keys without
-    prefix, above ``after`` up to and with ``until`` (empty: to the end).
-    """
-
-    rid: int
-    partition: int
-    after: bytes
-    until: bytes
-    digest: bytes
-
-
-class Slice(Message, tag=51, frozen=True):
-    """The answer to Pull: what stands in the beginning of the range, or that it is the same."""
-
-    rid: int
-    status: int
-    """FOUND: ``items`` are all up to ``last``; SAME: equal digests; NOT_HERE, BUSY, UNREADABLE."""
-    items: list[tuple[bytes, bytes]]
-    """(data key, record)."""
-    last: bytes = b""
-    """The last key that was looked at; empty: the range is at its end."""
-    damaged: bool = False
-    """Whether records are missing since the sender cannot read them."""
-
-
-class GiveUp(Message, tag=52, frozen=True):
-    """A new owner has copied a partition: who served it so far, and owns it not, is to stop."""
-
-    rid: int
-    partition: int
-
-
-class GaveUp(Message, tag=53, frozen=True):
-    """The answer to GiveUp: done, for good, or not."""
-
-    rid: int
-    done: bool
-
-
-class Match(Message, tag=54, frozen=True):
-    """A node that owns a partition no more asks an owner whether it has all of a range."""
-
-    rid: int
-    partition: int
-    after: bytes
-    until: bytes
-    digest: bytes
-
-
-class Matched(Message, tag=55, frozen=True):
-    """The answer to Match: SAME, FOUND (something differs), NOT_HERE, BUSY or UNREADABLE."""
-
-    rid: int
-    status: int
-
-
 AnyMessage = (
     Hello
     | Proof
     | Refused
     | Get
     | Put
+    | Touch
     | Ask
     | Fetch
     | Store
@@ -433,6 +435,16 @@ AnyMessage = (
     | GaveUp
     | Match
     | Matched
+    | Load
     | Probe
     | Probed
+    | AnyCollecting
+    | Roots
+    | Rooted
+    | Sums
+    | Summed
+    | Entries
+    | Differing
+    | AskRoom
+    | Room
 )

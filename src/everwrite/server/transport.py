@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
         loop = self._driver.loop
         self._deadline = loop.call_later(HANDSHAKE_S, self._too_slow)
         if self.dialled:
-            self._sent = hello(self._peers.identity, secrets.token_bytes(NONCE_BYTES))
+            self._sent = hello(self._peers.who_am_i(), secrets.token_bytes(NONCE_BYTES))
             self.send([self._sent])
         elif not self._peers.strangers_may_come(self):
             self.refuse(
@@ -239,7 +239,7 @@ class Connection(asyncio.Protocol):
     def _hello(self, message: AnyMessage) -> None:
         """Acceptor, first message: who is there?"""
         reply = answer(
-            self._peers.identity, self._peers.secret, secrets.token_bytes(NONCE_BYTES), message
+            self._peers.who_am_i(), self._peers.secret, secrets.token_bytes(NONCE_BYTES), message
         )
         assert isinstance(message, Hello)
         self.theirs = message

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from everwrite.sim.truth import KeyLedger
     from everwrite.sim.world import World
 
-TRANSIENT = ("overloaded", "unavailable")
+TRANSIENT = ("overloaded", "hints_full", "unavailable")
 """Refusals that a node gives while it catches its breath: they say to try again."""
 
 Answer = GetReply | PutReply | Failure | None

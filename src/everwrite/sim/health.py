@@ -29,7 +29,7 @@ from everwrite.sim.truth import Violation
 if TYPE_CHECKING:
     from everwrite.sim.world import World
 
-SPARED = ("overloaded", "unavailable", "too_large", "bad_context")
+SPARED = ("overloaded", "hints_full", "unavailable", "too_large", "bad_context")
 ON_MACHINES = ("pause", "fsync_error", "lost_disk", "old_disk", "bit_rot", "kill", "power_cut")
 HOPS = 6
 """Ways of one put: from its client, handed on, looking around and back, stored and acknowledged."""

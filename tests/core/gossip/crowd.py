@@ -43,7 +43,7 @@ class Crowd:
     """See the module. Nodes are numbered from 0; all know each other and have a connection."""
 
     def __init__(self, nodes: int, *, way_ms: float = 0.5, meet: bool = True, **knobs: Any) -> None:
-        self.config = NodeConfig(**knobs)
+        self.config = NodeConfig(**{"leaf_bits": 1, **knobs})
         self.now = 1_000_000
         self.way_ms = way_ms
         self.lines: dict[tuple[int, int], Line] = {}

@@ -281,6 +281,13 @@ class _Sheet:
                 f"{self._name(node)} has not joined, so it cannot {to}",
                 f"First: everwrite plan join {self._name(node)}.",
             )
+        if ruling.standing != IN and node in self.changed:
+            word = "is removed" if ruling.standing == REMOVED else "leaves"
+            raise _refused(
+                f"{self._name(node)} {word} by the plan that is staged already, so it cannot {to}",
+                "everwrite plan commit carries that plan out, everwrite plan cancel forgets it. To "
+                f"keep the node: everwrite plan join {self._name(node)}.",
+            )
         if ruling.standing != IN:
             word = "to be removed" if ruling.standing == REMOVED else "leaving"
             raise _refused(

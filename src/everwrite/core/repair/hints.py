@@ -1,28 +1,25 @@
-"""Hints: copies that this node keeps for owners that were down, and how they get home (Dynamo 4.6).
+"""Hints: copies that this node keeps for owners that were down (Dynamo 4.6).
 
-One copy per key, merged, with the list of owners it is for:
+One copy per key, merged, with the list of owners it is for; the index of them is in memory
+(kept.py) and is made anew at the start, while the node serves (counting.py). How they get home is
+delivery.py's affair. A note is struck out only after the owner's durable ack, and only if the copy
+is still the one that was sent.
 
-    disk key    b"h" + data key
-    payload     own epoch (8), count (1), owners (8 each), record
-
-The index of what is kept lives in memory (at most ``hints_max`` notes) and is made anew from disk
-at the start. Delivery is paced: at most ``hint_batch`` copies are on their way to one owner, and
-the next goes when one is acknowledged, so a returning node sets the pace. A note is struck out only
-after the owner's durable ack, and only if the copy is still the one that was sent. At the cap new
-hints are refused, and the coordinator hears of it: nothing is dropped.
+At its caps, by notes and by bytes, a node takes no new hint, and no larger one in place of the one
+that it has. The coordinator hears of it: nothing is dropped.
 """
 
 from __future__ import annotations
 
+from itertools import islice
+
+from everwrite.core.bringing import AskRoom, Room
 from everwrite.core.data import versions
-from everwrite.core.errors import ProtocolError, check
-from everwrite.core.local import Local, Request
+from everwrite.core.errors import ProtocolError
+from everwrite.core.local import Local
 from everwrite.core.messages import (
     REFUSED,
-    STORED,
-    SYNC_YES,
     UNREADABLE,
-    Get,
     Message,
     Store,
     StoreReply,
@@ -30,23 +27,18 @@ from everwrite.core.messages import (
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import HINT, MISSING, Damaged
+from everwrite.core.repair.counting import Counting
+from everwrite.core.repair.delivery import Deliver, Delivered, Deliveries, Delivery
+from everwrite.core.repair.kept import Kept, Owners, Waiting, Went, join_hint, size_of, split_hint
+from everwrite.core.repair.mend import mend
 
 NO_EPOCH = bytes(8)
 
-
-class Deliver(Message, frozen=True, tag=100):
-    """To oneself: send the copy of this key to this owner."""
-
-    key: bytes
-    owner: bytes
-
-
-class Delivered(Message, frozen=True, tag=101):
-    """To oneself: the owner has this copy for good; strike it out if it is still this one."""
-
-    key: bytes
-    owner: bytes
-    record: bytes
+RECOUNTED_AT_ONCE = 256
+"""Hints that the index is not sure of, and one pass looks at: each waits for the disk in a table
+that requests of clients wait in too."""
+ROTTEN_AT_ONCE = 8
+"""Damaged hints that are looked at in one pass."""
 
 
 class Recount(Message, frozen=True, tag=106):
@@ -55,55 +47,61 @@ class Recount(Message, frozen=True, tag=106):
     key: bytes
 
 
-class Mend(Message, frozen=True, tag=107):
-    """To oneself: read this key, knowing this record, and give all owners what they lack."""
-
-    get: Get
-    record: bytes
-
-
-def split_hint(payload: bytes) -> tuple[bytes, list[bytes], bytes]:
-    """Return (own epoch, owners, record) of a hint's payload."""
-    count = payload[8]
-    end = 9 + 8 * count
-    check(len(payload) >= end, "a hint names all its owners", payload=payload[:16])
-    return payload[:8], [payload[at : at + 8] for at in range(9, end, 8)], payload[end:]
-
-
-def join_hint(epoch: bytes, owners: list[bytes], record: bytes) -> bytes:
-    """Return the payload of a hint; its owners in order, so that equal hints are equal bytes."""
-    return epoch + bytes((len(owners),)) + b"".join(sorted(owners)) + record
-
-
 class Hints:
     """The hints of one node."""
 
     def __init__(self, local: Local) -> None:
         self._local = local
-        self.owners_of: dict[bytes, list[bytes]] = {}
-        """For each data key the owners for whom a copy is kept."""
-        self.waiting: dict[bytes, dict[bytes, int]] = {}
-        """For each owner the data keys that wait for it, the next one first, with the time since
-        when.
-        """
-        self.notes = 0
+        self.kept = Kept()
+        self.deliveries = Deliveries(local, self)
+        self.counting: Counting | None = None
+        """The walk through the disk at the start, for as long as it lasts."""
+        self.early = 0
+        """Notes that were taken before those on the disk were counted: they may go over the cap."""
         self.turned = 0
         """Notes beyond the cap that a change of owners may have made, in all."""
         self.uncertain: dict[bytes, None] = {}
         """Data keys of which the index may be wrong, since a batch was not written or the disk
         would not give the copy.
         """
-        self.rotten: set[bytes] = set()
+        self.rotten: dict[bytes, None] = {}
         """Data keys whose copy is damaged for good: not read in each pass, and never absent."""
-        self._flying: dict[bytes, set[bytes]] = {}
-        self._not_before: dict[bytes, int] = {}
 
-    # -- keeping -----------------------------------------------------------------------------------
+    @property
+    def owners_of(self) -> dict[bytes, tuple[bytes, ...]]:
+        return self.kept.owners_of
+
+    @property
+    def waiting(self) -> dict[bytes, Waiting]:
+        return self.kept.waiting
+
+    @property
+    def notes(self) -> int:
+        return self.kept.notes
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a pass has something to do."""
+        return bool(self.waiting or self.uncertain or self.rotten)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the index knows every hint on the disk."""
+        return self.counting is None
+
+    # -- what is on the disk -----------------------------------------------------------------------
+
+    def count(self) -> None:
+        """At the start: see what is on the disk, a part at a time."""
+        self.counting = Counting(self._local, self)
+        self.counting.begin()
 
     def restore(self, data_key: bytes, payload: bytes) -> None:
-        """At the start: take note of a hint found on disk."""
-        for owner in split_hint(payload)[1]:
-            self._note(data_key, owner)
+        """Take note of a hint found on disk at the start."""
+        _, owners, record = split_hint(payload)
+        self.kept.resize(data_key, size_of(data_key, len(owners), record))
+        for owner, since in owners.items():
+            self.kept.note(data_key, owner, since, "restored")
 
     def restore_unreadable(self, data_key: bytes) -> None:
         """At the start: there is a hint that cannot be read, so nobody knows for whom it is."""
@@ -129,40 +127,58 @@ class Hints:
         self.uncertain.pop(key, None)
         if isinstance(payload, Damaged):
             sometimes("a hint that nobody knows the owner of is damaged for good")
-            self.rotten.add(key)
+            self.rotten[key] = None
         known = not isinstance(payload, Damaged) and payload is not None
-        kept = split_hint(payload)[1] if known else []  # type: ignore[arg-type]
-        for owner in list(self.owners_of.get(key, ())):
+        _, kept, record = split_hint(payload) if known else (b"", {}, b"")  # type: ignore[arg-type]
+        noted = self.owners_of.get(key, ())
+        if any(owner not in noted for owner in kept):
+            sometimes("a hint on the disk was not noted")
+        if kept:
+            self.kept.resize(key, size_of(key, len(kept), record))
+        for owner, since in kept.items():
+            self.kept.note(key, owner, since, "recounted")
+        for owner in noted:
             if owner not in kept:
                 sometimes("a hint that was noted is not on the disk")
-                self._strike(key, owner)
-        for owner in kept:
-            if owner not in self.owners_of.get(key, ()):
-                sometimes("a hint on the disk was not noted")
-            self._note(key, owner)
+                self._strike(key, owner, "missed")
+        self.touch(key)
 
     def may_be_kept(self, key: bytes) -> bool:
         """Say whether a copy of this key may be on the disk; the index knows every other one."""
-        return key in self.owners_of or key in self.uncertain or key in self.rotten
+        if key in self.owners_of or key in self.uncertain or key in self.rotten:
+            return True
+        # It could be there when somebody began to read it, and who waits for that comes first.
+        records = self._local.records
+        if records.parked_count and records.is_awaited(HINT + key):
+            return True
+        return self.counting is not None and self.counting.may_come(key)
+
+    # -- keeping -----------------------------------------------------------------------------------
 
     def full(self) -> bool:
-        return self.notes >= self._local.config.hints_max
+        """Say whether there is no room for one more note, however small."""
+        config = self._local.config
+        return self.notes >= config.hints_max or self.kept.bytes >= config.hints_bytes_max
 
-    def record_of(self, payload: bytes) -> bytes:
-        return payload[9 + 8 * payload[8] :]
+    def room(self, key: bytes, owners: Owners, owner: bytes, record: bytes) -> bool:
+        """Say whether this record may be kept for these owners, as the disk has it, and one."""
+        config, kept = self._local.config, self.kept
+        noted = self.owners_of.get(key, ())
+        before = {*owners, *noted}
+        if owner not in before and kept.notes + len(before) - len(noted) >= config.hints_max:
+            return False
+        grows = size_of(key, len(before | {owner}), record) - kept.sizes.get(key, 0)
+        return grows <= 0 or kept.bytes + grows <= config.hints_bytes_max
 
     def keep(self, source: Place, message: Store) -> None:
         """Store a copy for an owner that is down; refuse it at the cap."""
         local = self._local
         key, owner = message.key, message.hint_for
-        known = self.owners_of.get(key)
         if local.closing or local.members.removed(local.me):
             local.out.send(source, StoreReply(message.rid, REFUSED, False))
             return
-        if self.full() and (known is None or owner not in known):
-            local.counters.hints_refused += 1
-            sometimes("a hint is refused at the cap")
-            local.out.send(source, StoreReply(message.rid, REFUSED, False))
+        if not self.may_be_kept(key) and not self.room(key, {}, owner, message.record):
+            self._refuse(source, message)  # without a look at the disk
             return
         payload = local.records.look(HINT + key)
         if payload is MISSING:
@@ -178,145 +194,139 @@ class Hints:
                 return
             sometimes("a hint takes the place of a damaged one")
             payload = None
+        epoch, owners, mine = split_hint(payload) if payload else (NO_EPOCH, {}, b"")  # type: ignore[arg-type]
         try:
             versions.validate(versions.decode(message.record))
         except ProtocolError:
             local.out.send(source, StoreReply(message.rid, REFUSED, False))
             return
-        epoch, owners, record = split_hint(payload) if payload else (NO_EPOCH, [], b"")  # type: ignore[arg-type]
-        self.write(key, epoch, owners, owner, record, message.record)
+        record = self.joined(mine, message.record)
+        if not self.room(key, owners, owner, record):
+            self._refuse(source, message)
+            return
+        self.write(key, epoch, owners, owner, record)
         local.acknowledge(source, message)
 
-    def write(
-        self,
-        key: bytes,
-        epoch: bytes,
-        owners: list[bytes],
-        owner: bytes,
-        mine: bytes,
-        theirs: bytes,
-    ) -> None:
-        """Write the join of the copy here and the one that came, for these owners and one more."""
-        noted = self.owners_of.get(key)
-        if noted:  # where the copy before was damaged only the index knows for whom it was
-            owners = [*owners, *(each for each in noted if each not in owners)]
-        if owner not in owners:
-            if owners:
+    def joined(self, mine: bytes, theirs: bytes) -> bytes:
+        """Return the join of the copy here, if there is one, and the one that came."""
+        return versions.merge_bytes(mine, theirs) if mine else theirs
+
+    def _refuse(self, source: Place, message: Store) -> None:
+        local = self._local
+        local.counters.hints_refused += 1
+        sometimes("a hint is refused at the cap")
+        local.out.send(source, StoreReply(message.rid, REFUSED, False))
+
+    def write(self, key: bytes, epoch: bytes, owners: Owners, owner: bytes, record: bytes) -> None:
+        """Write a copy for these owners and one more."""
+        now_s = self._local.time_ms // 1000
+        kept = dict(owners)
+        for each in self.owners_of.get(key, ()):
+            # Where the copy before was damaged only the index knows for whom it was.
+            kept.setdefault(each, self.waiting[each].since[key])
+        is_new = owner not in kept
+        if is_new:
+            if kept:
                 sometimes("one copy is kept for one more owner")
-            owners = [*owners, owner]
+            kept[owner] = now_s
             self._local.counters.hints_stored += 1
-        record = versions.merge_bytes(mine, theirs) if mine else theirs
-        self._local.records.write(HINT + key, join_hint(epoch, owners, record))
-        self.rotten.discard(key)
-        for each in owners:
-            self._note(key, each)
+            self.early += self.counting is not None
+        self._write(key, epoch, kept, record)
+        self.rotten.pop(key, None)
+        for each, since in kept.items():
+            self.kept.note(key, each, since, "stored" if is_new and each == owner else "recounted")
 
-    def _note(self, key: bytes, owner: bytes) -> None:
-        owners = self.owners_of.setdefault(key, [])
-        if owner not in owners:
-            owners.append(owner)
-            self.waiting.setdefault(owner, {})[key] = self._local.now
-            self.notes += 1
+    def _write(self, key: bytes, epoch: bytes, owners: Owners, record: bytes) -> None:
+        """Write a hint, or remove it where nobody is left; the index learns its size."""
+        if owners:
+            self._local.records.write(HINT + key, join_hint(epoch, owners, record))
+            self.kept.resize(key, size_of(key, len(owners), record))
+        else:
+            self._local.records.write(HINT + key, None)
+        self.touch(key)
 
-    # -- delivering --------------------------------------------------------------------------------
+    def touch(self, key: bytes) -> None:
+        """Something happens to the hint of this key."""
+        if self.counting is not None:
+            self.counting.touched.add(key)
+
+    # -- letting go --------------------------------------------------------------------------------
 
     def deliver(self) -> None:
-        """One pass: for each owner that is up, send as many copies as the batch still allows."""
-        local = self._local
-        for key in list(self.uncertain):
+        """One pass: see what the index is not sure of, and bring home what can be brought."""
+        for key in list(islice(self.uncertain, RECOUNTED_AT_ONCE)):
+            self.uncertain[key] = self.uncertain.pop(key)  # the others come first in the next pass
             self.recount(Recount(key))
-        for owner in sorted(self.waiting):
-            # This node may own by now what it kept for others; who was removed is never up.
-            there = owner in local.liveness.up or owner == local.me
-            if not there and owner in local.members:
-                continue
-            if self._not_before.get(owner, 0) <= local.now:
-                self._fill(owner)
+        for key in list(islice(self.rotten, ROTTEN_AT_ONCE)):
+            self._give_up(key)
+        self.deliveries.go_on()
+
+    def _give_up(self, key: bytes) -> None:
+        """A copy that nobody can read, nor say for whom it was, goes when all owners of its key are
+        there to bring together what they have; until then this node never says that there was
+        nothing.
+        """
+        local = self._local
+        self.rotten.pop(key, None)
+        owners = local.routes.placement.owners(local.routes.partition_of(key))
+        if key in self.owners_of:
+            return
+        if not all(owner in local.liveness.up or owner == local.me for owner in owners):
+            self.rotten[key] = None
+            return
+        mend(local, key)
+        self._write(key, b"", {}, b"")
 
     def back(self, owner: bytes) -> None:
         """An owner that was down is up: bring it what was kept, at once."""
-        self._not_before.pop(owner, None)
-        if owner in self.waiting:
-            sometimes("an owner is back for whom hints wait")
-            self._fill(owner)
-
-    def _fill(self, owner: bytes) -> None:
-        """Bring the copies on their way to an owner up to the batch."""
-        flying = self._flying.setdefault(owner, set())
-        room = self._local.config.hint_batch - len(flying)
-        chosen: list[bytes] = []
-        for key in self.waiting.get(owner, ()):
-            if len(chosen) >= room:
-                break
-            if key not in flying:
-                chosen.append(key)
-        flying.update(chosen)
-        for key in chosen:
-            self.send(Deliver(key, owner))
+        self.deliveries.back(owner)
 
     def send(self, message: Deliver) -> None:
-        """Send one copy home."""
+        """Send one copy home; or keep it for others, if its owner is that no more."""
         local, key, owner = self._local, message.key, message.owner
         payload = local.records.look(HINT + key)
         if payload is MISSING:
             if not local.records.park(HINT + key, local.me, message, local.now):
                 sometimes("a hint stays since its copy cannot be read now")
-                self._flying[owner].discard(key)
+                self.deliveries.stays(key, owner)
             return
         if isinstance(payload, Damaged):
             if payload.corrupt:  # nobody can read this copy any more: the owners' own ones must do
                 sometimes("a damaged hint is given up")
-                local.records.write(HINT + key, None)
-                for each in list(self.owners_of.get(key, ())):
-                    self._strike(key, each)
-            self.ended(key, owner, delivered=False)
+                self._write(key, b"", {}, b"")
+                for each in self.owners_of.get(key, ()):
+                    self._strike(key, each, "given_up")
+            self.deliveries.ended(key, owner, delivered=False)
             return
         if payload is None:
             sometimes("a hint on its way is gone from the disk")
-            self._strike(key, owner)
-            self._flying[owner].discard(key)
+            self._strike(key, owner, "missed")
+            self.deliveries.gone(key, owner)
             return
         if not local.routes.takes(owner, key):
             self._turn_to_owners(key, owner, payload)  # type: ignore[arg-type]
             return
-        record = self.record_of(payload)  # type: ignore[arg-type]
-        delivery = Delivery(local, self, key, owner, record)
-        rid = local.open_request(delivery, local.now + local.config.hint_retry_ms)
-        delivery.rid = rid
-        local.background += 1
-        # Durable even where acks do not wait for the disk: the put may have asked for that (dw),
-        # and this copy may be the durable one. It may be less than a damaged one, so it replaces
-        # none: see ``Delivery.stored``.
-        store = Store(rid, key, record, local.config.hint_retry_ms, SYNC_YES)
-        local.out.send(owner, store)
+        _, owners, record = split_hint(payload)  # type: ignore[arg-type]
+        if owner not in owners:
+            self._strike(key, owner, "missed")
+            self.deliveries.gone(key, owner)
+            return
+        Delivery.start(local, self, key, owner, record)
 
     def _turn_to_owners(self, key: bytes, owner: bytes, payload: bytes) -> None:
         """Keep a copy for those who own its key now: the one that it was for does not any more."""
         sometimes("a hint goes to the new owners of its key")
         placement = self._local.routes.placement
         epoch, owners, record = split_hint(payload)
+        since = owners.pop(owner, self._local.time_ms // 1000)
         new = [node for node in placement.owners(placement.partition_of(key)) if node not in owners]
-        owners = [*(each for each in owners if each != owner), *new]
-        self._local.records.write(HINT + key, join_hint(epoch, owners, record))
-        self._flying[owner].discard(key)
-        self._strike(key, owner)
+        owners |= dict.fromkeys(new, since)
+        self._write(key, epoch, owners, record)
         for each in new:
-            self._note(key, each)
+            self.kept.note(key, each, since, "turned_to")
+        self._strike(key, owner, "turned")
         self.turned += max(0, len(new) - 1)
-
-    def ended(self, key: bytes, owner: bytes, *, delivered: bool) -> None:
-        """A copy on its way arrived, and others may go; or it did not: leave the owner
-        alone for a while.
-        """
-        flying = self._flying[owner]
-        flying.discard(key)
-        if not delivered:
-            self._not_before[owner] = self._local.now + self._local.config.hint_retry_ms
-            keys = self.waiting.get(owner, {})
-            if key in keys:  # behind the others: one that its owner cannot take must not block them
-                keys[key] = keys.pop(key)
-        elif len(flying) <= self._local.config.hint_batch // 2:
-            self._fill(owner)
+        self.deliveries.gone(key, owner)
 
     def strike_out(self, message: Delivered) -> None:
         """The owner has the copy for good: forget it, unless a newer one came meanwhile."""
@@ -332,63 +342,20 @@ class Hints:
         if record != message.record or owner not in owners:
             sometimes("a hint is delivered, and a newer one came meanwhile")
             return
-        owners.remove(owner)
+        del owners[owner]
         if owners:
             sometimes("a hint is delivered to one of its owners")
-        local.records.write(HINT + key, join_hint(epoch, owners, record) if owners else None)
+        self._write(key, epoch, owners, record)
         local.counters.hints_delivered += 1
-        self._strike(key, owner)
+        self._strike(key, owner, "delivered")
 
-    def _strike(self, key: bytes, owner: bytes) -> None:
-        keys = self.waiting.get(owner)
-        if keys is not None and keys.pop(key, None) is not None:
-            self.notes -= 1
-            if not keys:
-                del self.waiting[owner]
-        owners = self.owners_of.get(key)
-        if owners is not None and owner in owners:
-            owners.remove(owner)
-            if not owners:
-                del self.owners_of[key]
+    def _strike(self, key: bytes, owner: bytes, went: Went) -> None:
+        self.kept.strike(key, owner, went)
 
+    # -- what others ask ---------------------------------------------------------------------------
 
-class Delivery(Request):
-    """One copy on its way to its owner."""
+    def asked_for_room(self, source: Place, message: AskRoom) -> None:
+        self.deliveries.asked_for_room(source, message)
 
-    __slots__ = ("hints", "key", "local", "owner", "record", "rid")
-
-    def __init__(self, local: Local, hints: Hints, key: bytes, owner: bytes, record: bytes) -> None:
-        self.local = local
-        self.hints = hints
-        self.key = key
-        self.owner = owner
-        self.record = record
-        self.rid = 0
-
-    def stored(self, source: Place, reply: StoreReply) -> None:
-        if source != self.owner:
-            return
-        if reply.status == UNREADABLE:
-            sometimes("a hint comes to an owner that cannot read its copy")
-            # Only the join of all that others have may replace that copy: let a read make it. The
-            # copy kept here belongs to it: the other owners may have lost theirs.
-            timeout_ms = self.local.config.request_timeout_ms
-            mending = Get(0, self.key, timeout_ms, forwarded=True)
-            self.local.out.send(self.local.me, Mend(mending, self.record))
-        if reply.status == STORED:
-            self.hints.strike_out(Delivered(self.key, self.owner, self.record))
-        self._end(delivered=reply.status == STORED)
-
-    def lost(self, peer: bytes) -> None:
-        if peer == self.owner:
-            sometimes("an owner goes down while a hint is on its way")
-            self._end(delivered=False)
-
-    def wake(self) -> None:
-        sometimes("a hint on its way is not acknowledged")
-        self._end(delivered=False)
-
-    def _end(self, *, delivered: bool) -> None:
-        del self.local.requests[self.rid]
-        self.local.background -= 1
-        self.hints.ended(self.key, self.owner, delivered=delivered)
+    def room_given(self, source: Place, message: Room) -> None:
+        self.deliveries.room_given(source, message)

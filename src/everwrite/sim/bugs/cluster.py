@@ -73,7 +73,7 @@ def _forwards_for_ever() -> list[Patch]:
 @bug(
     "timers-by-wall-clock",
     "time-outs go by the wall clock, which jumps",
-    rules=("calm", "reachable"),
+    rules=("calm", "reachable", "pace", "context"),
     needs=("wall_jump",),
 )
 def _timers_by_wall_clock() -> list[Patch]:

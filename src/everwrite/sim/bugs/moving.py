@@ -221,9 +221,9 @@ def _removed_comes_back() -> list[Patch]:
 def _hints_of_the_gone() -> list[Patch]:
     def turn(self: Hints, key: bytes, owner: bytes, payload: bytes) -> None:
         self._local.records.write(b"h" + key, None)
-        self._flying[owner].discard(key)
-        for each in list(self.owners_of.get(key, ())):
-            self._strike(key, each)
+        for each in self.owners_of.get(key, ()):
+            self._strike(key, each, "turned")
+        self.deliveries.gone(key, owner)
 
     return [(Hints, "_turn_to_owners", turn)]
 

@@ -16,7 +16,7 @@ from everwrite.sim.rest import BREAK_HANDOFF
 
 bug = area("puts")
 
-QUIET = (*BREAK_HANDOFF, "parked_max", "hints_max")
+QUIET = (*BREAK_HANDOFF, "parked_max", "hints_max", "hints_bytes_max")
 """Where these are on nobody owes it to an owner to bring it each copy."""
 
 

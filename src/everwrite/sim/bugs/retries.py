@@ -96,4 +96,4 @@ def _late_put_is_new() -> list[Patch]:
     def put(self: Node, source: Place, message: Put) -> None:
         self.writes.put(source, message)
 
-    return [(Node, "_put", put)]
+    return [(Node, "put", put)]

@@ -16,7 +16,7 @@ from everwrite.core.messages import Member, Message, News, Ruling
 from everwrite.core.node import Node
 from everwrite.core.wire import decode_payload
 
-CONFIG = NodeConfig()
+CONFIG = NodeConfig(leaf_bits=1)
 CLUSTER = ClusterConfig(cluster_id=b"crowd".ljust(16), partitions=1)
 LIVENESS = frozenset(("Ping", "Pong", "Probe", "Probed"))
 """Messages that are there to see who is up."""
