@@ -7,7 +7,7 @@ from collections import Counter
 import msgspec
 import pytest
 
-from everwrite.core.repair.hints import Hints
+from everwrite.core.hints.hints import Hints
 from everwrite.core.request.read import GetRequest
 from everwrite.core.request.spread import PutRequest
 from everwrite.sim.options import LOST_BY, draw
@@ -85,7 +85,7 @@ def test_hints_that_go_home_in_turn_of_their_owners_are_found(
     def deliver(self: Hints) -> None:
         for owner in sorted(self.waiting)[:1]:
             if owner in self._local.liveness.up:
-                self._fill(owner)
+                self.deliveries.go(owner)
 
     monkeypatch.setattr(Hints, "deliver", deliver)
     monkeypatch.setattr(Hints, "back", lambda self, owner: None)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from everwrite.core.messages import Put, Store
+from everwrite.core.hints.hints import Hints
+from everwrite.core.messages.requests import Put, Store
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.recent import RecentPuts
-from everwrite.core.repair.hints import Hints
 from everwrite.core.request import write
 from everwrite.core.request.look import LookAround, LookedAround
 from everwrite.sim.bugs.registry import Patch, area
@@ -96,4 +96,4 @@ def _late_put_is_new() -> list[Patch]:
     def put(self: Node, source: Place, message: Put) -> None:
         self.writes.put(source, message)
 
-    return [(Node, "_put", put)]
+    return [(Node, "put", put)]
