@@ -15,7 +15,8 @@ STAMP = $(VENV)/.installed
 FITS    = import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 QUIETLY = --quiet --no-input --disable-pip-version-check
 
-.PHONY: help setup test demo check lint format types imports sim chaos scale plots bench grow clean
+.PHONY: help setup test demo check lint format types imports sim chaos scale plots bench grow \
+        overload sessions mend clean
 
 help:
 	@echo "make demo       five nodes, shoppers, faults, and a verdict: about 40 seconds"
@@ -27,6 +28,9 @@ help:
 	@echo "make plots      draw the figures of docs/scale, with matplotlib"
 	@echo "make bench      throughput and latencies of three nodes on this machine"
 	@echo "make grow       three nodes grow to five under load, and shrink again: about 3 minutes"
+	@echo "make overload   three nodes are asked for ten times what they can do: about a minute"
+	@echo "make mend       one of three nodes loses a key in a hundred: what it takes to mend that"
+	@echo "make sessions   200,000 sessions that end within a minute: about 12 minutes"
 	@echo "make setup      only the environment, in $(VENV)"
 	@echo "make clean      remove the environment and all caches"
 
@@ -34,7 +38,7 @@ demo: setup
 	@$(BIN)/everwrite demo --seconds 30 $(ARGS)
 
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 2)
 
 check: lint format types imports
 
@@ -68,6 +72,15 @@ bench: setup
 
 grow: setup
 	@$(BIN)/python bench/growing.py $(ARGS)
+
+overload: setup
+	@$(BIN)/python bench/overload.py $(ARGS)
+
+sessions: setup
+	@$(BIN)/python bench/sessions.py $(ARGS)
+
+mend: setup
+	@$(BIN)/python bench/repairing.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

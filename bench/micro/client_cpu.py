@@ -30,18 +30,9 @@ from everwrite.core.config import FRAME_BYTES_MAX
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import Record, Seen, Version
 from everwrite.core.handshake import Identity, answer
-from everwrite.core.messages import (
-    FOUND,
-    AnyMessage,
-    Ask,
-    Fetch,
-    FetchReply,
-    Hello,
-    Proof,
-    Put,
-    PutReply,
-    Told,
-)
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import Hello, Proof
+from everwrite.core.messages.requests import FOUND, Ask, Fetch, FetchReply, Put, PutReply, Told
 from everwrite.core.wire import FrameReader, encode_frames
 
 NODES = 3
@@ -121,8 +112,19 @@ def _view(ports: list[int]) -> bytes:
         }
         for i, port in enumerate(ports)
     ]
-    told = {"cluster_id": (b"c" * 16).hex(), "cluster_name": "", "partitions": 256, "replicas": 3}
-    return json.dumps({**told, "digest": placement.digest.hex(), "members": members}).encode()
+    told = {
+        "version": "1",
+        "cluster_id": (b"c" * 16).hex(),
+        "cluster_name": "",
+        "partitions": 256,
+        "replicas": 3,
+        "digest": placement.digest.hex(),
+        "stamp": 0,
+        "members": members,
+        "candidates": [{"id": _node_id(i).hex(), "zone": "", "weight": 1.0} for i in range(NODES)],
+        "moving": {},
+    }
+    return json.dumps(told).encode()
 
 
 async def drive(

@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from everwrite.client.client import AsyncBucket, AsyncClient, connect
+    from everwrite.client.bucket import AsyncBucket
+    from everwrite.client.client import AsyncClient, connect
     from everwrite.client.embedded import open as open
     from everwrite.client.limits import Timing
     from everwrite.client.resolvers import (
@@ -48,19 +49,20 @@ if TYPE_CHECKING:
         Unreachable,
         WrongFormat,
     )
-    from everwrite.core.messages import Quality
+    from everwrite.core.messages.requests import Quality
 
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "client.client": ("AsyncBucket", "AsyncClient", "connect"),
+    "client.bucket": ("AsyncBucket",),
+    "client.client": ("AsyncClient", "connect"),
     "client.embedded": ("open",),
     "client.limits": ("Timing",),
     "client.resolvers": ("largest", "newest", "union_of_items", "union_of_maps"),
     "client.results": ("Found", "Replica", "Stored"),
     "client.session": ("Session",),
     "client.sync": ("Bucket", "Client", "connect_sync"),
-    "core.messages": ("Quality",),
+    "core.messages.requests": ("Quality",),
     "core.errors": (
         "BadContext",
         "ConfigError",

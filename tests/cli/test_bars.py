@@ -120,6 +120,7 @@ def test_partitions_that_wait_for_the_same_are_one_row() -> None:
         Moving(3, "gain", "n2", "copies", 12, 4096, 80),
         *(Moving(p, "gain", "", "waits", waiting="its turn") for p in (5, 6, 7)),
         Moving(8, "shed", "", "waits", waiting="not all owners have it yet"),
+        Moving(9, "offer", "", "waits", waiting="n3 is down"),
     ]
 
     rows = move_rows({"n1": answer("n1", moves=moves), "n2": None})
@@ -127,6 +128,7 @@ def test_partitions_that_wait_for_the_same_are_one_row() -> None:
     assert rows == [
         ["n1", "3", "copies from n2", "12", "4.0 KiB", "80 ms"],
         ["n1", "3 more", "to take in: its turn", "-", "-", "-"],
+        ["n1", "1 more", "to offer: n3 is down", "-", "-", "-"],
         ["n1", "1 more", "to let go: not all owners have it yet", "-", "-", "-"],
     ]
 

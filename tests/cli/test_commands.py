@@ -201,7 +201,8 @@ def test_status_is_one_verdict_and_a_line_for_each_node(url: str) -> None:
     verdict, *lines = ended.out.splitlines()
     assert ended.code == Exit.OK
     assert verdict.startswith("HEALTHY: 3 of 3 nodes up")
-    assert [line.split()[:2] for line in lines[-3:]] == [["n1", "up"], ["n2", "up"], ["n3", "up"]]
+    states = [line.split()[:2] for line in lines]
+    assert [line for line in states if "up" in line] == [[n, "up"] for n in ("n1", "n2", "n3")]
     assert everwrite("status", "--url", url, "-o", "json").json()["healthy"] is True
 
 
@@ -219,6 +220,11 @@ def test_a_dead_node_makes_the_cluster_degraded_and_its_hints_are_shown(
         assert status.code == Exit.DEGRADED
         assert status.out.startswith("DEGRADED: n3 at ")
         assert hints["silent"] == ["n3"]
+        kept = [each for holder in hints["holders"].values() for each in holder["targets"]]
+        assert {each["owner"] for each in kept} == {"n3"}
+        assert sum(each["notes"] for each in kept) == hints["waiting"] >= 20
+        assert sum(each["bytes"] for each in kept) == hints["bytes"] > 20 * 40
+        assert {each["waits_for"] for each in kept} == {"the node, which is not up"}
     finally:
         asyncio.run(cluster.restart(3))
 
@@ -290,3 +296,86 @@ def test_a_development_cluster_lives_from_start_to_stop_by_commands(tmp_path: Pa
         ended = cluster(*arguments)
         assert ended.code == Exit.UNREACHABLE
         assert "No node of the cluster in" in ended.err
+
+
+def test_a_value_with_a_ttl_says_when_it_ends_and_is_gone_then(key: str, url: str) -> None:
+    stored = put(key, "tea", url, "--ttl", "6s")
+    found = get(key, url, "-o", "json").json()
+    while (ended := get(key, url)).code == Exit.OK:
+        assert "ends at " in ended.err
+
+    assert "ends at " in stored.err
+    assert found["expires"].endswith("Z")
+    assert ended.code == Exit.ERROR
+    assert f"things/{key} has ended" in ended.err
+    assert get(key, url, "-o", "json").json()["quality"]["absent"] == "expired"
+
+
+def test_a_touch_lets_it_live_longer_and_never_shorter(key: str, url: str) -> None:
+    put(key, "tea", url, "--ttl", "1h")
+    before = get(key, url, "-o", "json").json()
+
+    def touch(ttl: str) -> str:
+        ended = everwrite("touch", "things", key, ttl, "--url", url, "-o", "json")
+        assert (ended.code, ended.json()["outcome"]) == (Exit.OK, "touched")
+        return str(ended.json()["expires"])
+
+    later, same = touch("2h"), touch("5m")
+    after = get(key, url, "-o", "json").json()
+
+    assert before["expires"] < later == same == after["expires"]
+    assert (after["values"], before["values"]) == (["tea"], ["tea"])
+
+
+def test_a_touch_of_what_has_no_end_or_is_not_there_says_so(key: str, url: str) -> None:
+    put(key, "tea", url)
+
+    kept = everwrite("touch", "things", key, "1h", "--url", url)
+    absent = everwrite("touch", "things", f"{key}-2", "1h", "--url", url)
+
+    assert kept.code == Exit.OK
+    assert "lives for ever" in kept.err
+    assert get(key, url, "-o", "json").json()["expires"] is None
+    assert (absent.code, absent.out) == (Exit.ERROR, "")
+    assert "not found" in absent.err
+
+
+def test_logins_live_on_while_a_node_is_down(cluster: DevCluster, key: str, url: str) -> None:
+    put(key, "alice", url, "--ttl", "10m")
+    cluster.kill(3)
+    try:
+        touched = everwrite("touch", "things", key, "1h", "--url", url, "-o", "json")
+        found = get(key, url, "-o", "json").json()
+        too_few = everwrite("touch", "things", key, "2h", "--url", url, "--w", "3", "--strict")
+
+        assert touched.code == Exit.OK
+        assert (found["values"], found["expires"]) == (["alice"], touched.json()["expires"])
+        assert too_few.code in {Exit.DEGRADED, Exit.TIMED_OUT}
+        assert "The write " in too_few.err
+    finally:
+        asyncio.run(cluster.restart(3))
+
+
+def test_a_tombstone_is_shown_with_why_it_is_still_there(
+    cluster: DevCluster, key: str, url: str
+) -> None:
+    put(key, "tea", url)
+    everwrite("delete", "things", key, "--url", url)
+
+    def rows(ended: Ended) -> dict[str, str]:
+        nodes = ended.json()["nodes"].values()
+        return {row["key"]: row["why"] for node in nodes for row in node["rows"]}
+
+    everywhere = everwrite("tombstones", "--rows", "1000", "--url", url, "-o", "json")
+    assert everywhere.code == Exit.OK
+    assert key in rows(everywhere)
+    assert everywhere.json()["waiting"] >= 1
+    cluster.kill(3)
+    try:
+        while (left := everwrite("tombstones", "--url", url)).code == Exit.OK:
+            assert "waiting" in left.out
+        assert left.code == Exit.DEGRADED
+        assert "no answer from n3" in left.err
+    finally:
+        asyncio.run(cluster.restart(3))
+    assert everwrite("tombstones", "--rows", "0", "--url", url).code == Exit.USAGE

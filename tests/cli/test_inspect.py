@@ -1,9 +1,9 @@
-"""What `everwrite ring` and `everwrite locate` show while partitions move."""
+"""What `everwrite ring`, `locate` and `hints` show while partitions move and nodes are down."""
 
 from __future__ import annotations
 
-from everwrite.cli.inspect import location_rows, ring_rows
-from everwrite.cli.reports import Location, Ring, read
+from everwrite.cli.inspect import hint_rows, location_rows, ring_rows
+from everwrite.cli.reports import Hints, HintTarget, Location, Ring, read
 
 
 def a_node(name: str, owned: int, **said: object) -> dict[str, object]:
@@ -47,4 +47,20 @@ def test_locate_shows_who_serves_for_an_owner_that_is_filling_up() -> None:
         ("filling", "n4", "yes"),
         ("serves for n4", "n2", "yes"),
         ("fallback", "n3", "-"),
+    ]
+
+
+def test_hints_have_a_row_for_each_keeper_and_owner_and_say_what_they_wait_for() -> None:
+    kept = Hints(
+        5,
+        {"n3": 3, "n4": 2},
+        targets=[
+            HintTarget("n4", 2, 300, 61_000, 0, "the node, which is not up"),
+            HintTarget("n3", 3, 4096, 5_000, 3, "acks"),
+        ],
+    )
+
+    assert hint_rows({"n1": kept, "n2": Hints(0)}) == [
+        ["n1", "n3", "3", "4.0 KiB", "5.0 s", "3", "acks"],
+        ["n1", "n4", "2", "300 B", "61.0 s", "0", "the node, which is not up"],
     ]

@@ -63,6 +63,7 @@ def test_python_dash_m_is_the_same_command() -> None:
         (errors.Overloaded, Exit.ERROR),
         (errors.ConfigError, Exit.USAGE),
         (errors.QuorumNotMet, Exit.DEGRADED),
+        (errors.UnavailableError, Exit.DEGRADED),
         (errors.Unreachable, Exit.UNREACHABLE),
         (errors.DeadlineExceeded, Exit.TIMED_OUT),
     ],
@@ -114,6 +115,9 @@ def test_a_wrong_command_line_is_exit_code_2_and_says_why(arguments: list[str]) 
         (["plan", "jion", "n4"], "Did you mean 'join'?"),
         (["siblings", "carts", "alice"], "get shows siblings"),
         (["get", "carts/alice"], "Write it as two words: everwrite get carts alice\n"),
+        (["touch", "carts/alice", "30m"], "from now on: everwrite touch carts alice 30m\n"),
+        (["touch", "carts", "alice"], "from now on: everwrite touch carts alice 30m\n"),
+        (["expire", "carts", "alice", "30m"], "touch lets a value live longer"),
         (["put", "carts", "neg", "-5"], "stands after --: everwrite put BUCKET KEY -- VALUE"),
     ],
 )

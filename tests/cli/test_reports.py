@@ -77,6 +77,25 @@ def test_whatever_is_wrong_is_named(
     assert says in verdict.line()
 
 
+@pytest.mark.scenario(54)
+def test_a_node_that_can_keep_no_more_hints_degrades_the_cluster() -> None:
+    full = msgspec.structs.replace(status("n2"), hints=Hints(7, full=True))
+
+    verdict = judge(status("n1"), {"n2": full, "n3": status("n3")})
+
+    assert verdict.reasons == ["n2 can keep no more hints"]
+
+
+def test_two_nodes_of_one_name_degrade_the_cluster() -> None:
+    asked = status("n1")
+    twins = [*asked.nodes, msgspec.structs.replace(asked.nodes[-1], id="another")]
+    asked = msgspec.structs.replace(asked, nodes=twins)
+
+    verdict = judge(asked, {"n2": status("n2"), "n3": status("n3")})
+
+    assert verdict.reasons == ["2 nodes are named n3"]
+
+
 def test_partitions_on_their_way_are_named_and_a_node_that_waits_is_no_replica() -> None:
     waiting = [
         Peer("n1", "n1", "n1:7400", "self", to_shed=2),

@@ -75,6 +75,7 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         weight = 2
         engine = "sqlite"
         fsync = true
+        no-pace = true
         partitions = 64
         replicas = 5
         cluster-name = "shop"
@@ -97,6 +98,7 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         weight=2.0,
         engine="sqlite",
         fsync=True,
+        pace=False,
         partitions=64,
         replicas=5,
         cluster_name="shop",

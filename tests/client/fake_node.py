@@ -28,23 +28,24 @@ from everwrite.core.data.keys import data_key
 from everwrite.core.data.versions import EMPTY, Record, Seen, Version
 from everwrite.core.errors import EverwriteError
 from everwrite.core.handshake import Identity, admit, answer, refusal
-from everwrite.core.messages import (
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import Hello
+from everwrite.core.messages.requests import (
     ABSENT,
     BUSY,
     FOUND,
     STALE_VIEW,
-    AnyMessage,
     Ask,
     Failure,
     Fetch,
     FetchReply,
     Get,
     GetReply,
-    Hello,
     Put,
     PutReply,
     Quality,
     Told,
+    Touch,
 )
 from everwrite.core.wire import FrameReader, encode_frames
 
@@ -131,9 +132,17 @@ class FakeNode:
             return self._get(message)
         if isinstance(message, Put):
             return self._put(message)
+        if isinstance(message, Touch):
+            return self._touch(message)
         if isinstance(message, Ask):
             return self._ask(message)
         raise AssertionError(f"a client does not send {message!r}")
+
+    def _token(self, key: bytes, record: Record) -> bytes:
+        """Return the context of a read; what has ended is not to be superseded, so it has none."""
+        seen = versions.seen_by_read(record)
+        gone = 0 < seen.ends <= self.cluster.time_ms
+        return b"" if gone else contexts.sign(SIGNING_KEY, key, seen)
 
     def _fetch(self, asked: Fetch) -> FetchReply:
         if self.mood is Mood.STALE or asked.view != self.cluster.placement.digest:
@@ -145,11 +154,10 @@ class FakeNode:
             return FetchReply(
                 asked.rid, ABSENT, xxhash.xxh3_64_digest(b"") if asked.digest else b""
             )
-        data = versions.encode(record)
+        data, time_ms = versions.encode(record), self.cluster.time_ms
         if asked.digest:
-            return FetchReply(asked.rid, FOUND, xxhash.xxh3_64_digest(data))
-        seen = Seen(record.clock, [])
-        return FetchReply(asked.rid, FOUND, data, contexts.sign(SIGNING_KEY, asked.key, seen))
+            return FetchReply(asked.rid, FOUND, xxhash.xxh3_64_digest(data), time_ms=time_ms)
+        return FetchReply(asked.rid, FOUND, data, self._token(asked.key, record), time_ms=time_ms)
 
     def _get(self, asked: Get) -> GetReply | Failure:
         owners = self.cluster.owners(asked.key)
@@ -159,15 +167,20 @@ class FakeNode:
         for node in owners:
             if record is not EMPTY:
                 node.store(asked.key, record)
-        token = contexts.sign(SIGNING_KEY, asked.key, Seen(record.clock, []))
+        token = self._token(asked.key, record)
         if asked.seen and contexts.combine((token, asked.seen)) != contexts.combine((token,)):
             return Failure(asked.rid, "stale_session", "Stale.", "Wait.", "none", 0, 0)
-        shown = [(version.kind, version.value or b"") for version in versions.live(record)]
+        shown = versions.live(record, self.cluster.time_ms)
+        values = [(version.kind, version.value or b"") for version in shown]
         absent = "" if shown else ("deleted" if record.siblings else "never")
+        if not shown and any(version.expires for version in record.siblings):
+            absent = "expired"
+        ends = [version.expires for version in shown]
+        ends = ends if any(ends) else []
         required = asked.r or len(owners) // 2 + 1
         quality = Quality(len(owners), 0, required, cast("Any", absent))
         stale = bool(asked.view) and asked.view != self.cluster.placement.digest
-        return GetReply(asked.rid, shown, token, quality, stale)
+        return GetReply(asked.rid, values, token, quality, stale, ends, self.cluster.time_ms)
 
     def _put(self, asked: Put) -> PutReply:
         owners = self.cluster.owners(asked.key)
@@ -180,14 +193,30 @@ class FakeNode:
             return PutReply(asked.rid, token, len(owners), 0, 0, len(record.siblings), 2)
         actor = self.node_id + b"\0" * 8
         counter = max(record.clock.get(actor, 0), seen.clock.get(actor, 0)) + 1
-        written = Version(actor, counter, asked.value, 0, asked.op, asked.kind)
+        now = self.cluster.time_ms
+        expires = now + asked.ttl_ms if asked.ttl_ms else 0
+        pure = versions.is_pure(seen, expires)
+        written = Version(actor, counter, asked.value, now, asked.op, asked.kind, expires, pure)
         record = versions.put(record, seen, written)
         for node in owners:
             node.store(asked.key, record)
         after = versions.seen_after(record, seen, written)
         token = contexts.sign(SIGNING_KEY, asked.key, after)
-        count = len(versions.live(self.records.get(asked.key, record)))
-        return PutReply(asked.rid, token, len(owners), 0, 0, count, len(owners) // 2 + 1)
+        count = len(versions.live(self.records.get(asked.key, record), now))
+        required = len(owners) // 2 + 1
+        return PutReply(asked.rid, token, len(owners), 0, 0, count, required, False, expires, now)
+
+    def _touch(self, asked: Touch) -> PutReply:
+        owners = self.cluster.owners(asked.key)
+        now = self.cluster.time_ms
+        record = versions.touch(self.records.get(asked.key, EMPTY), now + asked.ttl_ms, now)
+        shown = versions.live(record, now)
+        for node in owners if shown else []:
+            node.store(asked.key, record)
+        token = contexts.sign(SIGNING_KEY, asked.key, Seen(record.clock, []))
+        ends = [version.expires for version in shown]
+        last, required = 0 if 0 in ends else max(ends, default=0), len(owners) // 2 + 1
+        return PutReply(asked.rid, token, len(owners), 0, 0, len(shown), required, False, last, now)
 
     def _ask(self, asked: Ask) -> Told | Failure:
         if asked.verb == "view":
@@ -256,6 +285,8 @@ class FakeCluster:
         """Members that are not: they join, or leave."""
         self.moving: dict[int, list[FakeNode]] = {}
         """Who serves a partition, where that is not its owners; and so all nodes are told."""
+        self.time_ms = 1_700_000_000_000
+        """The time of day, as all nodes take it to be."""
         self.stamp = 1
         self.cluster_id = CLUSTER_ID
         self.digest: str | None = None

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,80 @@ def test_a_value_at_the_limit_goes_through(tmp_path: Path) -> None:
         db.bucket("things").put("k", bytes(1 << 20))
 
         assert len(db.bucket("things").get("k").value) == 1 << 20
+
+
+def test_both_ways_to_read_say_the_same_of_what_ends() -> None:
+    """By default the client coordinates; a strict read is left to the node."""
+    with everwrite.open(None, engine="memory") as db:
+        things = db.bucket("things", merge=everwrite.union_of_items)
+        things.put("hour", ["v"], ttl=3600)
+        things.put("mixed", ["kept"])
+        things.put("mixed", ["hour"], ttl=3600)
+        things.put("second", ["v"], ttl=1)
+        things.put("one of two", ["second"], ttl=1)
+        things.put("one of two", ["hour"], ttl=3600)
+        first = things.put("rewritten", ["first"], ttl=1)
+        things.put("rewritten", ["second"], ttl=1, context=first.context)
+        things.put("deleted", ["v"], ttl=3600)
+        things.delete("deleted")
+        while things.get("rewritten"):
+            assert things.get("hour")
+
+        said = {}
+        for key in ("hour", "mixed", "second", "one of two", "rewritten", "deleted", "never"):
+            ours, its = things.get(key), things.get(key, strict=True)
+            assert (ours.values, ours.expires) == (its.values, its.expires)
+            assert ours.quality.absent == its.quality.absent
+            assert bool(ours.context) == bool(its.context)
+            said[key] = (ours.values, ours.quality.absent, ours.expires is not None)
+
+    assert said == {
+        "hour": ([["v"]], "", True),
+        "mixed": ([["kept"], ["hour"]], "", False),
+        "second": ([], "expired", False),
+        "one of two": ([["hour"]], "", True),
+        "rewritten": ([], "expired", False),
+        "deleted": ([], "deleted", False),
+        "never": ([], "never", False),
+    }
+
+
+def test_a_touch_and_an_update_on_a_real_node() -> None:
+    with everwrite.open(None, engine="memory") as db:
+        logins = db.bucket("logins", ttl=60)
+        logins.put("alice", {"seen": 1})
+
+        touched = logins.touch("alice", 3600)
+        shorter = logins.touch("alice")
+        found = logins.get("alice")
+        logins.update("alice", lambda login: {"seen": login["seen"] + 1})
+        updated = logins.get("alice")
+
+        assert touched.expires == shorter.expires == found.expires
+        assert found.expires_in is not None
+        assert found.expires_in > timedelta(minutes=59)
+        assert updated.value == {"seen": 2}
+        assert updated.expires_in is not None
+        assert updated.expires_in <= timedelta(minutes=1), "an update does not inherit the end"
+        with pytest.raises(everwrite.RequestError):
+            logins.touch("alice", 0)
+
+
+@pytest.mark.parametrize("engine", ["rocksdb", "sqlite"])
+def test_ends_outlast_a_restart(tmp_path: Path, engine: str) -> None:
+    with everwrite.open(tmp_path / "data", engine=engine) as db:
+        logins = db.bucket("logins")
+        kept = logins.put("hour", "v", ttl=3600)
+        logins.put("second", "v", ttl=1)
+        logins.put("touched", "v", ttl=60)
+        touched = logins.touch("touched", 3600)
+        while logins.get("second"):
+            assert logins.get("hour")
+
+    with everwrite.open(tmp_path / "data", engine=engine) as db:
+        logins = db.bucket("logins")
+
+        assert logins.get("hour").expires == kept.expires
+        assert logins.get("touched").expires == touched.expires
+        assert logins.get("second").quality.absent == "expired"
+        assert logins.touch("second", 3600).siblings == 0

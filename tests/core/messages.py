@@ -4,46 +4,46 @@ from __future__ import annotations
 
 from typing import get_args
 
-from everwrite.core.messages import (
-    ABSENT,
-    FOUND,
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import Hello, Proof, Refused
+from everwrite.core.messages.hints import AskRoom, Room
+from everwrite.core.messages.load import Load
+from everwrite.core.messages.members import (
     IN,
-    SAME,
-    STORED,
-    SYNC_YES,
-    AnyMessage,
-    Ask,
     Draft,
-    Failure,
-    Fetch,
-    FetchReply,
-    GaveUp,
-    Get,
-    GetReply,
-    GiveUp,
-    Hello,
-    Match,
-    Matched,
     Member,
     News,
     Ping,
     Pong,
     Probe,
     Probed,
-    Proof,
-    Pull,
+    Rows,
+    Ruling,
+    Summary,
+)
+from everwrite.core.messages.moving import GaveUp, GiveUp, Match, Matched, Pull, Slice
+from everwrite.core.messages.requests import (
+    ABSENT,
+    FOUND,
+    SAME,
+    STORED,
+    SYNC_YES,
+    Ask,
+    Failure,
+    Fetch,
+    FetchReply,
+    Get,
+    GetReply,
     Put,
     PutReply,
     Quality,
-    Refused,
-    Rows,
-    Ruling,
-    Slice,
     Store,
     StoreReply,
-    Summary,
     Told,
+    Touch,
 )
+from everwrite.core.messages.tombstones import Confirm, Confirmed, Reap, Reaped
+from everwrite.core.messages.trees import DIFFERENT, Differing, Entries, Rooted, Roots, Summed, Sums
 
 ENTRY = Member(b"n" * 8, "node-1", "127.0.0.1", 7400, "z", 1.0, 1, 2, b"l" * 8, b"\x05", b"\x07")
 RULING = Ruling(b"n" * 8, "node-1", IN, "z", 1.0, 3, b"p" * 8)
@@ -55,19 +55,25 @@ EXAMPLES: list[AnyMessage] = [
     Get(1, b"key", 5000, 3, 2, True, b"seen", b"view", True),
     Put(2, b"key", b"value", b"context", b"op", 5000, 1, 3, 2, 0, True, True, b"view", True),
     Put(3, b"key", None, b"", b"op", 5000),
+    Put(3, b"key", b"value", b"", b"op", 5000, ttl_ms=60_000),
+    Touch(4, b"key", 60_000, b"op", 5000, 3, 2, 1, True, True, b"view", True),
     Ask(4, "status", b"{}"),
     Fetch(5, b"key", 4000, b"view", True),
     Store(6, b"key", b"record", 4000, SYNC_YES, b"n" * 8, True),
+    Store(6, b"key", b"record", 4000, SYNC_YES, b"", False, b"f" * 16, b"op", 5, True),
     FetchReply(7, FOUND, b"record", b"context", True),
     FetchReply(8, ABSENT, b""),
+    FetchReply(8, FOUND, b"record", b"context", time_ms=1_700_000_000_000),
     StoreReply(9, STORED, True),
     GetReply(10, [(0, b"a"), (2, b"{}")], b"context", Quality(2, 1, 2, "", 1), True),
     GetReply(11, [], b"", Quality(2, 0, 2, "deleted")),
+    GetReply(11, [(0, b"a"), (0, b"b")], b"context", Quality(2, 0, 2), False, [0, 5], 4),
     PutReply(12, b"context", 2, 1, 3, 1, 2, True),
+    PutReply(12, b"context", 2, 1, 3, 1, 2, True, 5, 4),
     Failure(13, "overloaded", "Too much.", "Wait.", "none", 0, 2, 100),
     Told(14, b"{}"),
     Ping(15),
-    Pong(16, 7),
+    Pong(16, 7, 1_700_000_000_000),
     Probe(b"n" * 8),
     Probed(b"n" * 8, 250),
     Summary(b"d" * 16),
@@ -81,6 +87,19 @@ EXAMPLES: list[AnyMessage] = [
     GaveUp(21, True),
     Match(22, 3, b"", b"until", b"d" * 16),
     Matched(23, SAME),
+    Confirm(24, b"v" * 16, 7, [b"key"]),
+    Confirmed(25, 7, [0], [b"f" * 16], 9),
+    Reap(26, [(b"n" * 8, 9)], [(b"key", b"f" * 16)], 3),
+    Reaped(27),
+    Load(130, 250, True),
+    Roots(24, b"s" * 8, [(3, 7, 2**64 - 1), (4, 7, 0)], [9], 4),
+    Rooted(24, [SAME, DIFFERENT]),
+    Sums(25, 3, b"s" * 8, 7, 16, [(0, 64)]),
+    Summed(25, FOUND, [0, 2**64 - 1]),
+    Entries(26, 3, b"s" * 8, 7, [(b"from", b"to")], [2**64 - 1]),
+    Differing(26, FOUND, [(b"key", b"record")], [5], b"last"),
+    AskRoom(24, 1000, 300_000),
+    Room(24, 32, 0),
 ]
 
 assert {type(example) for example in EXAMPLES} == set(get_args(AnyMessage))

@@ -7,7 +7,7 @@ from tests.core.world import KEY, SECRET, TIMEOUT_MS, World
 from everwrite.core.data import context, versions
 from everwrite.core.data.epochs import EPOCH_BLOCK
 from everwrite.core.data.versions import Record, Seen, Version
-from everwrite.core.messages import (
+from everwrite.core.messages.requests import (
     NOT_HERE,
     STORED,
     SYNC_NO,
@@ -63,7 +63,7 @@ def test_a_stand_in_whose_hint_is_gone_says_that_it_has_nothing() -> None:
     world = World(4)
     a, _, _, d = world.order()
     hints = world.nodes[d].hints
-    hints._note(KEY, a)  # as after a hint whose batch was not written
+    hints.kept.note(KEY, a, 0, "stored")  # as after a hint whose batch was not written
     world.nodes[d].local.records.write(HINT + KEY, None)
 
     world.nodes[d].receive(a, Fetch(1, KEY, 1000))

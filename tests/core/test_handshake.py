@@ -17,7 +17,8 @@ from everwrite.core.handshake import (
     mac,
     refusal,
 )
-from everwrite.core.messages import PROTOCOL_MAX, Hello, Ping, Proof, Refused
+from everwrite.core.messages.greeting import PROTOCOL_MAX, Hello, Proof, Refused
+from everwrite.core.messages.members import Ping
 from everwrite.core.wire import encode_frame
 
 CLUSTER, OTHER = b"c" * 16, b"o" * 16
@@ -108,6 +109,15 @@ def test_a_neighbouring_version_gets_through_while_the_ranges_meet() -> None:
 # -- who is refused --------------------------------------------------------------------------------
 
 
+def test_a_node_whose_proof_was_for_less_hears_of_the_version_and_not_of_the_secret() -> None:
+    older = Identity(name="node-2", node_id=b"m" * 8, incarnation=3, life=b"l" * 8)
+    said = msgspec.structs.replace(hello(older, NONCE_C), protocol_min=1, protocol_max=1)
+
+    with pytest.raises(ProtocolError, match="speaks protocol 1 to 1") as caught:
+        answer(NODE, b"", NONCE_N, said)
+    assert caught.value.hint == "Upgrade the older of the two."
+
+
 def test_an_acceptor_without_the_secret_is_not_trusted_with_a_request() -> None:
     with pytest.raises(DeniedError, match="'node-1' has another secret") as caught:
         shake(secret_c=b"right", secret_n=b"wrong")
@@ -154,7 +164,7 @@ def test_a_node_of_another_cluster_is_refused_by_either_side() -> None:
 def test_another_protocol_is_refused_by_either_side_with_both_ranges() -> None:
     newer = msgspec.structs.replace(hello(CLIENT, NONCE_C), protocol_min=7, protocol_max=9)
 
-    with pytest.raises(ProtocolError, match="speaks protocol 7 to 9, this side 1 to 1"):
+    with pytest.raises(ProtocolError, match="speaks protocol 7 to 9, this side 2 to 2"):
         answer(NODE, b"", NONCE_N, newer)
     reply = answer(NODE, b"", NONCE_N, hello(CLIENT, NONCE_C))
     older = msgspec.structs.replace(reply, protocol_min=0, protocol_max=0)

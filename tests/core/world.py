@@ -39,28 +39,22 @@ from everwrite.core.data.epochs import Epochs
 from everwrite.core.data.keys import data_key
 from everwrite.core.data.versions import EMPTY, Record
 from everwrite.core.gossip.rounds import MEMBERS
-from everwrite.core.messages import (
-    LEAVING,
-    Failure,
-    Get,
-    GetReply,
-    Member,
-    Message,
-    News,
-    Put,
-    PutReply,
-    Ruling,
-)
+from everwrite.core.hints.kept import split_hint
+from everwrite.core.messages.members import LEAVING, Member, News, Ruling
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Failure, Get, GetReply, Put, PutReply
 from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
-from everwrite.core.records import HELD, HINT, OWN, STATE, Damaged
-from everwrite.core.repair.hints import split_hint
+from everwrite.core.records import CONFIRMED, FLOORS, HELD, HINT, OWN, STATE, Damaged
+from everwrite.core.trees.walk import SCRUB
 
 KEY = data_key(b"carts", b"alice")
 SECRET = b"k" * 32
 TIMEOUT_MS = 1000
 STEP_MS = 20
+WALL_MS = 1_700_000_000_000
+"""What all machines' clocks of the day show beyond the time of the world."""
 
 Loss = Callable[[bytes, Place, Message], bool]
 
@@ -71,7 +65,7 @@ class World:
     def __init__(self, nodes: int = 3, *, replicas: int = 3, **knobs: Any) -> None:
         self.ids: list[bytes] = []
         self.cluster = ClusterConfig(cluster_id=b"c" * 16, partitions=16, replicas=replicas)
-        self.config = NodeConfig(**knobs)
+        self.config = NodeConfig(**{"leaf_bits": 8, **knobs})
         self.now = 1_000_000
         self.disk: dict[bytes, dict[bytes, bytes]] = {}
         self.state: dict[bytes, dict[bytes, bytes]] = {}
@@ -222,7 +216,7 @@ class World:
         if payload is None:
             return [], []
         _, owners, data = split_hint(payload)
-        return owners, [version.value for version in versions.decode(data).siblings]
+        return list(owners), [version.value for version in versions.decode(data).siblings]
 
     def held(self, node: bytes) -> tuple[int, int]:
         """Return what a node's disk says that it serves and keeps, as bitmaps."""
@@ -245,6 +239,7 @@ class World:
             self.now = min(self.now + STEP_MS, end)
             for node in self._running():
                 self.nodes[node].local.now = self.now
+                self.nodes[node].local.clock.own(self.now, self.now)
                 self.nodes[node].wake()
             self.run()
 
@@ -329,11 +324,15 @@ class World:
         )
         epochs = Epochs(node, 1, run % (1 << 24))
         table = MemberTable(me, known.entries, known.rulings, known.draft)
-        started = Node(self.config, self.cluster, table, epochs, SECRET, self.now)
+        started = Node(self.config, self.cluster, table, epochs, SECRET, self.now, wall_ms=self.now)
+        started.local.clock.own(self.now, self.now)
         self.state[node][MEMBERS] = encode_known(table)
-        for key, payload in self.disk[node].items():
-            if key.startswith(HINT):
-                started.hints.restore(key[1:], payload)
+        kept = self.state[node]
+        started.confirmations.restore(kept.get(FLOORS, b""), kept.get(CONFIRMED, b""))
+        if not any(key.startswith(OWN) for key in self.disk[node]):
+            started.local.trees.empty()
+        started.walk.restore(self.state[node].get(SCRUB, b""))
+        started.hints.count()
         self.nodes[node] = started
 
     def _client(self) -> int:

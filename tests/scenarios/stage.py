@@ -20,7 +20,9 @@ import pytest
 from everwrite.core.cluster.holdings import partitions_in
 from everwrite.core.data import versions
 from everwrite.core.data.versions import EMPTY, Record
-from everwrite.core.messages import REMOVED, Failure, Get, GetReply, Message, Put, PutReply
+from everwrite.core.messages.members import REMOVED
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Failure, Get, GetReply, Put, PutReply
 from everwrite.core.node import Node
 from everwrite.core.records import HINT, OWN
 from everwrite.core.wire import decode_payload
@@ -454,11 +456,19 @@ class Stage:
         disk.lose()
 
     def forget(self, node: int, key: int = 0, *, kind: bytes = OWN) -> None:
-        """One key is gone from a disk, and from the node's memory, as if it had never been."""
+        """One key is gone from a disk, and from the node's memory, as if it had never been. Its
+        tree has no memory of it either: such a leaf is counted anew.
+        """
         disk, disk_key = self.machine(node).disk, kind + self.world.keys[key].data_key
         held = disk.visible.pop(disk_key)
         disk.safe.pop(disk_key, None)
         self.world.ledger.dropped(disk.index, disk_key, held)
+        core = self.machine(node).node
+        if core is not None:
+            core.local.records.forget([disk_key])
+            if kind == OWN:
+                trees = core.local.trees
+                trees.doubt(trees.leaf_of(disk_key[len(OWN) :]))
         self.cool(node)
 
     def rot(self, node: int, key: int = 0, *, kind: bytes = OWN) -> None:

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 from tests.scenarios.stage import HOUR, SECOND, Stage, scenario
 
-from everwrite.core.messages import News, Pong, Rows, Store, StoreReply, Summary
+from everwrite.core.messages.members import News, Pong, Rows, Summary
+from everwrite.core.messages.requests import Store, StoreReply
 from everwrite.core.wire import decode_payload
 from everwrite.sim.options import draw
 from everwrite.sim.run import run_seed
@@ -46,7 +47,8 @@ def test_both_sides_of_every_split_of_five_nodes_take_writes_and_come_together()
         assert stage.frames_cut > before
 
         stage.unite(side, rest)
-        assert stage.until(lambda: not stage.world.unrest(), 30 * SECOND), stage.world.unrest()
+        # Who was slow to answer in each of many splits stays out for longer each time.
+        assert stage.until(lambda: not stage.world.unrest(), 90 * SECOND), stage.world.unrest()
         found = stage.get(1, r=3)
         assert len(found.values) >= 10, "nothing of either side is missing"
         stage.put(f"{sorted(side)} merged", 2, seen=found.seen, w=3)
@@ -169,8 +171,10 @@ def test_loss_duplicates_reordering_and_late_frames_are_survived_all_at_once(see
 
 
 @scenario(33)
-def test_all_frames_of_an_hour_ago_bring_nothing_back_and_set_nothing_back() -> None:
-    stage = Stage(4, ping_every_ms=60_000, down_after_ms=200_000)
+@pytest.mark.parametrize("left", [["gone"], []], ids=["a tombstone stands", "it was collected"])
+def test_all_frames_of_an_hour_ago_bring_nothing_back_and_set_nothing_back(left: list[str]) -> None:
+    collect_every_ms = 2 * HOUR if left else 10 * SECOND
+    stage = Stage(4, ping_every_ms=60_000, down_after_ms=200_000, collect_every_ms=collect_every_ms)
     a, b, c, spare = stage.owners()
     first = stage.put("old", a, w=3)
     stage.put("old too", b, w=3)
@@ -196,7 +200,7 @@ def test_all_frames_of_an_hour_ago_bring_nothing_back_and_set_nothing_back() -> 
     stage.run(SECOND)
 
     assert first.ok and gone.ok
-    assert [stage.held(node) for node in (a, b, c)] == [["gone"]] * 3
+    assert [stage.held(node) for node in (a, b, c)] == [left] * 3
     assert stage.get(c, r=3).values == []
     assert {node: _incarnations(stage, node) for node in (a, b, c, spare)} == incarnations
     assert stage.hints() == 0 or stage.until(lambda: stage.hints() == 0)

@@ -1,26 +1,25 @@
-"""What a node belongs to and holds when it begins: founder, joiner, and what older disks say."""
+"""What a node belongs to and holds when it begins: founder, joiner, and what its disk says."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import pytest
 from tests.client.fake_node import in_loop
 from tests.server.nodes import Nodes, Raw, a_put, eventually, rule
 from tests.server.test_joining import seed_that_says_hello_only
 
-import everwrite
 from everwrite.core.cluster.holdings import decode_held
 from everwrite.core.cluster.members import decode_known
 from everwrite.core.errors import ConfigError
 from everwrite.core.gossip.rounds import MEMBERS
-from everwrite.core.messages import IN, PutReply, Ruling
+from everwrite.core.messages.members import IN, Ruling
+from everwrite.core.messages.requests import PutReply
 from everwrite.core.records import HELD, OWN
 from everwrite.server.holdings import kept
 from everwrite.server.runtime import Runtime
 from everwrite.server.settings import ServeOptions
-from everwrite.server.state import NODE
+from everwrite.server.state import read_state
 from everwrite.storage.store import Store, open_store
 
 ALL = (1 << 16) - 1
@@ -107,20 +106,34 @@ async def test_a_staged_joiner_waits_for_the_operator_and_serves_clients_meanwhi
 
 
 @in_loop
-async def test_a_staged_joiner_that_starts_without_stage_joins_at_once(tmp_path: Path) -> None:
+async def test_a_staged_joiner_that_starts_again_without_stage_still_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="everwrite")
     async with Nodes(tmp_path) as nodes:
         founder = await nodes.start("n1")
         await nodes.start("n2", join=(founder.address,), stage=True)
         await nodes.met()
         await nodes.stop("n2")
 
-        again = await nodes.start("n2", join=(founder.address,))
+        for join in ((founder.address,), ()):
+            again = await nodes.start("n2", join=join)
+            await nodes.met()
+            assert not again.node.rounds.wants_in
+            assert again.node.local.me not in rulings(founder)
+            assert "everwrite plan join n2" in caplog.text
+            await nodes.stop("n2")
+
+        again = await nodes.start("n2")
+        await nodes.met()
+        rule(founder, again.node.local.members.me, IN)
         await nodes.settled()
-
-        async def is_in() -> bool:
-            return again.node.local.me in rulings(founder)
-
-        await eventually(is_in, "it is in")
+        assert held(again) == (ALL, ALL)
+        await nodes.stop("n2")
+        again = await nodes.start("n2")
+        store = again.driver.disk.store
+        state = read_state(store)
+        assert state is not None and not state.staged, "the operator's word has come"
 
 
 @in_loop
@@ -192,85 +205,3 @@ def test_the_partitions_with_copies_are_found(partitions: int) -> None:
 
     wanted = {number * partitions >> 16 for number in hashes}
     assert found == sum(1 << partition for partition in wanted)
-
-
-# -- disks of the version before -------------------------------------------------------------------
-
-
-def make_old(directory: Path) -> None:
-    """Turn a directory into what the version before rulings left behind."""
-    with open_store(directory, "sqlite") as store:
-        state = msgspec.msgpack.decode(on_disk(store, NODE))
-        members = msgspec.msgpack.decode(on_disk(store, MEMBERS))[0]
-        old = [member[:8] for member in members]
-        store.write(
-            [
-                (NODE, msgspec.msgpack.encode(state[:6])),
-                (MEMBERS, msgspec.msgpack.encode(old) if len(old) > 1 else None),
-                (HELD, None),
-            ]
-        )
-        store.sync()
-
-
-@in_loop
-async def test_a_cluster_of_the_version_before_comes_back_with_all_its_members_in(
-    tmp_path: Path,
-) -> None:
-    async with Nodes(tmp_path) as nodes:
-        names = ("n1", "n2", "n3", "n4")
-        before = await nodes.grow(*names)
-        async with await everwrite.connect(nodes.url()) as db:
-            for number in range(20):
-                await db.bucket("carts").put(f"{number}", "milk", w=3)
-        view = before[0].node.local.routes.placement.digest
-        ports = [node.node.local.members.me.port for node in before]
-        for name in names:
-            await nodes.stop(name)
-            make_old(tmp_path / name)
-
-        after = [
-            await nodes.start(name, port=port) for name, port in zip(names, ports, strict=True)
-        ]
-
-        for node in after:
-            local = node.node.local
-            assert {each.standing for each in rulings(node).values()} == {IN}
-            assert {each.name for each in rulings(node).values()} == set(names)
-            assert rulings(node) == rulings(after[0]), "all come to the same"
-            assert local.routes.placement.digest == view
-            assert held(node) == (local.routes.owned, local.routes.owned)
-        await nodes.met()
-        await nodes.settled()
-        async with await everwrite.connect(nodes.url()) as db:
-            for number in range(20):
-                copies = await db.replicas("carts", f"{number}")
-                assert [copy.values for copy in copies] == [["milk"]] * 3
-
-
-@in_loop
-async def test_a_lone_node_of_the_version_before_serves_everything(tmp_path: Path) -> None:
-    async with Nodes(tmp_path) as nodes:
-        await nodes.start("n1")
-        await nodes.stop("n1")
-        make_old(tmp_path / "n1")
-
-        again = await nodes.start("n1")
-
-        assert again.node.ready
-        assert held(again) == (ALL, ALL)
-        assert [each.standing for each in rulings(again).values()] == [IN]
-
-
-@in_loop
-async def test_a_joiner_of_the_version_before_that_met_nobody_is_not_ruled_in(
-    tmp_path: Path,
-) -> None:
-    async with Nodes(tmp_path) as nodes, seed_that_says_hello_only() as seed:
-        await nodes.start("n1", join=(seed,))
-        await nodes.stop("n1")
-        make_old(tmp_path / "n1")
-
-        again = await nodes.start("n1", join=(seed,))
-
-        assert (rulings(again), held(again), again.node.ready) == ({}, (0, 0), False)

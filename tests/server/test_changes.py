@@ -11,7 +11,7 @@ import pytest
 from tests.server.nodes import Nodes, Raw, a_put, eventually
 
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import Ask, Failure, PutReply
+from everwrite.core.messages.requests import Ask, Failure, PutReply
 
 PARTITIONS = 16
 VALUE = b"v" * 1000
@@ -39,6 +39,10 @@ async def refused(nodes: Nodes, name: str, verb: str, **arguments: Any) -> str:
 
 def join(name: str) -> list[dict[str, Any]]:
     return [{"verb": "join", "node": name}]
+
+
+def leave(name: str) -> list[dict[str, Any]]:
+    return [{"verb": "leave", "node": name}]
 
 
 async def at_rest(nodes: Nodes) -> None:
@@ -211,5 +215,24 @@ def test_a_commit_that_names_a_plan_commits_no_other_one() -> None:
             assert not there["committed"]
             answer = await ask(nodes, "n1", "plan_commit", plan=there["plan"][:6])
             assert answer["committed"]
+
+    run(scenario())
+
+
+def test_a_second_plan_says_that_it_is_laid_over_the_first() -> None:
+    async def scenario() -> None:
+        async with Nodes() as nodes:
+            await nodes.grow("n1", "n2", "n3", "n4", "n5")
+            first = await ask(nodes, "n1", "plan_stage", changes=leave("n5"))
+            assert "over" not in first
+
+            second = await ask(nodes, "n1", "plan_stage", changes=leave("n4"))
+
+            assert second["over"] == first["plan"] != second["plan"]
+            assert sorted(change["name"] for change in second["changes"]) == ["n4", "n5"]
+            assert second["notes"][0].startswith(f"Plan {first['plan']} (n5) was staged before")
+            said = await refused(nodes, "n1", "plan_stage", changes=leave("n4"))
+            assert "n4 leaves by the plan that is staged already" in said
+            assert "plan commit" in said and "plan cancel" in said
 
     run(scenario())

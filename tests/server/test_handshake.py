@@ -20,14 +20,17 @@ from tests.server.nodes import (
 
 import everwrite
 from everwrite.core.errors import DeniedError, Unreachable
-from everwrite.core.messages import Get, Hello, Message, Ping, Proof
+from everwrite.core.messages.greeting import Hello, Proof
+from everwrite.core.messages.members import Ping
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Get
 from everwrite.server import transport
 
 SECRET = b"open sesame"
 
 
 @pytest.mark.scenario(77)
-@pytest.mark.parametrize(("least", "most"), [(2, 9), (0, 0)])
+@pytest.mark.parametrize(("least", "most"), [(3, 9), (0, 0), (1, 1)])
 @in_loop
 async def test_a_protocol_version_that_does_not_fit_is_refused(least: int, most: int) -> None:
     async with Nodes() as nodes:
@@ -38,7 +41,7 @@ async def test_a_protocol_version_that_does_not_fit_is_refused(least: int, most:
             refused = await raw.refusal()
 
         assert refused.code == "protocol"
-        assert refused.message == (f"'test' speaks protocol {least} to {most}, this side 1 to 1.")
+        assert refused.message == (f"'test' speaks protocol {least} to {most}, this side 2 to 2.")
         assert refused.hint == "Upgrade the older of the two."
 
 
@@ -47,7 +50,7 @@ async def test_a_newer_client_that_still_speaks_our_version_comes_in() -> None:
     async with Nodes() as nodes:
         (node,) = await nodes.grow("n1")
         async with await Raw.dial(node) as raw:
-            await raw.greet(protocol_min=1, protocol_max=99)
+            await raw.greet(protocol_min=2, protocol_max=99)
 
             assert await raw.ask("status")
 

@@ -11,7 +11,6 @@ from tests.server.nodes import (
     Nodes,
     Raw,
     a_put,
-    contents,
     eventually,
 )
 
@@ -20,7 +19,7 @@ from everwrite.cli.devplan import find_base_port
 from everwrite.core.errors import (
     ConfigError,
 )
-from everwrite.core.messages import PutReply
+from everwrite.core.messages.requests import PutReply
 from everwrite.storage.store import open_store
 
 
@@ -132,13 +131,20 @@ async def test_a_restart_keeps_the_hints_and_delivers_them(tmp_path: Path) -> No
             for number in range(20):
                 await db.bucket("carts").put(f"{number}", "milk")
         waiting = {name: (await nodes.status(name))["hints"]["waiting"] for name in ("n1", "n2")}
-        assert sum(waiting.values()) >= 20
+        held = {name: (await nodes.status(name))["hints"]["bytes"] for name in ("n1", "n2")}
+        assert sum(waiting.values()) >= 20 and sum(held.values()) > 20 * 30
 
         for name in ("n1", "n2"):
             port = nodes.running[name].node.local.members.me.port
             await nodes.stop(name)
             await nodes.start(name, port=port)
+
+            async def counted(name: str = name) -> bool:
+                return bool((await nodes.status(name))["hints"]["counted"])
+
+            await eventually(counted, "all hints on the disk are counted")
             kept = (await nodes.status(name))["hints"]
+            assert kept["bytes"] == held[name]
             assert kept["waiting"] == waiting[name]
             assert kept["by_owner"] == ({"n3": waiting[name]} if waiting[name] else {})
         await nodes.start("n3", port=runtimes[2].node.local.members.me.port)
@@ -161,8 +167,9 @@ async def test_the_name_is_fixed_once_data_is_there(tmp_path: Path) -> None:
         node = await nodes.start("n1")
         async with await Raw.enter(node) as raw:
             assert isinstance(await raw.call(a_put()), PutReply)
-        before = contents(node)
         await nodes.stop("n1")
+        with open_store(tmp_path / "n1", "sqlite") as store:
+            before = list(store.scan(b"", b"\xff", 1000))
 
         with pytest.raises(ConfigError, match="was started with name = 'n1'") as caught:
             await nodes.start("n1", name="other")

@@ -171,7 +171,7 @@ async def test_a_directory_of_a_version_that_named_no_node_still_opens(tmp_path:
         me = before.node.local.me
         await nodes.stop("n1")
         manifest = tmp_path / "n1" / "everwrite.json"
-        manifest.write_text('{"format":1,"engine":"sqlite"}')
+        manifest.write_text('{"format":2,"engine":"sqlite"}')
 
         after = await nodes.start("n1")
 

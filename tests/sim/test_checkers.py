@@ -123,6 +123,56 @@ def test_a_session_may_find_a_delete_in_place_of_what_it_had_seen() -> None:
     assert rules(put("a"), delete("d", "a"), get(seen=["a"])) == []
 
 
+# -- puts that end ---------------------------------------------------------------------------------
+
+
+def test_a_put_is_found_until_it_may_have_ended() -> None:
+    late, soon = put("a"), get()
+
+    assert rules(late, soon, allowed=Allowed(ends={"a": (soon.completed + 1, 10**9)})) == ["lost"]
+    assert rules(late, soon, allowed=Allowed(ends={"a": (soon.completed, 10**9)})) == []
+
+
+def test_no_read_finds_a_put_that_had_ended_before() -> None:
+    ended, read = put("a"), get("a")
+
+    assert rules(ended, read, allowed=Allowed(ends={"a": (0, read.invoked - 1)})) == ["ended"]
+    assert rules(ended, read, allowed=Allowed(ends={"a": (0, read.invoked)})) == []
+
+
+def test_what_a_put_superseded_does_not_come_back_when_it_ends() -> None:
+    first, second = put("a"), put("b", "a")
+    ended = Allowed(ends={"b": (second.completed, second.completed + 1)})
+
+    assert rules(first, second, get("a"), allowed=ended) == ["resurrection"]
+    assert rules(first, second, get(), allowed=ended) == []
+
+
+def test_a_session_need_not_find_what_has_ended() -> None:
+    history = put("a"), get(seen=["a"]), get()
+
+    assert rules(*history, allowed=Allowed(ends={"a": (0, 10**9)})) == []
+
+
+def test_when_a_put_ends_is_known_to_its_client_within_the_error_of_the_clocks() -> None:
+    ended = put("a", ttl_ms=3000)
+    alive, gone = get("a"), get("a")
+    gone.invoked, gone.completed = ended.completed + 5_000_001, ended.completed + 5_000_002
+
+    assert rules(ended, alive) == []
+    assert rules(ended, gone) == ["ended"]
+
+
+def test_a_touch_lets_a_put_be_found_for_longer() -> None:
+    ended = put("a", ttl_ms=3000)
+    touched = Operation("t", "c", "touch", "cart", ended.completed, ttl_ms=9000, outcome="ok")
+    touched.completed = ended.completed + 1
+    late = get("a")
+    late.invoked, late.completed = ended.completed + 5_000_001, ended.completed + 5_000_002
+
+    assert rules(ended, touched, late) == []
+
+
 # -- the history itself ----------------------------------------------------------------------------
 
 

@@ -68,7 +68,8 @@ def plain_rules(history: list[Operation], allowed: Allowed) -> set[str]:
             [
                 each.id
                 for each in writes
-                if each.kind == "delete" and each.outcome != "fail" and each.invoked <= at
+                if each.outcome != "fail" and each.invoked <= at
+                if each.kind == "delete" or allowed.ends.get(each.id, (at + 1, 0))[0] <= at
                 if executed is None or each.id in executed
             ]
         )
@@ -81,11 +82,13 @@ def plain_rules(history: list[Operation], allowed: Allowed) -> set[str]:
             for each in read.found
         )
 
-    reads = [each for each in history if not each.is_write and each.outcome == "ok"]
+    reads = [each for each in history if each.is_read and each.outcome == "ok"]
     for read in reads:
         if ghosts(read):
             rules.add("phantom")
             continue
+        if any(allowed.ends.get(each, (0, read.invoked))[1] < read.invoked for each in read.found):
+            rules.add("ended")
         if len(set(read.found)) < len(read.found):
             rules.add("duplicate")
         pasts = set[str]().union(*(past[each] for each in read.found))
@@ -133,7 +136,8 @@ def wild_histories(draw: st.DrawFn) -> list[Operation]:
     some = st.lists(st.sampled_from(ids), max_size=2)
     history = []
     for number, name in enumerate(ids):
-        kind = draw(st.sampled_from(("put", "put", "put", "delete", "get", "get", "get")))
+        kinds = ("put", "put", "put", "put", "delete", "get", "get", "get", "get", "touch")
+        kind = draw(st.sampled_from(kinds))
         earlier = ids[max(0, number - 4) : number]
         near = st.lists(st.sampled_from(earlier), max_size=2) if earlier else st.just([])
         mostly_near = draw(st.one_of(near, near, near, some))
@@ -150,9 +154,11 @@ def wild_histories(draw: st.DrawFn) -> list[Operation]:
             q=draw(st.integers(1, 3)),
             tries=draw(st.sampled_from((1, 1, 2))),
         )
+        if operation.kind in ("put", "touch"):
+            operation.ttl_ms = draw(st.sampled_from((0, 0, 0, 10, 60)))
         if operation.is_write:
             operation.seen = mostly_near
-        else:
+        elif operation.is_read:
             operation.found = mostly_near
             operation.seen = draw(near)
         history.append(operation)
@@ -165,6 +171,9 @@ def test_the_judge_finds_what_plain_sets_find(
     history: list[Operation], executed: bool, spared: set[str]
 ) -> None:
     allowed = assumed(history)
+    for each in history:
+        if each.kind == "put" and each.ttl_ms:
+            allowed.ends[each.id] = each.invoked + each.ttl_ms, each.completed + 2 * each.ttl_ms
     if executed:
         allowed.executed = spared
         allowed.lost = set(sorted(spared)[:1])

@@ -83,11 +83,12 @@ def test_another_engines_directory_is_refused_and_named(
 @pytest.mark.parametrize(
     "manifest",
     [
-        b'{"format":2,"engine":"rocksdb"}',
+        b'{"format":3,"engine":"rocksdb"}',
+        b'{"format":1,"engine":"rocksdb"}',
         b'{"format":0,"engine":"rocksdb"}',
-        b'{"format":1,"engine":"leveldb"}',
-        b'{"format":"1","engine":"rocksdb"}',
-        b'{"format":1}',
+        b'{"format":2,"engine":"leveldb"}',
+        b'{"format":"2","engine":"rocksdb"}',
+        b'{"format":2}',
         b"[]",
         b"",
         b"\xff\x00",
@@ -119,7 +120,7 @@ def test_a_manifest_cut_at_any_byte_is_refused(tmp_path: Path) -> None:
 
 def test_a_manifest_may_say_more_than_this_version_knows(tmp_path: Path) -> None:
     store_in(tmp_path, "sqlite").close()
-    (tmp_path / MANIFEST).write_bytes(b'{"format":1,"engine":"sqlite","colour":"blue"}')
+    (tmp_path / MANIFEST).write_bytes(b'{"format":2,"engine":"sqlite","colour":"blue"}')
 
     store_in(tmp_path, "sqlite").close()
 

@@ -34,6 +34,10 @@ _ANSWER_BYTES_MAX = 1 << 20
 """A generator's longest line: two histograms with every counter in use take a tenth of that."""
 
 
+TTL_MIN_S = 2.0
+"""Logins that live shorter have ended before they are touched."""
+
+
 class BenchOptions(msgspec.Struct, frozen=True):
     """What the command line says; no ``url``: on nodes of our own."""
 
@@ -48,7 +52,19 @@ class BenchOptions(msgspec.Struct, frozen=True):
     seconds: float
     warmup: float
     processes: int
+    rate: str
     kill: tuple[int, float] | None
+    ttl: float = 0.0
+
+
+def _check_rate(_: click.Context, __: click.Parameter, value: str) -> str:
+    try:
+        number = float(value.removesuffix("x") or "nan") if value else 1.0
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 10_000_000:
+        raise click.BadParameter(f"{value!r} is no rate, like 5000 or 2x")
+    return value
 
 
 class Idle(msgspec.Struct, frozen=True):
@@ -81,6 +97,13 @@ class Idle(msgspec.Struct, frozen=True):
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=64, show_default=True)
 @click.option("--value-bytes", type=click.IntRange(0, 1 << 20), default=100, show_default=True)
 @click.option("--keys", type=click.IntRange(1, 10_000_000), default=100_000, show_default=True)
+@click.option(
+    "--ttl",
+    type=click.FloatRange(2, 86_400),
+    metavar="SECONDS",
+    help="The keys are logins that live so long: writes touch those that live and replace those "
+    "that have ended.",
+)
 @click.option("--seconds", type=click.FloatRange(0.1, 86_400), default=10.0, show_default=True)
 @click.option("--warmup", type=click.FloatRange(0, 600), default=2.0, show_default=True)
 @click.option(
@@ -89,6 +112,14 @@ class Idle(msgspec.Struct, frozen=True):
     default=1,
     show_default=True,
     help="Load generators; the requests in flight are shared out.",
+)
+@click.option(
+    "--rate",
+    default="",
+    metavar="N|Nx",
+    callback=_check_rate,
+    help="An open loop: N requests a second, whatever becomes of those before; or N times what it "
+    "does with --concurrency in flight, which is measured first.",
 )
 @click.option(
     "--kill",
@@ -107,7 +138,9 @@ def bench(output: Path | None, form: str, kill: tuple[int, float] | None, **give
     and warms up; then it measures. Every request goes through the public client, with one retry.
     Exit code 3 if any has failed.
     """
-    options = BenchOptions(**{**given, "fsync": given["fsync"] == "on"}, kill=kill)
+    options = BenchOptions(
+        **{**given, "fsync": given["fsync"] == "on", "ttl": given["ttl"] or 0.0}, kill=kill
+    )
     _check(options)
     machine = _machine()
     with tempfile.TemporaryDirectory(prefix="everwrite-bench-") as place:
@@ -123,6 +156,8 @@ def bench(output: Path | None, form: str, kill: tuple[int, float] | None, **give
 
 
 def _check(options: BenchOptions) -> None:
+    if 0 < options.ttl < TTL_MIN_S:
+        raise click.UsageError(f"--ttl can't be less than {TTL_MIN_S:g} seconds.")
     if options.processes > options.concurrency:
         raise click.UsageError("--processes can't be more than --concurrency.")
     if options.kill is None:
@@ -155,11 +190,28 @@ async def _run(options: BenchOptions, place: Path) -> dict[str, Any]:
         say(f"loading {count(options.keys, 'key')} on {count(len(before), 'node')}")
         await asyncio.gather(*(load.load() for load in loads))
         load_s = time.perf_counter() - began
-        await asyncio.gather(*(load.begin() for load in loads))
+        peak, rate = 0.0, float(options.rate.removesuffix("x") or 0)
+        if options.rate.endswith("x"):
+            peak = await _peak(options, loads)
+            rate *= peak
+            say(f"{peak:,.0f} requests/s with {options.concurrency} in flight; now {rate:,.0f}/s")
+        await asyncio.gather(*(load.begin(rate) for load in loads))
         say(f"warming up for {options.warmup:g} s, then measuring for {options.seconds:g} s")
         await asyncio.sleep(options.warmup)
         results, statuses = await _measure(options, loads, db, cluster)
-    return _report(options, idle, load_s, results, *statuses)
+    report = _report(options, idle, load_s, results, *statuses)
+    return {**report, "rate_per_s": rate or None, "peak_per_s": peak or None}
+
+
+async def _peak(options: BenchOptions, loads: Sequence[Generator]) -> float:
+    """Return how many requests a second are answered in a closed loop."""
+    say(f"measuring what is possible for {options.seconds:g} s")
+    await asyncio.gather(*(load.begin(0.0) for load in loads))
+    await asyncio.sleep(options.warmup)
+    await asyncio.gather(*(load.measure() for load in loads))
+    await asyncio.sleep(options.seconds)
+    results = await asyncio.gather(*(load.stop() for load in loads))
+    return sum((found.reads + found.writes) / found.seconds for found in results)
 
 
 async def _measure(
@@ -231,9 +283,9 @@ class Generator:
         """Write all keys once."""
         await self._load.load()
 
-    async def begin(self) -> None:
-        """Start the workers."""
-        self._load.begin()
+    async def begin(self, rate: float) -> None:
+        """Start the workers; with a rate, the open loop."""
+        self._load.begin(rate)
 
     async def measure(self) -> None:
         """Count from now on."""
@@ -264,9 +316,9 @@ class RemoteGenerator(Generator):
         """Write this part of the keys once."""
         await self.tell("load")
 
-    async def begin(self) -> None:
-        """Start the workers."""
-        await self.tell("begin")
+    async def begin(self, rate: float) -> None:
+        """Start the workers; with a rate, the open loop."""
+        await self.tell(f"begin {rate}")
 
     async def measure(self) -> None:
         """Count from now on."""
@@ -289,6 +341,7 @@ async def _loads(
             concurrency=len(range(part, options.concurrency, options.processes)),
             value_bytes=options.value_bytes,
             keys=options.keys,
+            ttl_s=options.ttl,
             part=part,
             parts=options.processes,
         )
@@ -332,10 +385,11 @@ def _report(
     before: dict[str, Status],
     after: dict[str, Status],
 ) -> dict[str, Any]:
-    reads, writes, every = Histogram(), Histogram(), Histogram()
+    reads, writes, touches, every = Histogram(), Histogram(), Histogram(), Histogram()
     errors: dict[str, int] = {}
     for result in results:
-        for into, found in ((reads, result.read_us), (writes, result.write_us)):
+        kinds = ((reads, result.read_us), (writes, result.write_us), (touches, result.touch_us))
+        for into, found in kinds:
             part = Histogram.from_dict(found)
             into.add(part)
             every.add(part)
@@ -348,6 +402,7 @@ def _report(
     operations = max(1, every.count)
     return {
         "ops_per_s": round(every.count / seconds, 1),
+        "operations": every.count,
         "p50_ms": quantiles["p50"],
         "p99_ms": quantiles["p99"],
         "p999_ms": quantiles["p999"],
@@ -358,6 +413,8 @@ def _report(
         "client_cpu_us_per_op": round(sum(r.cpu_us for r in results) / operations, 2),
         "reads": {"count": reads.count, **reads.in_milliseconds()},
         "writes": {"count": writes.count, **writes.in_milliseconds()},
+        "touches": {"count": touches.count, **touches.in_milliseconds()},
+        "found_ended": sum(result.ended for result in results),
         "seconds": round(seconds, 3),
         "load_s": round(load_s, 3),
         "load_ops_per_s": round(options.keys / load_s, 1),
@@ -400,6 +457,13 @@ def _show(report: dict[str, Any]) -> None:
         f"{options.mix}: {report['ops_per_s']:,.0f} ops/s for {report['seconds']:.1f} s, "
         f"{count(report['errors'], 'error')}"
     )
+    if report["rate_per_s"]:
+        asked, seconds = report["rate_per_s"], report["seconds"]
+        failed = f"{report['errors'] / seconds:,.0f}/s failed"
+        of_peak = ""
+        if report["peak_per_s"]:
+            of_peak = f", {report['ops_per_s'] / report['peak_per_s']:.0%} of what is possible"
+        emit(f"Asked {asked:,.0f}/s: {report['ops_per_s']:,.0f}/s served{of_peak}; {failed}")
     emit("")
     rows = [
         [
@@ -407,11 +471,11 @@ def _show(report: dict[str, Any]) -> None:
             f"{part['count']:,}",
             *(f"{part[mark]:.2f}" for mark in ("p50", "p99", "p999", "max")),
         ]
-        for name, part in (("reads", report["reads"]), ("writes", report["writes"]))
+        for name, part in ((name, report[name]) for name in ("reads", "writes", "touches"))
         if part["count"]
     ]
     whole = [f"{report[mark]:.2f}" for mark in ("p50_ms", "p99_ms", "p999_ms", "max_ms")]
-    rows.append(["all", f"{report['reads']['count'] + report['writes']['count']:,}", *whole])
+    rows.append(["all", f"{report['operations']:,}", *whole])
     emit(table(["", "count", "p50 ms", "p99 ms", "p99.9 ms", "max ms"], rows, right=range(1, 6)))
     emit("")
     where = "on all nodes together" if options.kill is None else "on the nodes that were left"
@@ -425,6 +489,9 @@ def _show(report: dict[str, Any]) -> None:
         emit(f"One node: {idle}; {loaded}")
     else:
         emit(f"{loaded[0].upper()}{loaded[1:]}")
+    if options.ttl:
+        ended = count(report["found_ended"], "read")
+        emit(f"Logins live {options.ttl:g} s; {ended} found one that had ended")
     if report["errors"]:
         said = ", ".join(f"{number:,} {code}" for code, number in report["errors_by_code"].items())
         emit(f"Errors: {said}")

@@ -1,4 +1,4 @@
-"""Commands for one key: get, put, delete."""
+"""Commands for one key: get, put, touch, delete."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import msgspec
 
 from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
 from everwrite.cli.exits import Exit
+from everwrite.cli.lifetimes import end_for_json, end_sentence, read_lifetime
 from everwrite.cli.output import count, emit_bytes, emit_json, outcome_sentence, say
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.core.errors import EverwriteError, RequestError
@@ -63,6 +64,17 @@ def _concerns_a_key(command: Command) -> Command:
 
 
 def _writes(command: Command) -> Command:
+    context = click.option(
+        "--context",
+        default="",
+        callback=_read_context,
+        metavar="CONTEXT",
+        help="From the read that came before.",
+    )
+    return _takes_numbers(context(command))
+
+
+def _takes_numbers(command: Command) -> Command:
     for option in (
         click.option(
             "--dw",
@@ -77,13 +89,6 @@ def _writes(command: Command) -> Command:
             default=0,
             metavar="W",
             help="Nodes that must ack; 0: most of N.",
-        ),
-        click.option(
-            "--context",
-            default="",
-            callback=_read_context,
-            metavar="CONTEXT",
-            help="From the read that came before.",
         ),
     ):
         command = option(command)
@@ -115,8 +120,8 @@ def get(
     """Read KEY of BUCKET.
 
     The value goes to standard output as it is; if several were written at the same time, each under
-    a heading. How good the answer is, and the context for the next put, go to standard error. Exit
-    code 1: no value.
+    a heading. How good the answer is, when the value ends, and the context for the next put go to
+    standard error. Exit code 1: no value.
     """
 
     async def ask(chosen: AsyncBucket) -> Found:
@@ -141,12 +146,19 @@ def get(
     show_default=True,
     help="What the value is; auto: text if it is UTF-8, else bytes.",
 )
+@click.option(
+    "--ttl",
+    callback=read_lifetime,
+    metavar="TTL",
+    help="How long it is to live: 45s, 30m, 12h, 7d; without it, for ever.",
+)
 @_writes
 def put(
     bucket: str,
     key: str,
     value: str | None,
     kind: str,
+    ttl: float | None,
     context: bytes,
     w: int,
     dw: int,
@@ -163,17 +175,56 @@ def put(
 
     Without --context the value is kept beside those already there, as a sibling, since nobody knows
     which is right. With the context of an earlier get it replaces what that get has shown.
+
+    A value that replaces one with a --ttl has no end unless it is given one, too.
     """
     content = _value(_raw(value), kind)
 
     async def ask(chosen: AsyncBucket) -> Stored:
         return await chosen.put(
-            key, content, context=context, n=n, w=w, dw=dw, timeout=timeout, strict=strict
+            key, content, context=context, n=n, w=w, dw=dw, timeout=timeout, strict=strict, ttl=ttl
         )
 
     _show_stored(
         "stored", bucket, key, _run(url, secret_file, bucket, timeout, ask, writes=True), form
     )
+
+
+@click.command()
+@click.argument("bucket")
+@click.argument("key")
+@click.argument("ttl", callback=read_lifetime)
+@_takes_numbers
+def touch(
+    bucket: str,
+    key: str,
+    ttl: float,
+    w: int,
+    dw: int,
+    n: int,
+    timeout: float,
+    strict: bool,
+    url: str,
+    secret_file: Path | None,
+    form: str,
+) -> int:
+    """Let what is at KEY of BUCKET live for TTL from now on: 45s, 30m, 12h, 7d.
+
+    It never shortens, brings back nothing that has ended, and leaves alone what has no end. Of two
+    touches the longer wins. Exit code 1: there was no value.
+    """
+
+    async def ask(chosen: AsyncBucket) -> Stored:
+        return await chosen.touch(key, ttl, n=n, w=w, dw=dw, timeout=timeout, strict=strict)
+
+    stored = _run(url, secret_file, bucket, timeout, ask, writes=True)
+    if stored.siblings == 0:
+        say(f"not found: there is nothing at {bucket}/{key} that could live longer")
+        if form == "json":
+            emit_json(_stored_json("absent", bucket, key, stored))
+        return Exit.ERROR
+    _show_stored("touched", bucket, key, stored, form)
+    return Exit.OK
 
 
 @click.command()
@@ -307,6 +358,8 @@ def _show_found(bucket: str, key: str, found: Found) -> None:
             emit_bytes(_plain(value).removesuffix(b"\n") + b"\n")
     sys.stdout.flush()
     say(f"answered by {_replies(found)}")
+    if found.expires is not None:
+        say(f"{'the last of them ' if len(found.values) > 1 else ''}{end_sentence(found)}")
     if len(found.values) > 1:
         say(f"{len(found.values)} siblings: their writers did not know of each other.")
         say("Put what they make together, with the context of this read:")
@@ -317,7 +370,7 @@ def _show_found(bucket: str, key: str, found: Found) -> None:
 
 _UNKNOWN = "was not found, but not every owner could say"
 
-_ABSENCE = {"deleted": "was deleted", "never": "was never written"}
+_ABSENCE = {"deleted": "was deleted", "never": "was never written", "expired": "has ended"}
 
 
 def _absence(bucket: str, key: str, found: Found) -> str:
@@ -338,31 +391,40 @@ def _replies(found: Found) -> str:
 
 def _show_stored(verb: str, bucket: str, key: str, stored: Stored, form: str) -> None:
     if form == "json":
-        emit_json(
-            {
-                "bucket": bucket,
-                "key": key,
-                "outcome": verb,
-                "context": _token(stored.context),
-                "owners": stored.owners,
-                "fallbacks": stored.fallbacks,
-                "durable": stored.durable,
-                "required": stored.required,
-                "siblings": stored.siblings,
-            }
-        )
+        emit_json(_stored_json(verb, bucket, key, stored))
         return
     said = f"{verb} on {count(stored.owners, 'owner')}"
     if stored.fallbacks:
         said += f" and {count(stored.fallbacks, 'stand-in')}"
     say(f"{said}, {stored.durable} of them on disk")
-    if stored.siblings > 1:
+    if stored.expires is not None:
+        say(end_sentence(stored))
+    elif verb == "touched":
+        say("lives for ever: a touch leaves that as it is")
+    if stored.siblings > 1 and verb != "touched":
         say(
             f"{stored.siblings} siblings are there now: this write had not seen the others. "
             f"`everwrite get {bucket} {key}` shows them and how to settle it."
         )
     if verb == "stored":
         say(f"context {_token(stored.context)}")
+
+
+def _stored_json(verb: str, bucket: str, key: str, stored: Stored) -> dict[str, object]:
+    # A touch writes nothing that a later put would have to have seen.
+    context = {"context": _token(stored.context)} if stored.context else {}
+    return {
+        "bucket": bucket,
+        "key": key,
+        "outcome": verb,
+        **context,
+        "expires": end_for_json(stored.expires),
+        "owners": stored.owners,
+        "fallbacks": stored.fallbacks,
+        "durable": stored.durable,
+        "required": stored.required,
+        "siblings": stored.siblings,
+    }
 
 
 def _found_json(bucket: str, key: str, found: Found) -> dict[str, object]:
@@ -374,6 +436,7 @@ def _found_json(bucket: str, key: str, found: Found) -> dict[str, object]:
         "values": [_json_value(value) for value in found.values],
         "kinds": [_kind(value) for value in found.values],
         "context": _token(found.context),
+        "expires": end_for_json(found.expires),
         "quality": {
             "owners": quality.owners,
             "fallbacks": quality.fallbacks,

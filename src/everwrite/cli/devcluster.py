@@ -295,8 +295,9 @@ class DevCluster:
 
     # -- conversations -----------------------------------------------------------------------------
 
-    async def start(self, seconds: float = START_SECONDS) -> None:
-        """Start all nodes that do not run; return when all are ready and know each other.
+    async def start(self, seconds: float = START_SECONDS, *options: str) -> None:
+        """Start all nodes that do not run, with these options more; return when all are ready and
+        know each other.
 
         If that fails, the nodes that this call started are stopped again.
         """
@@ -305,7 +306,7 @@ class DevCluster:
         ready = False
         try:
             for node in idle:
-                self.spawn(node.number)
+                self.spawn(node.number, *options)
             await self.wait_ready(seconds)
             ready = self._plan.founded = True
             self._save()

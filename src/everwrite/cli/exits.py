@@ -9,6 +9,7 @@ from everwrite.core.errors import (
     DeadlineExceeded,
     EverwriteError,
     QuorumNotMet,
+    UnavailableError,
     Unreachable,
 )
 
@@ -30,7 +31,7 @@ def exit_for(error: EverwriteError) -> Exit:
     match error:
         case ConfigError():
             return Exit.USAGE
-        case QuorumNotMet():
+        case QuorumNotMet() | UnavailableError(code=UnavailableError.code):
             return Exit.DEGRADED
         case Unreachable():
             return Exit.UNREACHABLE

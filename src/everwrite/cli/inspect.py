@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from everwrite.cli.connection import (
 )
 from everwrite.cli.exits import Exit
 from everwrite.cli.output import count, duration, emit, emit_json, say, size, table
+from everwrite.cli.pacing import overload_lines, pace_rows
 from everwrite.cli.reports import (
     Hints,
     Location,
@@ -148,8 +150,12 @@ def location_rows(found: Location) -> list[list[str]]:
 @click.command()
 @reaches_a_node
 @takes_a_format
-def hints(url: str, secret_file: Path | None, form: str) -> None:
-    """Show which nodes keep writes for which owners that were not there."""
+def hints(url: str, secret_file: Path | None, form: str) -> int:
+    """Show which nodes keep writes for which owners that were not there.
+
+    For each owner how many, how large, how old the oldest is, and what they wait for. Exit code 3:
+    a node does not answer, or takes no more hints.
+    """
     asked, others = asyncio.run(_gather(url, secret_file))
     found: dict[str, Hints] = {
         answer.node.name: answer.hints for answer in (asked, *others.values()) if answer is not None
@@ -158,23 +164,44 @@ def hints(url: str, secret_file: Path | None, form: str) -> None:
     silent = [name for name, answer in others.items() if answer is None]
     if silent:
         say(f"no answer from {', '.join(silent)}: the hints that they keep are not counted")
+    counting = [name for name, kept in found.items() if not kept.counted]
+    if counting:
+        say(f"still counting what is on the disk: {', '.join(counting)}")
+    held = sum(holder.bytes for holder in found.values())
+    full = any(holder.full for holder in found.values())
+    code = Exit.DEGRADED if silent or full else Exit.OK
     if form == "json":
-        emit_json({"waiting": waiting, "holders": found, "silent": silent})
-        return
-    emit(f"{count(waiting, 'hint')} waiting" if waiting else "No hints are waiting.")
-    rows = [
-        [
-            holder,
-            owner,
-            f"{number:,}",
-            duration(kept.oldest_ms) if kept.oldest_ms is not None else "",
-        ]
-        for holder, kept in found.items()
-        for owner, number in sorted(kept.by_owner.items())
-    ]
+        emit_json({"waiting": waiting, "bytes": held, "holders": found, "silent": silent})
+        return code
+    emit(f"{count(waiting, 'hint')} waiting, {size(held)}" if waiting else "No hints are waiting.")
+    rows = hint_rows(found)
     if rows:
         emit("")
-        emit(table(["kept by", "for", "waiting", "oldest of holder"], rows, right=[2, 3]))
+        head = ["kept by", "for", "waiting", "bytes", "oldest", "on their way", "waiting for"]
+        emit(table(head, rows, right=[2, 3, 4, 5]))
+    for holder, kept in found.items():
+        if kept.full:
+            emit("")
+            caps = f"{kept.cap:,} hints and {size(kept.cap_bytes)}"
+            emit(f"{holder} takes no more: it may keep {caps}. Bring back those that are down.")
+    return code
+
+
+def hint_rows(found: Mapping[str, Hints]) -> list[list[str]]:
+    """Return a row for each node that keeps hints and each owner that they are for."""
+    return [
+        [
+            holder,
+            target.owner,
+            f"{target.notes:,}",
+            size(target.bytes),
+            duration(target.oldest_ms),
+            f"{target.in_flight:,}",
+            target.waits_for,
+        ]
+        for holder, kept in found.items()
+        for target in sorted(kept.targets, key=lambda target: target.owner)
+    ]
 
 
 async def _ask(
@@ -260,6 +287,16 @@ def _show_status(verdict: Verdict, asked: Status, others: dict[str, Status | Non
         "version",
     ]
     emit(table(head, rows, right=[5, 6, 7, 8, 9]))
+    paces = pace_rows((answer.node.name, answer.pace) for answer in answers)
+    if paces:
+        emit("")
+        head = ["background work of", "may do", "does", "p99 of requests", "why"]
+        emit(table(head, paces))
+    lines = overload_lines((answer.node.name, answer.requests) for answer in answers)
+    if lines:
+        emit("")
+    for line in lines:
+        emit(line)
 
 
 def _seen(state: str) -> str:

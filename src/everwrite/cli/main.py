@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "get": ("everwrite.cli.data:get", "Read a key: every value that nothing supersedes."),
     "put": ("everwrite.cli.data:put", "Write a key."),
+    "touch": ("everwrite.cli.data:touch", "Let a value with an end live longer."),
     "delete": ("everwrite.cli.data:delete", "Delete a key."),
     "status": ("everwrite.cli.inspect:status", "How the cluster is, in one line and one table."),
     "ring": ("everwrite.cli.inspect:ring", "Who owns how much of the ring."),
@@ -38,6 +39,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "hints": ("everwrite.cli.inspect:hints", "Writes that wait for a node to come back."),
     "plan": ("everwrite.cli.plan:plan", "Grow, shrink, replace: see what moves, then commit it."),
     "transfers": ("everwrite.cli.transfers:transfers", "Partitions on their way, node by node."),
+    "repairs": ("everwrite.cli.repairs:repairs", "How far replicas agree, and what was repaired."),
+    "repair": ("everwrite.cli.repairs:repair", "Have replicas compared now, and wait for it."),
+    "tombstones": (
+        "everwrite.cli.tombstones:tombstones",
+        "Deletes that are still remembered, and what for.",
+    ),
     "simulate": (
         "everwrite.cli.simulate:simulate",
         "Whole clusters under virtual time and faults, judged.",

@@ -12,6 +12,11 @@ import click
 
 _ELSEWHERE = {
     "siblings": "get shows siblings: everwrite get BUCKET KEY",
+    "expire": "touch lets a value live longer; put --ttl says how long one lives at all.",
+    "ttl": "put --ttl 30m says how long a value lives; get shows when it ends.",
+    "gc": "Tombstones go by themselves: everwrite tombstones says what they wait for.",
+    "extend": "touch lets a value live longer: everwrite touch BUCKET KEY 30m",
+    "set": "put writes a key: everwrite put BUCKET KEY VALUE",
     "start": "everwrite cluster start --dir DIR starts a development cluster, serve one node.",
     "stop": "everwrite cluster stop --dir DIR stops a development cluster.",
 }
@@ -55,4 +60,9 @@ def hint_for(error: click.UsageError) -> str:
             bucket, slash, key = str(ctx.params.get("bucket", "")).partition("/")
             if bucket and slash and key:
                 return f"Write it as two words: everwrite {command} {bucket} {key}"
+        case click.MissingParameter(param=click.Argument(name="ttl"), ctx=click.Context() as ctx):
+            bucket, key = str(ctx.params.get("bucket", "")), str(ctx.params.get("key", ""))
+            if "/" in bucket and key:
+                bucket, _, key = bucket.partition("/")
+            return f"Say how long it is to live from now on: everwrite touch {bucket} {key} 30m"
     return ""

@@ -92,13 +92,17 @@ def duration(milliseconds: float) -> str:
 
     >>> duration(0.4), duration(12), duration(2500), duration(240_000), duration(9_000_000)
     ('0.4 ms', '12 ms', '2.5 s', '4 min', '2.5 h')
+    >>> duration(604_800_000)
+    '7.0 days'
     """
     if milliseconds < 1000:
         return f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"
     seconds = milliseconds / 1000
     if seconds < 120:
         return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
 
 
 def size(value: int) -> str:

@@ -6,12 +6,14 @@ into one verdict.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
 from everwrite.cli.output import count, duration
+from everwrite.cli.pacing import Pace, Requests
 from everwrite.core.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -72,6 +74,18 @@ class Cluster(msgspec.Struct, frozen=True):
     """N as configured; ``replicas`` is what so many nodes allow."""
 
 
+class HintTarget(msgspec.Struct, frozen=True):
+    """What waits on one node for one owner, and for what."""
+
+    owner: str
+    notes: int
+    bytes: int
+    oldest_ms: int
+    in_flight: int
+    waits_for: str
+    id: str = ""
+
+
 class Hints(msgspec.Struct, frozen=True):
     """Writes that the answering node keeps for owners that were not there."""
 
@@ -79,6 +93,62 @@ class Hints(msgspec.Struct, frozen=True):
     by_owner: dict[str, int] = {}
     oldest_ms: float | None = None
     cap: int = 0
+    bytes: int = 0
+    """On its disk; one that is kept for several owners counts once."""
+    cap_bytes: int = 0
+    counted: bool = True
+    """False soon after its start: there may be more on its disk."""
+    full: bool = False
+    """Whether it takes no more."""
+    flow: dict[str, int] = {}
+    """Where they came from and where they went since its start."""
+    targets: list[HintTarget] = []
+
+
+class ClockSeen(msgspec.Struct, frozen=True):
+    """A machine's wall clock, against the time that its node goes by."""
+
+    off_ms: int = 0
+    """By how much it is ahead."""
+    wrong: bool = False
+    sure: bool = True
+    """Whether most of the members agree with the time that the node goes by."""
+
+
+class Damaged(msgspec.Struct, frozen=True):
+    """A copy that a node cannot read."""
+
+    bucket: str | None
+    key: str | dict[str, str]
+    since_ms: float
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What a node says of its own disk."""
+
+    leaves: int = 0
+    leaves_wrong: int = 0
+    """Parts of its tree that are to be made anew."""
+    leaves_unreadable: int = 0
+    """Of these the ones that its disk will not give."""
+    leaves_made: int = 0
+    """How many were made anew in this run."""
+    leaves_lost: int = 0
+    """Parts in which something was lost, or came, without a write."""
+    keys_read: int = 0
+    bytes_read: int = 0
+    """What the tree and the scrub have read."""
+    scrub_done: float = 0.0
+    """How much of the disk was looked through in this cycle."""
+    scrub_cycle_ms: float = 0
+    scrub_ended_ms: float | None = None
+    """How long ago the last cycle ended."""
+    damaged: int = 0
+    damaged_found: int = 0
+    damaged_mended: int = 0
+    damaged_beyond: int = 0
+    """Found when the list was full."""
+    damaged_keys: list[Damaged] = []
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -89,6 +159,10 @@ class Status(msgspec.Struct, frozen=True):
     nodes: list[Peer]
     hints: Hints
     counters: dict[str, int] = {}
+    clock: ClockSeen = ClockSeen()
+    pace: Pace | None = None
+    requests: Requests | None = None
+    disk: Checked = Checked()
 
 
 class RingNode(msgspec.Struct, frozen=True):
@@ -212,7 +286,7 @@ class Moving(msgspec.Struct, frozen=True):
     """A partition on its way to or from the answering node."""
 
     partition: int
-    kind: Literal["gain", "shed"]
+    kind: Literal["gain", "shed", "offer"]
     peer: str = ""
     phase: str = ""
     keys: int = 0
@@ -285,6 +359,19 @@ def judge(asked: Status, others: Mapping[str, Status | None]) -> Verdict:
         slow = [peer.name for peer in answer.nodes if peer.state == "slow"]
         if slow:
             reasons.append(f"{answer.node.name} passes over {_names(slow)} for being slow")
+        if answer.clock.wrong:
+            off = duration(abs(answer.clock.off_ms))
+            where = "ahead" if answer.clock.off_ms > 0 else "behind"
+            reasons.append(f"the clock of {answer.node.name} is {off} {where}")
+    full = [answer.node.name for answer in answers if answer.hints.full]
+    if full:
+        reasons.append(f"{_names(full)} can keep no more hints")
+    reasons += [
+        f"{answer.node.name} has {what}" for answer in answers for what in spoilt(answer.disk)
+    ]
+    names = Counter(peer.name for peer in asked.nodes)
+    twins = [f"{number} nodes are named {name}" for name, number in names.items() if number > 1]
+    reasons.extend(twins)
     wanted = asked.cluster.replicas_wanted
     inside = sum(peer.standing == "in" for peer in asked.nodes)
     if 1 < inside < wanted:  # one node alone is a choice
@@ -295,6 +382,17 @@ def judge(asked: Status, others: Mapping[str, Status | None]) -> Verdict:
     if moving:
         summary += f", {count(moving, 'partition')} to move"
     return Verdict(not reasons, summary, reasons)
+
+
+def spoilt(disk: Checked) -> list[str]:
+    """Return in words what of a node's disk cannot be read."""
+    found = []
+    if disk.damaged:
+        copies = "1 damaged copy" if disk.damaged == 1 else f"{disk.damaged:,} damaged copies"
+        found.append(f"{copies} (`everwrite repairs` names them)")
+    if disk.leaves_unreadable:
+        found.append(f"{count(disk.leaves_unreadable, 'range')} that its disk will not give")
+    return found
 
 
 def _missing(asked: Status, others: Mapping[str, Status | None]) -> list[str]:

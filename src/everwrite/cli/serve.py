@@ -45,6 +45,7 @@ class FileSettings(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, o
     weight: float | None = None
     engine: str | None = None
     fsync: bool | None = None
+    no_pace: bool | None = None
     partitions: int | None = None
     replicas: int | None = None
     cluster_name: str | None = None
@@ -227,6 +228,12 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
     help="Whether a write is on the disk before it is acknowledged.",
 )
 @click.option(
+    "--no-pace",
+    is_flag=True,
+    envvar="EVERWRITE_NO_PACE",
+    help="Let background work take what it wants, whatever requests suffer. To compare only.",
+)
+@click.option(
     "--partitions",
     type=click.IntRange(1, 65536),
     default=256,
@@ -304,6 +311,7 @@ def serve_options(
     base_port: int,
     engine: str,
     fsync: str,
+    no_pace: bool,
     secret_file: Path | None,
     **same: Any,
 ) -> ServeOptions:
@@ -317,6 +325,7 @@ def serve_options(
         port=base_port,
         engine=engine,
         fsync=fsync == "on",
+        pace=not no_pace,
         secret=read_secret(secret_file),
         **same,
     )

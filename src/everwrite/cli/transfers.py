@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _ASK_SECONDS = 2.0
 MOVES_HEAD = ("node", "partition", "what", "keys", "bytes", "for")
+_TO_DO = {"gain": "to take in", "shed": "to let go", "offer": "to offer"}
 _MOVES_SHOWN = 20
 """Rows for a person; -o json has all."""
 
@@ -74,7 +75,8 @@ async def look(db: AsyncClient) -> Look:
 def transfers(watched: bool, url: str, secret_file: Path | None, form: str) -> int:
     """Show which partitions move, from where to where, and how far each node is.
 
-    With --watch and no terminal: a line each second, until nothing is left to move.
+    With --watch and no terminal: a line each second, until nothing is left to move. Exit code 3: a
+    node does not answer.
     """
     if watched:
         from everwrite.cli.watch import watch_transfers
@@ -83,6 +85,7 @@ def transfers(watched: bool, url: str, secret_file: Path | None, form: str) -> i
         return watch_transfers(url, secret_file)
     seen = asyncio.run(_look(url, secret_file))
     silent = sorted(name for name, answer in seen.answers.items() if answer is None)
+    code = Exit.DEGRADED if silent else Exit.OK
     if form == "json":
         emit_json(
             {
@@ -102,11 +105,11 @@ def transfers(watched: bool, url: str, secret_file: Path | None, form: str) -> i
                 "silent": silent,
             }
         )
-        return Exit.OK
+        return code
     if silent:
         say(f"no answer from {', '.join(silent)}: shown is what others have heard of them")
     _show(seen)
-    return Exit.OK
+    return code
 
 
 async def _look(url: str, secret_file: Path | None) -> Look:
@@ -163,7 +166,7 @@ def move_rows(answers: Mapping[str, Transfers | None]) -> list[list[str]]:
             carried = [f"{move.keys:,}", size(move.bytes), duration(move.for_ms)]
             rows.append([name, str(move.partition), _what(move), *carried])
     for (name, kind, why), number in sorted(waiting.items()):
-        what = f"{'to take in' if kind == 'gain' else 'to let go'}: {why}"
+        what = f"{_TO_DO[kind]}: {why}"
         rows.append([name, f"{number:,} more", what, "-", "-", "-"])
     return rows
 

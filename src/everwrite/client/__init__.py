@@ -5,10 +5,11 @@ Comes in:      Calls of the application; answers of nodes over the native protoc
 Goes out:      Found, Stored, Replica or an EverwriteError; Get, Put, Fetch, Ask to nodes.
 May import:    core; in embedded.py alone the server, when a database is opened in this process.
 Must never:    mint a dot, sign a context, decide who owns what, retry a put under another id.
-Start reading: client.py, then cluster.py, read.py and call.py.
+Start reading: client.py, bucket.py, then cluster.py, read.py and call.py.
 """
 
-from everwrite.client.client import AsyncBucket, AsyncClient, connect
+from everwrite.client.bucket import AsyncBucket
+from everwrite.client.client import AsyncClient, connect
 from everwrite.client.results import Found, Replica, Stored
 from everwrite.client.session import Session
 from everwrite.client.sync import Bucket, Client, connect_sync

@@ -23,17 +23,20 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 from msgspec.structs import replace
 
+from everwrite.client.manners import spread
 from everwrite.client.table import Table, left_ms
 from everwrite.core.errors import (
     DeadlineExceeded,
     EverwriteError,
     Outcome,
+    Overloaded,
     ProtocolError,
     RequestError,
     Unreachable,
     error_from_code,
 )
-from everwrite.core.messages import AnyMessage, Ask, Failure, Fetch, Get, Put
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import Ask, Failure, Fetch, Get, Put, Touch
 
 if TYPE_CHECKING:
     from everwrite.client.connection import Connection
@@ -46,7 +49,7 @@ class Call(msgspec.Struct, eq=False):
 
     table: Table
     future: Future[Any]
-    message: Get | Put | Ask | Fetch
+    message: Get | Put | Touch | Ask | Fetch
     """What is sent; request id, time left and view are set anew for each try."""
     expects: type[AnyMessage]
     tries: dict[int, Connection]
@@ -92,7 +95,10 @@ class Call(msgspec.Struct, eq=False):
             if not self.future.done():
                 self.future.set_result(message)
         elif type(message) is Failure:
-            self._failed(error_of(message))
+            error = error_of(message)
+            if error.code == Overloaded.code:
+                connection.refuses(error.retry_after_ms)
+            self._failed(error)
         else:
             connection.fail(foreign(message))
             self._broken(connection)
@@ -157,7 +163,7 @@ class Call(msgspec.Struct, eq=False):
         rid = table.next_rid()
         time_ms = left_ms(self.deadline - now)
         message = self.message
-        if isinstance(message, Put):
+        if isinstance(message, Put | Touch):
             # Only tries that surely came to nothing need not be looked for.
             again = bool(self.tries) or self.outcome != "none"
             message = replace(message, rid=rid, timeout_ms=time_ms, view=table.view, retry=again)
@@ -205,16 +211,16 @@ class Call(msgspec.Struct, eq=False):
         silent = all(node.heard < self.sent for node in self.tries.values())
         if silent or now - self.sent >= timing.slow_hedge_s:
             node = self._pick(fresh=True)
-            if node is not None:
+            if node is not None and self.table.budget.take():
                 self.retries -= 1
                 self.table.counters.hedges += 1
                 self._send(node)
                 return
         self.due = min(now + timing.hedge_s, self.deadline)
 
-    def _again(self, seconds: float) -> bool:
+    def _again(self, seconds: float, *, of_budget: bool) -> bool:
         """Make another try in place of one that is over: with a node that had none at once, else
-        after this time. False if there is none to make.
+        after about this time. False if there is none to make.
         """
         timing = self.table.timing
         if self.waiting:
@@ -223,11 +229,13 @@ class Call(msgspec.Struct, eq=False):
             return False
         if self.deadline - self.table.now() < timing.park_s:
             return False
+        if of_budget and not self.table.budget.take():
+            return False
         self.retries -= 1
         self.table.counters.failovers += 1
         node = self._pick(fresh=True)
         if node is None:
-            self._wait(max(seconds, timing.park_s))
+            self._wait(max(spread(seconds), timing.park_s))
         else:
             self._send(node)
         return True
@@ -240,7 +248,7 @@ class Call(msgspec.Struct, eq=False):
             self.error = Unreachable(
                 f"Node {connection.name} was lost before it answered. {reason}"
             )
-        if not self._again(0.0) and not self.tries:
+        if not self._again(0.0, of_budget=False) and not self.tries:
             self._finish()
 
     def _failed(self, error: EverwriteError) -> None:
@@ -248,14 +256,15 @@ class Call(msgspec.Struct, eq=False):
         self.error = error
         self._note(error.outcome)
         hopeless = isinstance(error, RequestError)
-        if hopeless or (not self._again(error.retry_after_ms / 1000) and not self.tries):
+        seconds = error.retry_after_ms / 1000
+        if hopeless or (not self._again(seconds, of_budget=True) and not self.tries):
             self._finish()
 
     # -- the end ----------------------------------------------------------------------------------
 
     def _note(self, outcome: Outcome) -> None:
         """Keep the worst of what the tries left behind; reads leave nothing."""
-        if isinstance(self.message, Put | Ask) and _WORST[outcome] > _WORST[self.outcome]:
+        if isinstance(self.message, Put | Touch | Ask) and _WORST[outcome] > _WORST[self.outcome]:
             self.outcome = outcome
 
     def _expire(self) -> None:
@@ -263,7 +272,7 @@ class Call(msgspec.Struct, eq=False):
         if self.error is None or isinstance(self.error, Unreachable):
             names = ", ".join(node.name for node in self.tries.values())
             what = f"No answer in time from {names}." if names else "No node answered in time."
-            hint = _MAYBE_HINT if isinstance(self.message, Put) else LATE_HINT
+            hint = _MAYBE_HINT if isinstance(self.message, Put | Touch) else LATE_HINT
             error = DeadlineExceeded(what, hint=hint)
             error.__cause__ = self.error
             self.error = error

@@ -28,14 +28,15 @@ from typing import Any
 from everwrite.client.call import Call
 from everwrite.client.connection import Connection, Request
 from everwrite.client.limits import Timing
+from everwrite.client.manners import Budget, choose, most_strained
 from everwrite.client.members import Members
 from everwrite.client.pool import Address, Connect, Pool
 from everwrite.client.read import Read
 from everwrite.client.table import Counters, Late, left_ms
 from everwrite.client.view import Order, Routes, View
 from everwrite.core.errors import EverwriteError, Overloaded, RequestError, Unreachable
-from everwrite.core.messages import (
-    AnyMessage,
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import (
     Ask,
     Fetch,
     FetchReply,
@@ -44,6 +45,7 @@ from everwrite.core.messages import (
     Put,
     PutReply,
     Told,
+    Touch,
 )
 
 OP_BYTES = 12
@@ -75,6 +77,8 @@ class Cluster:
         self.late = Late(self.counters)
         self.now = monotonic  # the loop's clock is coarser (uvloop: milliseconds) and costs more
         self.view = b""
+        self.replicas = 0
+        """How many copies the cluster keeps, as far as is known."""
         """Digest of the placement that we go by; empty if the nodes go by another."""
         self.routes: Routes
         self._routed = False
@@ -82,6 +86,9 @@ class Cluster:
         self._members = Members(
             self._pool, seeds, timing, self.counters, self._ask_view, self._go_by
         )
+        self.budget = Budget(self.now())
+        self._strained = False
+        """Whether something is held back from any node."""
         self._rid = 0
         self._ops = b""
         self._ops_at = 0
@@ -141,7 +148,8 @@ class Cluster:
         if len(pending) >= self._in_flight_max or not self._ticking:
             self._admit()
         self._rid = rid = self._rid + 1
-        owners = choices[rid % len(choices)]
+        turn = rid % len(choices)
+        owners = choices[self._spare(choices, turn) if self._strained else turn]
         now = self.now()
         deadline = now + timeout_s
         future = self._loop.create_future()
@@ -182,6 +190,7 @@ class Cluster:
         w: int = 0,
         dw: int = -1,
         strict: bool = False,
+        ttl_ms: int = 0,
     ) -> asyncio.Future[Any]:
         """Write, or delete (value None); the future gets a PutReply."""
         routes = self.routes
@@ -191,25 +200,38 @@ class Cluster:
             order = routes.make_order(partition)
         op = self._next_op()
         if not order:
-            message = Put(0, key, value, context, op, 0, kind, n, w, dw, strict)
+            message = Put(
+                0, key, value, context, op, 0, kind, n, w, dw, strict, False, b"", False, ttl_ms
+            )
             return self._begin(message, PutReply, timeout_s)
         pending = self.pending
         if len(pending) >= self._in_flight_max or not self._ticking:
             self._admit()
         self._rid = rid = self._rid + 1
-        node = order[0]
+        spared = self._spared(order) if self._strained else ()
+        tried = order[: len(spared) + 1]
+        node = tried[-1]
         now = self.now()
         deadline = now + timeout_s
-        time_ms, view = left_ms(timeout_s), self.view
-        message = Put(rid, key, value, context, op, time_ms, kind, n, w, dw, strict, False, view)
+        left, view = left_ms(timeout_s), self.view
+        message = Put(
+            rid, key, value, context, op, left, kind, n, w, dw, strict, False, view, False, ttl_ms
+        )
         future = self._loop.create_future()
         due = now + self._hedge_s
         due, tries = (due if due < deadline else deadline), {rid: node}
         pending[rid] = Call(
-            self, future, message, PutReply, tries, (node,), self._retries, due, deadline, now, now
+            self, future, message, PutReply, tries, tried, self._retries, due, deadline, now, now
         )
         node.send(message)
         return future
+
+    def touch(
+        self, key: bytes, ttl_ms: int, timeout_s: float, n: int, w: int, dw: int, strict: bool
+    ) -> asyncio.Future[Any]:
+        """Raise the end of what is there; the future gets a PutReply."""
+        message = Touch(0, key, ttl_ms, self._next_op(), 0, n, w, dw, strict)
+        return self._begin(message, PutReply, timeout_s)
 
     def ask(
         self, verb: str, arguments: bytes, timeout_s: float, node: str | None
@@ -249,21 +271,45 @@ class Cluster:
         raise RequestError(f"No member is called {node!r}.", hint=f"The members are {known}.")
 
     def _begin(
-        self, message: Get | Put, expects: type[AnyMessage], timeout_s: float
+        self, message: Get | Put | Touch, expects: type[AnyMessage], timeout_s: float
     ) -> asyncio.Future[Any]:
         """Start a call the long way round; the hot paths do the same in line."""
         self._admit()
         if not self.routes.spare and any(node.full for node in self._pool.connections()):
             raise Overloaded("The nodes read more slowly than this client writes.", hint=_SLOWER)
-        return self._call(message, expects, timeout_s, self._retries)
+        spared = self._spared(self.order(message.key)) if self._strained else ()
+        return self._call(message, expects, timeout_s, self._retries, spared=spared)
+
+    def _spared(self, order: Order) -> Order:
+        """Return the first owners in this order that a request passes over."""
+        owners = order[: self.routes.view.placement.replicas]  # others would hand it on to these
+        return order[: self._spare([(node,) for node in owners], 0)] if owners else ()
+
+    def _spare(self, choices: Sequence[Order], at: int) -> int:
+        """Return which of these, from ``at`` on, is asked: not nodes that would refuse it most
+        likely. Are there no others it is refused here, at no cost to them.
+        """
+        now = self.now()
+        chosen = choose(choices, at, now)
+        if chosen >= 0:
+            return chosen
+        self.counters.held_back += 1
+        strained = most_strained(choices[at], now)
+        assert strained is not None
+        raise Overloaded(
+            f"Node {choices[at][0].name} and the other owners are asked for more than they can do.",
+            hint="Nothing was sent. Wait a moment, and ask for less at a time.",
+            retry_after_ms=strained.retry_after_ms,
+        )
 
     def _call(
         self,
-        message: Get | Put | Ask | Fetch,
+        message: Get | Put | Touch | Ask | Fetch,
         expects: type[AnyMessage],
         timeout_s: float,
         retries: int = 0,
         only: Connection | None = None,
+        spared: Order = (),
     ) -> asyncio.Future[Any]:
         """Start a call that was admitted, or that must be."""
         now = self.now()
@@ -273,7 +319,7 @@ class Cluster:
             message=message,
             expects=expects,
             tries={},
-            tried=(),
+            tried=spared,
             retries=retries,
             due=now,
             deadline=now + timeout_s,
@@ -390,6 +436,8 @@ class Cluster:
                 if request.due <= now:
                     request.tick(now)
             self._watch(now)
+            self.budget.fill(self._rid, now)
+            self._strained = self._look_for_strain(now)
         finally:
             if self.pending:
                 self._loop.call_later(self.timing.tick_s, self._tick)
@@ -397,6 +445,17 @@ class Cluster:
                 self._ticking = False
                 for connection in self._pool.connections():
                     connection.asked = 0.0
+
+    def _look_for_strain(self, now: float) -> bool:
+        """Say whether any node has refused work lately."""
+        strained = False
+        for connection in self._pool.connections():
+            if connection.throttle is not None:
+                if connection.throttle.over(now):
+                    connection.throttle = None
+                else:
+                    strained = True
+        return strained
 
     def _watch(self, now: float) -> None:
         """Pass over the nodes that stay silent though asked; give up those that stay so."""
@@ -424,6 +483,7 @@ class Cluster:
             return
         self.routes = Routes(view, ())
         self.view = view.digest
+        self.replicas = view.placement.replicas
         self._routed = True
         self._pool.cluster_id = view.cluster_id
         self._pool.keep(view.nodes.values())

@@ -18,10 +18,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol, cast
 
 from everwrite.client.limits import WRITE_BUFFER_MAX
+from everwrite.client.manners import Throttle
 from everwrite.core.config import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX
 from everwrite.core.errors import EverwriteError, ProtocolError, Unreachable, error_from_code
 from everwrite.core.handshake import NONCE_BYTES, Identity, confirm, hello
-from everwrite.core.messages import AnyMessage, Hello, Refused
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import Hello, Refused
+from everwrite.core.messages.requests import Failure
 from everwrite.core.wire import FrameReader, encode_frames
 
 if TYPE_CHECKING:
@@ -80,6 +83,7 @@ class Connection(asyncio.Protocol):
         "node_id",
         "opened",
         "suspect",
+        "throttle",
         "up",
     )
 
@@ -109,6 +113,8 @@ class Connection(asyncio.Protocol):
         self.up = False
         self.full = False
         self.suspect = False
+        self.throttle: Throttle | None = None
+        """What is held back, since the node has refused work lately."""
         self.heard = 0.0
         """When the last bytes came."""
         self.asked = 0.0
@@ -121,6 +127,12 @@ class Connection(asyncio.Protocol):
         if not out:
             self._flush_soon(self._flush)
         out.append(message)
+
+    def refuses(self, retry_after_ms: int) -> None:
+        """The node has refused a request, since it has too much to do."""
+        if self.throttle is None:
+            self.throttle = Throttle(self.heard)
+        self.throttle.refuses(retry_after_ms)
 
     def fail(self, error: EverwriteError) -> None:
         """End the connection at once, for this reason."""
@@ -170,6 +182,8 @@ class Connection(asyncio.Protocol):
             if not self.up:
                 messages = self._greet(messages)
                 messages += self._reader.feed(b"")
+            if self.throttle is not None:
+                self.throttle.taken += sum(type(message) is not Failure for message in messages)
             pending = self._pending
             for message in messages:
                 try:

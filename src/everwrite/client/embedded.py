@@ -17,7 +17,8 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
-from everwrite.client.client import AsyncClient, checked_timeout
+from everwrite.client.arguments import checked_timeout
+from everwrite.client.client import AsyncClient
 from everwrite.client.cluster import Cluster
 from everwrite.client.limits import IN_FLIGHT_MAX, Timing
 from everwrite.client.pool import Connect

@@ -21,6 +21,12 @@ RETRIES_MAX = 10
 TIMEOUT_MAX_S = 60.0
 """What a node allows (``NodeConfig.request_timeout_max_ms``)."""
 
+TTL_MIN_S = 1.0
+"""Less says nothing among nodes whose clocks may differ by as much, and on the way to them."""
+
+TTL_MAX_S = 10 * 365 * 86_400.0
+"""Ten years; what is to live longer is to be kept."""
+
 ASK_BYTES_MAX = 1 << 20
 """Arguments of an administrative question: far under a frame."""
 

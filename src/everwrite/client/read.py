@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import xxhash
 
-from everwrite.client.call import LATE_HINT, Call, foreign
+from everwrite.client.call import LATE_HINT, Call, error_of, foreign
 from everwrite.client.table import Table
-from everwrite.core.errors import DeadlineExceeded, EverwriteError
-from everwrite.core.messages import (
+from everwrite.core.errors import DeadlineExceeded, EverwriteError, Overloaded
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import (
     ABSENT,
     FOUND,
     NOT_HERE,
     STALE_VIEW,
-    AnyMessage,
     Failure,
     FetchReply,
     Get,
@@ -75,6 +75,11 @@ class Read(msgspec.Struct, eq=False):
         if type(message) is not FetchReply:
             if type(message) is not Failure:
                 connection.fail(foreign(message))
+            elif message.code == Overloaded.code:
+                connection.refuses(message.retry_after_ms)
+                if not self.table.budget.take():
+                    self.give_up(error_of(message))
+                    return
             self._fall_back()
             return
         status = message.status
@@ -111,12 +116,14 @@ class Read(msgspec.Struct, eq=False):
         """Look at the clock."""
         if self.future.done():  # given up by the caller
             self.forget()
-        elif now < self.deadline:
+        elif now >= self.deadline:
+            names = ", ".join(connection.name for connection in self.awaited)
+            self.give_up(DeadlineExceeded(f"No answer in time from {names}.", hint=LATE_HINT))
+        elif self.table.budget.take():
             self.table.counters.hedges += 1
             self._fall_back()
         else:
-            names = ", ".join(connection.name for connection in self.awaited)
-            self.give_up(DeadlineExceeded(f"No answer in time from {names}.", hint=LATE_HINT))
+            self.due = min(now + self.table.timing.hedge_s, self.deadline)
 
     def give_up(self, error: EverwriteError) -> None:
         """End it with this error."""

@@ -8,20 +8,20 @@ come back as lists, and structs as dicts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import date, time, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
 from everwrite.core.data.keys import checked_value
-from everwrite.core.data.versions import decode, live
+from everwrite.core.data.versions import Version, decode, live
 from everwrite.core.errors import Conflict, RequestError
-from everwrite.core.messages import (
+from everwrite.core.messages.requests import (
     ABSENT,
     BUSY,
     FOUND,
@@ -60,6 +60,9 @@ _ENCODED: tuple[tuple[type | tuple[type, ...], str], ...] = (
 """What the encoder makes something else of that does not come back; and what to write instead."""
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 class Found(msgspec.Struct, frozen=True):
     """What a read found. True if there is a value."""
 
@@ -71,11 +74,28 @@ class Found(msgspec.Struct, frozen=True):
     """Give it to the put or delete that this read leads to: it supersedes exactly what was read."""
     quality: Quality
     """How good the answer is; ``quality.absent`` says why nothing is there: "never" (no
-    owner has heard of it), "deleted", "unknown" (not all owners could say)."""
+    owner has heard of it), "deleted", "expired" (until it is forgotten, some minutes later: then
+    "never"), "unknown" (not all owners could say)."""
     merge: Merge | None = None
+    expires_ms: int = 0
+    """When the last of the values ends, in milliseconds since 1970; 0: one of them never does."""
+    time_ms: int = 0
+    """The time of the read by the cluster's clock; 0: nobody said."""
 
     def __bool__(self) -> bool:
         return bool(self.values)
+
+    @property
+    def expires(self) -> datetime | None:
+        """When there will be nothing left, in UTC; None if one of the values is to stay for ever,
+        or nothing is there. Siblings end one by one: this is the end of the last.
+        """
+        return _moment(self.expires_ms)
+
+    @property
+    def expires_in(self) -> timedelta | None:
+        """How long it was until then when this was read, whatever this machine's clock says."""
+        return _span(self.time_ms, self.expires_ms)
 
     @property
     def value(self) -> Any:
@@ -107,6 +127,22 @@ class Stored(msgspec.Struct, frozen=True):
     siblings: int
     """Values that there are now; over 1: somebody else wrote, too, and the next reader merges."""
     required: int
+    expires_ms: int = 0
+    """When the value ends (after a touch: the last of the values), in milliseconds since 1970; 0:
+    never.
+    """
+    time_ms: int = 0
+    """The time by the cluster's clock; 0: nobody said."""
+
+    @property
+    def expires(self) -> datetime | None:
+        """When the value ends, in UTC; None: never."""
+        return _moment(self.expires_ms)
+
+    @property
+    def expires_in(self) -> timedelta | None:
+        """How long it was until then, whatever this machine's clock says."""
+        return _span(self.time_ms, self.expires_ms)
 
 
 class Replica(msgspec.Struct, frozen=True):
@@ -212,19 +248,25 @@ def found_in_copy(reply: FetchReply, quality: Quality, merge: Merge | None) -> F
     """Return what the record says that R owners agree on; ``quality`` is that of such an answer
     with a value.
     """
-    versions = live(decode(reply.record))
-    if len(versions) == 1 and versions[0].kind == KIND_BYTES:
-        return Found([versions[0].value], reply.context, quality, merge)
+    record = decode(reply.record)
+    versions = live(record, reply.time_ms)
+    if len(versions) == 1:
+        only = versions[0]
+        value: Any = only.value
+        if only.kind != KIND_BYTES:
+            value = decode_value(only.kind, value or b"")
+        return Found([value], reply.context, quality, merge, only.expires, reply.time_ms)
     if not versions:
-        return Found([], reply.context, _deleted(quality), merge)
+        return Found([], reply.context, _without_value(quality, record.siblings), merge)
     values = [decode_value(version.kind, version.value or b"") for version in versions]
-    return Found(values, reply.context, quality, merge)
+    last = _last([version.expires for version in versions])
+    return Found(values, reply.context, quality, merge, last, reply.time_ms)
 
 
 def found_by_node(reply: GetReply, merge: Merge | None) -> Found:
     """Return what a coordinating node found."""
     values = [decode_value(kind, raw) for kind, raw in reply.values]
-    return Found(values, reply.context, reply.quality, merge)
+    return Found(values, reply.context, reply.quality, merge, _last(reply.ends), reply.time_ms)
 
 
 def replica_of(node: str, reply: FetchReply | None) -> Replica:
@@ -234,13 +276,30 @@ def replica_of(node: str, reply: FetchReply | None) -> Replica:
     status = _STATUS.get(reply.status, "unknown")
     if reply.status not in (FOUND, NOT_HERE) or not reply.record:
         return Replica(node, status, b"", [])
-    versions = live(decode(reply.record))
+    versions = live(decode(reply.record), reply.time_ms)
     values = [decode_value(version.kind, version.value or b"") for version in versions]
     return Replica(node, status, reply.record, values)
 
 
-def _deleted(quality: Quality) -> Quality:
-    return Quality(quality.owners, quality.fallbacks, quality.required, "deleted")
+def _without_value(quality: Quality, siblings: list[Version]) -> Quality:
+    """Return the quality of an answer that shows none of these siblings."""
+    ended = any(version.expires for version in siblings)
+    why: Literal["deleted", "expired"] = "expired" if ended else "deleted"
+    return Quality(quality.owners, quality.fallbacks, quality.required, why)
+
+
+def _last(ends: Sequence[int]) -> int:
+    """Return the latest of these ends; 0 (never) is later than all."""
+    return 0 if 0 in ends else max(ends, default=0)
+
+
+def _moment(time_ms: int) -> datetime | None:
+    return _EPOCH + timedelta(milliseconds=time_ms) if time_ms else None
+
+
+def _span(since_ms: int, until_ms: int) -> timedelta | None:
+    """Return the time between two moments; None if one of them is not known."""
+    return timedelta(milliseconds=until_ms - since_ms) if since_ms and until_ms else None
 
 
 _STATUS = {

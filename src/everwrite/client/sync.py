@@ -13,10 +13,12 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
 
-from everwrite.client.client import DEFAULT_URL, AsyncBucket, AsyncClient, connect
+from everwrite.client.bucket import AsyncBucket
+from everwrite.client.client import DEFAULT_URL, AsyncClient, connect
 from everwrite.client.limits import IN_FLIGHT_MAX, Timing
 from everwrite.client.results import Found, Merge, Replica, Stored
 from everwrite.client.session import Session
@@ -127,12 +129,13 @@ class Client:
         dw: int = -1,
         timeout: float | None = None,
         strict: bool = False,
+        ttl: float | timedelta | None = None,
     ) -> Bucket:
         """Return a bucket: a name space for keys, with what its calls use where they say nothing
-        else.
+        else: see AsyncClient.bucket.
         """
         bucket = self._client.bucket(
-            name, merge=merge, n=n, r=r, w=w, dw=dw, timeout=timeout, strict=strict
+            name, merge=merge, n=n, r=r, w=w, dw=dw, timeout=timeout, strict=strict, ttl=ttl
         )
         return Bucket(bucket, self._thread)
 
@@ -223,6 +226,7 @@ class Bucket:
         timeout: float | None = None,
         strict: bool | None = None,
         session: Session | None = None,
+        ttl: float | timedelta | None = None,
     ) -> Stored:
         """Write a value that supersedes what the context has seen: see AsyncBucket.put.
 
@@ -240,7 +244,26 @@ class Bucket:
                 timeout=timeout,
                 strict=strict,
                 session=session,
+                ttl=ttl,
             )
+        )
+
+    def touch(
+        self,
+        key: str | bytes,
+        ttl: float | timedelta | None = None,
+        *,
+        n: int = 0,
+        w: int = 0,
+        dw: int = -1,
+        timeout: float | None = None,
+        strict: bool | None = None,
+    ) -> Stored:
+        """Let what is there live for ``ttl`` from now on, if that is longer: see
+        AsyncBucket.touch.
+        """
+        return self._run(
+            self._bucket.touch(key, ttl, n=n, w=w, dw=dw, timeout=timeout, strict=strict)
         )
 
     def delete(
@@ -278,10 +301,13 @@ class Bucket:
         *,
         timeout: float | None = None,
         session: Session | None = None,
+        ttl: float | timedelta | None = None,
     ) -> Stored:
         """Read the value, change it, write it back: see AsyncBucket.update."""
         found = self.get(key, timeout=timeout, session=session)
         value = change(found.value)
         if value is None:
             return self.delete(key, context=found.context, timeout=timeout, session=session)
-        return self.put(key, value, context=found.context, timeout=timeout, session=session)
+        return self.put(
+            key, value, context=found.context, timeout=timeout, session=session, ttl=ttl
+        )

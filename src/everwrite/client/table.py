@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from everwrite.client.limits import LATE_MAX, Timing
+from everwrite.client.manners import Budget
 
 if TYPE_CHECKING:
     from everwrite.client.connection import Connection, Request
@@ -29,6 +30,8 @@ class Counters(msgspec.Struct):
     """Times that the members were asked for."""
     losses: int = 0
     """Connections lost."""
+    held_back: int = 0
+    """Requests that were refused here, since their node refuses what is too much."""
 
 
 class Late:
@@ -67,6 +70,7 @@ class Table(Protocol):
     """All requests in flight by request id."""
     counters: Counters
     late: Late
+    budget: Budget
     timing: Timing
     view: bytes
 

@@ -96,6 +96,14 @@ class Overloaded(UnavailableError):
     code = "overloaded"
 
 
+class HintsFull(Overloaded):
+    """A stand-in has no room for hints. The node has no more to do than others: only for this key
+    it was the wrong one to ask.
+    """
+
+    code = "hints_full"
+
+
 class StaleSession(UnavailableError):
     """The session token asks for more than the nodes reached can prove now."""
 

@@ -23,12 +23,13 @@ from hmac import compare_digest
 import msgspec
 
 from everwrite.core.errors import DeniedError, EverwriteError, ProtocolError, error_from_code
-from everwrite.core.messages import PROTOCOL_MAX, PROTOCOL_MIN, AnyMessage, Hello, Proof, Refused
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import PROTOCOL_MAX, PROTOCOL_MIN, Hello, Proof, Refused
 
 NONCE_BYTES = 16
 NODE_ID_BYTES = 8
 LIFE_BYTES = 8
-_INCARNATION_BYTES = 8
+_NUMBER_BYTES = 8
 _PROOF_BYTES = 32
 _KEY_BYTES_MAX = 64
 _NO_SECRET = b"everwrite"
@@ -50,6 +51,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     salt: bytes = b""
     incarnation: int = 0
     life: bytes = b""
+    generation: int = 0
+    confirmed: int = 0
 
 
 def mac(secret: bytes, role: bytes, cluster_id: bytes, nonce_c: bytes, nonce_n: bytes) -> bytes:
@@ -69,13 +72,13 @@ def mac(secret: bytes, role: bytes, cluster_id: bytes, nonce_c: bytes, nonce_n: 
 
 def signed(said: Hello) -> bytes:
     """Return the part of a Hello that its sender's proof is for: the nonce; a node's id; and the
-    incarnation and life of one that runs. Their lengths tell which of them are there.
+    numbers and the life of one that runs. Their lengths tell which of them are there.
     """
     if not said.life:
         return said.nonce + said.node_id
-    return b"".join(
-        (said.nonce, said.node_id, said.incarnation.to_bytes(_INCARNATION_BYTES, "big"), said.life)
-    )
+    numbers = (said.incarnation, said.generation, said.confirmed)
+    start = b"".join(number.to_bytes(_NUMBER_BYTES, "big") for number in numbers)
+    return b"".join((said.nonce, said.node_id, start, said.life))
 
 
 def hello(me: Identity, nonce: bytes) -> Hello:
@@ -140,6 +143,8 @@ def _hello(me: Identity, nonce: bytes, salt: bytes = b"") -> Hello:
         salt=salt,
         incarnation=me.incarnation,
         life=me.life,
+        generation=me.generation,
+        confirmed=me.confirmed,
     )
 
 
@@ -160,7 +165,10 @@ def _expect_hello(message: AnyMessage) -> Hello:
         raise ProtocolError("The Hello's nonce or node id has an impossible length.")
     if message.life and (len(message.life) != LIFE_BYTES or not message.node_id):
         raise ProtocolError("The Hello's life has an impossible length, or is no node's.")
-    if not 0 <= message.incarnation < 1 << 8 * _INCARNATION_BYTES:
+    numbers = (message.generation, message.confirmed)
+    if not all(0 <= number < 1 << 8 * _NUMBER_BYTES for number in numbers):
+        raise ProtocolError("The Hello speaks of a collection of tombstones that cannot be.")
+    if not 0 <= message.incarnation < 1 << 8 * _NUMBER_BYTES:
         raise ProtocolError(f"The Hello's incarnation {message.incarnation} is not possible.")
     return message
 

@@ -19,33 +19,38 @@ from everwrite.core.cluster.members import MemberTable
 from everwrite.core.cluster.placement import place
 from everwrite.core.cluster.routes import Routes
 from everwrite.core.config import ClusterConfig, NodeConfig
+from everwrite.core.copies import Copies
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.errors import EverwriteError, StorageError
-from everwrite.core.messages import (
-    IN,
-    LEAVING,
+from everwrite.core.expiry.clock import Clock
+from everwrite.core.messages.members import IN, LEAVING
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.moving import GaveUp, Matched, Slice
+from everwrite.core.messages.requests import (
     STORED,
     SYNC_BOTH,
     SYNC_NO,
     Failure,
     FetchReply,
-    GaveUp,
-    Matched,
-    Message,
-    Slice,
     Store,
     StoreReply,
 )
 from everwrite.core.moving.ranges import Scanned
 from everwrite.core.outbox import Outbox, Place
+from everwrite.core.pace.pace import Pace
 from everwrite.core.probes import sometimes
 from everwrite.core.recent import RecentPuts
 from everwrite.core.records import HELD, Records
+from everwrite.core.trees.trees import Trees, seed_of
 
 TICK_BITS = 4
 """Timers are kept in slots of 16 ms: finer than any time-out, coarse enough that a slot is shared.
 """
 
+
+STAMP_BITS = 23
+"""Each start leases other numbers of epochs: between those of one start and of the next this node's
+monotonic clock may count for years, and begin anew."""
 
 RID_BITS = 32
 """Requests of one run, before their numbers run into those of another."""
@@ -56,6 +61,7 @@ class Counters(msgspec.Struct):
 
     gets: int = 0
     puts: int = 0
+    touches: int = 0
     fetches: int = 0
     stores: int = 0
     forwards: int = 0
@@ -70,8 +76,18 @@ class Counters(msgspec.Struct):
     siblings_merged: int = 0
     unreadable: int = 0
     expired: int = 0
+    retired: int = 0
+    """Own copies that were brought to the horizon, since something in them had ended."""
+    purged: int = 0
+    """Those of them of which nothing was left."""
     writes_failed: int = 0
     retries_recognised: int = 0
+    stale_refused: int = 0
+    """Copies that had been on their way since before a tombstone was collected."""
+    tombstones_collected: int = 0
+    """Of those that this node asked about."""
+    tombstones_reaped: int = 0
+    """Own copies that went."""
 
 
 class Request:
@@ -83,6 +99,14 @@ class Request:
     """
 
     __slots__ = ()
+
+    def asked_at(self, source: Place) -> int:
+        """Return since when this node owes an answer that says how fast it is; -1: it does not."""
+        return -1
+
+    def silent(self) -> list[bytes]:
+        """Return who has owed such an answer for long, and is not waited for any more."""
+        return []
 
     def fetched(self, source: Place, reply: FetchReply) -> None:
         """An answer to a Fetch came."""
@@ -114,6 +138,10 @@ class Request:
     def wake(self) -> None:
         """The time has come."""
 
+    def about(self) -> bytes:
+        """Return the data key whose copies this request has in its hands; empty: none."""
+        return b""
+
 
 class Local:
     """See the module."""
@@ -121,17 +149,22 @@ class Local:
     __slots__ = (
         "_due",
         "_rid",
+        "_stamps_from",
         "background",
+        "clock",
         "closing",
         "cluster",
         "config",
         "context_key",
+        "copies",
         "counters",
         "disk_ms",
         "durable",
         "epochs",
         "fingerprint",
+        "floors",
         "fsync",
+        "generation",
         "held_bytes",
         "keeps",
         "leasing",
@@ -140,6 +173,7 @@ class Local:
         "members",
         "now",
         "out",
+        "pace",
         "proving",
         "recent_puts",
         "records",
@@ -147,7 +181,7 @@ class Local:
         "routes",
         "serves",
         "strangers",
-        "wall_offset_ms",
+        "trees",
         "woken_to",
     )
 
@@ -160,6 +194,7 @@ class Local:
         context_key: bytes,
         now: int,
         durable: bool = True,
+        wall_ms: int = 0,
     ) -> None:
         self.config = config
         self.cluster = cluster
@@ -175,25 +210,19 @@ class Local:
         """Whether an fsync here means anything: False on an engine that keeps nothing on a disk."""
         self.fsync = config.fsync and durable
         self.now = now
-        self.wall_offset_ms = 0
+        self.clock = Clock(now, wall_ms, len(members))
+        floor_ms, cap_ms = config.pace_floor_ms, config.pace_cap_ms
+        self.pace = Pace(now, on=config.pace, floor_ms=floor_ms, cap_ms=cap_ms)
         self.disk_ms = -1
         """How long a sync of the disk took lately, set by the shell; -1: there was none lately."""
         self.out = Outbox()
-        self.records = Records(
-            self.out, config.cache_bytes, config.parked_max, config.held_bytes_max
-        )
+        self.trees = Trees(self.out, seed_of(context_key), cluster.partitions, config.leaf_bits)
+        self.records = Records(self.out, config, self.trees)
+        self.copies = Copies(self.records, config.expiry_slot_ms, lambda: self.time_ms)
         self.liveness = Liveness(config.down_after_ms)
-        placement = place(members.candidates(), cluster.partitions, cluster.replicas)
-        self.routes = Routes(self.me, placement, self.liveness)
-        self.serves = bits(members.me.serves)
-        """Bit p: our copies of partition p count in quorums."""
-        self.keeps = bits(members.me.keeps)
-        """Bit p: there are copies of partition p on our disk."""
+        self._begin_holding()
         self.closing = False
         """Whether this node takes no more, since it is about to leave for good."""
-        self.proving = 0
-        """Bit p: that partition p is served from now on is on its way to the disk."""
-        self.refresh()
         self.recent_puts = RecentPuts()
         self.strangers: set[Place] = set()
         """Nodes that act on another view of the members than this one: gossip sees to them."""
@@ -204,11 +233,46 @@ class Local:
         """What the requests in the table hold, roughly."""
         self.counters = Counters()
         self.leasing = False
-        # An answer to a request of an earlier run may come yet, over a new connection: it must not
-        # find another request under its number.
+        self.floors: dict[bytes, int] = {}
+        """For each node up to where what it had read may be older than a tombstone that was
+        collected (tombstones/collect.py): on the disk of every member before that one goes."""
+        self.generation = 0
+        """That of the newest collection of tombstones that this node knows of."""
+        self._stamps_from = epochs.leased_to << STAMP_BITS
+        # An answer to a request of an earlier run must not find another request under its number.
         self._rid = epochs.salt << RID_BITS
         self._due: dict[int, list[int]] = {}
         self.woken_to = now >> TICK_BITS
+
+    def _begin_holding(self) -> None:
+        members, cluster = self.members, self.cluster
+        placement = place(members.candidates(), cluster.partitions, cluster.replicas)
+        self.routes = Routes(self.me, placement, self.liveness)
+        self.serves = bits(members.me.serves)
+        """Bit p: our copies of partition p count in quorums."""
+        self.keeps = bits(members.me.keeps)
+        """Bit p: there are copies of partition p on our disk."""
+        self.proving = 0
+        """Bit p: that partition p is served from now on is on its way to the disk."""
+        self.refresh()
+
+    @property
+    def time_ms(self) -> int:
+        """The time of day by the cluster's clock."""
+        return self.clock.time_ms(self.now)
+
+    @property
+    def stamp(self) -> int:
+        """This node's own count of milliseconds, which goes on over restarts: it says when a copy
+        on its way was read off a disk. No clock of the day has a part in it.
+        """
+        return self._stamps_from + self.now
+
+    def is_timely(self, source: Place, stamp: int) -> bool:
+        """Say whether a copy may be taken that a node read then, by its own count; 0: it never left
+        this node.
+        """
+        return not stamp or not self.floors or stamp > self.floors.get(source, 0)  # type: ignore[arg-type]
 
     def refresh(self) -> None:
         """Somebody holds another thing than before: make the routes anew."""

@@ -13,60 +13,58 @@ from typing import Any
 
 import msgspec
 
+from everwrite.core.clients import Clients
 from everwrite.core.cluster.members import MemberTable
 from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.data.epochs import Epochs
-from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_value, split_key
-from everwrite.core.errors import EverwriteError, ProtocolError, UnavailableError
+from everwrite.core.errors import ProtocolError
+from everwrite.core.expiry.expiry import Expiry, Retire
 from everwrite.core.gossip.detector import Detector
 from everwrite.core.gossip.rounds import MEMBERS, Rounds
-from everwrite.core.local import Local
-from everwrite.core.messages import (
+from everwrite.core.hints.delivery import Deliver, Delivered
+from everwrite.core.hints.hints import Hints, Recount
+from everwrite.core.local import Local, Request
+from everwrite.core.messages.hints import AskRoom, Room
+from everwrite.core.messages.load import Load
+from everwrite.core.messages.members import News, Ping, Pong, Probe, Probed, Rows, Summary
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.moving import GaveUp, GiveUp, Match, Matched, Pull, Slice
+from everwrite.core.messages.requests import (
     BUSY,
     REFUSED,
     Ask,
     Failure,
     Fetch,
     FetchReply,
-    GaveUp,
     Get,
     GetReply,
-    GiveUp,
-    Match,
-    Matched,
-    Message,
-    News,
-    Ping,
-    Pong,
-    Probe,
-    Probed,
-    Pull,
     Put,
     PutReply,
-    Rows,
-    Slice,
     Store,
     StoreReply,
-    Summary,
+    Touch,
 )
 from everwrite.core.moving.moves import Kept, Moves, Proved
 from everwrite.core.moving.ranges import Scanned
 from everwrite.core.outbox import Outbox, Place
+from everwrite.core.pace.neighbours import Neighbours
 from everwrite.core.probes import sometimes
-from everwrite.core.records import HELD, HINT, Damaged, Payload
-from everwrite.core.repair.hints import Deliver, Delivered, Hints, Mend, Recount
+from everwrite.core.records import HELD, HINT, OWN, Damaged, Payload
+from everwrite.core.repair.repairs import Repairs
 from everwrite.core.request.forward import TakenOver
 from everwrite.core.request.limits import (
-    check_get,
-    check_put,
     gone_for_good,
     lay_too_long,
-    too_busy,
 )
 from everwrite.core.request.look import LookedAround
 from everwrite.core.request.read import Reads
 from everwrite.core.request.replica import Replica
 from everwrite.core.request.write import LeaseKept, Writes
+from everwrite.core.tombstones.collect import Collect
+from everwrite.core.tombstones.confirm import Confirmations
+from everwrite.core.trees.mend import Mend
+from everwrite.core.trees.quarantine import Quarantine, Recheck
+from everwrite.core.trees.walk import WALK_RID, Walk
 
 Handler = Callable[[Place, Any], None]
 
@@ -83,16 +81,27 @@ class Node:
         context_key: bytes,
         now: int,
         durable: bool = True,
+        wall_ms: int = 0,
     ) -> None:
-        self.local = local = Local(config, cluster, members, epochs, context_key, now, durable)
+        self.local = local = Local(
+            config, cluster, members, epochs, context_key, now, durable, wall_ms
+        )
         self.hints = Hints(local)
         self.replica = Replica(local, self.hints)
         self.writes = Writes(local, self.hints)
         self.reads = Reads(local)
         self.detector = Detector(local)
+        self.neighbours = Neighbours(local)
+        self.expiry = Expiry(local)
         self.rounds = Rounds(local)
         self.rounds.removed = self._removed
         self.moves = Moves(local, self.hints, self.rounds)
+        self.confirmations = Confirmations(local, self.hints, self.moves)
+        self.collect = Collect(local, self.confirmations)
+        self.quarantine = Quarantine(local)
+        self.walk = Walk(local, self.quarantine, self.hints.doubt)
+        self.repairs = Repairs(local, self.expiry)
+        self.clients = Clients(self)
         self.ready = True
         """False while the node does not know its cluster yet: clients are asked to wait."""
         self.doubted = False
@@ -107,11 +116,17 @@ class Node:
         self._hint_pass_ms = now
         self._from_clients: dict[type, Handler] = {
             Ask: lambda source, message: local.out.asks.append((source, message)),
-            Fetch: self._client_fetch,
-            Get: self._client_get,
-            Put: self._client_put,
+            Fetch: self.clients.fetch,
+            Get: self.clients.get,
+            Put: self.clients.put,
+            Touch: self.clients.put,
         }
-        self._from_nodes = {**self._of_requests(), **self._of_members()}
+        self._from_nodes = {
+            **self._of_requests(),
+            **self._of_members(),
+            **self.collect.handlers,
+            **self.repairs.handlers,
+        }
         self._from_self = {**self._from_nodes, **self._of_itself()}
 
     def _of_requests(self) -> dict[type, Handler]:
@@ -121,10 +136,13 @@ class Node:
             FetchReply: self._fetched,
             StoreReply: self._stored,
             Get: self.reads.get,
-            Put: self._put,
+            Put: self.put,
+            Touch: self.put,
             GetReply: self._relayed,
             PutReply: self._relayed,
             Failure: self._relayed,
+            AskRoom: self.hints.asked_for_room,
+            Room: self.hints.room_given,
         }
 
     def _of_members(self) -> dict[type, Handler]:
@@ -142,6 +160,7 @@ class Node:
             Slice: self._sliced,
             GaveUp: self._gave_up,
             Matched: self._matched,
+            Load: self.neighbours.said,
         }
 
     def _of_itself(self) -> dict[type, Handler]:
@@ -151,10 +170,13 @@ class Node:
             TakenOver: lambda _, message: self._taken_over(message),
             Deliver: lambda _, message: self.hints.send(message),
             Recount: lambda _, message: self.hints.recount(message),
-            Mend: lambda _, message: self.reads.mend(message.get, message.record),
+            Mend: lambda _, message: self.reads.mend(message.get, message.record, message.read_ms),
+            Recheck: lambda _, message: self.quarantine.recheck(message),
             Delivered: lambda _, message: self.hints.strike_out(message),
+            Retire: lambda _, message: self.expiry.retire(message),
             Proved: lambda _, message: self.moves.proved(message),
             Kept: lambda _, message: self.moves.kept(message),
+            **self.confirmations.own_handlers,
         }
 
     @property
@@ -179,8 +201,11 @@ class Node:
     def heard(self, peer: bytes) -> None:
         """A frame of a peer came, or its connection was made."""
         if self.detector.heard(peer):
+            if not self.local.clock.known:
+                self.detector.ask_time(peer)
             self.rounds.came(peer)
             self.hints.back(peer)
+            self.repairs.came(peer)
 
     def lost(self, peer: bytes) -> None:
         """A peer's connection broke: it counts as down until it is heard again."""
@@ -191,6 +216,7 @@ class Node:
         """A member was removed for good."""
         self.lost(peer)
         self.detector.forget(peer)
+        self.neighbours.forget(peer)
 
     def _fail_over(self, peer: bytes) -> None:
         """A peer is not to be counted on any more."""
@@ -199,19 +225,35 @@ class Node:
 
     def loaded(self, key: bytes, payload: Payload) -> None:
         """A read of the disk found this under a disk key (None: proven absent)."""
+        if payload is not None and self.quarantine.knows(key):
+            # It was read before it was damaged, and comes after a walk has counted without it.
+            sometimes("a copy comes whole after it was found damaged")
+            self.local.trees.doubt(self.local.trees.leaf_of(key[1:]))
         self._unpark(key, payload)
 
-    def unreadable(self, key: bytes, reason: str, *, corrupt: bool) -> None:
-        """A read of the disk failed, or what it found is damaged."""
-        self.local.counters.unreadable += 1
+    def unreadable(self, key: bytes, reason: str, *, corrupt: bool) -> bool:
+        """A read of the disk failed, or what it found is damaged. Say whether that is news: what is
+        in quarantine is read again and again, and is as damaged as it was.
+        """
+        news = True
         if corrupt:
             sometimes("a read finds a damaged copy")
-            self.local.recent_puts.clear()  # what comes in its place may know less
+            if key[:1] == OWN:
+                news = self.quarantine.found(key[1:])
+                if news:
+                    self.local.trees.doubt(self.local.trees.leaf_of(key[1:]))
+            if news:
+                self.local.recent_puts.clear()  # what comes in its place may know less
+        self.local.counters.unreadable += news
         self._unpark(key, Damaged(reason, corrupt))
         self.local.records.settle(key)
+        return news
 
     def scanned(self, rid: int, scanned: Scanned) -> None:
         """A read of a range of the disk found this."""
+        if rid == WALK_RID:
+            self.walk.scanned(scanned)
+            return
         request = self.local.requests.get(rid)
         if request is not None:
             request.scanned(scanned)
@@ -219,6 +261,9 @@ class Node:
     def unscanned(self, rid: int, reason: str) -> None:
         """A range of the disk cannot be read."""
         self.local.counters.unreadable += 1
+        if rid == WALK_RID:
+            self.walk.unscanned()
+            return
         request = self.local.requests.get(rid)
         if request is not None:
             request.unscanned()
@@ -232,7 +277,7 @@ class Node:
         local = self.local
         local.counters.writes_failed += 1
         sometimes("a batch is not written")
-        local.records.forget(list(writes))
+        local.records.take_back(writes)
         self.moves.unwritten |= HELD in writes
         self.rounds.unwritten |= MEMBERS in writes
         local.epochs.abandon()
@@ -249,7 +294,7 @@ class Node:
             elif isinstance(message, GaveUp):
                 local.out.send(place, GaveUp(message.rid, False))
             elif isinstance(message, Matched):
-                local.out.send(place, Matched(message.rid, BUSY))
+                local.out.send(place, Matched(message.rid, BUSY, message.step))
             elif isinstance(message, Proved):
                 self.moves.unproved(message)
             elif isinstance(message, Kept):
@@ -258,51 +303,47 @@ class Node:
     def wake(self) -> None:
         """Time has passed: end what is overdue, ping, deliver hints."""
         local = self.local
+        local.clock.members = len(local.members)
         for rid in local.due():
             request = local.requests.get(rid)
             if request is not None:
+                for peer in request.silent():
+                    self._time(request, peer)
                 request.wake()
         for peer in self.detector.wake():
             self._fail_over(peer)
         self.rounds.wake()
+        self.neighbours.wake()
         self.moves.wake()
+        self.collect.wake()
+        self.walk.wake()
+        self.quarantine.wake()
+        self.repairs.wake()
+        self.expiry.begin()
         if local.now >= self._hint_pass_ms:
             self._hint_pass_ms = local.now + local.config.hint_pass_every_ms
-            if self.hints.waiting or self.hints.uncertain:
+            if self.hints.unfinished:
                 self.hints.deliver()
 
     def next_wake_ms(self) -> int:
         """Return when ``wake`` has something to do if nothing else happens."""
         due = self.local.next_due_ms()
         wake = min(
-            self.rounds.next_wake_ms(), self.detector.next_wake_ms(), self.moves.next_wake_ms()
+            self.rounds.next_wake_ms(),
+            self.detector.next_wake_ms(),
+            self.moves.next_wake_ms(),
+            self.collect.next_wake_ms(),
+            self.repairs.next_wake_ms(),
+            self.expiry.next_wake_ms(),
         )
-        if self.hints.waiting or self.hints.uncertain:
+        if self.hints.unfinished:
             wake = min(wake, self._hint_pass_ms)
-        return wake if due is None else min(due, wake)
+        others = (due, self.walk.next_wake_ms(), self.quarantine.next_wake_ms())
+        return min([wake, *(each for each in others if each is not None)])
 
     # -- handlers ----------------------------------------------------------------------------------
 
-    def _client_put(self, source: Place, put: Put) -> None:
-        local = self.local
-        if self._full() or not self._open():
-            local.fail(source, put.rid, self._not_now())
-            return
-        try:
-            split_key(put.key)
-            check_put(put, local.cluster.replicas)
-            if put.value is not None and len(put.value) > VALUE_BYTES_MAX:
-                checked_value(put.value)
-        except EverwriteError as error:
-            local.fail(source, put.rid, error)
-            return
-        if not 0 < put.timeout_ms <= local.config.request_timeout_max_ms:
-            put = msgspec.structs.replace(put, timeout_ms=self._timeout(put.timeout_ms))
-        if put.forwarded:
-            put = msgspec.structs.replace(put, forwarded=False)
-        self._put(source, put)
-
-    def _put(self, source: Place, put: Put) -> None:
+    def put(self, source: Place, put: Put | Touch) -> None:
         if self.local.closing or self.rounds.out_for_good:
             self.local.fail(source, put.rid, gone_for_good())
             return
@@ -314,90 +355,42 @@ class Node:
                 return
             sometimes("a put that lay unread is taken for a retry")
             put = msgspec.structs.replace(put, timeout_ms=left, retry=True)
-        self.writes.put(source, put)
-
-    def _client_get(self, source: Place, get: Get) -> None:
-        local = self.local
-        if self._full() or not self._open():
-            local.fail(source, get.rid, self._not_now())
-            return
-        try:
-            split_key(get.key)
-            check_get(get, local.cluster.replicas)
-        except EverwriteError as error:
-            local.fail(source, get.rid, error)
-            return
-        if not 0 < get.timeout_ms <= local.config.request_timeout_max_ms:
-            get = msgspec.structs.replace(get, timeout_ms=self._timeout(get.timeout_ms))
-        if get.forwarded:
-            get = msgspec.structs.replace(get, forwarded=False)
-        self.reads.get(source, get)
-
-    def _open(self) -> bool:
-        """Say whether this node takes requests: it knows its cluster, and is no part of it that is
-        about to go, or gone.
-        """
-        away = self.local.closing or self.rounds.out_for_good
-        return self.ready and not (away or self.doubted)
-
-    def _full(self) -> bool:
-        """Say whether this node has as many requests, or as much in them, as it will take."""
-        local = self.local
-        config = local.config
-        return (
-            len(local.requests) - local.background >= config.in_flight_max
-            or local.held_bytes >= config.held_bytes_max
-        )
-
-    def _client_fetch(self, source: Place, fetch: Fetch) -> None:
-        if not self._open():
-            self.local.fail(source, fetch.rid, self._not_now())
-            return
-        try:
-            split_key(fetch.key)
-        except EverwriteError as error:
-            self.local.fail(source, fetch.rid, error)
-            return
-        self.replica.fetch(source, fetch)
-
-    def _timeout(self, asked_ms: int) -> int:
-        config = self.local.config
-        return config.request_timeout_ms if asked_ms <= 0 else config.request_timeout_max_ms
-
-    def _not_now(self) -> EverwriteError:
-        if self._open():
-            return too_busy(self.local)
-        if self.doubted:
-            return UnavailableError(
-                "Another process with this node's identity runs: this one takes no requests.",
-                hint="Nothing was done. Ask another node; this one's log says what to do.",
-            )
-        if self.ready:
-            return gone_for_good()
-        return UnavailableError(
-            "This node is starting and does not know its cluster yet.",
-            hint="Nothing was done. Try again in a moment, or ask another node.",
-        )
+        if isinstance(put, Touch):
+            self.writes.touch(source, put)
+        else:
+            self.writes.put(source, put)
 
     def _taken_over(self, message: TakenOver) -> None:
-        if isinstance(message.request, Put):
-            self.writes.take_over(message)
-        else:
+        if isinstance(message.request, Get):
             self.reads.get(message.source, message.request)
+        else:
+            self.writes.take_over(message)
 
     def _fetched(self, source: Place, reply: FetchReply) -> None:
-        request = self.local.requests.get(reply.rid)
+        local = self.local
+        request = local.requests.get(reply.rid)
         if request is not None:
+            if source != local.me:
+                self._time(request, source)
             request.fetched(source, reply)
         else:
             sometimes("a copy comes after its request is over")
 
     def _stored(self, source: Place, reply: StoreReply) -> None:
-        request = self.local.requests.get(reply.rid)
+        local = self.local
+        request = local.requests.get(reply.rid)
         if request is not None:
+            if source != local.me:
+                self._time(request, source)
             request.stored(source, reply)
         elif reply.rid:
             sometimes("an ack comes after its request is over")
+
+    def _time(self, request: Request, source: Place) -> None:
+        """See how long a peer took to answer: by that too it is found to be slow."""
+        asked_at = request.asked_at(source)
+        if asked_at >= 0 and type(source) is bytes:
+            self.detector.took(source, self.local.now - asked_at)
 
     def _sliced(self, source: Place, reply: Slice) -> None:
         request = self.local.requests.get(reply.rid)
@@ -426,6 +419,8 @@ class Node:
         for source, message, came in local.records.loaded(key, payload):
             waited = local.now - came
             aged = self._aged(source, message, waited) if waited else message
+            if type(source) is int and type(message) is Fetch:
+                local.pace.took("reads", waited * 1000, local.now)
             if aged is not None:
                 self.receive(source, aged)
 

@@ -18,13 +18,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from everwrite.core.messages import Ask, Message
+from everwrite.core.errors import check
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Ask
 
 if TYPE_CHECKING:
     from everwrite.core.moving.ranges import Scan
 
 Place = bytes | int
 """Where a message comes from or goes to: a node id, or the number of a client's connection."""
+
+
+def node_at(place: Place) -> bytes:
+    """Return the node at a place where only nodes can be: clients may not send such a message."""
+    check(type(place) is bytes, "what only nodes send comes from a node", place=place)
+    return place  # type: ignore[return-value]
 
 
 class Outbox:

@@ -1,10 +1,11 @@
 """The node's view of its own disk: what is cached, what is being read, what this tick writes.
 
-A *payload* is what stands on disk under one key (format 1 of a data directory):
+A *payload* is what stands on disk under one key (format 2 of a data directory):
 
     b"d" + data key    own epoch (8 bytes), record                  an owner's copy
-    b"h" + data key    own epoch, count, owners (8 each), record    a copy kept for those owners
+    b"h" + data key    own epoch, owners and since when, record     a hint, see hints/kept.py
     b"m" + name        the node's own state
+    b"x", b"g"         lists of own copies, see copies.py
 
 A message that needs a payload which is not cached is *parked* under its key; the read goes out with
 the tick, and when it comes back the message is handled again, now with the payload at hand. While a
@@ -18,15 +19,28 @@ over only between ticks, so a tick always sees its own writes.
 
 from __future__ import annotations
 
-from everwrite.core.messages import Message
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from everwrite.core.config import NodeConfig
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Fetch, Store
 from everwrite.core.outbox import Outbox, Place
 from everwrite.core.probes import sometimes
+
+if TYPE_CHECKING:
+    from everwrite.core.trees.trees import Trees
 
 OWN = b"d"
 HINT = b"h"
 STATE = b"m"
+_OWN_BYTE = OWN[0]
 HELD = STATE + b"held"
 """What this node serves and keeps, see core/cluster/holdings.py."""
+FLOORS = STATE + b"floors"
+"""For each node up to where its copies on their way are not to be taken: tombstones/collect.py."""
+CONFIRMED = STATE + b"confirmed"
+"""The last such floor that this node gave of itself."""
 
 ENTRY_OVERHEAD_BYTES = 130
 """What CPython spends on an entry beside the bytes: two objects' heads and a slot (measured)."""
@@ -67,24 +81,31 @@ class Records:
         "_parked_bytes_max",
         "_parked_max",
         "_size",
+        "_trees",
         "_young",
         "parked_bytes",
         "parked_count",
+        "rewritten",
+        "watched",
     )
 
-    def __init__(
-        self, outbox: Outbox, cache_bytes: int, parked_max: int, parked_bytes_max: int
-    ) -> None:
+    def __init__(self, outbox: Outbox, config: NodeConfig, trees: Trees) -> None:
         self._outbox = outbox
-        self._cap = cache_bytes // 2
-        self._parked_max = parked_max
-        self._parked_bytes_max = parked_bytes_max
+        self._trees = trees
+        self._cap = config.cache_bytes // 2
+        self._parked_max = config.parked_max
+        self._parked_bytes_max = config.held_bytes_max
         self._young: dict[bytes, Payload] = {}
         self._old: dict[bytes, Payload] = {}
         self._size = 0
         self._damaged: dict[bytes, Damaged] = {}
         self._parked: dict[bytes, list[Parked]] = {}
         self.parked_count = self.parked_bytes = 0
+        self.rewritten = 0
+        """Damaged payloads that memory still had."""
+        self.watched: dict[bytes, int] = {}
+        """Hashes of data keys of which nothing was written since, neither as copy nor as hint, with
+        the mark under which that was promised: see tombstones/confirm.py."""
 
     def look(self, key: bytes) -> Payload | Missing | Damaged:
         """Return the payload under a disk key if it is known now."""
@@ -115,6 +136,10 @@ class Records:
         self.parked_bytes += weight(message)
         return True
 
+    def is_awaited(self, key: bytes) -> bool:
+        """Say whether a payload is being read now: until that is over nobody may write it."""
+        return key in self._parked
+
     def loaded(self, key: bytes, payload: Payload | Damaged) -> list[Parked]:
         """Take note of what a read found; return the messages that waited for it, oldest first."""
         if isinstance(payload, Damaged):
@@ -130,20 +155,53 @@ class Records:
         """Forget damage after its messages were handled: the next one reads the disk again."""
         self._damaged.pop(key, None)
 
-    def write(self, key: bytes, payload: Payload) -> None:
-        """Replace the payload under a key; it is part of this tick's batch."""
+    def write(self, key: bytes, payload: Payload, before: Payload | Missing = MISSING) -> None:
+        """Replace the payload under a key; it is part of this tick's batch. Whoever writes an
+        owner's copy has looked at it before; or says what stood there.
+        """
+        writes = self._outbox.writes
+        if key[0] == _OWN_BYTE:
+            trees = self._trees
+            if writes is not trees.batch:
+                trees.begin_batch(writes)
+            if key not in trees.pending:
+                known = self._young.get(key, MISSING)
+                trees.pending[key] = self._old.get(key, before) if known is MISSING else known
         self._keep(key, payload)
-        self._outbox.writes[key] = payload
+        writes[key] = payload
+        if self.watched:
+            self.watched.pop(key[1:9], None)
         if self._damaged and self._damaged.pop(key, None) is not None:
             sometimes("a damaged copy is written anew")
 
-    def forget(self, keys: list[bytes]) -> None:
-        """Drop what the cache says of these keys: their batch was not written, the disk
-        knows better.
+    def rewrite(self, key: bytes) -> bytes | None:
+        """A range shows a payload as damaged: if memory has it, write it anew, and return it.
+
+        Else it would go on to be acknowledged from memory as what the disk has for good.
         """
+        payload = self.look(key)
+        if not isinstance(payload, bytes):
+            return None
+        sometimes("a damaged copy is written anew from memory")
+        self.rewritten += 1
+        self.write(key, payload)
+        return payload
+
+    def enter(self, key: bytes, payload: Payload) -> None:
+        """Write an entry of an index, or remove it; it is read by scans only, and never cached."""
+        self._outbox.writes[key] = payload
+
+    def take_back(self, writes: dict[bytes, Payload]) -> None:
+        """This batch was not written."""
+        self._trees.take_back(writes)
+        self.forget(writes)
+
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """Drop what the cache says of these keys: the disk knows better."""
         for key in keys:
             self._young.pop(key, None)
             self._old.pop(key, None)
+            self.watched.pop(key[1:9], None)
 
     def turn(self) -> None:
         """Between ticks: let the old generation go when the young one is full."""
@@ -161,6 +219,15 @@ class Records:
 
 def weight(message: Message) -> int:
     """Return about how many bytes a message that waits holds."""
+    kind = type(message)
+    if kind is Store:  # nearly always one of these two
+        return len(message.key) + len(message.record)  # type: ignore[attr-defined]
+    if kind is Fetch:
+        return len(message.key)  # type: ignore[attr-defined]
     inner = getattr(message, "put", None) or getattr(message, "request", message)
-    held = len(getattr(inner, "value", None) or b"") + len(getattr(inner, "record", b""))
+    held = sum(len(getattr(inner, field, None) or b"") for field in _HEAVY)
     return held if inner is message else held + len(getattr(message, "record", b""))
+
+
+_HEAVY = ("key", "value", "record", "context", "seen")
+"""Fields that may be long: a context, and what a session has seen, up to 256 KiB."""

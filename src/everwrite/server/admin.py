@@ -7,7 +7,6 @@ are shown in hex.
 
 from __future__ import annotations
 
-import base64
 import os
 import resource
 import sys
@@ -24,9 +23,16 @@ from everwrite.core.cluster.placement import fair_shares
 from everwrite.core.cluster.plans import name_of
 from everwrite.core.data.keys import checked_bucket, checked_key, data_key
 from everwrite.core.errors import DeniedError, EverwriteError, RequestError, UnavailableError
-from everwrite.core.messages import Ask, Failure, Member, Message, Told
+from everwrite.core.messages.members import Member
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Ask, Failure, Told
 from everwrite.core.outbox import Place
+from everwrite.core.repair.met import RepairCounters
+from everwrite.server.arguments import bytes_in
 from everwrite.server.changes import Changes, seat_of
+from everwrite.server.checking import disk_report
+from everwrite.server.collecting import Collecting
+from everwrite.server.repairing import Repairing
 
 if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
@@ -52,6 +58,8 @@ class Admin:
             "partition": self.partition,
             "heal": self.heal,
             **Changes(runtime).verbs,
+            **Repairing(runtime).verbs,
+            **Collecting(runtime).verbs,
         }
 
     def ask(self, place: Place, ask: Ask) -> None:
@@ -163,16 +171,40 @@ class Admin:
                 {**self._seen(member), **seat_of(local, member, owned.get(member.node_id, []))}
                 for member in local.members
             ],
-            "hints": {**self.hints({}), "cap": local.config.hints_max},
-            "requests": {"in_flight": len(local.requests), "parked": local.records.parked_count},
+            "clock": {
+                "time_ms": local.time_ms,
+                "off_ms": local.clock.off_ms,
+                "sure": local.clock.sure,
+                "wrong": local.clock.wrong,
+            },
+            "hints": self.hints({}),
+            "disk": disk_report(self._node),
+            "requests": self._requests(),
+            "pace": local.pace.report(local.now),
             "counters": {
                 **msgspec.structs.asdict(local.counters),
                 "dropped": runtime.driver.dropped,
+                **_counted(self._node.repairs.counters),
                 "members_refused": local.members.refused,
                 "ticks": runtime.driver.ticks,
                 "frames_in": runtime.driver.frames_in,
                 "messages_in": runtime.driver.messages_in,
             },
+        }
+
+    def _requests(self) -> Answer:
+        """What is under way, what waits to be begun, and what was refused."""
+        local, door = self._local, self._node.clients.door
+        now_us = time.monotonic_ns() // 1000
+        return {
+            "in_flight": len(local.requests),
+            "parked": local.records.parked_count,
+            "waiting": len(door),
+            "oldest_ms": door.oldest_us(now_us) // 1000,
+            "turned_away": door.refused,
+            "turned_away_ago_ms": (now_us - door.turned_away_us) // 1000
+            if door.turned_away_us >= 0
+            else None,
         }
 
     def ring(self, _: Answer) -> Answer:
@@ -205,8 +237,8 @@ class Admin:
         it yet followed by who does so in its stead; then who would stand in.
         """
         bucket, key = (
-            checked_bucket(_bytes(arguments, "bucket")),
-            checked_key(_bytes(arguments, "key")),
+            checked_bucket(bytes_in(arguments, "bucket")),
+            checked_key(bytes_in(arguments, "key")),
         )
         data = data_key(bucket, key)
         local = self._local
@@ -236,13 +268,22 @@ class Admin:
 
     def hints(self, _: Answer) -> Answer:
         """What this node keeps for others."""
-        waiting = self._node.hints.waiting
-        names = {owner: self._name(owner) for owner in waiting}
-        oldest = [min(keys.values()) for keys in waiting.values() if keys]
+        hints, config = self._node.hints, self._local.config
+        targets = hints.deliveries.targets()
         return {
-            "waiting": self._node.hints.notes,
-            "by_owner": {names[owner]: len(keys) for owner, keys in sorted(waiting.items())},
-            "oldest_ms": self._local.now - min(oldest) if oldest else None,
+            "waiting": hints.notes,
+            "bytes": hints.kept.bytes,
+            "by_owner": {self._name(each.owner): each.notes for each in targets},
+            "oldest_ms": max((each.oldest_ms for each in targets), default=None),
+            "counted": hints.whole,
+            "full": hints.full(),
+            "cap": config.hints_max,
+            "cap_bytes": config.hints_bytes_max,
+            "flow": msgspec.structs.asdict(hints.kept.flow),
+            "targets": [
+                {**each._asdict(), "owner": self._name(each.owner), "id": each.owner.hex()}
+                for each in targets
+            ],
         }
 
     # -- orders, on development clusters only ------------------------------------------------------
@@ -310,12 +351,13 @@ class Admin:
         mine = member.node_id == local.me
         detector = self._node.detector
         rtt_ms = -1 if mine else detector.rtt_ms(member.node_id)
+        silent_ms = 0 if mine else detector.silent_ms(member.node_id)
         return {
             "id": member.node_id.hex(),
             "name": member.name,
             "address": f"{member.host}:{member.port}",
             "state": "self" if mine else detector.state(member.node_id),
-            "silent_ms": 0 if mine else detector.silent_ms(member.node_id),
+            "silent_ms": silent_ms if silent_ms >= 0 else None,
             "rtt_ms": rtt_ms if rtt_ms >= 0 else None,
         }
 
@@ -356,14 +398,6 @@ def rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _bytes(arguments: Answer, name: str) -> bytes:
-    """Return a bucket or key given as text, or as {"base64": text}."""
-    given = arguments.get(name)
-    if isinstance(given, str):
-        return given.encode()
-    if isinstance(given, dict) and isinstance(given.get("base64"), str):
-        try:
-            return base64.b64decode(given["base64"], validate=True)
-        except ValueError as error:
-            raise RequestError(f"The {name} is no valid base64.") from error
-    raise RequestError(f"A {name} is needed, as text or as {{'base64': ...}}.")
+def _counted(counters: RepairCounters) -> dict[str, int]:
+    """Return counters under names that say what is counted."""
+    return {f"repair_{name}": number for name, number in msgspec.structs.asdict(counters).items()}

@@ -21,29 +21,27 @@ from everwrite.core.data.epochs import EPOCH_BLOCK, SALT_BITS, Epochs
 from everwrite.core.errors import ConfigError
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.handshake import LIFE_BYTES
-from everwrite.core.messages import Member
+from everwrite.core.messages.members import Member
 from everwrite.core.node import Node
-from everwrite.core.records import HELD, HINT
+from everwrite.core.records import CONFIRMED, FLOORS, HELD
 from everwrite.core.request.write import LEASE
 from everwrite.server import holdings
 from everwrite.server.settings import ServeOptions, split_address
 from everwrite.server.state import (
-    LAYOUT,
     NODE,
     NodeState,
-    after,
     holds_data,
     read,
     read_known,
     ruling_of,
     why_fenced,
 )
+from everwrite.server.trees import TREES, restore_trees, saved_trees
 from everwrite.storage.manifest import record_node
-from everwrite.storage.store import Store, Unreadable
+from everwrite.storage.store import Store
 
 log = logging.getLogger("everwrite")
 
-SCAN_PAGE = 1000
 SALT_BYTES = 32
 
 
@@ -78,7 +76,7 @@ def start_node(store: Store, state: NodeState, options: ServeOptions, port: int)
     With nothing changed: ConfigError for options that do not fit what is stored; Fenced if the
     cluster has refused this node for good.
     """
-    known = read_known(store, state)
+    known = read_known(store)
     fenced = why_fenced(store, state, known)
     if fenced is not None:
         raise fenced
@@ -88,31 +86,37 @@ def start_node(store: Store, state: NodeState, options: ServeOptions, port: int)
     state.incarnation += 1
     me = _entry(state, options, port)
     rulings, (serves, keeps) = holdings.begin(store, state, known, me, joins=bool(options.join))
-    state.layout = LAYOUT
+    state.begun = 1
+    _settle_stage(state, known, options)
     me = msgspec.structs.replace(me, serves=packed(serves), keeps=packed(keeps))
     table = MemberTable(me, known.entries, rulings, known.draft)
+    trees = saved_trees(store)
     store.write(
         [
             (NODE, msgspec.msgpack.encode(state)),
             (MEMBERS, encode_known(table)),
             (HELD, encode_held(serves, keeps)),
             (LEASE, (first + EPOCH_BLOCK).to_bytes(8, "big")),
+            (TREES, None),
         ]
     )
     store.sync()
     if store.directory is not None:
         record_node(store.directory, state.node_id, state.cluster.cluster_id)
     node = Node(
-        NodeConfig(fsync=options.fsync),
+        NodeConfig(fsync=options.fsync, pace=options.pace),
         state.cluster,
         table,
         Epochs(state.node_id, first, secrets.randbits(SALT_BITS)),
         context_key(options.secret, state.cluster),
         time.monotonic_ns() // 1_000_000,
         store.durable,
+        time.time_ns() // 1_000_000,
     )
-    node.rounds.wants_in = not options.stage and table.standing(me.node_id) is None
-    _restore_hints(store, node)
+    node.rounds.wants_in = not state.staged and table.standing(me.node_id) is None
+    node.confirmations.restore(read(store, FLOORS) or b"", read(store, CONFIRMED) or b"")
+    node.hints.count()
+    restore_trees(store, node, trees)
     return node
 
 
@@ -132,6 +136,20 @@ def _entry(state: NodeState, options: ServeOptions, port: int) -> Member:
         1,
         secrets.token_bytes(LIFE_BYTES),
     )
+
+
+def _settle_stage(state: NodeState, known: Known, options: ServeOptions) -> None:
+    """Take down that the node is to wait for an operator. A later start that does not say so takes
+    nothing back, or a forgotten flag would move data; the operator's word ends it.
+    """
+    waits = ruling_of(known, state.node_id) is None
+    if state.staged and waits and not options.stage:
+        log.info(
+            "%s waits for an operator, as an earlier --stage said: everwrite plan join %s",
+            state.name,
+            state.name,
+        )
+    state.staged = waits and (state.staged or options.stage)
 
 
 def _settle(store: Store, state: NodeState, known: Known, options: ServeOptions) -> None:
@@ -154,7 +172,7 @@ def _settle(store: Store, state: NodeState, known: Known, options: ServeOptions)
     ruling = ruling_of(known, state.node_id)
     if ruling is not None:
         state.zone, state.weight = ruling.zone, ruling.weight
-    fixed = others and (ruling is not None or (not state.layout and state.incarnation > 0))
+    fixed = others and ruling is not None
     for what in ("zone", "weight"):
         stored, given = getattr(state, what), getattr(options, what)
         if not given or given == stored:
@@ -170,19 +188,3 @@ def _settle(store: Store, state: NodeState, known: Known, options: ServeOptions)
             )
             continue
         setattr(state, what, given)
-    state.zone = state.zone or state.name  # of a directory that an earlier version made
-    state.weight = state.weight or 1.0
-
-
-def _restore_hints(store: Store, node: Node) -> None:
-    """Tell the node of every hint on the disk."""
-    start = HINT
-    while page := store.scan(start, after(HINT), SCAN_PAGE):
-        for key, payload in page:
-            if isinstance(payload, Unreadable):
-                log.error("unreadable hint key=%s: %s", key[1:].hex(), payload.reason)
-                node.local.counters.unreadable += 1
-                node.hints.restore_unreadable(key[1:])
-            else:
-                node.hints.restore(key[1:], payload)
-        start = page[-1][0] + b"\0"

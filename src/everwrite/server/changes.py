@@ -30,7 +30,7 @@ from everwrite.core.cluster.plans import (
 )
 from everwrite.core.errors import RequestError
 from everwrite.core.local import Local
-from everwrite.core.messages import IN, LEAVING, REMOVED, Member, News, Ruling
+from everwrite.core.messages.members import IN, LEAVING, REMOVED, Member, News, Ruling
 from everwrite.core.records import OWN
 
 if TYPE_CHECKING:
@@ -65,14 +65,26 @@ class Changes:
     # -- plans -------------------------------------------------------------------------------------
 
     def stage(self, arguments: Answer) -> Answer:
-        """Lay changes over the plan that is there."""
+        """Lay changes over the plan that is there, and say so."""
         local = self._local
+        over, stood = local.members.draft, stands(local.members)
         changes, force = _changes(arguments), _flag(arguments, "force")
         draft = stage(
             local.members, local.cluster, changes, up=frozenset(local.liveness.up), force=force
         )
         self._node.rounds.publish(News([], [], draft))
-        return self._plan()
+        answer = self._plan()
+        if over.rulings:
+            names = ", ".join(name_of(local.members, each.node_id) for each in over.rulings)
+            what = (
+                "was staged before, and is a part of this one; to have only this: everwrite plan "
+                "cancel, then plan again."
+                if stood
+                else "was made before the cluster changed, and is forgotten."
+            )
+            note = f"Plan {over.plan.hex()} ({names}) {what}"
+            answer |= {"over": over.plan.hex(), "notes": [note, *answer.get("notes", [])]}
+        return answer
 
     def show(self, _: Answer) -> Answer:
         """What the plan would do, if there is one."""

@@ -14,17 +14,29 @@ from collections.abc import Callable
 from typing import Protocol
 
 from everwrite.core.errors import EverwriteError, InvariantError, StorageError, SyncFailed
-from everwrite.core.messages import AnyMessage, Ask, Message
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Ask, Fetch, Get, Put, Touch
 from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.node import Node, no_business
 from everwrite.core.outbox import Place
+from everwrite.core.records import Damaged
 from everwrite.server.disk import Ack, Disk, Found
+from everwrite.server.trees import TREES, last_words
 from everwrite.storage.store import Store, Unreadable
 
 log = logging.getLogger("everwrite")
 
 WAKE_EVERY_S = 0.02
 """How often time-outs are looked at: finer than any of them."""
+WAKE_NS = 21_000_000
+"""By when that surely is so on a loop with nothing else to do, whose timers count milliseconds."""
+
+TURN_NS = 4_000_000
+"""So long in a turn of the loop what clients ask is begun; the rest waits (core/pace), and what
+other nodes say comes first."""
+AT_ONCE = 64
+"""Messages of one frame that are handled without a look at the time: two or three milliseconds."""
 
 STALL_MS = 200
 """A node that did not look at the time for so long did not run: it was paused, or its machine was.
@@ -70,6 +82,14 @@ class Driver:
         self._broken = False
         self._looked = time.monotonic_ns() // 1_000_000
         self._late_until = 0
+        self._clock_wrong = False
+        self._asked = 0
+        """What clients have sent in this turn of the loop."""
+        self._turn_ns = 0
+        """When the first of it was here."""
+        self._lag_us = 0
+        """How much later than they were ready things were handled, when that was looked at last."""
+        self._wake_ns = 0
         self._members_version = 0
         self._next_place = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -84,7 +104,17 @@ class Driver:
             self._timer.cancel()
         self._ticking = True  # for good: no tick will come
         self.lines.clear()
+        self.node.clients.door.forget()
+        if not self._broken and self.disk.store.durable:
+            self._save_trees()
         self.disk.close()
+
+    def _save_trees(self) -> None:
+        """Leave the tree to the next run; without it that one makes it anew."""
+        try:
+            self.disk.write_at_last(TREES, last_words(self.node))
+        except StorageError as error:
+            log.warning("the tree is not saved, and will be made anew: %s", error)
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -101,13 +131,17 @@ class Driver:
     def arrived(self, source: Place, messages: list[AnyMessage]) -> None:
         """Handle what one connection brought; ProtocolError if it had no business to."""
         node = self.node
-        node.local.now = now = time.monotonic_ns() // 1_000_000
+        now_ns = time.monotonic_ns()
+        node.local.now = now = now_ns // 1_000_000
         if now - self._looked > STALL_MS or node.late_ms:
             self._look(now)
         if type(source) is bytes:
             if source in self.deaf_to:
                 return
             node.heard(source)
+        elif not self._may_begin(now_ns, len(messages)):
+            self._line_up(source, messages, now_ns // 1000)
+            return
         self.frames_in += 1
         self.messages_in += len(messages)
         handlers = node.handlers(source)
@@ -121,6 +155,59 @@ class Driver:
             if not self._ticking:
                 self._ticking = True
                 self.loop.call_soon(self._tick)
+
+    def _may_begin(self, now_ns: int, count: int) -> bool:
+        """Say whether so many messages of a client may be handled at once."""
+        if not self._asked:
+            self._turn_ns = now_ns
+        elif now_ns - self._turn_ns > TURN_NS:
+            return False
+        if count > AT_ONCE or self.node.clients.door:
+            return False
+        self._asked += count
+        return True
+
+    def _line_up(self, source: Place, messages: list[AnyMessage], now_us: int) -> None:
+        """Let what a client asks wait for its turn; questions to the shell do not wait."""
+        node, door = self.node, self.node.clients.door
+        handlers = node.handlers(source)
+        self.frames_in += 1
+        self.messages_in += len(messages)
+        try:
+            for message in messages:
+                kind = type(message)
+                if kind is Fetch or kind is Get or kind is Put or kind is Touch:
+                    if not door.line_up(source, message, now_us):  # type: ignore[arg-type]
+                        node.clients.turn_away(source, message, "overloaded")  # type: ignore[arg-type]
+                    continue
+                handler = handlers.get(kind)
+                if handler is None:
+                    raise no_business(message)
+                handler(source, message)
+        finally:
+            self.soon()
+
+    def _let_in(self) -> None:
+        """Begin what waits longest, for some milliseconds."""
+        node, door, lines = self.node, self.node.clients.door, self.lines
+        began = now_ns = time.monotonic_ns()
+        clients, took = node.clients, node.local.pace.took
+        while now_ns - began < TURN_NS:
+            node.local.now = now = now_ns // 1_000_000
+            for _ in range(AT_ONCE // 2):
+                entry = door.next(now_ns // 1000)
+                if entry is None:
+                    return
+                (source, message, came_us, _), verdict = entry
+                if source not in lines:  # it is gone
+                    continue
+                if verdict != "in":
+                    node.clients.turn_away(source, message, verdict)
+                    continue
+                waited_us = now_ns // 1000 - came_us
+                took("reads", waited_us + self._lag_us, now)
+                clients.let_in(source, message, waited_us // 1000)
+            now_ns = time.monotonic_ns()
 
     def peer_lost(self, peer: bytes) -> None:
         """The last connection to a peer broke."""
@@ -156,7 +243,11 @@ class Driver:
 
     def _tick(self) -> None:
         try:
+            if self.node.clients.door:
+                self._let_in()
             self._empty()
+            if self.node.clients.door:
+                self.soon()
         except BaseException as error:
             self.broken(error)
             raise
@@ -191,9 +282,18 @@ class Driver:
                 for message in own:
                     handlers[type(message)](me, message)
         node.local.records.turn()
+        if self._asked:
+            self._answered()
         if node.rounds.members_version != self._members_version:
             self._members_version = node.rounds.members_version
             self.members_changed()
+
+    def _answered(self) -> None:
+        """Tell the core how long what clients sent in this turn was with this process."""
+        now_ns = time.monotonic_ns()
+        took_us = (now_ns - self._turn_ns) // 1000 + self._lag_us
+        self.node.local.pace.took("reads", took_us, now_ns // 1_000_000, self._asked)
+        self._asked = 0
 
     def _commit(self) -> None:
         """Write this tick's batch; then its acks may go, or wait for an fsync."""
@@ -243,10 +343,9 @@ class Driver:
         node.local.now = time.monotonic_ns() // 1_000_000
         for key, payload in zip(keys, found, strict=True):
             if isinstance(payload, Unreadable):
-                log.error(
-                    "unreadable key=%s corrupt=%s: %s", key.hex(), payload.corrupt, payload.reason
-                )
-                node.unreadable(key, payload.reason, corrupt=payload.corrupt)
+                corrupt, reason = payload.corrupt, payload.reason
+                if node.unreadable(key, reason, corrupt=corrupt):
+                    log.error("unreadable key=%s corrupt=%s: %s", key.hex(), corrupt, reason)
             else:
                 node.loaded(key, payload)
         self.soon()
@@ -257,6 +356,9 @@ class Driver:
             log.error("unreadable range start=%s: %s", scan.start.hex(), found)
             self.node.unscanned(scan.rid, found.message)
         else:
+            for key, payload in found.pairs:
+                if isinstance(payload, Damaged) and not self.node.quarantine.knows(key):
+                    log.error("unreadable key=%s corrupt=True: %s", key.hex(), payload.reason)
             self.node.scanned(scan.rid, found)
         self.soon()
 
@@ -270,13 +372,27 @@ class Driver:
         elif now > self._late_until:
             self.node.late_ms = 0
 
+    def _tell_of_the_clock(self) -> None:
+        """This machine's clock has become wrong, or right again."""
+        clock = self.node.local.clock
+        self._clock_wrong = clock.wrong
+        if self._clock_wrong:
+            log.warning("clock wrong off_ms=%d: this node goes by the others' time", clock.off_ms)
+        else:
+            log.info("clock right off_ms=%d", clock.off_ms)
+
     def _wake(self) -> None:
-        now = time.monotonic_ns() // 1_000_000
+        now_ns = time.monotonic_ns()
+        now = now_ns // 1_000_000
         local = self.node.local
         local.now = now
+        if self._wake_ns:
+            self._lag_us = max(0, now_ns - self._wake_ns) // 1000
         local.disk_ms = self.disk.sync_ms(now)
         self._look(now)
-        local.wall_offset_ms = time.time_ns() // 1_000_000 - now
+        local.clock.own(now, time.time_ns() // 1_000_000)
+        if local.clock.wrong is not self._clock_wrong:
+            self._tell_of_the_clock()
         try:
             self.node.wake()
             if not self._ticking:
@@ -285,4 +401,5 @@ class Driver:
             self.broken(error)
             raise
         finally:  # what stops the clock of a node leaves it half dead
+            self._wake_ns = time.monotonic_ns() + WAKE_NS
             self._timer = self.loop.call_later(WAKE_EVERY_S, self._wake)

@@ -4,11 +4,13 @@ An identity's *start* is (incarnation, life): the incarnation goes up with each 
 directory, the life is drawn anew. So of two processes that call themselves the same node
 
     the incarnations differ    the lower one is an older copy of the directory, or a process whose
-                               place another has taken: it is refused
                                place another has taken: it is refused; but while the lower one is
                                heard the higher one has to wait, and takes no requests: it may be
                                a copy of a directory that is in use
     only the lives differ      two copies of one directory run: the second that is heard is refused
+
+And a disk that has gone back in time under the newest incarnation is known by what its node has
+confirmed of tombstones (core/tombstones/collect.py): the others know better, and it is refused.
 
 Whoever is refused as ``Fenced``, by a node that has proved that it knows the secret, stops.
 
@@ -56,6 +58,16 @@ def refused(name: str, node_id: bytes, start: Start, known: Start) -> Fenced:
         f"Two processes run as node {_named(name, node_id)}, both as its start number {start[0]}: "
         "one has a copied data directory. Nothing of its data was touched.",
         hint=f"Give each node a data directory of its own; never copy one. {REJOIN}",
+    )
+
+
+def went_back(name: str, node_id: bytes) -> Fenced:
+    """Return what a node hears whose disk is older than what it has told the others."""
+    return Fenced(
+        f"Node {_named(name, node_id)} has said that nothing is left on its disk of some keys that "
+        "were deleted, and this disk does not know of it: a backup or a snapshot was put back. "
+        "Its old values would come back with it. Nothing of its data was touched.",
+        hint=f"Find the newer data directory and start that one. {REJOIN}",
     )
 
 

@@ -3,8 +3,6 @@
     new, without --join     it founds a cluster: rules itself in, and serves every partition
     new, with --join        nobody has ruled on it; it serves nothing
     started before          what is on its disk; it serves nothing if its disk does not say what
-    of an older version     all members that it knows are in, and each serves what it owns: every
-                            node of that cluster comes to the same
 
 Nothing is written here; ``boot.start_node`` makes it durable before the first message.
 """
@@ -15,12 +13,11 @@ import logging
 
 import msgspec
 
-from everwrite.core.cluster.holdings import all_bits, decode_held
+from everwrite.core.cluster.holdings import decode_held
 from everwrite.core.cluster.members import Known, founding
-from everwrite.core.cluster.placement import Candidate, place
-from everwrite.core.messages import IN, Member, Ruling
+from everwrite.core.messages.members import IN, Member, Ruling
 from everwrite.core.records import HELD, OWN
-from everwrite.server.state import NodeState, after, holds_data, ruling_of
+from everwrite.server.state import NodeState, after, ruling_of
 from everwrite.storage.store import Store, Unreadable
 
 log = logging.getLogger("everwrite")
@@ -37,17 +34,13 @@ def begin(
     store: Store, state: NodeState, known: Known, me: Member, *, joins: bool
 ) -> tuple[list[Ruling], Held]:
     """Return the rulings that this run begins with, and what its node serves and keeps."""
-    others = [entry for entry in known.entries if entry.node_id != me.node_id]
-    if state.layout:
+    if state.begun:
+        others = [entry for entry in known.entries if entry.node_id != me.node_id]
         return _ruled_alone(known, me, others), _read(store, state)
-    met_nobody = not others and not holds_data(store)
-    if joins and (state.incarnation <= 1 or met_nobody):
+    if joins:
         return [], (0, 0)
-    rulings = founding(sorted([*others, me], key=lambda member: member.node_id))
-    if state.incarnation > 1:
-        log.info("members of an older version: %d are ruled in", len(rulings))
-    serves = _owned(rulings, state, me.node_id)
-    return rulings, (serves, serves | kept(store, state.cluster.partitions))
+    everything = (1 << state.cluster.partitions) - 1
+    return founding([me]), (everything, everything)
 
 
 def kept(store: Store, partitions: int) -> int:
@@ -81,12 +74,6 @@ def _read(store: Store, state: NodeState) -> Held:
         keeps.bit_count(),
     )
     return 0, keeps
-
-
-def _owned(rulings: list[Ruling], state: NodeState, me: bytes) -> int:
-    candidates = [Candidate(ruling.node_id, ruling.zone, ruling.weight) for ruling in rulings]
-    cluster = state.cluster
-    return all_bits(place(candidates, cluster.partitions, cluster.replicas).owned()[me])
 
 
 def _ruled_alone(known: Known, me: Member, others: list[Member]) -> list[Ruling]:

@@ -14,6 +14,8 @@ import asyncio
 import functools
 import logging
 
+from msgspec.structs import replace
+
 from everwrite.core.cluster.members import MEMBERS_MAX
 from everwrite.core.errors import (
     DeniedError,
@@ -25,11 +27,12 @@ from everwrite.core.errors import (
     Unreachable,
 )
 from everwrite.core.handshake import Identity
-from everwrite.core.messages import REMOVED, Hello
+from everwrite.core.messages.greeting import Hello
+from everwrite.core.messages.members import REMOVED
 from everwrite.core.outbox import Place
 from everwrite.server.descriptors import room_for_connections
 from everwrite.server.driver import Driver
-from everwrite.server.fences import Start, fits, refused, removed, still_there
+from everwrite.server.fences import Start, fits, refused, removed, still_there, went_back
 from everwrite.server.settings import split_address
 from everwrite.server.state import fence_mark
 from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, TURN_BYTES, Connection
@@ -105,7 +108,15 @@ class Peers:
         held = list(self._clients.values())
         for connection in held:
             connection.hold()
-        self.driver.loop.call_soon(_go_on, held)  # behind the tick, which was asked for before
+        self.driver.loop.call_soon(self._go_on, held)  # behind the tick, asked for before
+
+    def _go_on(self, held: list[Connection]) -> None:
+        """Read from clients again, once no more waits at the door than one such portion."""
+        if self.driver.node.clients.door.bytes > TURN_BYTES:
+            self.driver.loop.call_soon(self._go_on, held)
+            return
+        for connection in held:
+            connection.go_on()
 
     def warn(self, name: str, error: EverwriteError) -> None:
         """Log that a connection was refused; a flood of them must not fill the disk."""
@@ -310,6 +321,12 @@ class Peers:
             return BACKOFF_MAX_S
         return SEED_BACKOFF_MAX_S
 
+    def who_am_i(self) -> Identity:
+        """Return what this node says of itself in a handshake now."""
+        node = self.driver.node
+        generation, confirmed = node.local.generation, node.confirmations.given
+        return replace(self.identity, generation=generation, confirmed=confirmed)
+
     def _is_me(self, connection: Connection) -> bool:
         theirs = connection.theirs
         mine = (self.driver.me, self.identity.incarnation, self.identity.life)
@@ -339,6 +356,10 @@ class Peers:
         known = self._newest(node_id)
         if known is not None and not fits(start, known):
             raise refused(name, node_id, start, known)
+        local = self.driver.node.local
+        if theirs.confirmed < local.floors.get(node_id, 0):
+            raise went_back(name, node_id)
+        local.generation = max(local.generation, theirs.generation)
         earlier = [link for link in self._links.get(node_id, []) if start_of(link) != start]
         if earlier and node_id in self.driver.node.local.liveness.up:
             raise still_there(name, node_id)
@@ -395,8 +416,3 @@ def start_of(connection: Connection) -> Start:
     """Return which start of its node is at the other end."""
     theirs = connection.theirs
     return (0, b"") if theirs is None else (theirs.incarnation, theirs.life)
-
-
-def _go_on(held: list[Connection]) -> None:
-    for connection in held:
-        connection.go_on()

@@ -5,6 +5,9 @@ node says that it keeps them: they are offered to the owners like those of any n
 it does not own, and go when all owners have them (docs/design/moving.md). None of them counts in a
 quorum. Hints go to whom they are for.
 
+But not where tombstones were collected since: who was removed is not asked about them, so its disk
+may have what they deleted, and nothing is left that could tell. Then all its copies are put aside.
+
 The numbers of epochs go on where the old identity stopped.
 """
 
@@ -15,17 +18,32 @@ import logging
 import msgspec
 
 from everwrite.core.cluster.holdings import encode_held
+from everwrite.core.copies import ENDS, TOMBSTONES
 from everwrite.core.errors import ConfigError
 from everwrite.core.gossip.rounds import MEMBERS
-from everwrite.core.records import HELD
+from everwrite.core.records import CONFIRMED, FLOORS, HELD, HINT, OWN
+from everwrite.core.tombstones.confirm import Floors, decode_floors, encode_floors
 from everwrite.server import holdings
 from everwrite.server.settings import NAME_BYTES_MAX, ServeOptions
-from everwrite.server.state import FENCED, LAYOUT, NODE, NodeState, read_known, why_fenced
-from everwrite.storage.store import Store
+from everwrite.server.state import (
+    FENCED,
+    NODE,
+    NodeState,
+    after,
+    read,
+    read_known,
+    why_fenced,
+)
+from everwrite.server.trees import TREES
+from everwrite.storage.store import Store, Unreadable
 
 log = logging.getLogger("everwrite")
 
 _SUFFIX_DIGITS = 6
+
+ASIDE = b"a"
+"""What disk keys of copies begin with that were put aside, before their own prefix."""
+_PAGE = 500
 
 
 def nobody_here() -> ConfigError:
@@ -42,7 +60,7 @@ def is_due(store: Store, state: NodeState, options: ServeOptions) -> bool:
     """
     if not options.rejoin_as_new:
         return False
-    fenced = why_fenced(store, state, read_known(store, state))
+    fenced = why_fenced(store, state, read_known(store))
     if fenced is None and state.former:
         log.warning(
             "--rejoin-as-new is left aside: this directory rejoined as %s (%s), and was not "
@@ -72,9 +90,20 @@ def new_name(state: NodeState, options: ServeOptions, node_id: bytes) -> str:
 
 
 def begin_anew(
-    store: Store, state: NodeState, options: ServeOptions, node_id: bytes, name: str
+    store: Store,
+    state: NodeState,
+    options: ServeOptions,
+    node_id: bytes,
+    name: str,
+    generation: int,
 ) -> NodeState:
-    """Make this the directory of a new node, in one durable batch; return its state."""
+    """Make this the directory of a new node, in one durable batch; return its state.
+    ``generation`` is that of the newest collection of tombstones in the cluster.
+    """
+    known = decode_floors(read(store, FLOORS) or b"")
+    if generation > known.attended:
+        put_aside(store)
+    newest, attended = max(known.generation, generation), max(known.attended, generation)
     keeps = holdings.kept(store, state.cluster.partitions)
     fresh = msgspec.structs.replace(
         state,
@@ -83,7 +112,7 @@ def begin_anew(
         incarnation=0,
         zone=options.zone or (name if state.zone == state.name else state.zone),
         weight=options.weight or state.weight,
-        layout=LAYOUT,
+        begun=1,
         former=[*state.former, state.node_id],
     )
     store.write(
@@ -92,6 +121,9 @@ def begin_anew(
             (HELD, encode_held(0, keeps)),
             (MEMBERS, None),
             (FENCED, None),
+            (FLOORS, encode_floors(Floors(newest, known.floors, attended))),
+            (CONFIRMED, None),
+            (TREES, None),
         ]
     )
     store.sync()
@@ -104,3 +136,45 @@ def begin_anew(
         keeps.bit_count(),
     )
     return fresh
+
+
+def put_aside(store: Store) -> None:
+    """Put every copy where no node will ever look: tombstones were collected since this directory
+    was a member's, so nobody can say which of its values were deleted. They stay in the directory,
+    and what is damaged stays as it is, byte for byte.
+    """
+    aside = damaged = 0
+    for prefix in (OWN, HINT):
+        start = prefix
+        while page := store.scan(start, after(prefix), _PAGE):
+            batch: list[tuple[bytes, bytes | None]] = []
+            for key, payload in page:
+                if isinstance(payload, Unreadable):
+                    damaged += _put_aside_sealed(store, key)
+                    continue
+                batch += [(ASIDE + key, payload), (key, None)]
+                aside += 1
+            store.write(batch)
+            # Not from the prefix again: an engine goes through all that was deleted to get there.
+            start = page[-1][0] + b"\0"
+    for prefix in (TOMBSTONES, ENDS):
+        store.delete_range(prefix, after(prefix))
+    log.warning(
+        "tombstones were collected since this directory was a member's: what was deleted could "
+        "come back with its %d copies (and %d damaged ones), and none of them is offered. They "
+        "stay in the directory, under %r, and no node reads them",
+        aside,
+        damaged,
+        ASIDE.decode(),
+    )
+
+
+def _put_aside_sealed(store: Store, key: bytes) -> bool:
+    """Move a value that its checksum does not fit, and its checksum with it: so it stays for who
+    can make something of it, and is as little taken for a good one as before.
+    """
+    sealed = store.engine.get(key)
+    if sealed is None:
+        return False
+    store.engine.write([(ASIDE + key, sealed), (key, None)])
+    return True

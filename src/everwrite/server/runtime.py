@@ -15,6 +15,8 @@ from everwrite.core.config import ClusterConfig
 from everwrite.core.errors import ConfigError, EverwriteError, Fenced
 from everwrite.core.handshake import NODE_ID_BYTES, Identity
 from everwrite.core.node import Node
+from everwrite.core.records import FLOORS
+from everwrite.core.tombstones.confirm import Floors, encode_floors
 from everwrite.server import boot, rejoin
 from everwrite.server.admin import Admin
 from everwrite.server.driver import Driver
@@ -64,6 +66,7 @@ class Runtime:
         self.left: asyncio.Future[None] = loop.create_future()
         """Done when the node has left its cluster in good order: nothing is on its disk only."""
         self._clones: set[bytes] = set()
+        self._namesake = b""
         self._ending: asyncio.TimerHandle | None = None
         self._looking = loop.call_later(LOOK_EVERY_S, self._look)
         self.driver.fatal = self._fatal
@@ -129,6 +132,16 @@ class Runtime:
             )
             if node_id == me.node_id:
                 self._fatal(two_of_me(me.name, node_id))
+        namesake = rounds.namesake()
+        if namesake is not None and namesake.node_id != self._namesake:
+            self._namesake = namesake.node_id
+            log.error(
+                "there is a node named %r already (%s): this one (%s) owns no data while that is "
+                "so. Stop one of them, and give it a name of its own (--name) in a new directory",
+                me.name,
+                namesake.node_id.hex(),
+                me.node_id.hex(),
+            )
         if self._ending is not None:
             return
         if rounds.left:
@@ -175,7 +188,7 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
         if state is not None and rejoin.is_due(store, state, options):
             state = await _rejoin(store, state, options)
         elif state is None:
-            state = await _first_state(options)
+            state = await _first_state(options, store)
         if not listen:
             _check_alone(store, state, options)
         port = server.sockets[0].getsockname()[1] if server is not None else 0
@@ -192,7 +205,7 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
 
 def _check_alone(store: Store, state: NodeState, options: ServeOptions) -> None:
     """Raise ConfigError, before anything is written, for the directory of a cluster's node."""
-    known = read_known(store, state).entries
+    known = read_known(store).entries
     others = sum(member.node_id != state.node_id for member in known)
     if others:
         raise ConfigError(
@@ -223,11 +236,11 @@ async def _rejoin(store: Store, state: NodeState, options: ServeOptions) -> Node
     node_id = secrets.token_bytes(NODE_ID_BYTES)
     name = rejoin.new_name(state, options, node_id)
     me = Identity(name=name, node_id=node_id, cluster_id=state.cluster.cluster_id)
-    await ask_cluster(options.join, options.secret, me)
-    return rejoin.begin_anew(store, state, options, node_id, name)
+    theirs = await ask_cluster(options.join, options.secret, me)
+    return rejoin.begin_anew(store, state, options, node_id, name, theirs.generation)
 
 
-async def _first_state(options: ServeOptions) -> NodeState:
+async def _first_state(options: ServeOptions, store: Store) -> NodeState:
     """Found a cluster, or find out which one there is to join."""
     node_id = secrets.token_bytes(NODE_ID_BYTES)
     if options.rejoin_as_new:
@@ -246,4 +259,7 @@ async def _first_state(options: ServeOptions) -> NodeState:
         )
     except EverwriteError as error:
         raise ConfigError(f"The cluster to join has settings that cannot be: {error}") from error
+    if theirs.generation:  # who rejoins by way of this node is to hear of it, whatever comes
+        known = Floors(theirs.generation, {}, theirs.generation)
+        store.write([(FLOORS, encode_floors(known))])
     return boot.first_state(options, node_id, cluster)

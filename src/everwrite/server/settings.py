@@ -29,6 +29,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``lifeline`` is a pipe's reading end that came from the process that started the node: when the
     pipe ends, that process is gone, and the node stops.
 
+    ``pace``: background work gives way to requests; not so only for comparison.
+
     ``partitions``, ``replicas`` and ``cluster_name`` count only for the node that founds a cluster.
     """
 
@@ -45,6 +47,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     weight: float | None = None
     engine: str = "rocksdb"
     fsync: bool = True
+    pace: bool = True
     secret: bytes = b""
     development: bool = False
     lifeline: int | None = None

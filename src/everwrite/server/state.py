@@ -16,9 +16,9 @@ import msgspec
 
 from everwrite.core.cluster.members import Known, decode_known
 from everwrite.core.config import ClusterConfig
-from everwrite.core.errors import Fenced, ProtocolError, StorageError
+from everwrite.core.errors import Fenced, StorageError
 from everwrite.core.gossip.rounds import MEMBERS
-from everwrite.core.messages import REMOVED, Member, Ruling
+from everwrite.core.messages.members import REMOVED, Ruling
 from everwrite.core.records import HINT, OWN, STATE
 from everwrite.server.fences import REJOIN, removed
 from everwrite.storage.manifest import RESTORE, lost_data, node_of
@@ -26,11 +26,6 @@ from everwrite.storage.store import Store, Unreadable
 
 NODE = STATE + b"node"
 FENCED = STATE + b"fenced"
-
-LAYOUT = 1
-"""How members and holdings are kept. 0: a list of members; each served what it was to own."""
-
-_decode_old_members = msgspec.msgpack.Decoder(list[Member]).decode
 
 
 class NodeState(msgspec.Struct, array_like=True):
@@ -42,9 +37,12 @@ class NodeState(msgspec.Struct, array_like=True):
     cluster: ClusterConfig
     zone: str = ""
     weight: float = 0.0
-    layout: int = 0
+    begun: int = 0
+    """1 once a run of this node has said on the disk what it belongs to and holds."""
     former: list[bytes] = []
     """Identities that this directory had before, the oldest first."""
+    staged: bool = False
+    """Whether it was started to wait for an operator's word (``--stage``), which has not come."""
 
 
 def read_state(store: Store) -> NodeState | None:
@@ -65,17 +63,12 @@ def read_state(store: Store) -> NodeState | None:
         ) from error
 
 
-def read_known(store: Store, state: NodeState) -> Known:
+def read_known(store: Store) -> Known:
     """Return what this data directory knows of its cluster; its own node may be among it."""
     data = read(store, MEMBERS)
     if data is None:
         return Known([])
-    if state.layout:
-        return decode_known(data)
-    try:
-        return Known(_decode_old_members(data))
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ProtocolError(f"The list of members cannot be read: {error}.") from error
+    return decode_known(data)
 
 
 def ruling_of(known: Known, node_id: bytes) -> Ruling | None:

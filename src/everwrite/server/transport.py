@@ -27,7 +27,10 @@ from everwrite.core.errors import (
     TooLarge,
 )
 from everwrite.core.handshake import NONCE_BYTES, admit, answer, confirm, hello, refusal, refused
-from everwrite.core.messages import AnyMessage, Failure, Hello, Message, PutReply, Refused
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import Hello, Refused
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Failure, PutReply
 from everwrite.core.outbox import Place
 from everwrite.core.wire import FrameReader, encode_frames
 
@@ -92,7 +95,7 @@ class Connection(asyncio.Protocol):
         loop = self._driver.loop
         self._deadline = loop.call_later(HANDSHAKE_S, self._too_slow)
         if self.dialled:
-            self._sent = hello(self._peers.identity, secrets.token_bytes(NONCE_BYTES))
+            self._sent = hello(self._peers.who_am_i(), secrets.token_bytes(NONCE_BYTES))
             self.send([self._sent])
         elif not self._peers.strangers_may_come(self):
             self.refuse(
@@ -239,7 +242,7 @@ class Connection(asyncio.Protocol):
     def _hello(self, message: AnyMessage) -> None:
         """Acceptor, first message: who is there?"""
         reply = answer(
-            self._peers.identity, self._peers.secret, secrets.token_bytes(NONCE_BYTES), message
+            self._peers.who_am_i(), self._peers.secret, secrets.token_bytes(NONCE_BYTES), message
         )
         assert isinstance(message, Hello)
         self.theirs = message

@@ -1,15 +1,15 @@
 """The judge of what clients are told: no answer claims that its reader knows more than it does.
 
 A context stands for the writes that its clock covers. Whoever gets one must have seen them: in the
-values that came with it, or in the past of what it saw. The exception are deletes, which leave no
-value to be seen.
+values that came with it, or in the past of what it saw. The exceptions are deletes, which leave no
+value to be seen, and what has ended.
 """
 
 from __future__ import annotations
 
 from everwrite.core.data import context
 from everwrite.sim.bounds import judge_context
-from everwrite.sim.truth import NO_KNOWLEDGE, KeyLedger, Knowledge, Violation
+from everwrite.sim.truth import CLOCK_ERROR_MS, NO_KNOWLEDGE, KeyLedger, Knowledge, Violation
 
 
 def learn_read(key: KeyLedger, token: bytes, found: list[str], who: str) -> Knowledge:
@@ -22,7 +22,7 @@ def learn_read(key: KeyLedger, token: bytes, found: list[str], who: str) -> Know
     shown = causality.mask(found)
     clock = context.peek(token).clock if token else {}
     known = key.known(clock)
-    mask = causality.cover(shown) | causality.cover(known & causality.deletes)
+    mask = causality.cover(shown) | causality.cover(known & unseen_by_readers(key))
     unseen = known & ~mask & ~key.doubtful
     if unseen:
         raise Violation(
@@ -47,8 +47,20 @@ def learn_read(key: KeyLedger, token: bytes, found: list[str], who: str) -> Know
 
 
 def hidden(key: KeyLedger, knowledge: Knowledge) -> int:
-    """Return the deletes that a reader knows of without having seen them."""
-    return knowledge.mask & key.causality.deletes
+    """Return the writes that a reader knows of without having seen them."""
+    return knowledge.mask & unseen_by_readers(key)
+
+
+def unseen_by_readers(key: KeyLedger) -> int:
+    """Return the writes of which a read may know without finding them: deletes, and what may have
+    ended by now.
+    """
+    unseen = key.causality.deletes
+    time_ms = key.time_ms() if key.ends else 0
+    for place, end in key.ends.items():
+        if end.first - CLOCK_ERROR_MS <= time_ms:
+            unseen |= 1 << place
+    return unseen
 
 
 def learn_write(key: KeyLedger, place: int, token: bytes) -> Knowledge:
@@ -58,7 +70,7 @@ def learn_write(key: KeyLedger, place: int, token: bytes) -> Knowledge:
     seen = context.peek(token)
     known = key.known(seen.clock)
     own = 1 << place
-    mask = causality.cover(own) | causality.cover(known & causality.deletes)
+    mask = causality.cover(own) | causality.cover(known & unseen_by_readers(key))
     named = causality.cover(key.named_by(seen.dots))
     # What the write named in vain it did not supersede, but its writer still knows of it.
     used = key.named.get(place, NO_KNOWLEDGE)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from everwrite.core.messages import Failure, Get, GetReply, Put, PutReply
+from everwrite.core.messages.requests import Failure, Get, GetReply, Put, PutReply
 from everwrite.core.wire import decode_payload
 
 if TYPE_CHECKING:
     from everwrite.sim.truth import KeyLedger
     from everwrite.sim.world import World
 
-TRANSIENT = ("overloaded", "unavailable")
+TRANSIENT = ("overloaded", "hints_full", "unavailable")
 """Refusals that a node gives while it catches its breath: they say to try again."""
 
 Answer = GetReply | PutReply | Failure | None

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from everwrite.core.probes import sometimes
-from everwrite.core.records import HINT, OWN, STATE
-from everwrite.sim.disk import ROTTEN, Disk, Held, Rotten
+from everwrite.core.records import HINT, OWN
+from everwrite.sim.disk import COPIES, ROTTEN, Disk, Held, Rotten
 from everwrite.sim.ledger import Ledger
 from everwrite.sim.truth import KeyLedger, owners_in, record_in
 
@@ -36,7 +36,7 @@ def may_lose(
     """
     disk = disks[index]
     for disk_key in keys:
-        if disk_key[:1] == STATE:
+        if disk_key[:1] not in COPIES:
             continue
         key = ledger.keys[disk_key[1:]]
         lost = _known(key, disk_key, disk.safe.get(disk_key))

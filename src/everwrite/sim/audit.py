@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from everwrite.core.messages import Get, GetReply, Put, PutReply
+from everwrite.core.messages.requests import Get, GetReply, Put, PutReply
 from everwrite.core.records import HINT, OWN
 from everwrite.sim.answers import hidden, learn_read, learn_write
 from everwrite.sim.asking import Asker
 from everwrite.sim.causality import indices
 from everwrite.sim.disk import Rotten
 from everwrite.sim.history import Operation
-from everwrite.sim.truth import KeyLedger, Knowledge, Violation, record_in
+from everwrite.sim.truth import KeyLedger, Knowledge, Violation, as_of, record_in
 
 if TYPE_CHECKING:
     from everwrite.sim.world import World
@@ -111,18 +111,25 @@ class Auditor:
         self._known[key.data_key] = learn_write(key, place, answer.context)
 
     def _compare(self, key: KeyLedger) -> None:
-        """All owners hold the same bytes."""
+        """All owners hold the same bytes, but for what has ended: no read gives that to who lacks
+        it (``GetRequest._repair``), long before the horizon takes it from who has it. And but for a
+        tombstone that was on its way to an owner while the copies went: it goes once more.
+        """
         world = self.world
         node = world.members[0].node
         if node is None:
             raise Violation("reachable", "a node went down after the heal")
         held: dict[bytes, list[str]] = {}
+        nodes = [machine.node for machine in world.members if machine.node is not None]
+        ended = max(each.local.time_ms for each in nodes) + 1
         for owner in node.local.routes.route(key.data_key, 0).owners:
             machine = next(each for each in world.machines if each.me.node_id == owner)
             payload = machine.disk.visible.get(OWN + key.data_key, b"")
             if isinstance(payload, Rotten):  # not found out yet, since its cache is whole
                 continue
             record = record_in(OWN, payload) if payload else b""
+            collected = record and not key.known_of[record] & ~key.collected
+            record = b"" if collected else as_of(record, ended)
             held.setdefault(record, []).append(machine.me.name)
         if len(held) > 1:
             causality = key.causality

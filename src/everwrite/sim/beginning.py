@@ -15,10 +15,14 @@ from everwrite.core.cluster.members import Known, MemberTable, decode_known, fou
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.probes import sometimes
 from everwrite.core.records import HELD, OWN, STATE
+from everwrite.core.trees.quarantine import SPOILT
+from everwrite.core.trees.walk import SCRUB
 
 if TYPE_CHECKING:
+    from everwrite.core.node import Node
     from everwrite.sim.machine import Machine
 
+TREES = STATE + b"trees"
 STARTED = STATE + b"started"
 """How often the node of a disk was started: its incarnation."""
 
@@ -63,6 +67,31 @@ def begin(machine: Machine) -> MemberTable:
     else:
         known = Known(machine.members, founding(machine.members))
     return MemberTable(me, known.entries, known.rulings, known.draft)
+
+
+def bring_trees(machine: Machine, node: Node) -> None:
+    """Give a node the tree that a clean stop has left; else it makes it anew. See
+    server/trees.py."""
+    disk, trees = machine.disk, node.local.trees
+    saved = disk.readable(TREES)
+    disk.write({TREES: None}, machine.world.now)
+    disk.sync(disk.mark())
+    if not disk.keys(OWN):
+        trees.empty()
+    elif saved and trees.load(saved):
+        sometimes("a node starts with the tree of its last life")
+    node.walk.restore(disk.readable(SCRUB) or b"")
+    node.quarantine.restore(
+        (key[len(SPOILT) :], disk.readable(key) or b"") for key in disk.keys(SPOILT)
+    )
+
+
+def leave_trees(machine: Machine, node: Node) -> None:
+    """A clean stop: the tree is on the disk behind everything else."""
+    disk = machine.disk
+    if machine.world.now >= disk.full_until:
+        disk.write({TREES: node.local.trees.save()}, machine.world.now)
+        disk.sync(disk.mark())
 
 
 def _partitions_here(machine: Machine) -> list[int]:

@@ -5,6 +5,7 @@ what was really minted.
                 caps, and the totals that a node goes by are what its tables hold; every request
                 waits for a time at which it ends; a tick leaves nothing in the outbox
     silent      what the disk did not give whole is counted
+    lists       what ends, and what is a tombstone, stands in the lists of these on the disk
     hint        the index of hints says what stands on the disk: none is dropped silently
     metadata    a clock, or a context, names no dot that was not minted, and no more actors than
                 have minted on that key; a node goes on under the epoch that it has; no put of a
@@ -19,15 +20,19 @@ Costs: a pass over the tables of one node, which are small here, for each sixtee
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from everwrite.core.config import NodeConfig
+from everwrite.core.copies import TOMBSTONES, slot_key
 from everwrite.core.data import context, versions
 from everwrite.core.data.context import CONTEXT_BYTES_MAX
 from everwrite.core.data.epochs import SALT_BITS
 from everwrite.core.data.versions import Record, Version
 from everwrite.core.records import HINT, OWN, weight
 from everwrite.sim.disk import Rotten
+from everwrite.sim.leaves import judge_leaves, judge_whole
+from everwrite.sim.paced import judge_pace
 from everwrite.sim.truth import KeyLedger, Source, Violation, owners_in
 
 if TYPE_CHECKING:
@@ -46,9 +51,12 @@ def judge_tables(machine: Machine) -> None:
     node = machine.node
     if node is None:
         return
-    for what in (*_requests(node), *_parked(node), *_hints(node, machine.restored), *_cache(node)):
+    for what in (*_requests(node), *_parked(node), *_hints(node), *_cache(node)):
         raise Violation("bounds", f"{machine.me.name} {what}")
     judge_hint_index(machine)
+    judge_lists(machine)
+    judge_leaves(machine)
+    judge_pace(machine)
     _judge_loudness(machine, node)
 
 
@@ -96,19 +104,26 @@ def _parked(node: Node) -> list[str]:
     return wrong
 
 
-def _hints(node: Node, restored: int) -> list[str]:
+def _hints(node: Node) -> list[str]:
     hints, config = node.hints, node.local.config
     wrong = []
     # After a batch that was not written the disk may have more than was noted meanwhile.
     # What stood there at a start is kept, however much.
-    most = max(config.hints_max, restored) + hints.turned
+    flow = hints.kept.flow
+    most = max(config.hints_max, flow.restored + hints.early) + hints.turned + flow.recounted
     if hints.notes > most and not node.local.counters.writes_failed:
         wrong.append(f"keeps {hints.notes} hints; hints_max is {config.hints_max}")
+    found = flow.restored + flow.recounted + hints.early + hints.turned
+    if hints.kept.bytes > config.hints_bytes_max and not found:
+        size = f"{hints.kept.bytes} bytes of hints"
+        wrong.append(f"keeps {size}; hints_bytes_max is {config.hints_bytes_max}")
     by_key = sum(len(owners) for owners in hints.owners_of.values())
     by_owner = sum(len(keys) for keys in hints.waiting.values())
     if not hints.notes == by_key == by_owner:
         wrong.append(f"counts {hints.notes} hints; by key they are {by_key}, by owner {by_owner}")
-    for flying in hints._flying.values():
+    if flow.left != hints.notes:
+        wrong.append(f"keeps {hints.notes} hints; by what came and went they are {flow.left}")
+    for flying in hints.deliveries.flying().values():
         if len(flying) > config.hint_batch:
             wrong.append(
                 f"has {len(flying)} hints on their way to one owner; hint_batch is "
@@ -137,6 +152,8 @@ def judge_hint_index(machine: Machine) -> None:
         held = visible.get(HINT + data_key)
         if data_key in hints.uncertain or isinstance(held, Rotten):
             continue
+        if hints.counting is not None and hints.counting.may_come(data_key):
+            continue
         on_disk = sorted(owners_in(held)) if held is not None else []
         noted = sorted(hints.owners_of.get(data_key, ()))
         if on_disk != noted:
@@ -145,6 +162,43 @@ def judge_hint_index(machine: Machine) -> None:
                 f"{machine.me.name} has a hint for {len(on_disk)} owners of one key on its disk, "
                 f"and its index says {len(noted)}",
             )
+        size = len(HINT) + len(data_key) + len(held) if held is not None else 0
+        if size != hints.kept.sizes.get(data_key, 0):
+            raise Violation(
+                "hint",
+                f"{machine.me.name} has a hint of {size} bytes on its disk, and counts "
+                f"{hints.kept.sizes.get(data_key, 0)}",
+            )
+
+
+def judge_lists(machine: Machine) -> None:
+    """Every own copy stands in the lists in which it belongs: else it is never retired, or never
+    collected.
+    """
+    node, visible = machine.node, machine.disk.visible
+    if node is None:
+        return
+    for disk_key, held in visible.items():
+        if disk_key[:1] != OWN or isinstance(held, Rotten):
+            continue
+        end, tombstone = _listed(held[8:])
+        if not end and not tombstone:
+            continue
+        data_key, slot_ms = disk_key[1:], node.local.config.expiry_slot_ms
+        if end and slot_key(end - end % slot_ms) + data_key not in visible:
+            what = f"ends at {end} and is in no list of what ends"
+        elif tombstone and TOMBSTONES + data_key not in visible:
+            what = "is a tombstone and is in no list of them"
+        else:
+            continue
+        raise Violation("lists", f"{machine.me.name} has a copy that {what}")
+
+
+@lru_cache(maxsize=10_000)
+def _listed(record: bytes) -> tuple[int, bool]:
+    """Return when something of a record ends next, and whether nothing but tombstones is left."""
+    decoded = versions.decode(record)
+    return versions.next_end(decoded), versions.is_tombstone(decoded)
 
 
 def judge_emptied(machine: Machine) -> None:
@@ -160,7 +214,7 @@ def judge_emptied(machine: Machine) -> None:
         "bytes parked": local.records.parked_bytes,
         "damaged copies at hand": len(local.records._damaged),
         "hints": hints.notes + len(hints.owners_of) + len(hints.waiting),
-        "hints on their way": sum(len(flying) for flying in hints._flying.values()),
+        "hints on their way": sum(map(len, hints.deliveries.flying().values())),
         "hints in doubt": len(hints.uncertain),
     }
     for what, count in left.items():
@@ -169,6 +223,7 @@ def judge_emptied(machine: Machine) -> None:
                 "bounds", f"{machine.me.name} has nothing to do, and still counts {count} {what}"
             )
     judge_tables(machine)
+    judge_whole(machine)
 
 
 # -- metadata --------------------------------------------------------------------------------------

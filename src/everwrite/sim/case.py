@@ -5,7 +5,7 @@ options, the faults that strike, the operations that are carried out. What is in
 to the byte; a case made smaller is another run, that need not break the rule its model broke.
 
 A case is kept as JSON. One that lacks an option which came later gets it as its seed draws it now;
-one that says nothing of changes of members has none.
+one that says nothing of changes of members, or of what ends, has none.
 """
 
 from __future__ import annotations
@@ -29,6 +29,13 @@ from everwrite.sim.world import World
 
 FORMAT = 1
 NO_CHANGES = {"spares": 0, "changes_ms": 0}
+NO_ENDS = {
+    "ttl_share": 0.0,
+    "touch_share": 0.0,
+    "delete_share": 0.05,
+    "encore": 0,
+    "repairs": False,
+}
 BOOT_US = 100_000
 """Faults of a plan are timed from the end of the boot."""
 LASTS_SHOWN_MAX_US = 600_000_000
@@ -199,7 +206,9 @@ def load_case(data: bytes) -> Case:
             )
         options = dict(found["options"])
         drawn = msgspec.to_builtins(draw(int(options["seed"])))
-        case = msgspec.convert({**found, "options": {**drawn, **NO_CHANGES, **options}}, Case)
+        case = msgspec.convert(
+            {**found, "options": {**drawn, **NO_CHANGES, **NO_ENDS, **options}}, Case
+        )
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"This is not a case of a simulation: {error}.",

@@ -19,7 +19,7 @@ import msgspec
 import xxhash
 
 from everwrite.core.cluster.placement import Candidate, place
-from everwrite.core.messages import IN, LEAVING, REMOVED, News, Ruling
+from everwrite.core.messages.members import IN, LEAVING, REMOVED, News, Ruling
 from everwrite.core.probes import sometimes
 from everwrite.sim.atlas import may_lose
 from everwrite.sim.truth import Violation
@@ -54,7 +54,7 @@ class Changes:
         self._judge_removed(machine, rulings)
         for node_id, ruling in rulings.items():
             known = self.rulings.get(node_id)
-            if known is None or _weight(ruling) > _weight(known):
+            if known is None or _overrules(ruling) > _overrules(known):
                 self.rulings[node_id] = ruling
                 changed = True
         if changed:
@@ -202,5 +202,8 @@ class Changes:
         return sum(ruling.standing == IN for ruling in self.rulings.values())
 
 
-def _weight(ruling: Ruling) -> tuple[bool, int, bytes]:
+def _overrules(ruling: Ruling) -> tuple[bool, int, bytes]:
+    """Return by what the judges compare rulings. Said here once more, and not taken from the core:
+    a mistake there must not make the same mistake here.
+    """
     return ruling.standing == REMOVED, ruling.stamp, ruling.plan

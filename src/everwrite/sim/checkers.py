@@ -11,10 +11,12 @@ So they judge a simulated cluster and a real one alike. The rules, for each key:
     overlap         a strict read of R owners finds what a strict write to W owners had finished
                     before, if R + W > N
     session         a read with a session token finds what the token stands for
+    ended           no read finds a put that had surely ended before the read began
 
 "Past" is what writers had seen (``known.py``). A delete leaves nothing to be found, so it counts as
-found from the moment at which it may have happened. ``Allowed`` says which writes a rule must
-spare: what a simulator knows exactly, and a real run can only assume.
+found from the moment at which it may have happened; so does a put from the moment at which it may
+have ended: it is hidden then, and so is what it superseded. ``Allowed`` says which writes a rule
+must spare: what a simulator knows exactly, and a real run can only assume.
 
 Costs: each key is judged by itself, in one walk through its moments: 5 to 6 microseconds for each
 operation, whatever the key's length, as long as its writers know most of what was written before
@@ -35,9 +37,18 @@ from everwrite.sim.known import NOTHING, Known, knows, lacking, union, with_plac
 LIST_MAX = 5
 """Violations of one rule and key that are put into words."""
 
-BEGUN_WRITE, BEGUN_STRICT_READ, ENDED_READ, ENDED_STRICT_WRITE = range(4)
+BEGUN_WRITE, ENDED_LIFE, BEGUN_STRICT_READ, ENDED_READ, ENDED_STRICT_WRITE = range(5)
 """What happens at a moment. Of two at one moment the smaller comes first: a write that begins when
 a read ends may be found by it, and one that ends when a strict read begins need not be."""
+
+CLOCK_ERROR_US = 2_000_000
+"""How far two clocks of a real cluster may be apart: twice what a node calls far."""
+
+NEVER_US = 1 << 62
+"""When a put ends that has no end."""
+
+Ends = tuple[int, int]
+"""(when a put may be hidden for the first time, when it may be found for the last time)."""
 
 
 class Breach(msgspec.Struct, frozen=True):
@@ -59,11 +70,46 @@ class Allowed(msgspec.Struct):
     """Deletes that did happen; None: not known, so each that did not fail may have."""
     stale: set[str] = msgspec.field(default_factory=set)
     """Lost by one of their nodes: a strict read may miss them until they are repaired."""
+    ends: dict[str, Ends] = msgspec.field(default_factory=dict)
+    """Puts that end, and when."""
 
 
 def assumed(history: Iterable[Operation]) -> Allowed:
     """Return what a history without a simulator's knowledge has to spare."""
-    return Allowed(lingering={each.id for each in history if each.is_write and each.tries > 1})
+    history = list(history)
+    return Allowed(
+        lingering={each.id for each in history if each.is_write and each.tries > 1},
+        ends=_assumed_ends(history),
+    )
+
+
+def _assumed_ends(history: Sequence[Operation]) -> dict[str, Ends]:
+    """Return when puts may end, as far as clients can know: each touch of a key may have found all
+    that was put to it before the touch was over.
+    """
+    ends: dict[str, Ends] = {}
+    touches: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for each in history:
+        if each.kind == "touch" and each.ttl_ms and each.outcome != "fail":
+            touches[each.key].append((_over(each), _latest(each)))
+    for each in history:
+        if each.kind == "put" and each.ttl_ms:
+            latest = _latest(each)
+            for over, until in touches.get(each.key, ()):
+                if over >= each.invoked:
+                    latest = max(latest, until)
+            ends[each.id] = each.invoked + each.ttl_ms * 1000 - CLOCK_ERROR_US, latest
+    return ends
+
+
+def _over(operation: Operation) -> int:
+    return operation.completed if operation.outcome == "ok" else NEVER_US
+
+
+def _latest(operation: Operation) -> int:
+    if operation.outcome != "ok":
+        return NEVER_US
+    return operation.completed + operation.ttl_ms * 1000 + CLOCK_ERROR_US
 
 
 def check_history(history: Iterable[Operation], allowed: Allowed, replicas: int) -> list[Breach]:
@@ -90,8 +136,9 @@ def check_history(history: Iterable[Operation], allowed: Allowed, replicas: int)
 class _KeyJudge:
     """Judges the operations of one key.
 
-    Writes that nobody ever saw get no place, but for acknowledged puts: no rule can speak of them,
-    and each would be a hole for ever in what later writers know.
+    Writes that nobody ever saw get no place, but for acknowledged puts and for those that may have
+    hidden others until they ended: no rule can speak of them, and each would be a hole for ever in
+    what later writers know.
     """
 
     def __init__(
@@ -112,7 +159,7 @@ class _KeyJudge:
         self.forgotten = 0
         """Nobody will mention the writes below this place any more."""
         self.deletes = NOTHING
-        """What the deletes, as far as they may have happened by now, have made invisible."""
+        """What has become invisible by now, as far as that may be, by deletes and by ends."""
         self.acknowledged: list[tuple[int, Known]] = []
         """When each write ended, and its past; but those that may be lost."""
         self.finished: dict[tuple[int, int], Known] = {}
@@ -122,7 +169,7 @@ class _KeyJudge:
 
     def judge(self) -> list[Breach]:
         operations = self.operations
-        mentioned = self.mentioned
+        mentioned, ends = self.mentioned, self.allowed.ends
         moments: list[tuple[int, int, int]] = []
         last, last_at, ended = -1, -1, None
         for number, each in enumerate(operations):
@@ -133,7 +180,9 @@ class _KeyJudge:
                 moments.append((each.invoked, BEGUN_WRITE, number))
                 if each.strict and each.outcome == "ok" and each.kind == "put":
                     moments.append((each.completed, ENDED_STRICT_WRITE, number))
-            elif each.outcome == "ok":
+                if ends and each.id in ends:
+                    moments.append((max(ends[each.id][0], each.invoked), ENDED_LIFE, number))
+            elif each.outcome == "ok" and each.is_read:
                 ended_at = each.completed
                 for name in each.found + each.hidden if each.hidden else each.found:
                     if mentioned.get(name, -1) < ended_at:
@@ -151,6 +200,8 @@ class _KeyJudge:
                     ended = covered
             elif what == BEGUN_WRITE:
                 self._write(operations[number])
+            elif what == ENDED_LIFE:
+                self._hide(operations[number])
             elif what == BEGUN_STRICT_READ:
                 self._begin_strict_read(operations[number], number)
             else:
@@ -179,7 +230,8 @@ class _KeyJudge:
                 past = union(past, self.cover[place])
         name, acknowledged = write.id, write.outcome == "ok"
         cover = past
-        if name in self.mentioned or (acknowledged and write.kind == "put"):
+        hides = name in self.allowed.ends and self._may_have_happened(write)
+        if name in self.mentioned or (acknowledged and write.kind == "put") or hides:
             place = len(self.writes)
             self.place[name] = place
             self.writes.append(write)
@@ -188,10 +240,18 @@ class _KeyJudge:
             self.cover.append(cover)
         if acknowledged and name not in self.allowed.lost:
             self.acknowledged.append((write.completed, past))
-        if write.kind == "delete" and write.outcome != "fail":
-            executed = self.allowed.executed
-            if executed is None or name in executed:
-                self.deletes = union(self.deletes, cover)
+        if write.kind == "delete" and self._may_have_happened(write):
+            self.deletes = union(self.deletes, cover)
+
+    def _may_have_happened(self, write: Operation) -> bool:
+        executed = self.allowed.executed
+        return write.outcome != "fail" and (executed is None or write.id in executed)
+
+    def _hide(self, write: Operation) -> None:
+        """A put may have ended: no read need find it, nor what it superseded."""
+        place = self.place.get(write.id)
+        if place is not None and self._may_have_happened(write):
+            self.deletes = union(self.deletes, self.cover[place])
 
     def _deleted(self, now: int) -> Known:
         """Return the writes that deletes have made invisible, and that nobody mentions from now on.
@@ -212,6 +272,8 @@ class _KeyJudge:
         found = self._found(read)
         if found is None:
             return None
+        if self.allowed.ends:
+            self._check_ends(read)
         if len(found) == 1:
             covered = self.cover[found[0]]
         else:
@@ -248,6 +310,15 @@ class _KeyJudge:
                 return None
             found.append(place)
         return found
+
+    def _check_ends(self, read: Operation) -> None:
+        for each in read.found:
+            _, latest = self.allowed.ends.get(each, (0, NEVER_US))
+            if latest < read.invoked:
+                self._breach(
+                    "ended",
+                    f"{read.describe()}: {each} had ended at {latest / 1e6:.3f} s at the latest",
+                )
 
     def _check_siblings(self, read: Operation, found: list[int]) -> None:
         if len(set(found)) < len(found):

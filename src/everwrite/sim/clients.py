@@ -1,5 +1,7 @@
 """Simulated clients: carts that are read, merged and written back, blind puts, deletes, reads.
 
+Some puts end after a while, and now and then a client touches a key, so that it does not.
+
 Each client has one operation under way. It sends it to some node; when the node is gone, says no,
 or stays silent, it tries the next with the same op and ``retry``, as the real client does. What it
 reads it keeps as knowledge (``ledger.Knowledge``): the token, and the ids behind it.
@@ -13,9 +15,12 @@ import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import Record
-from everwrite.core.messages import (
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import (
     ABSENT,
     FOUND,
     Failure,
@@ -23,9 +28,9 @@ from everwrite.core.messages import (
     FetchReply,
     Get,
     GetReply,
-    Message,
     Put,
     PutReply,
+    Touch,
 )
 from everwrite.core.wire import decode_payload
 from everwrite.sim.answers import hidden, learn_read, learn_write
@@ -33,8 +38,11 @@ from everwrite.sim.causality import indices
 from everwrite.sim.history import Operation
 from everwrite.sim.ledger import Ledger
 from everwrite.sim.options import Options, stream
+from everwrite.sim.touches import Touches
 from everwrite.sim.truth import NO_KNOWLEDGE, KeyLedger, Knowledge, Violation
 
+TTL_MS = (1000, 1000, 2000, 4000, 30_000)
+"""How long puts live: most end before the run does."""
 TRIES_MAX = 4
 PADDING = (0, 0, 0, 20, 300)
 FOREIGN_CODES = ("bad_context",)
@@ -59,6 +67,7 @@ class World(Protocol):
     ledger: Ledger
     options: Options
     history: list[Operation]
+    touches: Touches
 
     def doors(self) -> list[int]:
         """Return the machines that a client may try."""
@@ -88,14 +97,16 @@ class Client:
         self.left = 0
         self.knowledge: dict[bytes, Knowledge] = {}
         """What this client has last read or written of each key."""
+        self._lives = rng
+        """Says what ends and when: apart, so that the same seed without it does the same."""
         self._serial = 0
         self._rid = 0
         self._operation: Operation | None = None
         self._key = keys[0]
         self._place = -1
         self._used = NO_KNOWLEDGE
-        self._put: Put | None = None
-        self._get: Get | None = None
+        self._message: Put | Touch | Get | None = None
+        """What the operation under way asks of each node that it tries."""
         self._foreign = False
         self._doubt = False
         self._connection = 0
@@ -119,8 +130,15 @@ class Client:
         """Draw an operation and do it. Each draws from a stream of its own, so that one is the same
         when those before it are left out.
         """
-        rng = self.rng = stream(self.world.options.seed, f"{self.name}.{self._serial + 1}")
+        seed, name = self.world.options.seed, f"{self.name}.{self._serial + 1}"
+        rng = self.rng = stream(seed, name)
         self._key = key = rng.choice(self.keys)
+        options = self.world.options
+        if options.ttl_share or options.touch_share:
+            self._lives = stream(seed, f"{name} lives")
+            if self._lives.random() < options.touch_share:
+                self._touch(key)
+                return
         dice = rng.random()
         if dice < 0.45:
             self._then_merge = True
@@ -164,17 +182,13 @@ class Client:
         if foreign:
             used = NO_KNOWLEDGE
         operation = self._open("delete" if delete else "put", key, used)
-        n, q = self._numbers(wide=options.wide_puts)
-        dw = rng.choice((-1, -1, -1, 0, 1, q or self._majority(n)))
-        dw = min(dw, n or options.copies)
-        operation.n, operation.q = n, q or self._majority(n)
-        operation.dw = dw if dw >= 0 else (operation.q if options.fsync else 0)
-        operation.strict = rng.random() < 0.2
+        n, q, dw = self._quorum(operation)
+        if not delete and self._lives.random() < options.ttl_share:
+            operation.ttl_ms = self._lives.choice(TTL_MS)
         self._foreign = bool(foreign)
         self._place = world.ledger.invoked(key, operation, used)
         value = operation.id.encode() + b"|" + b"x" * rng.choice(PADDING)
-        self._get = None
-        self._put = Put(
+        self._message = Put(
             0,
             key.data_key,
             None if delete else value,
@@ -186,8 +200,32 @@ class Client:
             q,
             dw,
             operation.strict,
+            ttl_ms=operation.ttl_ms,
         )
         self._try()
+
+    def _touch(self, key: KeyLedger) -> None:
+        """Let what stands under a key live longer."""
+        operation = self._open("touch", key, NO_KNOWLEDGE)
+        self._foreign = False
+        n, q, dw = self._quorum(operation)
+        operation.ttl_ms = self._lives.choice(TTL_MS)
+        op, timeout_ms = operation.id.encode(), self.rng.choice((0, 200, 1000))
+        self._message = Touch(
+            0, key.data_key, operation.ttl_ms, op, timeout_ms, n, q, dw, operation.strict
+        )
+        self._try()
+
+    def _quorum(self, operation: Operation) -> tuple[int, int, int]:
+        """Draw n, w and dw, and whether all must be owners."""
+        options, rng = self.world.options, self.rng
+        n, q = self._numbers(wide=options.wide_puts)
+        dw = rng.choice((-1, -1, -1, 0, 1, q or self._majority(n)))
+        dw = min(dw, n or options.copies)
+        operation.n, operation.q = n, q or self._majority(n)
+        operation.dw = dw if dw >= 0 else (operation.q if options.fsync else 0)
+        operation.strict = rng.random() < 0.2
+        return n, q, dw
 
     def _read(self, key: KeyLedger) -> None:
         rng = self.rng
@@ -198,14 +236,13 @@ class Client:
         operation.n, operation.q = n, q or self._majority(n)
         operation.strict = rng.random() < 0.2
         timeout = rng.choice((0, 200, 1000))
-        self._put = None
-        self._get = Get(0, key.data_key, timeout, n, q, operation.strict, used.token)
+        self._message = Get(0, key.data_key, timeout, n, q, operation.strict, used.token)
         self._try()
 
     def _fetch(self, key: KeyLedger) -> None:
         """Read some replicas by oneself (Dynamo 6.4)."""
         self._open("fetch", key, NO_KNOWLEDGE)
-        self._put = self._get = None
+        self._message = None
         self._fetched = []
         machines = self.world.doors()
         self.rng.shuffle(machines)
@@ -253,31 +290,15 @@ class Client:
             return
         operation.tries += 1
         machine = self.rng.choice(self.world.doors())
-        rid = self._next_rid(machine)
-        if self._put is not None:
-            put = self._put
-            retry = self._doubt
-            message: Message = Put(
-                rid,
-                put.key,
-                put.value,
-                put.context,
-                put.op,
-                put.timeout_ms,
-                put.kind,
-                put.n,
-                put.w,
-                put.dw,
-                put.strict,
-                retry,
-            )
-            patience = put.timeout_ms
+        rid, asked = self._next_rid(machine), self._message
+        if asked is None:
+            return
+        message: Message
+        if isinstance(asked, Get):
+            message = replace(asked, rid=rid)
         else:
-            get = self._get
-            if get is None:
-                return
-            message = Get(rid, get.key, get.timeout_ms, get.n, get.r, get.strict, get.seen)
-            patience = get.timeout_ms
+            message = replace(asked, rid=rid, retry=self._doubt)
+        patience = asked.timeout_ms
         self._ask(machine, message)
         # Now and then a client is less patient than the deadline that it gave.
         patience = patience or 1000
@@ -293,6 +314,8 @@ class Client:
         self._connection = connection
         if isinstance(message, Put):
             self.world.ledger.tried(connection, message.rid, self._key, self._place)
+        elif isinstance(message, Touch) and self._operation is not None:
+            self.world.touches.asked(connection, message.rid, self._key, self._operation)
         self.world.request(connection, message)
 
     def _watch(self, patience_us: int) -> None:
@@ -316,7 +339,7 @@ class Client:
         if operation.tries < TRIES_MAX and self.rng.random() < 0.8:
             self._try()
         else:
-            self._end("unknown" if self._doubt and operation.is_write else "fail", why)
+            self._end("unknown" if self._doubt and not operation.is_read else "fail", why)
 
     # -- answers -----------------------------------------------------------------------------------
 
@@ -361,7 +384,8 @@ class Client:
         merge, self._then_merge = self._then_merge, False
         self._end("ok", "")
         if merge:
-            self._write(key, knowledge, delete=self.rng.random() < 0.05)
+            delete = self.rng.random() < self.world.options.delete_share
+            self._write(key, knowledge, delete=delete)
 
     def _stored(self, operation: Operation, reply: PutReply) -> None:
         if self._foreign:
@@ -372,6 +396,9 @@ class Client:
         operation.owners, operation.fallbacks = reply.owners, reply.fallbacks
         operation.q = min(operation.q, reply.required)
         operation.durable = reply.durable
+        if operation.kind == "touch":
+            self._end("ok", "")
+            return
         key = self._key
         learnt = learn_write(key, self._place, reply.context)
         if self.rng.random() < 0.7:
@@ -393,7 +420,8 @@ class Client:
             self._end("fail", "no replica could say")
             return
         record = versions.decode(joined) if joined else Record({}, [])
-        found = [version.op.decode() for version in versions.live(record)]
+        time_ms = max(reply.time_ms for reply in replies)
+        found = [version.op.decode() for version in versions.live(record, time_ms)]
         self._learn_read(operation, context.combine(tokens), found, f"fetch {operation.id}")
 
     def _failed(self, operation: Operation, failure: Failure) -> None:
@@ -407,6 +435,10 @@ class Client:
             raise Violation(
                 "refused", f"{operation.describe()}: refused as {failure.code}: {failure.message}"
             )
+        elif operation.kind == "fetch":
+            del self._asked[failure.rid]
+            if not self._asked:
+                self._end_fetch()
         elif failure.code == "too_large":
             self._end("unknown" if self._doubt else "fail", failure.code)
         else:

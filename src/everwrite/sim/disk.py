@@ -25,6 +25,11 @@ from everwrite.core.records import HINT, OWN, Damaged
 
 Payload = bytes | None
 
+COPIES = (OWN, HINT)
+"""What stands under these prefixes is a copy of a record. All else (a node's own state, its
+indexes) goes with the disk, and is no copy of anything.
+"""
+
 
 class Rotten:
     """Stands where a value was that the disk has damaged."""
@@ -209,7 +214,7 @@ class Disk:
         return sorted(
             key
             for key, held in self.safe.items()
-            if key[:1] != b"m" and key not in dirty and held is not ROTTEN
+            if key[:1] in COPIES and key not in dirty and held is not ROTTEN
         )
 
     def is_damaged(self, data_key: bytes) -> bool:

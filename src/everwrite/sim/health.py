@@ -20,7 +20,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from everwrite.core.messages import Failure, Message, Put, PutReply
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Failure, Put, PutReply
 from everwrite.sim.machine import NO_FUSE, STALL_TAIL_US
 from everwrite.sim.nemesis import CLOG_US_MAX, DOWN_US_MAX
 from everwrite.sim.options import Fault
@@ -29,7 +30,7 @@ from everwrite.sim.truth import Violation
 if TYPE_CHECKING:
     from everwrite.sim.world import World
 
-SPARED = ("overloaded", "unavailable", "too_large", "bad_context")
+SPARED = ("overloaded", "hints_full", "unavailable", "too_large", "bad_context")
 ON_MACHINES = ("pause", "fsync_error", "lost_disk", "old_disk", "bit_rot", "kill", "power_cut")
 HOPS = 6
 """Ways of one put: from its client, handed on, looking around and back, stored and acknowledged."""

@@ -7,6 +7,10 @@ write superseded which, without believing a word of what the cluster says of clo
 
     put, delete     seen: what stood in its context            found: nothing
     get, fetch      seen: what its session token demands       found: the ids it returned
+    touch           seen: nothing                              found: nothing
+
+A put may end (``ttl_ms``), and a touch lets what it finds live longer. Neither says when: the clock
+that decides is the coordinator's. So a checker knows of each end two bounds.
 
 An operation ends as ``ok``; as ``fail``: it has surely not happened; or as ``unknown``: it may
 have happened, or may yet.
@@ -19,10 +23,11 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["put", "delete", "get", "fetch"]
+Kind = Literal["put", "delete", "get", "fetch", "touch"]
 Outcome = Literal["pending", "ok", "fail", "unknown"]
 
 WRITES = ("put", "delete")
+READS = ("get", "fetch")
 
 
 class Operation(msgspec.Struct):
@@ -50,16 +55,24 @@ class Operation(msgspec.Struct):
     fallbacks: int = 0
     durable: int = 0
     error: str = ""
+    ttl_ms: int = 0
+    """How long a put is to live, or what a touch finds is to live from then on; 0: for ever."""
 
     @property
     def is_write(self) -> bool:
         return self.kind in WRITES
+
+    @property
+    def is_read(self) -> bool:
+        return self.kind in READS
 
     def describe(self) -> str:
         """Return the operation as one line for a person."""
         words = [f"{self.kind} {self.id} on {self.key}", f"by {self.client}"]
         end = f"{self.completed / 1e6:.3f}" if self.completed >= 0 else ""
         words.append(f"at {self.invoked / 1e6:.3f}..{end} s: {self.outcome}")
+        if self.ttl_ms:
+            words.append(f"ttl {self.ttl_ms} ms")
         if self.error:
             words.append(f"({self.error})")
         if self.outcome == "ok" and self.is_write:

@@ -21,13 +21,17 @@ from collections.abc import Callable
 
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import Actor, Record, Version
-from everwrite.core.messages import Message, PutReply
-from everwrite.core.records import HINT, OWN, STATE
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import PutReply
+from everwrite.core.records import HINT, OWN
 from everwrite.sim.bounds import judge_clock, judge_siblings, siblings_max
 from everwrite.sim.causality import indices
-from everwrite.sim.disk import Held, Payload, Rotten
+from everwrite.sim.collected import Collected
+from everwrite.sim.disk import COPIES, Held, Payload, Rotten
 from everwrite.sim.history import Operation
+from everwrite.sim.touches import Touches
 from everwrite.sim.truth import (
+    End,
     KeyLedger,
     Knowledge,
     Source,
@@ -35,6 +39,7 @@ from everwrite.sim.truth import (
     held_record,
     owners_in,
     record_in,
+    time_ms,
 )
 
 
@@ -54,6 +59,10 @@ class Ledger:
         """Hear of each dot that a machine gives to a write, and of each that it gives to one of
         which it did not know all single dots.
         """
+        self.collected: Collected
+        """Judges what goes for good."""
+        self.touches: Touches
+        """Judges who lets live longer what was touched."""
         self.changing = False
         """Whether members change."""
         self.records = 0
@@ -70,10 +79,13 @@ class Ledger:
 
     def open_key(self, data_key: bytes, name: str) -> KeyLedger:
         """Begin to watch a key."""
-        self.keys[data_key] = key = KeyLedger(data_key, name)
+        self.keys[data_key] = key = KeyLedger(data_key, name, self._time_ms)
         self._visible[data_key] = [0 for _ in self._places]
         self._safe[data_key] = [0 for _ in self._places]
         return key
+
+    def _time_ms(self) -> int:
+        return time_ms(self.now())
 
     # -- what clients do ---------------------------------------------------------------------------
 
@@ -150,7 +162,7 @@ class Ledger:
     def wrote(self, index: int, key: bytes, payload: Payload, before: Held | None) -> int:
         """Judge a payload; return what is known with it."""
         prefix = key[:1]
-        if prefix == STATE:
+        if prefix not in COPIES:
             return 0
         data_key = key[1:]
         ledger = self.keys[data_key]
@@ -163,9 +175,13 @@ class Ledger:
             return 0
         record = record_in(prefix, payload)
         known = self._judge(ledger, Source(index, key, had), record)
+        if ledger.ends:
+            self.touches.written(ledger, index, record, known)
+        if known & ledger.collected:
+            self.collected.written(ledger, index, record)
         if had and had != record and prefix == OWN:
             forgot = ledger.known_of.get(had, 0) & ~known
-            if forgot:
+            if forgot and self._why_not(ledger, had):
                 raise Violation(
                     "forgotten",
                     f"node {index + 1} replaces its copy of {ledger.name} by one that does not "
@@ -183,13 +199,13 @@ class Ledger:
 
     def refused(self, index: int, key: bytes, payload: Payload, before: Held | None) -> None:
         """Take note of the dots in a record that was minted, sent perhaps, and not written."""
-        if payload is None or key[:1] == STATE:
+        if payload is None or key[:1] not in COPIES:
             return
         ledger = self.keys[key[1:]]
         record = versions.decode(record_in(key[:1], payload))
         source = Source(index, key, held_record(key[:1], before))
         for version in record.siblings:
-            self._bind(ledger, record, version, source)
+            self._note_end(ledger, self._bind(ledger, record, version, source), version)
 
     def synced(self, index: int, key: bytes, known: int) -> None:
         """Take note of what is safe on this machine."""
@@ -198,20 +214,24 @@ class Ledger:
 
     def dropped(self, index: int, key: bytes, held: Held | None) -> None:
         """Writes that were acknowledged without a disk may go with what was lost."""
-        if key[:1] != STATE and held is not None and not isinstance(held, Rotten):
+        if key[:1] in COPIES and held is not None and not isinstance(held, Rotten):
             ledger = self.keys[key[1:]]
             ledger.weakened |= ledger.known_of.get(held_record(key[:1], held), 0)
 
     def _check_let_go(self, key: KeyLedger, index: int, before: Held | None) -> None:
         """A copy may go only from who does not own it, when all owners have it for good."""
         owners = self.owners(index, key.data_key)
-        if index in owners:
-            raise Violation(
-                "forgotten", f"node {index + 1} removes its copy of {key.name}, and owns it"
-            )
-        if before is None or isinstance(before, Rotten):
+        record = held_record(OWN, before)
+        if index in owners and record:  # what is damaged here its node may have whole in its cache
+            if why := self._why_not(key, record):
+                raise Violation(
+                    "collected",
+                    f"node {index + 1}, an owner, removes its copy of {key.name}, though {why}",
+                )
             return
-        known = key.known_of.get(held_record(OWN, before), 0) & ~key.weakened
+        if not record or self._may_go(key, record):
+            return
+        known = key.known_of.get(record, 0) & ~key.weakened & ~key.collected
         for owner in owners:
             lacks = known & ~self._safe[key.data_key][owner]
             if lacks:
@@ -220,6 +240,20 @@ class Ledger:
                     f"node {index + 1} removes its copy of {key.name}, and its owner node "
                     f"{owner + 1} never had {key.causality.names(lacks)} for good",
                 )
+
+    def _may_go(self, key: KeyLedger, record: bytes) -> bool:
+        """Say whether nobody needs a record any more. With one of no owner, or a hint, its deletes
+        are not collected: owners may have them yet.
+        """
+        return not self.collected.why_not(key, versions.decode(record))
+
+    def _why_not(self, key: KeyLedger, record: bytes) -> str:
+        """Return why an owner may not let go of a record; empty if it may, and then does."""
+        decoded = versions.decode(record)
+        why = self.collected.why_not(key, decoded)
+        if not why:
+            self.collected.gone(key, key.known_of.get(record, 0), decoded)
+        return why
 
     def _check_struck(
         self, key: KeyLedger, machine: int, before: Held | None, left: list[bytes], kept: int
@@ -232,14 +266,16 @@ class Ledger:
         known = key.known_of.get(record_in(HINT, before), 0)
         held = self._safe
         owners = self.owners(machine, key.data_key)
+        before_owners = set(owners_in(before))
         for owner in owners_in(before):
             index = self.node_ids.index(owner)
-            if index not in owners and owner not in left and set(left) - {owner}:
+            turned = set(left) - ({owner} if index not in owners else before_owners)
+            if owner not in left and turned:
                 continue  # it goes to who owns the key now
             lacks = known & ~held[key.data_key][self.node_ids.index(owner)]
             if owner in left:
                 lacks &= ~kept
-            if lacks:
+            if lacks & ~key.collected and not self._may_go(key, record_in(HINT, before)):
                 raise Violation(
                     "hint",
                     f"a hint for node {self.node_ids.index(owner) + 1} on {key.name} is struck "
@@ -255,7 +291,9 @@ class Ledger:
         judge_siblings(key, source, record, self.siblings_max)
         shown = 0
         for version in record.siblings:
-            shown |= 1 << self._bind(key, record, version, source)
+            place = self._bind(key, record, version, source)
+            self._note_end(key, place, version)
+            shown |= 1 << place
         judge_clock(key, record.clock, f"a record of node {source.machine + 1}")
         known = past = 0
         for actor, counter in record.clock.items():
@@ -325,6 +363,17 @@ class Ledger:
         if its_own:
             self.minted(key, place, source, version)
         return place
+
+    def _note_end(self, key: KeyLedger, place: int, version: Version) -> None:
+        """A record has a write end then."""
+        if not version.expires:
+            return
+        end = key.ends.setdefault(place, End(version.expires))
+        # Of a write that was minted twice, each dot has an end of its own.
+        if version.expires > end.last and not (key.lingering | key.doubtful) >> place & 1:
+            self.collected.lengthened(key, place, end.last)
+        end.first = min(end.first, version.expires)
+        end.last = max(end.last, version.expires)
 
     def _settle_named(
         self, key: KeyLedger, place: int, minted: Version, record: Record, source: Source

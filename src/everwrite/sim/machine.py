@@ -21,18 +21,23 @@ from everwrite.core.cluster.members import Known
 from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.data.epochs import SALT_BITS, Epochs
 from everwrite.core.errors import StorageFull
-from everwrite.core.messages import Member, Message, Put
+from everwrite.core.messages.members import Member
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Put
 from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
-from everwrite.core.records import HINT
+from everwrite.core.records import CONFIRMED, FLOORS
 from everwrite.core.request.forward import TakenOver
 from everwrite.core.request.write import LEASE
+from everwrite.core.trees.walk import WALK_RID
 from everwrite.core.wire import decode_payload
-from everwrite.sim.beginning import begin
+from everwrite.sim.beginning import begin, bring_trees, leave_trees
 from everwrite.sim.disk import Disk, ReadFailed
+from everwrite.sim.paced import Episode
 from everwrite.sim.tries import Tries
+from everwrite.sim.truth import time_ms
 
 BOOT_RETRY_US = 100_000
 TICK_US = 30
@@ -131,12 +136,12 @@ class Machine:
         self.seed: Member | None = None
         """Whom it joined through."""
         self.paused = False
-        self.restored = 0
         """Hints that the disk had at the last start."""
         self.gone = False
         """Down, or standing still, for as long as somebody says so, whatever was planned."""
         self.slow_until = 0
         self.fuse = NO_FUSE
+        self.paced: Episode | None = None
         self.clock_ppm = 1_000_000
         self.clock_offset_ms = 1_000
         self.wall_jump_ms = 0
@@ -177,17 +182,20 @@ class Machine:
         self._members_version = 0
         self._serves = bits(table.me.serves)
         self.node = node = Node(
-            self.config, self.cluster, table, epochs, b"k" * 32, self.clock_ms()
+            self.config,
+            self.cluster,
+            table,
+            epochs,
+            b"k" * 32,
+            self.clock_ms(),
+            wall_ms=self.wall_ms(),
         )
         node.rounds.wants_in = self.me.node_id not in table.rulings
         node.ready = node.rounds.whole
-        for key in disk.keys(HINT):
-            payload = disk.readable(key)
-            if payload is None:
-                node.hints.restore_unreadable(key[1:])
-            else:
-                node.hints.restore(key[1:], payload)
-        self.restored = node.hints.notes
+        floors, confirmed = disk.readable(FLOORS), disk.readable(CONFIRMED)
+        node.confirmations.restore(floors or b"", confirmed or b"")
+        node.hints.count()
+        bring_trees(self, node)
         self._timer = -1
         self._ticking = self._syncing = self.paused = False
         self.fuse = NO_FUSE
@@ -208,6 +216,12 @@ class Machine:
         self.tries.clear()
         self.paused = False
         self.world.machine_stopped(self.index)
+
+    def end(self, *, down_us: int) -> None:
+        """Stop in good order, and come back after a while."""
+        if self.node is not None and not self.node.out.writes:
+            leave_trees(self, self.node)
+        self.crash(power=False, down_us=down_us)
 
     def join(self, seed: Member) -> None:
         """Start for the first time, knowing one member."""
@@ -231,6 +245,10 @@ class Machine:
     def clock_ms(self) -> int:
         """Return this machine's monotonic clock."""
         return self.world.now * self.clock_ppm // 1_000_000_000 + self.clock_offset_ms
+
+    def wall_ms(self) -> int:
+        """Return what this machine's wall clock says."""
+        return time_ms(self.world.now) + self.wall_jump_ms
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -282,7 +300,7 @@ class Machine:
         now = node.local.now = self.clock_ms()
         if node.late_ms and self.world.now > self._late_until:
             node.late_ms = 0
-        node.local.wall_offset_ms = self.wall_jump_ms
+        node.local.clock.own(now, self.wall_ms())
         gone, self._gone = self._gone, []
         for peer in gone:
             node.lost(peer)
@@ -301,8 +319,8 @@ class Machine:
         found, self._found = self._found, []
         for key, payload in found:
             if isinstance(payload, ReadFailed):
+                self.unread += not node.quarantine.knows(key)  # what it knows is no news
                 node.unreadable(key, payload.reason, corrupt=payload.corrupt)
-                self.unread += 1
             else:
                 node.loaded(key, payload)
         ranges, self._scanned = self._scanned, []
@@ -366,7 +384,10 @@ class Machine:
                 self._read(keys)
             scans, out.scans = out.scans, []
             for scan in scans:
-                world.later(self._disk_delay(), self._end_scan, self.life, scan)
+                # The walk must bear that a range is read long before it comes.
+                early = scan.rid == WALK_RID and self.rng.random() < 0.5
+                ranged = self._range(scan) if early else None
+                world.later(self._disk_delay(), self._end_scan, self.life, scan, ranged)
             sends, out.sends = out.sends, {}
             own = sends.pop(me, None)
             half = len(sends) // 2 if self.fuse.point == "sending" and len(sends) > 1 else -1
@@ -440,15 +461,17 @@ class Machine:
             self._found.append((key, found if early else self._look(key)))
             self.soon()
 
-    def _end_scan(self, life: int, scan: Scan) -> None:
+    def _end_scan(self, life: int, scan: Scan, early: Scanned | ReadFailed | None) -> None:
         if life != self.life or self.node is None:
             return
-        try:
-            found: Scanned | ReadFailed = self.disk.scan(scan, self.world.now)
-        except ReadFailed as failure:
-            found = failure
-        self._scanned.append((scan, found))
+        self._scanned.append((scan, early if early is not None else self._range(scan)))
         self.soon()
+
+    def _range(self, scan: Scan) -> Scanned | ReadFailed:
+        try:
+            return self.disk.scan(scan, self.world.now)
+        except ReadFailed as failure:
+            return failure
 
     def _look(self, key: bytes) -> bytes | ReadFailed | None:
         try:

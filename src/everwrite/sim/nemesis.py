@@ -38,6 +38,11 @@ class World(Protocol):
     changes: Changes
     healed: bool
 
+    @property
+    def members(self) -> list[Machine]:
+        """The machines that belong to the cluster."""
+        ...
+
     def later(self, delay_us: int, action: Callable[..., None], *arguments: Any) -> None:
         """Have something done after a delay."""
 
@@ -49,6 +54,10 @@ class World(Protocol):
 
     def break_link(self, one: int, other: int) -> None:
         """Break the connection between two machines."""
+
+
+CLEAN_SHARE = 0.5
+"""Of processes that end between two ticks, so many end in good order."""
 
 
 class Nemesis:
@@ -111,7 +120,9 @@ class Nemesis:
             return False
         point = rng.choice(CRASH_POINTS)
         down_us = min(fault.lasts_us, DOWN_US_MAX)
-        if point == "now":
+        if point == "now" and not power and rng.random() < CLEAN_SHARE:
+            machine.end(down_us=down_us)
+        elif point == "now":
             machine.crash(power=power, down_us=down_us)
         else:
             machine.fuse = Fuse(point, power, down_us)
@@ -138,7 +149,13 @@ class Nemesis:
         return True
 
     def wall_jump(self, fault: Fault, machine: Machine, rng: random.Random) -> bool:
-        """The wall clock jumps by up to ten years; nothing may go by it."""
+        """The wall clock jumps by up to ten years; a minority of such clocks moves nobody."""
+        members = self.world.members
+        wrong = sum(each.wall_jump_ms != 0 for each in members if each is not machine)
+        if machine not in members or 2 * (wrong + 1) >= len(members):
+            return False
+        if self.world.options.changing:  # whoever leaves may leave a majority of wrong ones
+            return False
         machine.wall_jump_ms = rng.randint(-TEN_YEARS_MS, TEN_YEARS_MS)
         return True
 

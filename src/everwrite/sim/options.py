@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -95,6 +96,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     changes_ms: int = 0
     """Mean time between two changes of members (changes.py); 0: there are none."""
 
+    ttl_share: float = 0.0
+    """How many of the puts are to end."""
+    touch_share: float = 0.0
+    """How many of the operations are touches instead."""
+    delete_share: float = 0.05
+    """How many of the merges of a read are deletes."""
+    repairs: bool = False
+    """Whether owners compare what they have; else each is left to hints and reads."""
+    encore: int = 0
+    """Operations after the cluster has come to rest, by clients that still know what they knew."""
+
     @property
     def copies(self) -> int:
         """Owners of each key: as configured, or all nodes if there are fewer."""
@@ -110,9 +122,19 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         """Whether members come and go."""
         return self.changes_ms > 0
 
+    @property
+    def ending(self) -> bool:
+        """Whether some of what is put ends."""
+        return self.ttl_share > 0
+
+    @property
+    def touching(self) -> bool:
+        """Whether some of what ends is touched."""
+        return self.ending and self.touch_share > 0
+
     def config(self) -> NodeConfig:
         """Return the configuration of every node."""
-        return NodeConfig(fsync=self.fsync, **self.knobs)
+        return NodeConfig(fsync=self.fsync, pace=True, **self.knobs)
 
     def describe(self) -> str:
         """Return everything drawn, for a person."""
@@ -162,18 +184,40 @@ def draw(seed: int) -> Options:
         faults={} if calm else _faults(rng),
         knobs=_knobs(rng, near_us + spread_us),
     )
-    survivors, lost_by = _survivors(seed, nodes, options.knobs)
+    hint_knobs = _hint_knobs(seed)
+    survivors, lost_by = _survivors(seed, nodes, options.knobs | hint_knobs)
     spares, changes_ms = _changes(seed, crowd=crowd)
     if changes_ms:
         survivors, lost_by = 0, ""
+    repairs = stream(seed, "repairs drawn").random() < 0.75
     return msgspec.structs.replace(
         options,
         survivors=survivors,
         lost_by=lost_by,
         spares=spares,
         changes_ms=changes_ms,
-        knobs=options.knobs | _moving_knobs(seed),
+        knobs=options.knobs
+        | hint_knobs
+        | _moving_knobs(seed)
+        | _tree_knobs(seed)
+        | _repair_knobs(seed, repairs=repairs),
+        repairs=repairs,
+        **_lives(seed),
     )
+
+
+def _lives(seed: int) -> dict[str, Any]:
+    """Return how much of what is written is to end, or to be deleted, and whether clients come back
+    later.
+    """
+    rng = stream(seed, "lives drawn")
+    ending = rng.random() < 0.5
+    return {
+        "ttl_share": rng.choice((0.1, 0.5, 0.9)) if ending else 0.0,
+        "touch_share": rng.choice((0.0, 0.05, 0.2)) if ending else 0.0,
+        "delete_share": rng.choice((0.05, 0.05, 0.5)),
+        "encore": rng.choice((0, 20, 60)),
+    }
 
 
 LOST_BY = ("dead", "paused", "cut", "deaf", "mute")
@@ -181,10 +225,14 @@ HINTS_ENOUGH = 100
 """A node that may keep fewer hints refuses writes, rightly, when nodes stay away for long."""
 
 
+def _room_for_hints(knobs: dict[str, int]) -> bool:
+    return knobs.get("hints_max", HINTS_ENOUGH) >= HINTS_ENOUGH and "hints_bytes_max" not in knobs
+
+
 def _survivors(seed: int, nodes: int, knobs: dict[str, int]) -> tuple[int, str]:
     rng = stream(seed, "survivors drawn")
     how = rng.choice(LOST_BY)
-    if nodes < 2 or rng.random() < 0.5 or knobs.get("hints_max", HINTS_ENOUGH) < HINTS_ENOUGH:
+    if nodes < 2 or rng.random() < 0.5 or not _room_for_hints(knobs):
         return 0, ""
     return rng.randrange(1, nodes), how
 
@@ -215,6 +263,58 @@ def _moving_knobs(seed: int) -> dict[str, int]:
         "gossip_fanout": (1,),
     }
     return {name: rng.choice(values) for name, values in drawn.items() if rng.random() < 0.3}
+
+
+NEVER_MS = 10**9
+
+
+def _repair_knobs(seed: int, *, repairs: bool) -> dict[str, int]:
+    """Return knobs of what goes on for ever: so short that it goes on within a run."""
+    rng = stream(seed, "repair knobs")
+    drawn: dict[str, tuple[int, ...]] = {
+        "repair_every_ms": (100, 300),
+        "repair_round_ms": (300, 1000),
+        "repair_settle_ms": (10, 100, 300),
+        "repair_retry_ms": (300, 1000),
+        "repair_back_ms": (100, 500),
+        "repair_session_ms": (500, 5000),
+        "repairs_max": (1, 2),
+        "expiry_slot_ms": (2000, 4000),
+        "expiry_margin_ms": (1000, 4000),
+        "store_life_ms": (800, 1500, 3000),
+        "collect_every_ms": (100, 500),
+        "collect_retry_ms": (300, 1000),
+        "collect_batch": (1, 4, 64),
+        "collect_watched_max": (2, 8, 100),
+    }
+    knobs = {name: rng.choice(values) for name, values in drawn.items()}
+    if not repairs:
+        knobs["repair_every_ms"] = NEVER_MS
+    return knobs
+
+
+def _hint_knobs(seed: int) -> dict[str, int]:
+    """Return knobs of hints: little room for them, few bytes at a time."""
+    rng = stream(seed, "hint knobs")
+    drawn: dict[str, tuple[int, ...]] = {
+        "hints_bytes_max": (300, 1000, 5000),
+        "hint_batch_bytes": (1, 200),
+    }
+    return {name: rng.choice(values) for name, values in drawn.items() if rng.random() < 0.2}
+
+
+def _tree_knobs(seed: int) -> dict[str, int]:
+    """Return knobs of the tree: few leaves, short ranges, a scrub that comes around."""
+    rng = stream(seed, "tree knobs")
+    drawn: dict[str, tuple[int, ...]] = {
+        "walk_keys": (1, 2, 5),
+        "walk_keys_idle": (1, 3, 20),
+        "walk_retry_ms": (20, 200),
+        "scrub_cycle_ms": (500, 3000, 20_000),
+        "mend_every_ms": (50, 500),
+    }
+    few = {name: rng.choice(values) for name, values in drawn.items() if rng.random() < 0.6}
+    return {"leaf_bits": rng.choice((1, 3, 6, 8)), **few}
 
 
 def _faults(rng: random.Random) -> dict[str, float]:

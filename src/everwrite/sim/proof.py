@@ -116,7 +116,7 @@ class Proofs:
         if isinstance(held, Rotten):  # its node has it in memory, or will see the damage
             return
         here = _known(key, held)
-        lacks = there & ~here & ~key.doubtful
+        lacks = there & ~here & ~key.doubtful & ~key.collected
         if lacks:
             raise Violation(
                 "proof",

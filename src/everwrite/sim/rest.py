@@ -97,7 +97,7 @@ def _judge_handoff(world: World, key: KeyLedger) -> None:
             if isinstance(held, Rotten):
                 continue
             known = key.known_of.get(held_record(OWN, held), 0) if held is not None else 0
-            if not known >> place & 1:
+            if not (known | key.collected) >> place & 1:
                 raise Violation(
                     "handoff",
                     f"{operation.describe()}: acknowledged, all is at rest, and its owner node "

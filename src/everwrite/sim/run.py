@@ -8,14 +8,17 @@ import msgspec
 
 from everwrite.core.errors import EverwriteError
 from everwrite.core.probes import HITS
+from everwrite.sim.afterwards import an_hour_later, clients_come_back
 from everwrite.sim.audit import Auditor
 from everwrite.sim.causality import indices
 from everwrite.sim.checkers import Allowed, check_history
 from everwrite.sim.history import Operation
 from everwrite.sim.options import Fault, Options, draw
+from everwrite.sim.quiet import Quiet
 from everwrite.sim.rest import judge_end, judge_rest
 from everwrite.sim.survivors import Survivors
-from everwrite.sim.truth import Violation
+from everwrite.sim.touches import judge_touches
+from everwrite.sim.truth import Violation, bounds_us
 from everwrite.sim.world import World
 
 CORE_BUGS = (EverwriteError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -66,9 +69,15 @@ def judge(world: World) -> Verdict:
         Survivors(world).serve()
         world.heal()
         judge_rest(world)
-        world.rest_for_an_hour()
+        Quiet(world).agree()
+        an_hour_later(world)
+        clients_come_back(world)
+        quiet = Quiet(world)
+        quiet.agree()
+        quiet.rest()
         auditor = Auditor(world)
         auditor.audit()
+        judge_touches(world)
         for breach in check_history(
             world.history, allowed(world), min(world.options.replicas, world.options.machines)
         ):
@@ -104,6 +113,8 @@ def allowed(world: World) -> Allowed:
         spared.lost |= {ids[place] for place in indices(key.soft & key.weakened | key.doubtful)}
         spared.lingering |= {ids[place] for place in indices(key.lingering | key.doubtful)}
         spared.stale |= {ids[place] for place in indices(key.weakened | key.doubtful)}
+        for place, end in key.ends.items():
+            spared.ends[ids[place]] = bounds_us(end)
         if spared.executed is not None:
             spared.executed |= {ids[place] for place in indices(world.ledger.stood(key))}
     return spared

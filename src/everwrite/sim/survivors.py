@@ -24,15 +24,23 @@ from typing import TYPE_CHECKING
 
 from everwrite.core.data import versions
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import Get, GetReply, Put, PutReply
+from everwrite.core.hints.kept import split_hint
+from everwrite.core.messages.requests import Get, GetReply, Put, PutReply
 from everwrite.core.records import HINT, OWN
-from everwrite.core.repair.hints import split_hint
 from everwrite.sim.answers import learn_read, learn_write
 from everwrite.sim.asking import Answer, Asker
 from everwrite.sim.disk import Rotten
 from everwrite.sim.history import Operation
 from everwrite.sim.options import stream
-from everwrite.sim.truth import NO_KNOWLEDGE, KeyLedger, Knowledge, Violation
+from everwrite.sim.truth import (
+    CLOCK_ERROR_MS,
+    NO_KNOWLEDGE,
+    KeyLedger,
+    Knowledge,
+    Violation,
+    as_of,
+    time_ms,
+)
 
 if TYPE_CHECKING:
     from everwrite.core.node import Node
@@ -231,6 +239,7 @@ class Survivors:
         for machine in self._owners_left(key):
             record = _held(machine, key.data_key)
             if record is not None:
+                record = as_of(record, time_ms(self.world.now) + CLOCK_ERROR_MS)
                 held.setdefault(record, []).append(machine.me.name)
         if len(held) > 1:
             parts = [

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from everwrite.core.data import versions
 from everwrite.core.data.epochs import SALT_BITS
 from everwrite.core.data.versions import Version
-from everwrite.core.messages import (
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import (
     ABSENT,
     FOUND,
     NOT_HERE,
@@ -31,7 +32,6 @@ from everwrite.core.messages import (
     FetchReply,
     Get,
     GetReply,
-    Message,
     Put,
 )
 from everwrite.core.records import HINT, OWN
@@ -155,7 +155,7 @@ class Told:
         strikes = self._world.now >= self._world.machines[source].disk.full_until
         if strikes and self._holds(source, HINT, key) is asked.kept:
             held |= _known(key, HINT, asked.kept)
-        if missing := held & ~known & ~key.doubtful:
+        if missing := held & ~known & ~key.doubtful & ~key.collected:
             raise Violation(
                 "coverage",
                 f"node {source + 1} answers for {key.name} with {causality.names(known)}, and "
@@ -199,7 +199,7 @@ class Told:
         for owner, known in reading.known.items():
             if not isinstance(self._holds(owner, OWN, key), bytes):
                 continue
-            if there := known & ~key.weakened:
+            if there := known & ~key.weakened & ~key.collected:
                 raise Violation(
                     "absent",
                     f"a get of {key.name} was told that it was never written, though its owner "

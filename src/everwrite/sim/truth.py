@@ -5,9 +5,12 @@ The dots come from records, the knowledge from clients; ``ledger.py`` holds each
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+from everwrite.core.data import versions
 from everwrite.core.data.versions import Actor, Clock, Dot
+from everwrite.core.hints.kept import split_hint
 from everwrite.core.records import OWN
 from everwrite.sim.causality import Causality
 from everwrite.sim.disk import Held, Rotten
@@ -29,6 +32,39 @@ class Violation(Exception):
         super().__init__(f"{rule}: {sentence}")
         self.rule = rule
         self.sentence = sentence
+
+
+CLOCK_ERROR_MS = 1_500
+"""How far the clock that a node goes by may be from the true time: what it calls far itself, and
+what it may fall behind before it follows.
+"""
+
+
+TIME_ZERO_MS = 1_700_000_000_000
+"""The time of day when a world begins."""
+
+
+def time_ms(now_us: int) -> int:
+    """Return the true time of day, so many microseconds after a world began."""
+    return TIME_ZERO_MS + now_us // 1000
+
+
+class End:
+    """When a write ends, by the clock of those who decided it, in milliseconds since 1970."""
+
+    __slots__ = ("first", "last", "owed")
+
+    def __init__(self, first: int) -> None:
+        self.first = self.last = first
+        """The first and the last end that any copy of it ever had."""
+        self.owed = 0
+        """The latest one that was acknowledged to who touched it."""
+
+
+def bounds_us(end: End) -> tuple[int, int]:
+    """Return when a write may be hidden for the first time, and found for the last time."""
+    first, last = end.first - CLOCK_ERROR_MS, end.last + CLOCK_ERROR_MS
+    return (first - TIME_ZERO_MS) * 1000, (last - TIME_ZERO_MS) * 1000
 
 
 class Knowledge(NamedTuple):
@@ -58,9 +94,11 @@ class KeyLedger:
     __slots__ = (
         "causality",
         "chains",
+        "collected",
         "data_key",
         "dots",
         "doubtful",
+        "ends",
         "failed",
         "hard",
         "known_of",
@@ -71,12 +109,15 @@ class KeyLedger:
         "pending",
         "prefixes",
         "soft",
+        "time_ms",
         "weakened",
     )
 
-    def __init__(self, data_key: bytes, name: str) -> None:
+    def __init__(self, data_key: bytes, name: str, time_ms: Callable[[], int]) -> None:
         self.data_key = data_key
         self.name = name
+        self.time_ms = time_ms
+        """Returns the true time of day."""
         self.causality = Causality()
         self.operations: list[Operation] = []
         self.chains: dict[Actor, list[int]] = {}
@@ -85,10 +126,13 @@ class KeyLedger:
         self.dots: dict[int, list[Dot]] = {}
         self.known_of: dict[bytes, int] = {}
         self.named: dict[int, Knowledge] = {}
+        self.ends: dict[int, End] = {}
         self.pending = self.hard = self.soft = self.failed = 0
         """Writes that are under way; acknowledged as safe on a disk; acknowledged without that;
         surely not happened."""
         self.lingering = self.doubtful = self.weakened = 0
+        self.collected = 0
+        """Writes of which a copy went for good, since nobody would need them any more."""
 
     def prefix(self, actor: Actor, counter: int) -> tuple[int, int]:
         """Return the writes that a clock's entry covers, and all that is in their past."""
@@ -122,14 +166,27 @@ class KeyLedger:
         return named
 
 
+def as_of(record: bytes, horizon: int) -> bytes:
+    """Return a record as it is once all that ended before a time is retired: copies that differ
+    in nothing else are the same to every reader, and will be the same.
+    """
+    if not record:
+        return b""
+    decoded = versions.decode(record)
+    retired = versions.retire(decoded, horizon)
+    if retired is decoded:
+        return record
+    return versions.encode(retired) if retired is not None else b""
+
+
 def record_in(prefix: bytes, payload: bytes) -> bytes:
     """Return the record in a payload of core/records.py."""
-    return payload[8:] if prefix == OWN else payload[9 + 8 * payload[8] :]
+    return payload[8:] if prefix == OWN else split_hint(payload)[2]
 
 
 def owners_in(payload: bytes) -> list[bytes]:
     """Return the owners in a hint's payload."""
-    return [payload[at : at + 8] for at in range(9, 9 + 8 * payload[8], 8)]
+    return list(split_hint(payload)[1])
 
 
 def held_record(prefix: bytes, held: Held | None) -> bytes:

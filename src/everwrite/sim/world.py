@@ -28,11 +28,13 @@ from everwrite.core.cluster.members import Known, founding
 from everwrite.core.cluster.placement import Candidate, place
 from everwrite.core.config import ClusterConfig
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import IN, LEAVING, Member, Message
+from everwrite.core.messages.members import IN, LEAVING, Member
+from everwrite.core.messages.message import Message
 from everwrite.core.wire import encode_frame
 from everwrite.sim.bounds import EVERY, judge_tables, siblings_max
 from everwrite.sim.changes import Changes
 from everwrite.sim.clients import Caller, Client
+from everwrite.sim.collected import Collected
 from everwrite.sim.disk import Disk
 from everwrite.sim.health import Health
 from everwrite.sim.history import Operation
@@ -44,9 +46,8 @@ from everwrite.sim.options import Fault, Options, plan, stream
 from everwrite.sim.proof import Proofs
 from everwrite.sim.retries import judge_second_mint
 from everwrite.sim.told import Told
+from everwrite.sim.touches import Touches
 from everwrite.sim.truth import KeyLedger, Violation
-
-HOUR_US = 3_600_000_000
 
 CALM_WITHIN_US = 120_000_000
 """Virtual time after the heal in which hints must be home: many times the longest time-out."""
@@ -66,6 +67,8 @@ class World:
         self.healed = False
         self.faults: Counter[str] = Counter()
         self.history: list[Operation] = []
+        self.overheard: Callable[[int, int, list[Message]], None] | None = None
+        """Hears all that nodes say to each other, while somebody listens."""
         self._queue: list[Event] = []
         self._sequence = 0
         self._trace = xxhash.xxh3_64()
@@ -91,6 +94,8 @@ class World:
             for i in range(options.clients)
         ]
         self.nemesis = Nemesis(self)
+        self.ledger.collected = Collected(self)
+        self.ledger.touches = self.touches = Touches(self)
         self.ledger.minted_twice = partial(judge_second_mint, self)
         self.told = Told(self)
         self.ledger.minted, self.ledger.unfound = self.told.minted, self.told.unfound
@@ -143,7 +148,9 @@ class World:
             machine.spare = machine.gone = i >= options.nodes
             machine.clock_offset_ms = own.randrange(10**9)
             if "clock_drift" in options.faults:
-                machine.clock_ppm = 1_000_000 + own.randint(-50_000, 50_000)
+                # A node alone goes by its own clock: what ends by it must not be off by seconds.
+                most = 5_000 if options.ttl_share or options.touch_share else 50_000
+                machine.clock_ppm = 1_000_000 + own.randint(-most, most)
                 self.count("clock_drift")
             machines.append(machine)
         return machines
@@ -211,6 +218,8 @@ class World:
 
     def send(self, source: int, to: bytes, messages: list[Message]) -> None:
         self.told.sent(source, self._index[to], messages)
+        if self.overheard is not None:
+            self.overheard(source, self._index[to], messages)
         self.network.send(source, self._index[to], messages)
 
     def _deliver(self, source: int, to: int, data: bytes) -> None:
@@ -264,6 +273,7 @@ class World:
             return
         for message in messages:
             self.ledger.answering(connection, message)
+            self.touches.answering(connection, message)
             self.told.answering(source, connection, message)
             self.health.answering(connection, message)
         self.later(self.network.client_delay(), self._answered, connection, encode_frame(messages))
@@ -386,11 +396,12 @@ class World:
 
     def chaos(self) -> None:
         """Let clients and faults work until the clients are done or the time is over."""
-        self.run(100_000 + self.options.chaos_ms * 1000, self._clients_done)
+        self.run(100_000 + self.options.chaos_ms * 1000, self.clients_done)
         for client in self.clients:
             client.left = 0
 
-    def _clients_done(self) -> bool:
+    def clients_done(self) -> bool:
+        """Whether no client has anything left to do."""
         return all(client.left <= 0 and not client.busy for client in self.clients)
 
     def heal(self) -> None:
@@ -403,29 +414,12 @@ class World:
         self.run(self.network.quiet_at)
         self.run(self.now + CALM_WITHIN_US, self._all_run)
         self.changes.settle()
-        self.run(self.now + CALM_WITHIN_US, lambda: self._clients_done() and self.calm())
+        self.run(self.now + CALM_WITHIN_US, lambda: self.clients_done() and self.calm())
         if not self.calm():
             raise Violation("calm", f"after {CALM_WITHIN_US / 1e6:.0f} s {self.unrest()}")
 
     def _all_run(self) -> bool:
         return all(machine.node is not None or machine.gone for machine in self.machines)
-
-    def rest_for_an_hour(self) -> None:
-        """If frames were kept: all machines are down for an hour, and then those come once more."""
-        if not self.network.kept:
-            return
-        for machine in self.machines:
-            machine.stop()
-        self.run(self.now + HOUR_US)
-        for machine in self.machines:
-            machine.start()
-        self.health.all_changed()
-        if not self.run(self.now + CALM_WITHIN_US, self.calm):
-            raise Violation("calm", f"an hour later, after all started, {self.unrest()}")
-        self.network.bring_kept()
-        self.run(self.network.quiet_at)
-        if not self.run(self.now + CALM_WITHIN_US, self.calm):
-            raise Violation("calm", f"an hour later, after old frames came, {self.unrest()}")
 
     def calm(self) -> bool:
         """Whether no node has anything left to do."""
@@ -456,6 +450,8 @@ class World:
                 return f"node {machine.index + 1} does not see all others"
             if node.moves.busy:
                 return f"node {machine.index + 1} has partitions to move: {node.moves.progress()}"
+            if local.trees.any_wrong:
+                return f"node {machine.index + 1} still makes leaves of its tree anew"
             if local.out:
                 return f"node {machine.index + 1} has not sent everything"
         views = {machine.node.local.members.digest() for machine in members if machine.node}

@@ -19,8 +19,8 @@ from everwrite.core.errors import StorageError, WrongFormat
 from everwrite.storage.lock import LOCK_NAME
 
 MANIFEST_NAME = "everwrite.json"
-FORMAT = 1
-"""The layout of keys, the checksums and the engines' files, as one number."""
+FORMAT = 2
+"""The layout of keys, the checksums and the engines' files, as one number. 2: versions may end."""
 
 RESTORE = (
     "Restore this directory, or replace the node: start an empty one with --join, then "
@@ -197,6 +197,13 @@ def _refuse_other_format(directory: Path, found: Manifest, engine: str) -> None:
             f"The data directory {directory} has format {found.format}, of a newer version; "
             f"this one knows formats up to {FORMAT}. Nothing was changed.",
             hint="Install a newer Everwrite.",
+        )
+    if 0 < found.format < FORMAT:
+        raise WrongFormat(
+            f"The data directory {directory} has format {found.format}, of an older version; "
+            f"this one reads format {FORMAT} only. Nothing was changed.",
+            hint="Start it with the version that made it; or replace the node: start an empty "
+            "directory with --join, then `everwrite plan replace`.",
         )
     if found.format < 1:
         raise WrongFormat(

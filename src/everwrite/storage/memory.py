@@ -5,11 +5,14 @@ Also what the simulator and the tests run on, and what a cache-like node may cho
 can fail, so the code is the contract in its shortest form.
 
 Representation: a dict is the truth; beside it a sorted list of its keys, brought up to date only
-when somebody scans. So a write costs a dict write, and a scan after k new keys costs sorting them
-and one merge (timsort).
+when somebody scans. So a write costs a dict write. A scan after a few new keys puts each in its
+place; after many it sorts them and merges (timsort), which is linear in all. Deleted keys are
+passed over, and taken out once they are half of the list: so whoever scans, deletes what it found
+and scans again pays for what it finds, not for all that is there.
 
-Invariant: each key of the dict is once in ``_sorted`` or once in
-``_unsorted``; both may also hold deleted keys.
+Invariant: each key of the dict is in ``_sorted`` or in ``_unsorted``. Both may also hold deleted
+keys, and ``_sorted`` a key twice in a row where it was written anew: ``_dead`` such entries, or
+fewer.
 """
 
 from __future__ import annotations
@@ -24,6 +27,10 @@ from typing import ClassVar
 from everwrite.core.errors import StorageError
 from everwrite.storage.engine import Batch, refuse_closed
 
+FEW = 256
+"""New keys that are put in their places one by one: 0.3 us each, and up to 100 us among millions.
+"""
+
 
 class MemoryEngine:
     """Keeps the Engine contract without a disk: ``sync`` does nothing, ``checkpoint`` refuses."""
@@ -36,7 +43,7 @@ class MemoryEngine:
         self._values: dict[bytes, bytes] = {}
         self._sorted: list[bytes] = []
         self._unsorted: list[bytes] = []
-        self._dead = False  # whether a deleted key may still be in one of the lists
+        self._dead = 0
         self._closed = False
         self._snapshots: weakref.WeakSet[MemoryEngine] = weakref.WeakSet()
         # Makes a batch appear at once to readers of several keys; one key's read is atomic by
@@ -69,7 +76,7 @@ class MemoryEngine:
             for key, value in batch:
                 if value is None:
                     if values.pop(key, None) is not None:
-                        self._dead = True
+                        self._dead += 1
                 else:
                     if key not in values:
                         self._unsorted.append(key)
@@ -83,16 +90,15 @@ class MemoryEngine:
         """Return the first pairs of the range."""
         with self._lock:
             self._check_open()
-            values = self._values
-            return [(key, values[key]) for key in self._range(start, end)[:limit]]
+            return self._range(start, end, limit)
 
     def delete_range(self, start: bytes, end: bytes) -> None:
         """Delete the range."""
         with self._lock:
             self._check_open()
-            for key in self._range(start, end):
+            for key, _ in self._range(start, end, len(self._values)):
                 del self._values[key]
-                self._dead = True
+                self._dead += 1
 
     def snapshot(self) -> MemoryEngine:
         """Return a copy that nobody writes to: linear in the keys, which is fine for a model."""
@@ -122,23 +128,37 @@ class MemoryEngine:
             self._sorted = []
             self._unsorted = []
 
-    def _range(self, start: bytes, end: bytes) -> list[bytes]:
-        if self._unsorted or self._dead:
-            self._bring_up_to_date()
-        order = self._sorted
-        return order[bisect_left(order, start) : bisect_left(order, end)] if start < end else []
+    def _range(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return the first pairs of a range, in the order of their keys."""
+        self._bring_up_to_date()
+        order, values = self._sorted, self._values
+        found: list[tuple[bytes, bytes]] = []
+        last = None
+        for index in range(bisect_left(order, start), len(order)):
+            key = order[index]
+            if key >= end or len(found) >= limit:
+                break
+            value = values.get(key)
+            if value is not None and key != last:
+                found.append((key, value))
+                last = key
+        return found
 
     def _bring_up_to_date(self) -> None:
-        order = self._sorted
-        self._unsorted.sort()
-        order += self._unsorted
-        order.sort()  # two sorted runs: one linear merge
-        if self._dead:
-            # A key deleted and written again may stand twice: once from before, once as new.
-            order = [key for key in dict.fromkeys(order) if key in self._values]
-            self._dead = False
-        self._sorted = order
+        order, new = self._sorted, self._unsorted
+        if len(new) <= FEW:
+            for key in new:
+                index = bisect_left(order, key)
+                if index == len(order) or order[index] != key:
+                    order.insert(index, key)
+        else:
+            new.sort()
+            order += new
+            order.sort()  # two sorted runs: one linear merge
         self._unsorted = []
+        if 2 * self._dead > len(order):
+            self._sorted = [key for key in dict.fromkeys(order) if key in self._values]
+            self._dead = 0
 
     def _check_open(self) -> None:
         if self._closed:

@@ -158,7 +158,10 @@ class Store:
 
     def scan(self, start: bytes, end: bytes, limit: int) -> list[tuple[bytes, bytes | Unreadable]]:
         """Return the first ``limit`` pairs, sorted; StorageError if the range cannot be read."""
-        return [(key, _unseal(key, sealed)) for key, sealed in self.engine.scan(start, end, limit)]
+        return [
+            (key, value if _digest(key + (value := sealed[8:])) == sealed[:8] else _WRONG_CHECKSUM)
+            for key, sealed in self.engine.scan(start, end, limit)
+        ]
 
     def snapshot(self) -> StoreSnapshot:
         """Return a view of this moment."""

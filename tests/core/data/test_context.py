@@ -51,10 +51,10 @@ def test_a_context_of_another_bucket_with_the_same_key_is_refused() -> None:
 
 
 def test_the_head_of_a_body_does_not_pass_for_the_tail_of_another_key() -> None:
-    """The counter 0x9281 ends in the bytes by which a context with one clock entry begins."""
-    token = sign(SECRET, KEY, Seen({actor(1): 0x9281, actor(2): 1}, []))
+    """The counter 0x9381 ends in the bytes by which a context with one clock entry begins."""
+    token = sign(SECRET, KEY, Seen({actor(1): 0x9381, actor(2): 1}, []))
     body = token[20:]
-    at = body.index(b"\x92\x81")
+    at = body.index(b"\x93\x81")
     moved = len(body[at:]).to_bytes(4, "big") + token[4:20] + body[at:]
 
     assert peek(moved) == Seen({actor(2): 1}, [])

@@ -20,7 +20,8 @@ from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.gossip.detector import Detector
 from everwrite.core.local import Local
-from everwrite.core.messages import Member, Message, Ping, Pong, Probe, Probed
+from everwrite.core.messages.members import Member, Ping, Pong, Probe, Probed
+from everwrite.core.messages.message import Message
 
 Line = Callable[[int], float | None]
 CLUSTER = ClusterConfig(cluster_id=b"c" * 16, partitions=1)
@@ -43,7 +44,7 @@ class Crowd:
     """See the module. Nodes are numbered from 0; all know each other and have a connection."""
 
     def __init__(self, nodes: int, *, way_ms: float = 0.5, meet: bool = True, **knobs: Any) -> None:
-        self.config = NodeConfig(**knobs)
+        self.config = NodeConfig(**{"leaf_bits": 1, **knobs})
         self.now = 1_000_000
         self.way_ms = way_ms
         self.lines: dict[tuple[int, int], Line] = {}

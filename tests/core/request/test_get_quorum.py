@@ -7,8 +7,9 @@ from itertools import product
 import pytest
 from tests.core.world import KEY, TIMEOUT_MS, World
 
-from everwrite.core.messages import Fetch, FetchReply, GetReply, PutReply
+from everwrite.core.messages.requests import Fetch, FetchReply, GetReply, PutReply
 from everwrite.core.records import HINT, OWN
+from everwrite.core.request.read import GetRequest
 
 
 def values(reply: GetReply) -> list[bytes]:
@@ -155,7 +156,8 @@ def test_a_get_that_too_few_answer_says_how_many_did() -> None:
     failed = world.failure(client)
     assert failed.message == "1 of the 2 nodes that this read needs answered in time."
     assert (failed.code, failed.acked, failed.required) == ("quorum_not_met", 1, 2)
-    assert world.nodes[a].local.requests == {}
+    requests = world.nodes[a].local.requests.values()
+    assert not any(isinstance(request, GetRequest) for request in requests)
 
 
 # -- siblings --------------------------------------------------------------------------------------

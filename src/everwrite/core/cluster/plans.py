@@ -32,7 +32,7 @@ from everwrite.core.cluster.members import RULINGS_MAX, MemberTable
 from everwrite.core.cluster.placement import Candidate
 from everwrite.core.config import ClusterConfig
 from everwrite.core.errors import RequestError
-from everwrite.core.messages import IN, LEAVING, REMOVED, Draft, News, Ruling
+from everwrite.core.messages.members import IN, LEAVING, REMOVED, Draft, News, Ruling
 
 CHANGES_MAX = 1024
 """Changes in one order: as many as there may be members."""
@@ -280,6 +280,13 @@ class _Sheet:
             raise _refused(
                 f"{self._name(node)} has not joined, so it cannot {to}",
                 f"First: everwrite plan join {self._name(node)}.",
+            )
+        if ruling.standing != IN and node in self.changed:
+            word = "is removed" if ruling.standing == REMOVED else "leaves"
+            raise _refused(
+                f"{self._name(node)} {word} by the plan that is staged already, so it cannot {to}",
+                "everwrite plan commit carries that plan out, everwrite plan cancel forgets it. To "
+                f"keep the node: everwrite plan join {self._name(node)}.",
             )
         if ruling.standing != IN:
             word = "to be removed" if ruling.standing == REMOVED else "leaving"

@@ -199,6 +199,14 @@ class Routes:
             serves.get(node, 0) >> partition & 1 for node in self.placement.owners(partition)
         )
 
+    def stray(self, partition: int) -> bool:
+        """Say whether somebody has copies of a partition who does not own it."""
+        return bool(self._stray >> partition & 1)
+
+    def owned_by(self, node: bytes) -> int:
+        """Return the partitions that a node owns, as a bitmap."""
+        return self._owned_by.get(node, 0)
+
     def takes(self, node: bytes, data_key: bytes) -> bool:
         """Say whether a node takes copies of a key: it owns its partition, or serves it."""
         partition = self.partition_of(data_key)

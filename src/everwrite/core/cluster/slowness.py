@@ -138,11 +138,13 @@ class Pace:
         self.sent[rid] = now
         return rid
 
-    def answered(self, rid: int, now: int) -> None:
-        """A ping was answered. An older one that was not is lost: answers keep their order."""
+    def answered(self, rid: int, now: int) -> int:
+        """A ping was answered: return how long that took (-1: it is not known). An older one that
+        was not is lost: answers keep their order.
+        """
         sent = self.sent.get(rid)
         if sent is None:
-            return
+            return -1
         for earlier in list(self.sent):
             del self.sent[earlier]
             if earlier == rid:
@@ -153,6 +155,7 @@ class Pace:
         self.trip.add(self.latest)
         near = min(float(self.latest), FAR_MS)
         self.usual = near if self.usual < 0 else min(self.usual, near)
+        return self.latest
 
     def waits_ms(self, now: int) -> int:
         """Return for how long an answer is owed."""

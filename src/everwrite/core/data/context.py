@@ -119,10 +119,13 @@ def _join(found: Sequence[Seen]) -> Seen:
             if clock.get(actor, 0) < counter:
                 clock[actor] = counter
     dots = {dot for seen in found for dot in seen.dots if not covers(clock, *dot)}
-    return Seen(dict(sorted(clock.items())), sorted(dots))
+    ends = max(seen.ends for seen in found) if all(seen.ends for seen in found) else 0
+    return Seen(dict(sorted(clock.items())), sorted(dots), ends)
 
 
 def _knows(mine: Seen, theirs: Seen) -> bool:
+    if mine.ends and not 0 < theirs.ends <= mine.ends:
+        return False
     return descends(mine.clock, theirs.clock) and all(
         dot in mine.dots or covers(mine.clock, *dot) for dot in theirs.dots
     )

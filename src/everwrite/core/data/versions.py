@@ -12,6 +12,11 @@ Records travel and are stored whole, so a clock never claims a dot whose fate it
 Merge is commutative, associative and idempotent, and ``encode`` is canonical: equal records are
 equal bytes.
 
+A version may have an end, after which nobody is shown it. That changes while its dot stands: a
+touch raises the end, and once it has passed ``retire`` takes the value away. Of two copies of one
+dot the one with the later end wins, and of one end the one without a value: a chain, from "never
+heard of it" to "superseded", so that merge keeps its laws (docs/design/expiry.md).
+
 An actor is (node_id, epoch): see ``epochs.py`` for why a dot is never minted twice.
 
 Costs: a clock entry takes about 20 bytes; a put and a merge are linear in siblings and entries.
@@ -20,7 +25,10 @@ Source: Dynamo 4.4; Almeida et al. 2014 (DVVSet). Differs: actors carry epochs (
 
 from __future__ import annotations
 
+import operator
+
 import msgspec
+from msgspec.structs import replace
 
 from everwrite.core.errors import ProtocolError, check
 from everwrite.core.probes import sometimes
@@ -36,6 +44,9 @@ Dot = tuple[Actor, int]
 
 ACTOR_BYTES = 16
 
+END_MAX_MS = 1 << 48
+"""No version ends after the year 10889: the disk lists ends by six bytes."""
+
 
 class Version(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One write, for ever: its dot, its value, and what the coordinator knew when it minted it.
@@ -44,6 +55,10 @@ class Version(msgspec.Struct, array_like=True, frozen=True, gc=False):
     look at: no ordering depends on it. ``op`` is the client's request id, the same for every retry
     of one put (empty: none). ``kind`` says what the bytes are to the application (bytes, text,
     JSON); no node looks at it.
+
+    ``expires`` is when it ends by the cluster's clock, in milliseconds since 1970 (0: never); what
+    has no end never gets one. ``pure``: it has an end and supersedes nothing, so no tombstone need
+    stand in its place: whatever copy may come of it has an end too.
     """
 
     actor: Actor
@@ -52,6 +67,8 @@ class Version(msgspec.Struct, array_like=True, frozen=True, gc=False):
     time_ms: int
     op: bytes
     kind: int = 0
+    expires: int = 0
+    pure: bool = False
 
 
 class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -79,9 +96,15 @@ class Seen(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     clock: Clock
     dots: list[Dot]
+    ends: int = 0
+    """From when on nobody may know any of it any more, since all of it is ``pure``; 0: never."""
 
 
 NOTHING = Seen({}, [])
+
+ENDED_MAX = 8
+"""Siblings that have ended which stand side by side; the next put supersedes them, and leaves a
+tombstone."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
@@ -118,6 +141,8 @@ def validate(record: Record) -> Record:
         dot = (version.actor, version.counter)
         if version.counter < 1 or version.counter > clock.get(version.actor, 0) or dot <= last:
             raise ProtocolError("The record's siblings are unsorted or not covered by its clock.")
+        if not 0 <= version.expires < END_MAX_MS or (version.pure and not version.expires):
+            raise ProtocolError("The record has a version whose end cannot be.")
         last = dot
     return record
 
@@ -155,7 +180,10 @@ def merge(mine: Record, theirs: Record) -> Record:
     Where one record already is the answer, it is that very object.
     """
     if descends(mine.clock, theirs.clock):
-        return _without(mine, theirs)
+        merged = _without(mine, theirs)
+        if merged is mine or not descends(theirs.clock, mine.clock):
+            return merged
+        return theirs if merged == theirs else merged
     if descends(theirs.clock, mine.clock):
         return _without(theirs, mine)
     siblings = _standing(mine, theirs)
@@ -166,12 +194,28 @@ def merge(mine: Record, theirs: Record) -> Record:
 
 def _standing(record: Record, other: Record) -> list[Version]:
     """Return the siblings of a record that the other has too or does not know."""
-    clock, dots = other.clock, {_dot(version) for version in other.siblings}
-    return [v for v in record.siblings if v.counter > clock.get(v.actor, 0) or _dot(v) in dots]
+    clock, twins = other.clock, {_dot(version): version for version in other.siblings}
+    standing: list[Version] = []
+    for version in record.siblings:
+        if version.counter > clock.get(version.actor, 0):
+            standing.append(version)
+        elif (twin := twins.get(_dot(version))) is not None:
+            standing.append(twin if _outlives(twin, version) else version)
+    return standing
+
+
+def _outlives(one: Version, other: Version) -> bool:
+    """Say which of two copies of one dot is to be kept: the one that was touched last, by what is
+    left of it; and of equal ends the one whose end has been carried out.
+    """
+    if one.expires != other.expires:
+        return one.expires > other.expires
+    return one.value is None and other.value is not None
 
 
 def _without(record: Record, other: Record) -> Record:
-    """Return a record that knows every dot of the other, less what the other knows superseded.
+    """Return a record that knows every dot of the other, less what the other knows superseded, and
+    with the ends that the other knows to be later.
 
     A clock that knows more need not know better: the record's may have learnt of a write from a
     context, and never of what that write superseded.
@@ -184,8 +228,11 @@ def _without(record: Record, other: Record) -> Record:
             break
     else:
         return record
+    siblings = record.siblings
     standing = _standing(record, other)
-    return record if len(standing) == len(record.siblings) else Record(record.clock, standing)
+    if len(standing) == len(siblings) and all(map(operator.is_, standing, siblings)):
+        return record
+    return Record(record.clock, standing)
 
 
 def merge_bytes(mine: bytes, theirs: bytes) -> bytes:
@@ -256,28 +303,32 @@ def seen_after(record: Record, seen: Seen, written: Version) -> Seen:
     if unfound:
         sometimes("a context names a dot that nobody could find")
     if len(record.siblings) == 1 and _dot(record.siblings[0]) == _dot(written):
-        return Seen(record.clock, unfound)
+        return Seen(record.clock, unfound, written.expires if written.pure else 0)
     actor, counter = written.actor, written.counter
     if seen.clock.get(actor, 0) < counter - 1:
         sometimes("a context has to name a single dot")
-        return Seen(seen.clock, sorted([(actor, counter), *unfound]))
+        ends = written.expires if written.pure else 0
+        return Seen(seen.clock, sorted([(actor, counter), *unfound]), ends)
     clock = join(seen.clock, {actor: counter})
-    return Seen(clock, [dot for dot in seen.dots if not covers(clock, *dot)])
+    dots = [dot for dot in seen.dots if not covers(clock, *dot)]
+    return Seen(clock, dots, written.expires if written.pure else 0)
 
 
-def live(record: Record) -> list[Version]:
-    """Return the siblings to show: no tombstones, and one per request id.
+def live(record: Record, time_ms: int = 0) -> list[Version]:
+    """Return the siblings to show at a time of day (0: whatever their ends): no tombstones, nothing
+    that has ended, and one per request id.
 
     A put that was retried through another node may have been minted twice; both dots stay in the
     record, so that merge keeps its laws, and the reader sees the write once.
     """
     siblings = record.siblings
     if len(siblings) == 1:
-        return [] if siblings[0].value is None else siblings
+        version = siblings[0]
+        return [] if version.value is None or 0 < version.expires <= time_ms else siblings
     shown: list[Version] = []
     ops: set[bytes] = set()
     for version in siblings:
-        if version.value is None:
+        if version.value is None or 0 < version.expires <= time_ms:
             continue
         if version.op and version.op in ops:
             sometimes("a put that was minted twice is shown once")
@@ -285,3 +336,108 @@ def live(record: Record) -> list[Version]:
         ops.add(version.op)
         shown.append(version)
     return shown
+
+
+# -- what ends -------------------------------------------------------------------------------------
+
+
+def is_pure(seen: Seen, expires: int) -> bool:
+    """Say whether a put that has seen this, of a version with this end, needs no tombstone.
+
+    That it supersedes only what ends no later is not enough. Somebody who has not heard of it may
+    touch what it supersedes, and bring that once this one is forgotten.
+    """
+    return expires > 0 and not seen.clock and not seen.dots
+
+
+def seen_by_read(record: Record) -> Seen:
+    """Return what a reader of this record has seen."""
+    ends = 0
+    for version in record.siblings:
+        if not version.pure:
+            return Seen(record.clock, [])
+        ends = max(ends, version.expires)
+    return Seen(record.clock, [], ends)
+
+
+def as_good_as_gone(record: Record, seen: Seen, time_ms: int) -> bool:
+    """Say whether a reader is to be told that it has seen nothing, since all of ``seen`` has ended:
+    a put after it is pure then. Not where many have ended: they are purged minutes later only, so
+    a key that is written again and again would come to have too many siblings.
+    """
+    return 0 < seen.ends <= time_ms and len(record.siblings) < ENDED_MAX
+
+
+def has_end(record: Record) -> bool:
+    """Say whether anything in a record ends, or has ended."""
+    for version in record.siblings:  # noqa: SIM110 - a third of the time of any(), in every read
+        if version.expires:
+            return True
+    return False
+
+
+def last_end(shown: list[Version]) -> int:
+    """Return from when on none of these is shown; 0: never."""
+    ends = [version.expires for version in shown]
+    return max(ends, default=0) if all(ends) else 0
+
+
+def touch(record: Record, expires: int, time_ms: int) -> Record:
+    """Return the record with its live siblings' ends raised to this time, where they have one; the
+    very same record if there is nothing to raise.
+    """
+    siblings = [
+        replace(version, expires=expires)
+        if version.value is not None and time_ms < version.expires < expires
+        else version
+        for version in record.siblings
+    ]
+    if all(map(operator.is_, siblings, record.siblings)):
+        return record
+    return Record(record.clock, siblings)
+
+
+def retire(record: Record, horizon: int) -> Record | None:
+    """Return the record as it is at a horizon: what ended before it has no value any more. None:
+    nothing is left of it, and nothing that anybody may bring of it lives any more.
+
+    Equal records have equal forms at equal horizons, whenever and wherever they are made. A
+    sibling that has ended stays, without its value, beside what lives longer: a touch that has not
+    come yet may still raise it.
+    """
+    end = next_end(record)
+    if not 0 < end < horizon:
+        return record
+    siblings = record.siblings
+    if all(version.pure and version.expires < horizon for version in siblings):
+        return None
+    retired = [
+        replace(version, value=None)
+        if version.value is not None and 0 < version.expires < horizon
+        else version
+        for version in siblings
+    ]
+    return Record(record.clock, retired)
+
+
+def next_end(record: Record) -> int:
+    """Return the end at which ``retire`` will next change the record; 0: at none.
+
+    That is the first end of a value; and, where all is pure, the last end, at which it goes.
+    """
+    siblings = record.siblings
+    if len(siblings) == 1:  # nearly always
+        version = siblings[0]
+        return version.expires if version.pure or version.value is not None else 0
+    ends = [version.expires for version in siblings if version.value is not None]
+    if siblings and all(version.pure for version in siblings):
+        ends.append(max(version.expires for version in siblings))
+    return min((end for end in ends if end), default=0)
+
+
+def is_tombstone(record: Record) -> bool:
+    """Say whether nothing is left but versions without a value, and it will not go by itself."""
+    for version in record.siblings:
+        if version.value is not None:
+            return False
+    return not all(version.pure for version in record.siblings)

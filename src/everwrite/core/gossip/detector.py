@@ -24,7 +24,7 @@ import xxhash
 from everwrite.core.cluster.liveness import Peer
 from everwrite.core.cluster.slowness import Pace, Slowness
 from everwrite.core.local import Local
-from everwrite.core.messages import Ping, Pong, Probe, Probed
+from everwrite.core.messages.members import Ping, Pong, Probe, Probed
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 
@@ -87,14 +87,18 @@ class Detector:
 
     def ping(self, source: Place, message: Ping) -> None:
         """A peer asks whether this node is there."""
-        self._local.out.send(source, Pong(message.rid, self._local.disk_ms))
+        local = self._local
+        wall_ms = local.clock.wall_ms(local.now)
+        local.out.send(source, Pong(message.rid, local.disk_ms, wall_ms))
 
     def pong(self, source: Place, message: Pong) -> None:
         """A peer answered: how long did it take? And who else wants to know?"""
         pace = self._slowness.paces.get(source) if isinstance(source, bytes) else None
         if pace is None or not isinstance(source, bytes):
             return
-        pace.answered(message.rid, self._local.now)
+        trip_ms = pace.answered(message.rid, self._local.now)
+        if message.time_ms and trip_ms >= 0:
+            self._local.clock.said(source, self._local.now, message.time_ms, trip_ms)
         if message.disk_ms >= 0:
             pace.disk.add(message.disk_ms)
         if source in self._askers:
@@ -134,6 +138,10 @@ class Detector:
         pace = self._slowness.paces.get(peer)
         if pace is not None and self._local.now - ms >= self._stood_until:
             pace.took.add(ms)
+
+    def ask_time(self, peer: bytes) -> None:
+        """Ping a peer that was heard, for what time it is."""
+        self._ping(peer)
 
     def forget(self, peer: bytes) -> None:
         """A member was removed."""

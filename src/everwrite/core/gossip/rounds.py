@@ -25,10 +25,11 @@ import xxhash
 from everwrite.core.cluster.members import encode_known
 from everwrite.core.cluster.placement import place
 from everwrite.core.local import Local
-from everwrite.core.messages import (
+from everwrite.core.messages.members import (
     IN,
     LEAVING,
     REMOVED,
+    Member,
     News,
     Rows,
     Ruling,
@@ -197,12 +198,29 @@ class Rounds:
         me = members.me
         if me.node_id in members.rulings:
             self.wants_in = False
-        elif self.whole and members.rulings:
+        elif self.whole and members.rulings and self.namesake() is None:
             self.wants_in = False
             stamp = members.next_stamp()
             plan = xxhash.xxh3_64_digest(me.node_id + stamp.to_bytes(8, "big"))
             ruling = Ruling(me.node_id, me.name, IN, me.zone, me.weight, stamp, plan)
             self.publish(News([], [ruling]))
+
+    def namesake(self) -> Member | None:
+        """Return another node of this one's name that goes before it: one that is in, or of two
+        that are not the one with the lower id. Whom a newcomer meets first refuses a name that is
+        taken; two that come at the same time by different doors meet no such node. Where both are
+        in before they hear of each other, it stays so: `everwrite status` says it.
+        """
+        members = self._local.members
+        me = members.me
+        if members.standing(me.node_id) is not None:
+            return None
+        for other in members.others():
+            standing = members.standing(other.node_id)
+            first = standing is not None or other.node_id < me.node_id
+            if other.name == me.name and standing != REMOVED and first:
+                return other
+        return None
 
     def _took(self, taken: News, source: Place) -> None:
         local = self._local

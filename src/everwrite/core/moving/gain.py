@@ -20,17 +20,14 @@ from typing import TYPE_CHECKING
 
 from everwrite.core.cluster.holdings import bits
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import (
+from everwrite.core.messages.moving import GaveUp, GiveUp, Pull, Slice
+from everwrite.core.messages.requests import (
     BUSY,
     FOUND,
     NOT_HERE,
     SAME,
     STORED,
     SYNC_YES,
-    GaveUp,
-    GiveUp,
-    Pull,
-    Slice,
     Store,
     StoreReply,
 )
@@ -48,18 +45,21 @@ class Gain(Request):
 
     __slots__ = (
         "_after",
+        "_held_ms",
         "_items",
         "_last",
         "_local",
         "_moves",
         "_progress_ms",
         "_refused",
+        "_retry_ms",
         "_sent",
         "_sources",
         "_spoilt",
+        "_step",
         "_storing",
         "_until",
-        "_waits",
+        "_waits_ms",
         "_window",
         "bytes",
         "gives_way",
@@ -89,7 +89,15 @@ class Gain(Request):
         self._sent = self._storing = 0
         """How many of these were given to the own replica, and have not been acknowledged."""
         self._window = WINDOW
-        self._refused = self._waits = False
+        self._refused = False
+        self._waits_ms = 0
+        """Until when it waits, before it reads or merges on; 0: it does not."""
+        self._retry_ms = 0
+        """When it is looked next whether there was no progress for too long."""
+        self._held_ms = 0
+        """Since when it waits for the pace, to read or to merge more: that is no silence."""
+        self._step = 0
+        """The question that is asked now: only its answer is heard, and once."""
         self._spoilt = False
         """Whether the source could not read all that it should have."""
 
@@ -104,7 +112,8 @@ class Gain(Request):
 
     def begin(self) -> None:
         local = self._local
-        self.rid = local.open_request(self, local.now + local.config.move_retry_ms)
+        self._retry_ms = local.now + local.config.move_retry_ms
+        self.rid = local.open_request(self, self._retry_ms)
         local.background += 1
         self._walk()
 
@@ -122,13 +131,14 @@ class Gain(Request):
     def _read(self) -> None:
         """Read the next slice of the own disk, when the pace allows it."""
         local, config = self._local, self._local.config
-        self._progress_ms = local.now
-        wait_ms = self._moves.pace_ms()
+        wait_ms = self._moves.pace_ms() or local.pace.wait_ms("moves", local.now)
         if wait_ms:
-            self._waits = True
-            local.wake_at(self.rid, local.now + wait_ms)
+            # However long: what is owed for a slice would be owed by the next try too.
+            self._held_ms = self._held_ms or local.now
+            self._wait(wait_ms)
             return
-        self._waits = False
+        self._held_ms = 0
+        self._progress_ms = local.now
         partitions = local.routes.placement.partitions
         local.out.scans.append(
             scan_of(
@@ -143,11 +153,12 @@ class Gain(Request):
         )
 
     def scanned(self, scanned: Scanned) -> None:
-        items, damaged = items_of(scanned)
+        items, damaged = items_of(scanned, self._local.records)
         self._until = scanned.pairs[-1][0][1:] if scanned.more else b""
         self.keys += len(items)
         digest = b"" if damaged else digest_of(items)
-        pull = Pull(self.rid, self.partition, self._after, self._until, digest)
+        self._step += 1
+        pull = Pull(self.rid, self.partition, self._after, self._until, digest, self._step)
         self._local.out.send(self.source, pull)
 
     def unscanned(self) -> None:
@@ -155,8 +166,9 @@ class Gain(Request):
         self.end("its own disk cannot be read")
 
     def sliced(self, source: Place, reply: Slice) -> None:
-        if source != self.source or self._items or self.phase == "takes over":
+        if source != self.source or reply.step != self._step:
             return
+        self._step += 1
         local = self._local
         self._progress_ms = local.now
         if reply.status == SAME:
@@ -170,8 +182,7 @@ class Gain(Request):
             self._items = reply.items
             self._store()
         elif reply.status == BUSY:
-            self._waits = True
-            local.wake_at(self.rid, local.now + local.config.move_every_ms)
+            self._wait(local.config.move_every_ms)
         elif reply.status == NOT_HERE and not self._held_by(self.source):
             self._sources.pop(0)  # as it was thought: asked only to be sure
             self._walk()
@@ -193,17 +204,23 @@ class Gain(Request):
         if not self._items:
             self._go_on(self._last)
             return
-        for _ in range(self._window):
-            self._store_one()
+        self._store_some()
 
-    def _store_one(self) -> None:
-        if self._sent >= len(self._items):
-            return
-        key, record = self._items[self._sent]
-        self._sent += 1
-        self._storing += 1
+    def _store_some(self) -> None:
+        """Merge as many records as are one slice of work, when the pace allows it."""
         local = self._local
-        local.out.send(local.me, Store(self.rid, key, record, 0, SYNC_YES, b"", True))
+        wait_ms = local.pace.wait_ms("moves", local.now)
+        if wait_ms:
+            self._held_ms = self._held_ms or local.now
+            self._wait(wait_ms)
+            return
+        if self._held_ms:
+            self._progress_ms += local.now - self._held_ms
+            self._held_ms = 0
+        for key, record in self._items[self._sent : self._sent + self._window]:
+            self._sent += 1
+            self._storing += 1
+            local.out.send(local.me, Store(self.rid, key, record, 0, SYNC_YES, b"", True))
 
     def stored(self, source: Place, reply: StoreReply) -> None:
         """One record of the slice is merged here and fsynced, or not."""
@@ -215,8 +232,11 @@ class Gain(Request):
             return
         if reply.status != STORED:
             self._refused = True
-        self._store_one()
         if self._storing:
+            return
+        if self._sent < len(self._items) and not self._refused:
+            self._progress_ms = self._local.now
+            self._store_some()
             return
         if not self._refused:
             self._progress_ms = self._local.now
@@ -224,9 +244,12 @@ class Gain(Request):
             self._go_on(self._last)
             return
         sometimes("a slice of a partition cannot be written at once")
+        if self._window > 1:
+            self._progress_ms = self._local.now  # fewer at a time may do
         self._window = max(1, self._window // 4)
-        self._waits = True
-        self._local.wake_at(self.rid, self._local.now + self._local.config.move_every_ms)
+        self._sent = 0
+        self._refused = False
+        self._wait(self._local.config.move_every_ms)
 
     def _go_on(self, after: bytes) -> None:
         """A slice is the same on both sides, or is here; empty: it was the last one."""
@@ -266,18 +289,27 @@ class Gain(Request):
 
     def wake(self) -> None:
         local = self._local
-        if self._waits:
-            self._waits = False
+        if self._waits_ms and local.now >= self._waits_ms:
+            self._waits_ms = 0
             if self._items:
-                self._store()
+                self._store_some()
             else:
                 self._read()
-        silent = local.now - self._progress_ms
+        if local.now < self._retry_ms:
+            return
+        held = local.now - self._held_ms if self._held_ms else 0
+        silent = local.now - self._progress_ms - held
         if silent >= local.config.move_retry_ms:
             sometimes("a step of a move is not answered")
             self.end("its own disk takes no writes" if self._items else "its source is silent")
             return
-        local.wake_at(self.rid, local.now + local.config.move_retry_ms - silent)
+        self._retry_ms = local.now + local.config.move_retry_ms - silent
+        local.wake_at(self.rid, self._retry_ms)
+
+    def _wait(self, wait_ms: int) -> None:
+        """Go on after a while."""
+        self._waits_ms = self._local.now + wait_ms
+        self._local.wake_at(self.rid, self._waits_ms)
 
     def end(self, why: str) -> None:
         """Give it up for now."""

@@ -18,8 +18,6 @@ what it does not serve.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from everwrite.core.cluster.holdings import (
     NONE,
     SERVES,
@@ -30,22 +28,17 @@ from everwrite.core.cluster.holdings import (
 )
 from everwrite.core.cluster.members import MemberTable
 from everwrite.core.gossip.rounds import Rounds
+from everwrite.core.hints.hints import Hints
 from everwrite.core.local import Local
-from everwrite.core.messages import (
-    LEAVING,
-    GaveUp,
-    GiveUp,
-    Match,
-    Message,
-    Pull,
-)
+from everwrite.core.messages.members import LEAVING
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.moving import GaveUp, GiveUp, Match, Pull
 from everwrite.core.moving.gain import Gain
 from everwrite.core.moving.give import Give
-from everwrite.core.moving.progress import MoveCounters, Progress
+from everwrite.core.moving.progress import Kind, MoveCounters, Progress
 from everwrite.core.moving.shed import Shed
-from everwrite.core.outbox import Place
+from everwrite.core.outbox import Place, node_at
 from everwrite.core.probes import sometimes
-from everwrite.core.repair.hints import Hints
 
 
 class Proved(Message, frozen=True, tag=108):
@@ -127,7 +120,8 @@ class Moves:
     def _is_empty(self) -> bool:
         """Say whether nothing is here that others may lack."""
         local, hints = self._local, self._hints
-        return not (local.keeps or local.serves or hints.notes or hints.uncertain)
+        kept = hints.notes or hints.uncertain or not hints.whole
+        return not (local.keeps or local.serves or kept)
 
     def _begin_gains(self, wanted: int) -> None:
         local = self._local
@@ -139,15 +133,16 @@ class Moves:
             if self._not_before.get(partition, 0) > local.now:
                 continue
             sources = self._sources(partition)
-            if sources is None:
+            if isinstance(sources, str):
+                self._wait(partition, sources)
                 continue
             nodes, gives_way = sources
             gain = Gain(local, self, partition, nodes, gives_way)
             self._gains[partition] = gain
             gain.begin()
 
-    def _sources(self, partition: int) -> tuple[list[bytes], bool] | None:
-        """Return from whom to copy a partition, and whether that one is to give way; None if it
+    def _sources(self, partition: int) -> tuple[list[bytes], bool] | str:
+        """Return from whom to copy a partition, and whether that one is to give way; or why it
         cannot be begun now.
         """
         local = self._local
@@ -156,8 +151,7 @@ class Moves:
         source = self._in_whose_place(partition)
         if source:
             if source not in up:
-                self._wait(partition, f"{_name(members, source)} is down")
-                return None
+                return f"{_name(members, source)} is down"
             return [source], True
         keepers = {
             member.node_id
@@ -171,17 +165,14 @@ class Moves:
         }
         for node_id in sorted(ruled):
             if node_id not in members:
-                self._wait(partition, f"nothing is known yet of {_name(members, node_id)}")
-                return None
+                return f"nothing is known yet of {_name(members, node_id)}"
         # Where nobody is known to hold it, all must say so: a node may know of its own bits what
         # has not come here yet. Who is asked without need may be down.
         for node_id in sorted(keepers or ruled):
             if node_id not in up:
-                self._wait(partition, f"{_name(members, node_id)} is down")
-                return None
+                return f"{_name(members, node_id)} is down"
         if not keepers and ruled and not self._rounds.compared:
-            self._wait(partition, "no member has said yet whether it knows of more")
-            return None
+            return "no member has said yet whether it knows of more"
         if not keepers:
             sometimes("a partition that no node is known to hold is looked for on all")
         return sorted(keepers) + sorted((ruled - keepers) & up), False
@@ -199,23 +190,28 @@ class Moves:
                 return
             if partition in self._sheds or self._not_before.get(partition, 0) > local.now:
                 continue
-            if not local.routes.settled(partition):
-                self._why[partition] = "not all owners have it yet"
+            owners = self._takers(partition)
+            if isinstance(owners, str):
+                self._wait(partition, owners)
                 continue
-            owners = [
-                owner for owner in local.routes.placement.owners(partition) if owner != local.me
-            ]
             if not owners:
                 self._offers &= ~(1 << partition)  # there is nobody else
-                continue
-            down = [owner for owner in owners if owner not in local.liveness.up]
-            if down:
-                self._wait(partition, f"{_name(local.members, down[0])} is down")
                 continue
             offers = bool(local.serves >> partition & 1)
             shed = Shed(local, self, partition, owners, offers=offers)
             self._sheds[partition] = shed
             shed.begin()
+
+    def _takers(self, partition: int) -> list[bytes] | str:
+        """Return the other owners, who are to have all that is here; or why they cannot be asked
+        now.
+        """
+        local = self._local
+        if not local.routes.settled(partition):
+            return "not all owners have it yet"
+        owners = [owner for owner in local.routes.placement.owners(partition) if owner != local.me]
+        down = [owner for owner in owners if owner not in local.liveness.up]
+        return f"{_name(local.members, down[0])} is down" if down else owners
 
     def _stop_serving(self, strange: int) -> None:
         """Stop to serve what all owners serve: nobody will ask for it any more."""
@@ -247,7 +243,7 @@ class Moves:
     def give_up(self, source: Place, message: GiveUp) -> None:
         """Stop serving a partition, if who asks owns it, and this node does not any more."""
         local, partition = self._local, message.partition
-        assert isinstance(source, bytes)
+        source = node_at(source)
         placement = local.routes.placement
         mine = partition < placement.partitions and (
             local.serves >> partition & 1 or self._given.get(partition) == source
@@ -280,6 +276,18 @@ class Moves:
     def untold(self) -> None:
         """The disk did not take it: tell the others later."""
         self._told = (-1, -1)
+
+    def stands(self, partition: int) -> bool:
+        """Say whether nothing of a partition is on the move, as this node sees it: only its owners
+        have copies, all of them serve it, and nothing is offered to them here.
+        """
+        local, routes = self._local, self._local.routes
+        if not self._rounds.whole or not routes.settled(partition) or routes.stray(partition):
+            return False
+        if self._offers >> partition & 1 or partition in self._sheds or partition in self._gains:
+            return False
+        held = (local.serves | local.keeps | local.proving) >> partition & 1
+        return bool(local.serves >> partition & 1 if routes.owned >> partition & 1 else not held)
 
     # -- how moves end -----------------------------------------------------------------------------
 
@@ -390,10 +398,25 @@ class Moves:
         for partition in partitions_in(local.keeps & ~local.routes.owned):
             shed = sheds.get(partition)
             rows.append(shed.progress() if shed else self._waiting(partition, "shed"))
+        for partition in partitions_in(self._offers & local.routes.owned):
+            shed = sheds.get(partition)
+            if shed is not None:
+                rows.append(shed.progress())
+            elif local.serves >> partition & 1:  # until then it is a gain
+                rows.append(self._waiting(partition, "offer"))
         return rows
 
-    def _waiting(self, partition: int, kind: Literal["gain", "shed"]) -> Progress:
-        why = self._why.get(partition, "its turn")
+    def _waiting(self, partition: int, kind: Kind) -> Progress:
+        """Say for what a partition waits: looked up now, for what kept it the last time may be over
+        since, and it may never have been looked at for all that come before it.
+        """
+        found = self._sources(partition) if kind == "gain" else self._takers(partition)
+        if isinstance(found, str):
+            why = found
+        elif self._not_before.get(partition, 0) > self._local.now:
+            why = self._why.get(partition, "its turn")
+        else:
+            why = "its turn"
         return Progress(partition, kind, b"", "waits", 0, 0, self._local.now, why)
 
     @property

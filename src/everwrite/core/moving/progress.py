@@ -6,16 +6,20 @@ from typing import Literal
 
 import msgspec
 
+Kind = Literal["gain", "shed", "offer"]
+"""It comes; it goes, or is given to those who own it; it stays, and the other owners are given what
+they lack of it."""
+
 
 class Progress(msgspec.Struct, frozen=True):
     """One partition on its way."""
 
     partition: int
-    kind: Literal["gain", "shed"]
+    kind: Kind
     peer: bytes
     """Whom it comes from, or goes to; empty: nobody yet."""
     phase: str
-    """"waits", "copies", "takes over", "proves"; "compares" for what is shed."""
+    """"waits", "copies", "takes over", "proves"; "compares" for what is shed or offered."""
     keys: int
     """Looked at so far in this walk."""
     bytes: int

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import xxhash
 
-from everwrite.core.records import OWN, Damaged
+from everwrite.core.records import OWN, Damaged, Records
 
 HASH_BITS = 64
 
-WINDOW = 16
+WINDOW = 32
 """Records of a slice that wait for one disk at a time: fewer where it says that it is busy. All of
 them come back with one fsync, and the next ones are merged in one tick, in which no client is
 served."""
@@ -37,6 +37,8 @@ class Scan(NamedTuple):
     """At most so many, and not many more than"""
     size: int
     """so many bytes."""
+    quick: bool = False
+    """Whether nobody else wants the processor: read on without a rest."""
 
 
 class Scanned(NamedTuple):
@@ -70,15 +72,18 @@ def scan_of(
     return Scan(rid, OWN + start, end, keys, size)
 
 
-def items_of(scanned: Scanned) -> tuple[list[Item], list[bytes]]:
-    """Return what can be read of a slice of own copies, and the data keys of what cannot."""
+def items_of(scanned: Scanned, records: Records) -> tuple[list[Item], list[bytes]]:
+    """Return what is known of a slice of own copies, and the data keys of what cannot be read.
+    What is damaged, but whole in memory, is written anew.
+    """
     items: list[Item] = []
     damaged: list[bytes] = []
     for key, payload in scanned.pairs:
-        if isinstance(payload, Damaged):
+        whole = records.rewrite(key) if isinstance(payload, Damaged) else payload
+        if whole is None:
             damaged.append(key[1:])
         else:
-            items.append((key[1:], payload[8:]))
+            items.append((key[1:], whole[8:]))
     return items, damaged
 
 

@@ -13,25 +13,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import (
+from everwrite.core.messages.moving import Match, Matched
+from everwrite.core.messages.requests import (
     BUSY,
     FOUND,
     SAME,
     STORED,
     SYNC_YES,
     UNREADABLE,
-    Get,
-    Match,
-    Matched,
     Store,
     StoreReply,
 )
-from everwrite.core.moving.progress import Progress
+from everwrite.core.moving.progress import Kind, Progress
 from everwrite.core.moving.ranges import WINDOW, Item, Scanned, digest_of, items_of, scan_of
-from everwrite.core.outbox import Place
+from everwrite.core.outbox import Place, node_at
 from everwrite.core.probes import sometimes
 from everwrite.core.records import OWN
-from everwrite.core.repair.hints import Mend
+from everwrite.core.trees.mend import mend
 
 if TYPE_CHECKING:
     from everwrite.core.moving.moves import Moves
@@ -56,18 +54,25 @@ class Shed(Request):
 
     __slots__ = (
         "_again",
+        "_again_ms",
         "_asked",
         "_busy",
         "_damaged",
+        "_held",
+        "_held_ms",
         "_items",
         "_lacking",
         "_local",
         "_moves",
         "_owners",
         "_progress_ms",
+        "_read_ms",
         "_refusals",
         "_removed",
+        "_retry_ms",
+        "_step",
         "_until",
+        "_waits_ms",
         "_window",
         "bytes",
         "keys",
@@ -99,9 +104,13 @@ class Shed(Request):
         self.rid = 0
         self.since_ms = self._progress_ms = local.now
         self._items: list[Item] = []
+        self._read_ms = 0
+        """When these were read from the disk at the earliest, by ``Local.stamp``."""
         self._damaged: list[bytes] = []
-        self._asked: set[bytes] = set()
-        """Owners that have not said whether they have the slice."""
+        self._asked: dict[bytes, int] = {}
+        """Owners that have not said whether they have the slice, and the question to each: only its
+        answer is heard, and once. 0: it is to be asked again."""
+        self._step = 0
         self._lacking: dict[bytes, Lacking] = {}
         """Owners that get its records."""
         self._busy: set[bytes] = set()
@@ -109,22 +118,35 @@ class Shed(Request):
         self._until = b""
         self._again: set[bytes] = set()
         """Owners that were busy, and get them once more."""
+        self._again_ms = 0
         self._removed = b""
         """The last disk key of the slice that was removed, or offered, before this one."""
+        self._held: set[bytes] = set()
+        """Owners that get more when the pace allows it; empty bytes: more is to be read."""
+        self._held_ms = 0
+        """Since when that is so."""
+        self._waits_ms = 0
+        """When the pace is asked again."""
+        self._retry_ms = 0
+        """When it is looked next whether there was no progress for too long."""
         self._window = WINDOW
         self._refusals = 0
 
     def begin(self) -> None:
         local = self._local
-        self.rid = local.open_request(self, local.now + local.config.move_retry_ms)
+        self._retry_ms = local.now + local.config.move_retry_ms
+        self.rid = local.open_request(self, self._retry_ms)
         local.background += 1
         self._read()
 
     def _read(self) -> None:
         local, config = self._local, self._local.config
         self._progress_ms = local.now
+        if not self._may_go_on(b""):
+            return
         partitions = local.routes.placement.partitions
         keys, size = config.slice_keys, config.slice_bytes
+        self._read_ms = local.stamp
         after = self._removed[1:] if self.offers else b""
         scan = scan_of(self.rid, self.partition, partitions, after, b"", keys, size)
         local.out.scans.append(scan)
@@ -134,7 +156,7 @@ class Shed(Request):
             sometimes("a partition is not let go after all")
             self.end("its owners changed")
             return
-        self._items, self._damaged = items_of(scanned)
+        self._items, self._damaged = items_of(scanned, self._local.records)
         if not scanned.pairs:
             self._close()
             self._moves.let_go(self)
@@ -144,26 +166,28 @@ class Shed(Request):
             return
         self._progress_ms = self._local.now
         self._until = scanned.pairs[-1][0][1:]
-        self._asked = set(self._owners)
         for owner in self._owners:
             self._ask(owner)
 
     def _ask(self, owner: bytes) -> None:
         # The owners have what was removed here: that is not to be compared again.
         after, until = self._removed[1:], self._until
-        match = Match(self.rid, self.partition, after, until, digest_of(self._items))
+        self._step += 1
+        self._asked[owner] = self._step
+        digest = digest_of(self._items)
+        match = Match(self.rid, self.partition, after, until, digest, self._step)
         self._local.out.send(owner, match)
 
     def unscanned(self) -> None:
         self.end("its own disk cannot be read")
 
     def matched(self, source: Place, reply: Matched) -> None:
-        if source not in self._asked:
+        source = node_at(source)
+        if not reply.step or self._asked.get(source) != reply.step:
             return
-        assert isinstance(source, bytes)
         local = self._local
         self._progress_ms = local.now
-        self._asked.discard(source)
+        del self._asked[source]
         if reply.status == FOUND and self._items:
             sometimes("an owner lacks what a node has that lets its partition go")
             self._lacking[source] = Lacking()
@@ -171,9 +195,9 @@ class Shed(Request):
             self._give(source)
         elif reply.status == BUSY:
             sometimes("an owner is too busy to compare a range")
-            self._asked.add(source)
+            self._asked[source] = 0
             self._busy.add(source)
-            local.wake_at(self.rid, local.now + local.config.move_every_ms)
+            self._later()
             return
         elif reply.status not in (SAME, FOUND):
             self.end("an owner cannot say what it has")
@@ -181,30 +205,48 @@ class Shed(Request):
         self._check_slice()
 
     def _give(self, owner: bytes) -> None:
-        """Send an owner the records of the slice, so many at a time."""
+        """Send an owner the records of the slice, so many at a time, when the pace allows it."""
         lacking = self._lacking[owner]
+        if lacking.waiting or not self._may_go_on(owner):
+            return
         while lacking.sent < len(self._items) and lacking.waiting < self._window:
             key, record = self._items[lacking.sent]
             lacking.sent += 1
             lacking.waiting += 1
-            self._local.out.send(owner, Store(self.rid, key, record, 0, SYNC_YES))
+            store = Store(self.rid, key, record, 0, SYNC_YES, sent_ms=self._read_ms)
+            self._local.out.send(owner, store)
+
+    def _may_go_on(self, owner: bytes) -> bool:
+        """Say whether a slice of work may be done now; if not, it is come back to."""
+        local = self._local
+        wait_ms = local.pace.wait_ms("moves", local.now)
+        if not wait_ms:
+            return True
+        self._held_ms = self._held_ms or local.now
+        self._held.add(owner)
+        if self._waits_ms <= local.now:
+            self._waits_ms = local.now + wait_ms
+            local.wake_at(self.rid, self._waits_ms)
+        return False
 
     def stored(self, source: Place, reply: StoreReply) -> None:
         lacking = self._lacking.get(source)  # type: ignore[arg-type]
         if lacking is None or not lacking.waiting:
             return
-        assert isinstance(source, bytes)
+        source = node_at(source)
         lacking.waiting -= 1
         if reply.status != STORED:
             sometimes("an owner does not take what a node has that lets its partition go")
             lacking.refused = True
             if reply.status == UNREADABLE:
                 if self._window == 1:  # now it is known which one
-                    self._mend(*self._items[lacking.sent - 1])
+                    mend(self._local, *self._items[lacking.sent - 1], self._read_ms)
                 self._window = 1
         self._progress_ms = self._local.now
-        self._give(source)
         if lacking.waiting:
+            return
+        if lacking.sent < len(self._items) and not lacking.refused:
+            self._give(source)
             return
         if lacking.refused:  # all of it once more, in smaller parts
             self._refusals += 1
@@ -213,16 +255,16 @@ class Shed(Request):
                 return
             self._window = max(1, self._window // 4)
             self._again.add(source)
-            self._local.wake_at(self.rid, self._local.now + self._local.config.move_every_ms)
+            self._later()
             return
         del self._lacking[source]
         self._check_slice()
 
-    def _mend(self, key: bytes, record: bytes) -> None:
-        """An owner's copy is damaged: only the join of all that others have may replace it."""
-        timeout_ms = self._local.config.request_timeout_ms
-        mending = Get(0, key, timeout_ms, forwarded=True)
-        self._local.out.send(self._local.me, Mend(mending, record))
+    def _later(self) -> None:
+        """Come back to who was busy."""
+        local = self._local
+        self._again_ms = local.now + local.config.move_every_ms
+        local.wake_at(self.rid, self._again_ms)
 
     def _check_slice(self) -> None:
         """If every owner has the slice for good: remove it here, and go on."""
@@ -240,11 +282,11 @@ class Shed(Request):
         self._read()
 
     def _remove(self) -> None:
-        records = self._local.records
-        for key, _ in self._items:
-            records.write(OWN + key, None)
+        copies = self._local.copies
+        for key, record in self._items:
+            copies.drop(key, record)
         for key in self._damaged:  # nobody can read it; the owners have their own
-            records.write(OWN + key, None)
+            copies.write(key, b"", None, None)
 
     def lost(self, peer: bytes) -> None:
         if peer in self._owners:
@@ -252,19 +294,33 @@ class Shed(Request):
 
     def wake(self) -> None:
         local = self._local
-        busy, self._busy = self._busy, set()
-        for owner in sorted(busy):
-            self._ask(owner)
-        again, self._again = self._again, set()
-        for owner in sorted(again):
-            self._lacking[owner] = Lacking()
-            self._give(owner)
-        silent = local.now - self._progress_ms
+        if self._held and local.now >= self._waits_ms:
+            self._progress_ms += local.now - self._held_ms
+            self._held_ms = 0
+            held, self._held = self._held, set()
+            for owner in sorted(held):
+                if owner:
+                    self._give(owner)
+                else:
+                    self._read()
+        if local.now >= self._again_ms:
+            busy, self._busy = self._busy, set()
+            for owner in sorted(busy):
+                self._ask(owner)
+            again, self._again = self._again, set()
+            for owner in sorted(again):
+                self._lacking[owner] = Lacking()
+                self._give(owner)
+        if local.now < self._retry_ms:
+            return
+        waited_ms = local.now - self._held_ms if self._held_ms else 0
+        silent = local.now - self._progress_ms - waited_ms
         if silent >= local.config.move_retry_ms:
             sometimes("an owner does not say what it has of a partition that is let go")
             self.end("an owner is silent")
             return
-        local.wake_at(self.rid, local.now + local.config.move_retry_ms - silent)
+        self._retry_ms = local.now + local.config.move_retry_ms - silent
+        local.wake_at(self.rid, self._retry_ms)
 
     def end(self, why: str) -> None:
         self._close()
@@ -272,8 +328,9 @@ class Shed(Request):
 
     def progress(self) -> Progress:
         """Return how far it is."""
+        kind: Kind = "offer" if self.offers else "shed"
         return Progress(
-            self.partition, "shed", b"", "compares", self.keys, self.bytes, self.since_ms, ""
+            self.partition, kind, b"", "compares", self.keys, self.bytes, self.since_ms, ""
         )
 
     def _close(self) -> None:

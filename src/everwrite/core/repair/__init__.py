@@ -1,9 +1,9 @@
-"""CONVERSATIONS: how replicas become equal again.   (Dynamo 4.6)
+"""CONVERSATIONS: how owners find where they differ, and become equal again.   (Dynamo 4.7)
 
-Purpose:       Copies kept for owners that are down, and their hand-back.
-Comes in:      Store with ``hint_for``; owners that come back; acks of delivered copies; wake-ups.
-Goes out:      Writes of hints, Store to the owner, deletes of what was delivered.
-May import:    core.data, core.messages, core.local, core.records, core.errors
-Must never:    drop a hint silently; touch storage, clocks, sockets.
-Start reading: hints.py.
+Purpose:       Exchanges between two owners of a partition: who with whom, when, and what travels.
+Comes in:      Roots, sums and entries of peers; ranges of the disk; acks; orders of a person.
+Goes out:      Questions and answers of exchanges, Store to owners and to itself, scans.
+May import:    core.data, core.messages, core.local, core.records, core.trees, core.moving.ranges
+Must never:    remove a copy for what a tree says; touch storage or clocks.
+Start reading: repairs.py, then exchange.py and answer.py.
 """

@@ -13,7 +13,8 @@ import msgspec
 from everwrite.core.cluster.routes import Route
 from everwrite.core.errors import DeadlineExceeded
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import Failure, Get, GetReply, Message, Put, PutReply
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Failure, Get, GetReply, Put, PutReply, Touch
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import weight
@@ -29,7 +30,7 @@ class Forward(Request):
 
     __slots__ = ("_local", "_message", "_rid", "_source", "_started", "_to")
 
-    def __init__(self, local: Local, source: Place, message: Put | Get, to: bytes) -> None:
+    def __init__(self, local: Local, source: Place, message: Put | Touch | Get, to: bytes) -> None:
         self._local = local
         self._source = source
         self._message = message
@@ -38,7 +39,7 @@ class Forward(Request):
         self._rid = 0
 
     @classmethod
-    def start(cls, local: Local, source: Place, message: Put | Get, route: Route) -> bool:
+    def start(cls, local: Local, source: Place, message: Put | Touch | Get, route: Route) -> bool:
         """Hand the request to the first target that is another node; False if there is none."""
         to = next((node for node, _ in route.targets if node != local.me), None)
         if to is None:
@@ -62,6 +63,9 @@ class Forward(Request):
             self._local.out.send(
                 self._source, msgspec.structs.replace(reply, rid=self._message.rid)
             )
+
+    def about(self) -> bytes:
+        return self._message.key
 
     def lost(self, peer: bytes) -> None:
         if peer == self._to:
@@ -88,14 +92,14 @@ class Forward(Request):
             local.fail(self._source, message.rid, _in_vain(message))
             return
         again = msgspec.structs.replace(message, timeout_ms=left, forwarded=True)
-        if isinstance(again, Put):
+        if isinstance(again, Put | Touch):
             again = msgspec.structs.replace(again, retry=True)
         local.out.send(local.me, TakenOver(self._source, again))
 
 
-def _in_vain(message: Put | Get) -> DeadlineExceeded:
+def _in_vain(message: Put | Touch | Get) -> DeadlineExceeded:
     """Return the error for a request whose time was over in the other node's hands."""
-    maybe = isinstance(message, Put)
+    maybe = not isinstance(message, Get)
     return DeadlineExceeded(
         "The node to which this request was handed on did not answer in time.",
         hint="The write may appear later. Repeat it with the same context."
@@ -109,4 +113,4 @@ class TakenOver(Message, frozen=True, tag=105):
     """To oneself: coordinate this request of that client here."""
 
     source: Place
-    request: Put | Get
+    request: Put | Touch | Get

@@ -5,14 +5,22 @@ from __future__ import annotations
 from everwrite.core.config import RECORD_BYTES_MAX
 from everwrite.core.errors import (
     DeadlineExceeded,
+    HintsFull,
     Overloaded,
+    QuorumNotMet,
     RequestError,
     TooLarge,
     UnavailableError,
 )
 from everwrite.core.local import Local
-from everwrite.core.messages import KIND_BYTES, KIND_JSON, KIND_TEXT, Get, Put
+from everwrite.core.messages.requests import KIND_BYTES, KIND_JSON, KIND_TEXT, Get, Put, Touch
+from everwrite.core.pace.door import RETRY_AFTER_MS
 from everwrite.core.probes import sometimes
+
+TTL_MIN_MS = 1_000
+"""Clocks that agree to some ten milliseconds cannot promise much less."""
+TTL_MAX_MS = 10 * 365 * 86_400_000
+"""Ten years: who asks for more has mistaken the unit."""
 
 
 def check_put(put: Put, replicas: int) -> None:
@@ -26,18 +34,46 @@ def check_put(put: Put, replicas: int) -> None:
             f"A value of kind {put.kind} is not possible.",
             hint=f"Use {KIND_BYTES} (bytes), {KIND_TEXT} (text) or {KIND_JSON} (JSON).",
         )
-    if not put.n and not put.w and put.dw == -1:
-        return
-    n = put.n or replicas
-    if not 0 <= put.n <= replicas:
+    if put.ttl_ms:
+        check_ttl(put.ttl_ms)
+        if put.value is None:
+            raise RequestError("A delete has no end.", hint="Delete without a time to live.")
+    check_copies(put.n, put.w, put.dw, replicas)
+
+
+def check_touch(touch: Touch, replicas: int) -> None:
+    """Raise RequestError for numbers that cannot be."""
+    if not touch.ttl_ms:
         raise RequestError(
-            f"n = {put.n} is not possible: the cluster keeps {replicas} copies.",
+            "A touch must say how long the key is to live.", hint="Give a time to live."
+        )
+    check_ttl(touch.ttl_ms)
+    check_copies(touch.n, touch.w, touch.dw, replicas)
+
+
+def check_ttl(ttl_ms: int) -> None:
+    """Raise RequestError for a time to live that cannot be."""
+    if not TTL_MIN_MS <= ttl_ms <= TTL_MAX_MS:
+        raise RequestError(
+            f"A time to live of {ttl_ms} ms is not possible.",
+            hint="Use one second to ten years, or none.",
+        )
+
+
+def check_copies(n: int, w: int, dw: int, replicas: int) -> None:
+    """Raise RequestError for numbers of nodes that a write cannot be brought to."""
+    if not n and not w and dw == -1:
+        return
+    most = n or replicas
+    if not 0 <= n <= replicas:
+        raise RequestError(
+            f"n = {n} is not possible: the cluster keeps {replicas} copies.",
             hint=f"Use 1 to {replicas}.",
         )
-    if not 0 <= put.w <= n:
-        raise RequestError(f"w = {put.w} is not possible with n = {n}.", hint=f"Use 1 to {n}.")
-    if not -1 <= put.dw <= n:
-        raise RequestError(f"dw = {put.dw} is not possible with n = {n}.", hint=f"Use 0 to {n}.")
+    if not 0 <= w <= most:
+        raise RequestError(f"w = {w} is not possible with n = {most}.", hint=f"Use 1 to {most}.")
+    if not -1 <= dw <= most:
+        raise RequestError(f"dw = {dw} is not possible with n = {most}.", hint=f"Use 0 to {most}.")
 
 
 def check_get(get: Get, replicas: int) -> None:
@@ -50,6 +86,26 @@ def check_get(get: Get, replicas: int) -> None:
         )
     if not 0 <= get.r <= n:
         raise RequestError(f"r = {get.r} is not possible with n = {n}.", hint=f"Use 1 to {n}.")
+
+
+def cannot_tell(heard: int, required: int) -> QuorumNotMet:
+    """Return the error for a touch of a key that few nodes say they do not have."""
+    return QuorumNotMet(
+        f"{heard} of the {required} nodes that must say that nothing is there did.",
+        hint="Nothing was changed. Try again when more nodes are up.",
+        acked=heard,
+        required=required,
+    )
+
+
+def time_unknown() -> UnavailableError:
+    """Return the error for what needs the time of day, where a node does not know it yet."""
+    sometimes("a node does not know the time of day yet")
+    return UnavailableError(
+        "This node does not know the time of day: since its start it has not heard a majority of "
+        "the members that agrees with it.",
+        hint="Nothing was changed. Try again in a moment, or ask another node.",
+    )
 
 
 def lay_too_long() -> DeadlineExceeded:
@@ -88,6 +144,24 @@ def too_busy(local: Local) -> Overloaded:
     )
 
 
+def turned_away() -> Overloaded:
+    """Return the error for a request that waited too long in an overloaded node."""
+    return Overloaded(
+        "This node is asked for more than it can do.",
+        hint="Nothing was done. Wait a moment, and ask for less at a time.",
+        retry_after_ms=RETRY_AFTER_MS,
+    )
+
+
+def waited_in_vain() -> DeadlineExceeded:
+    """Return the error for a request whose time was over before it was begun."""
+    return DeadlineExceeded(
+        "The request's time was over before this node came to it.",
+        hint="Nothing was done. Give it more time, or ask for less at a time.",
+        retry_after_ms=RETRY_AFTER_MS,
+    )
+
+
 def gone_for_good() -> UnavailableError:
     """Return the error for a request to a node that leaves the cluster, and takes no more."""
     return UnavailableError(
@@ -105,11 +179,11 @@ def waited_too_long() -> DeadlineExceeded:
     )
 
 
-def too_many_hints(local: Local) -> Overloaded:
+def too_many_hints(local: Local, notes: int, size: int) -> HintsFull:
     """Return the error for a put that this node could only take as a stand-in, and may not."""
     sometimes("a put is refused by a stand-in whose hints are at the cap")
-    return Overloaded(
-        f"This node keeps {local.config.hints_max} hints for others, and takes no more.",
+    return HintsFull(
+        f"This node keeps {notes} hints for others, {size} bytes, and has no room for this one.",
         hint="Nothing was done. Try another node, or bring back those that are down.",
         retry_after_ms=local.config.spare_after_ms,
     )

@@ -12,15 +12,8 @@ from everwrite.core.cluster.routes import Route
 from everwrite.core.data import versions
 from everwrite.core.data.versions import Clock, Record, Version
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import (
-    ABSENT,
-    FOUND,
-    NOT_HERE,
-    Fetch,
-    FetchReply,
-    Message,
-    Put,
-)
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import ABSENT, FOUND, NOT_HERE, Fetch, FetchReply, Put, Touch
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import weight
@@ -30,7 +23,7 @@ class LookedAround(Message, frozen=True, tag=102):
     """To oneself: this put of a client has looked at the other replicas; carry it out."""
 
     source: Place
-    put: Put
+    put: Put | Touch
     found: Version | None = None
     """What an earlier try of it wrote, if somebody has that or had it when asked."""
     known: Clock | None = None
@@ -41,6 +34,8 @@ class LookedAround(Message, frozen=True, tag=102):
     """What the others hold, joined: the put is made on top of it. It travels here and not by way of
     the disk, since a stand-in's copy may be on its way home, and struck out, before this comes.
     """
+    heard: int = 0
+    """How many owners have said what they hold."""
 
 
 class LookAround(Request):
@@ -50,6 +45,7 @@ class LookAround(Request):
 
     __slots__ = (
         "_found",
+        "_heard",
         "_known",
         "_local",
         "_need",
@@ -62,7 +58,7 @@ class LookAround(Request):
     )
 
     def __init__(
-        self, local: Local, source: Place, put: Put, route: Route, mine: bytes, base: Record
+        self, local: Local, source: Place, put: Put | Touch, route: Route, mine: bytes, base: Record
     ) -> None:
         self._local = local
         self._source = source
@@ -72,7 +68,7 @@ class LookAround(Request):
         self._pending = {node for node, _ in route.targets if node != local.me}
         n = put.n or local.routes.placement.replicas
         self._need = min(len(self._pending), n // 2 + 1)
-        self._rid = 0
+        self._rid = self._heard = 0
         self._known = base.clock if not mine and put.op in local.recent_puts else None
         # Joined with what the others have it may be superseded, and no sibling any more.
         self._found = find_op(base, put.op)
@@ -97,6 +93,10 @@ class LookAround(Request):
         strange = reply.status == NOT_HERE and source not in self._owners
         if strange or reply.status in (FOUND, ABSENT):
             self._need -= 1
+            self._heard += source in self._owners and not strange
+        if reply.op_known and not reply.record:
+            # It was stored there, and is gone with the tombstone that superseded it.
+            self._known = self._known or {}
         if reply.record:
             self._join(reply.record)
             if reply.op_known or self._found is None:
@@ -115,6 +115,9 @@ class LookAround(Request):
         before = self._record
         self._record = versions.merge_bytes(before, record) if before else record
         self._local.held_bytes += len(self._record) - len(before)
+
+    def about(self) -> bytes:
+        return self._put.key
 
     def lost(self, peer: bytes) -> None:
         if peer in self._pending:
@@ -135,7 +138,9 @@ class LookAround(Request):
         local.held_bytes -= weight(self._put) + len(self._record)
         local.out.send(
             local.me,
-            LookedAround(self._source, self._put, self._found, self._known, self._record),
+            LookedAround(
+                self._source, self._put, self._found, self._known, self._record, self._heard
+            ),
         )
 
 

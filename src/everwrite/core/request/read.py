@@ -17,10 +17,10 @@ from typing import Literal
 
 from everwrite.core.cluster.routes import Route
 from everwrite.core.data import context, versions
-from everwrite.core.data.versions import NOTHING, Record, Seen
+from everwrite.core.data.versions import EMPTY, NOTHING, Record, Seen
 from everwrite.core.errors import EverwriteError, InvariantError, QuorumNotMet, StaleSession
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import (
+from everwrite.core.messages.requests import (
     ABSENT,
     FOUND,
     NOT_HERE,
@@ -36,6 +36,8 @@ from everwrite.core.messages import (
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.request.forward import Forward
+from everwrite.core.request.limits import time_unknown
+from everwrite.core.request.search import Found, Search
 
 
 class Reads:
@@ -58,15 +60,17 @@ class Reads:
             return
         try:
             seen = context.verify(local.context_key, message.key, message.seen)
+            if 0 < seen.ends <= local.time_ms:
+                seen = NOTHING
             GetRequest(local, source, message, route, seen).begin()
         except InvariantError:  # no answer to a client: the node stops
             raise
         except EverwriteError as error:
             local.fail(source, message.rid, error)
 
-    def mend(self, get: Get, record: bytes) -> None:
+    def mend(self, get: Get, record: bytes, read_ms: int) -> None:
         """Read a key for the sake of its repair, unless that is under way; ``record`` is a copy
-        that this node keeps.
+        that this node has beside, read then.
         """
         local = self._local
         if get.key in self._mending:
@@ -84,7 +88,8 @@ class Reads:
         else:
             local.background += 1
             self._mending.add(get.key)
-            request.add(local.me, record)
+            if record:
+                request.add(local.me, record, read_ms)
 
 
 class GetRequest(Request):
@@ -97,6 +102,7 @@ class GetRequest(Request):
 
     __slots__ = (
         "_answered",
+        "_began",
         "_damaged",
         "_deadline",
         "_empty",
@@ -111,6 +117,7 @@ class GetRequest(Request):
         "_rid",
         "_route",
         "_seen",
+        "_sought",
         "_source",
         "_spares",
         "_strange",
@@ -130,13 +137,18 @@ class GetRequest(Request):
         self._damaged: list[bytes] = []
         self._strange: set[bytes] = set()
         self._owners = self._fallbacks = self._empty = 0
-        self._answered = self._late = False
+        self._answered = self._late = self._sought = False
         self._rid = 0
         self._deadline = local.now + get.timeout_ms
+        self._began = local.stamp
+        """By this node's own count: what comes was read off a disk after this."""
 
-    def add(self, node: bytes, record: bytes) -> None:
-        """Take what a node has that is not asked; it is joined, and counts as no answer."""
+    def add(self, node: bytes, record: bytes, read_ms: int) -> None:
+        """Take what a node has that is not asked, and read then; it is joined, and counts as no
+        answer.
+        """
         if node not in self._pending:
+            self._began = min(self._began, read_ms)
             self._heard[node] = record
             self._local.held_bytes += len(record)
 
@@ -151,6 +163,11 @@ class GetRequest(Request):
         fetch = Fetch(self._rid, get.key, get.timeout_ms)
         for node in self._pending:
             local.out.send(node, fetch)
+
+    def asked_at(self, source: Place) -> int:
+        # An owner is asked at the beginning, a stand-in perhaps later.
+        asked = source in self._pending and source in self._route.owners
+        return self._deadline - self._get.timeout_ms if asked else -1
 
     def fetched(self, source: Place, reply: FetchReply) -> None:
         if source not in self._pending:
@@ -189,6 +206,9 @@ class GetRequest(Request):
         before = self._heard.get(node, b"")  # a spare may be who knew a record beforehand
         self._local.held_bytes += len(record) - len(before)
         self._heard[node] = record
+
+    def about(self) -> bytes:
+        return self._get.key
 
     def lost(self, peer: bytes) -> None:
         if peer in self._pending:
@@ -283,6 +303,9 @@ class GetRequest(Request):
             sometimes("a read goes on listening, since its session has seen more")
             return
         self._answered = True
+        if self._source != local.me:
+            took_ms = local.now - (self._deadline - get.timeout_ms)
+            local.pace.took("gets", took_ms * 1000, local.now)
         if record is None:
             sure = self._all_owners_heard() and not local.routes.route(get.key, 0).stray
             if not sure:
@@ -290,15 +313,28 @@ class GetRequest(Request):
             quality = self._quality("never" if sure else "unknown")
             local.out.send(self._source, GetReply(get.rid, [], b"", quality))
             return
-        shown = versions.live(record)
+        if _has_end(record) and not local.clock.known:
+            local.fail(self._source, get.rid, time_unknown())
+            return
+        time_ms = local.time_ms
+        shown = versions.live(record, time_ms)
         if len(shown) > 1:
             local.counters.siblings_met += 1
-        token = context.sign(local.context_key, get.key, Seen(record.clock, []))
+        seen = versions.seen_by_read(record)
+        # What is as good as gone is not to be superseded: a put after it leaves no tombstone then.
+        gone = versions.as_good_as_gone(record, seen, time_ms)
+        token = b"" if gone else context.sign(local.context_key, get.key, seen)
         values = [(version.kind, version.value) for version in shown if version.value is not None]
-        quality = self._quality("" if values else "deleted")
-        local.out.send(self._source, GetReply(get.rid, values, token, quality))
+        quality = self._quality("" if values else "expired" if _has_end(record) else "deleted")
+        ends = [version.expires for version in shown]
+        reply = (
+            GetReply(get.rid, values, token, quality, False, ends, time_ms)
+            if any(ends)
+            else GetReply(get.rid, values, token, quality)
+        )
+        local.out.send(self._source, reply)
 
-    def _quality(self, absent: Literal["", "never", "deleted", "unknown"]) -> Quality:
+    def _quality(self, absent: Literal["", "never", "deleted", "expired", "unknown"]) -> Quality:
         fallbacks = self._fallbacks + self._empty
         return Quality(self._owners, fallbacks, self._r, absent, len(self._damaged))
 
@@ -307,9 +343,28 @@ class GetRequest(Request):
         self._local.held_bytes -= sum(map(len, self._heard.values()))
         self._repair()
 
+    def _sought_out(self, found: Found | None) -> None:
+        """Everybody was asked what they know; None: not everybody has said."""
+        if self._rid not in self._local.requests:
+            return
+        if found is None:
+            self._give_up()
+            return
+        for node, record in found.items():
+            self._hear(node, record)
+        self._seen = NOTHING  # whoever knew as much has forgotten it by proof, or was lost
+        self._answer()
+        self._end()
+
     def _give_up(self) -> None:
         """Everybody answered or the time is over, and it was not enough."""
         local = self._local
+        may_seek = local.generation and not self._sought and local.now < self._deadline
+        if self._count() >= self._r and may_seek:
+            self._sought = True
+            key, owners = self._get.key, self._route.owners
+            Search(local, key, owners, self._deadline, self._sought_out).begin()
+            return
         self._end()
         if self._count() >= self._r:
             sometimes("nobody who answers has seen what the session has seen")
@@ -333,6 +388,8 @@ class GetRequest(Request):
             return
         local, get = self._local, self._get
         stale = [node for node, data in self._heard.items() if data != joined]
+        if stale:
+            stale = self._lacking_more_than_what_ended(stale, joined)
         spoilt = [node for node in self._damaged if self._all_owners_heard(but=node)]
         if len(spoilt) < len(self._damaged):
             sometimes("a damaged copy stays, since an owner has not said what it has")
@@ -340,7 +397,24 @@ class GetRequest(Request):
             if node in self._route.owners:
                 local.counters.read_repairs += 1
                 left = local.config.request_timeout_ms
-                local.out.send(node, Store(0, get.key, joined, left, SYNC_NO, b"", True))
+                key, sent = get.key, self._began
+                store = Store(0, key, joined, left, SYNC_NO, b"", True, sent_ms=sent)
+                local.out.send(node, store)
+
+    def _lacking_more_than_what_ended(self, stale: list[bytes], joined: bytes) -> list[bytes]:
+        """Return those of these nodes that differ from the join in more than in how far they have
+        gone with the purge of what has ended.
+        """
+        record, time_ms = versions.decode(joined), self._local.time_ms
+        if not 0 < versions.next_end(record) <= time_ms:
+            return stale
+        due = versions.retire(record, time_ms + 1)
+        return [
+            node
+            for node in stale
+            if versions.retire(_record_of(self._heard[node]), time_ms + 1) != due
+            and not (due is None and not self._heard[node])
+        ]
 
     def _too_few(self, what: str) -> QuorumNotMet:
         unreadable = f", {len(self._damaged)} cannot read their copy" if self._damaged else ""
@@ -366,6 +440,14 @@ class Mending(GetRequest):
         super()._end()
         self._local.background -= 1
         self.under_way.discard(self._get.key)
+
+
+def _record_of(data: bytes) -> Record:
+    return versions.decode(data) if data else EMPTY
+
+
+def _has_end(record: Record) -> bool:
+    return any(version.expires for version in record.siblings)
 
 
 def _knows(record: Record | None, seen: Seen) -> bool:

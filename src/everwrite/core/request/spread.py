@@ -14,7 +14,7 @@ from __future__ import annotations
 from everwrite.core.cluster.routes import Route
 from everwrite.core.errors import Outcome, QuorumNotMet
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import (
+from everwrite.core.messages.requests import (
     NOT_HERE,
     STORED,
     SYNC_BOTH,
@@ -24,6 +24,7 @@ from everwrite.core.messages import (
     PutReply,
     Store,
     StoreReply,
+    Touch,
 )
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
@@ -62,12 +63,14 @@ class PutRequest(Request):
         "_unheld",
         "_w",
         "base",
+        "ends",
         "pending",
+        "plain",
         "unsure",
     )
 
     def __init__(
-        self, local: Local, source: Place, put: Put, route: Route, mine: bytes, data: bytes
+        self, local: Local, source: Place, put: Put | Touch, route: Route, mine: bytes, data: bytes
     ) -> None:
         self._local = local
         self._source = source
@@ -88,6 +91,10 @@ class PutRequest(Request):
         self._answered = False
         self.base = b""
         """The fingerprint of the copy that the record was made from; empty: the others join."""
+        self.ends = 0
+        """When what was written ends, or the last of what was touched; 0: never."""
+        self.plain = False
+        """Whether neither the record nor that copy is listed anywhere beside (core/copies.py)."""
         self.unsure = put.retry
         """Whether the write may stand somewhere although nobody has said so."""
         self._context = b""
@@ -121,19 +128,35 @@ class PutRequest(Request):
         self._rid = rid = local.open_request(self, min(spare_at, self._deadline))
         local.held_bytes += len(self._data)
         out, me, key, data, sync = local.out, local.me, put.key, self._data, self._sync
-        op = put.op
-        plain = Store(rid, key, data, put.timeout_ms, sync, b"", False, self.base, op)
+        sent = local.stamp
+        op, touch = (put.op, 0) if isinstance(put, Put) else (b"", local.time_ms + put.ttl_ms)
+        left, base, plain = put.timeout_ms, self.base, self.plain
+        whole = Store(rid, key, data, left, sync, b"", False, base, op, sent, plain, touch)
         for node, owner in self.pending.items():
             if node == me:
-                local.acknowledge(me, plain)
+                local.acknowledge(me, whole)
             elif owner:
-                out.send(node, Store(rid, key, data, put.timeout_ms, sync, owner, False, b"", op))
+                hint = Store(rid, key, data, left, sync, owner, False, b"", op, sent)
+                out.send(node, hint)
             else:
-                out.send(node, plain)
+                out.send(node, whole)
         for owner in self._unheld:
             self._note_here(owner)
         for node in self._silent_copies:  # it fills up: what is lost of these comes by its walk
-            out.send(node, Store(0, key, data, put.timeout_ms, SYNC_NO, b"", False, b"", op))
+            out.send(node, Store(0, key, data, left, SYNC_NO, b"", False, b"", op, sent))
+
+    def about(self) -> bytes:
+        return self._put.key
+
+    def asked_at(self, source: Place) -> int:
+        # An owner is asked at the beginning, a stand-in perhaps later. Of two acks one counts.
+        if self.pending.get(source) != b"" or source in self._half:  # type: ignore[arg-type]
+            return -1
+        return self._deadline - self._put.timeout_ms
+
+    def silent(self) -> list[bytes]:
+        seen = {self._local.me, *self._half, *self._late}
+        return [node for node, owner in self.pending.items() if not owner and node not in seen]
 
     def stored(self, source: Place, reply: StoreReply) -> None:
         owner = self.pending.get(source)  # type: ignore[arg-type]
@@ -214,7 +237,10 @@ class PutRequest(Request):
 
     def _answer(self) -> None:
         self._answered = True
-        self._local.out.send(
+        local = self._local
+        took_ms = local.now - (self._deadline - self._put.timeout_ms)
+        local.pace.took("puts", took_ms * 1000, local.now)
+        local.out.send(
             self._source,
             PutReply(
                 self._put.rid,
@@ -224,6 +250,9 @@ class PutRequest(Request):
                 self._durable,
                 self._siblings,
                 self._w,
+                False,
+                self.ends,
+                self._local.time_ms if self.ends else 0,
             ),
         )
 
@@ -240,7 +269,9 @@ class PutRequest(Request):
             self.pending[spare] = whom  # type: ignore[assignment]
             local.counters.hedges += 1
             left = max(self._deadline - local.now, local.config.spare_after_ms)
-            local.out.send(spare, Store(self._rid, put.key, self._data, left, self._sync, whom))  # type: ignore[arg-type]
+            rid, key, sync, sent = self._rid, put.key, self._sync, local.stamp
+            store = Store(rid, key, self._data, left, sync, whom, sent_ms=sent)  # type: ignore[arg-type]
+            local.out.send(spare, store)
         elif whom != local.me:
             sometimes("nobody can stand in, and the hint is kept beside the own copy")
             self._note_here(whom)  # type: ignore[arg-type]
@@ -252,15 +283,18 @@ class PutRequest(Request):
         """Keep a hint beside our own copy; it counts for nothing, but the owner will get
         its copy.
         """
-        store = Store(0, self._put.key, self._data, self._put.timeout_ms, SYNC_NO, owner)
-        self._local.out.send(self._local.me, store)
+        local, put = self._local, self._put
+        left = put.timeout_ms
+        store = Store(0, put.key, self._data, left, SYNC_NO, owner, sent_ms=local.stamp)
+        local.out.send(local.me, store)
 
     def _note_elsewhere(self) -> None:
         """Our own disk did not take our copy, and nobody can stand in: the others keep a hint for
         us beside theirs.
         """
         local, put = self._local, self._put
-        store = Store(0, put.key, self._data, put.timeout_ms, SYNC_NO, local.me)
+        left, sent = put.timeout_ms, local.stamp
+        store = Store(0, put.key, self._data, left, SYNC_NO, local.me, sent_ms=sent)
         for node, _ in local.routes.route(put.key, put.n).targets:
             if node != local.me:
                 local.out.send(node, store)
@@ -286,7 +320,6 @@ class PutRequest(Request):
             sometimes("a put has surely reached fewer nodes than it must")
         what = f"{acked} of the {self._w} nodes that must take this write did {when}".rstrip()
         if acked >= self._w:
-            sometimes("a put is on enough nodes, and too few of them fsynced it")
             need = f"the {self._dw} nodes that must fsync this write"
             what = f"Only {self._durable} of {need} did {when}".rstrip()
         hint = "The write may appear later. Repeat it with the same context."

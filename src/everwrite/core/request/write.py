@@ -11,6 +11,9 @@ was asked.
 A put that may be a retry, or that saw a dot which this node does not know, looks at the other
 replicas first (``LookAround``). A put whose request id stands in the record was carried out: it is
 not minted again, only brought to W nodes.
+
+A touch is a put without a new dot: the copy here with later ends, brought to W nodes, each of which
+raises the ends of what lives there. Where nothing lives here it looks around before it says so.
 """
 
 from __future__ import annotations
@@ -19,20 +22,25 @@ from msgspec.structs import replace
 
 from everwrite.core.cluster.routes import Route
 from everwrite.core.config import RECORD_BYTES_MAX
+from everwrite.core.copies import is_plain
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import EMPTY, Record, Seen, Version
 from everwrite.core.errors import BadContext, EverwriteError, InvariantError
+from everwrite.core.hints.hints import NO_EPOCH, Hints
+from everwrite.core.hints.kept import split_hint
 from everwrite.core.local import Local, unreadable_here
-from everwrite.core.messages import Message, Put
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Put, PutReply, Touch
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import HINT, MISSING, OWN, STATE, Damaged
-from everwrite.core.repair.hints import NO_EPOCH, Hints, split_hint
 from everwrite.core.request.forward import Forward, TakenOver
 from everwrite.core.request.limits import (
+    cannot_tell,
     lost_sight,
     op_used_twice,
     record_too_large,
+    time_unknown,
     too_busy,
     too_many_hints,
     too_many_siblings,
@@ -62,10 +70,16 @@ class Writes:
         self._local.counters.puts += 1
         self._coordinate(source, message, message, looked=None)
 
+    def touch(self, source: Place, message: Touch) -> None:
+        """A client's touch, or one that another node forwarded."""
+        self._local.counters.touches += 1
+        self._coordinate(source, message, message, looked=None)
+
     def take_over(self, message: TakenOver) -> None:
         """A put that the node to which it was forwarded did not answer."""
-        self._local.counters.puts += 1
         if isinstance(message.request, Put):
+            self._local.counters.puts += 1
+        if isinstance(message.request, Put | Touch):
             self._coordinate(message.source, message.request, message, looked=None)
 
     def looked_around(self, message: LookedAround) -> None:
@@ -75,11 +89,11 @@ class Writes:
         """Return a message that waited for the disk with the time that its put has left; None if
         that is over, and its client was told.
         """
-        if isinstance(message, Put):
+        if isinstance(message, Put | Touch):
             client, put = source, message
         elif isinstance(message, LookedAround):
             client, put = message.source, message.put
-        elif isinstance(message, TakenOver) and isinstance(message.request, Put):
+        elif isinstance(message, TakenOver) and isinstance(message.request, Put | Touch):
             client, put = message.source, message.request
         else:
             return message
@@ -98,7 +112,7 @@ class Writes:
         self._local.leasing = False
 
     def _coordinate(
-        self, source: Place, put: Put, parkable: Message, *, looked: LookedAround | None
+        self, source: Place, put: Put | Touch, parkable: Message, *, looked: LookedAround | None
     ) -> None:
         """Serve a put of ``source``; ``parkable`` is the message that has it in, and comes again
         if the disk must be read first: from ``source``, or from this node itself.
@@ -135,13 +149,16 @@ class Writes:
             sometimes("a put's hint takes the place of a damaged one")
             payload = None  # nobody can read that hint any more: as in Hints.keep
         try:
-            self._carry_out(source, put, route, mine, payload, looked=looked)  # type: ignore[arg-type]
+            if isinstance(put, Touch):
+                self._raise_ends(source, put, route, mine, payload, looked=looked)  # type: ignore[arg-type]
+            else:
+                self._carry_out(source, put, route, mine, payload, looked=looked)  # type: ignore[arg-type]
         except InvariantError:  # no answer to a client: the node stops
             raise
         except EverwriteError as error:
             self._refuse(source, put, error)
 
-    def _refuse(self, source: Place, put: Put, error: EverwriteError) -> None:
+    def _refuse(self, source: Place, put: Put | Touch, error: EverwriteError) -> None:
         """Answer with an error. A retry is not told that surely nothing has happened: an earlier
         try, here or by the node that this one took the put over from, may have been carried out.
         """
@@ -168,9 +185,8 @@ class Writes:
         seen = context.verify(local.context_key, put.key, put.context)
         epoch, owners, data = _parts(payload, mine)
         if mine and mine not in owners and self._hints.full():
-            local.counters.hints_refused += 1
-            raise too_many_hints(local)
-        base = versions.decode(data) if data else EMPTY
+            raise self._no_room()
+        own = base = versions.decode(data) if data else EMPTY
         fingerprint = local.fingerprint(data)
         if looked is not None and looked.record:
             base = versions.merge(base, versions.decode(looked.record))
@@ -179,12 +195,13 @@ class Writes:
                 sometimes("a put names a dot that its coordinator does not know")
             LookAround(local, source, put, route, mine, base).begin()
             return
+        if put.ttl_ms and not local.clock.known:
+            raise time_unknown()
         carried_out, written = _earlier_try(base, put, looked)
         if carried_out:
             local.counters.retries_recognised += 1
             record = base
-            if looked is not None and looked.record:
-                data = versions.encode(record)
+            data = versions.encode(base) if looked is not None and looked.record else data
         else:
             written, epoch = self._mint(base, epoch, put, seen)
             record = versions.put(base, seen, written)
@@ -193,24 +210,78 @@ class Writes:
             data = versions.encode(record)
             if len(data) > RECORD_BYTES_MAX:
                 raise record_too_large(len(data))
+        if mine and not self._hints.room(put.key, owners, mine, data):
+            raise self._no_room()
         request = PutRequest(local, source, put, route, mine, data)
         request.check_reach()
-        if not mine:
-            local.recent_puts.add(put.op)
-            request.base = fingerprint
         request.unsure |= carried_out
+        request.ends = written.expires if written is not None else 0
         if mine:
-            self._hints.write(put.key, epoch, owners, mine, b"", data)
+            self._hints.write(put.key, epoch, owners, mine, data)
         else:
-            local.records.write(OWN + put.key, epoch + data)
+            local.recent_puts.add(put.op)
+            request.base, request.plain = fingerprint, is_plain(record) and is_plain(own)
+            if request.plain and payload is not None:
+                local.copies.write_plain(put.key, epoch + data)
+            else:
+                local.copies.write(put.key, epoch, data, payload, record=record, was=own)
         if len(record.siblings) > 1:
             local.counters.siblings_met += 1
         # What was superseded since needs no covering: whoever superseded it has covered it.
         after = versions.seen_after(record, seen, written) if written is not None else seen
-        shown = (
-            1 if len(record.siblings) == 1 and put.value is not None else len(versions.live(record))
-        )
+        shown = len(versions.live(record, local.time_ms))
         request.begin(context.sign(local.context_key, put.key, after), shown)
+
+    def _raise_ends(
+        self,
+        source: Place,
+        touch: Touch,
+        route: Route,
+        mine: bytes,
+        payload: bytes | None,
+        *,
+        looked: LookedAround | None,
+    ) -> None:
+        """The local copy is at hand: give what lives in it a later end, or look around first."""
+        local, time_ms = self._local, self._local.time_ms
+        if not local.clock.known:
+            raise time_unknown()
+        epoch, owners, data = _parts(payload, mine)
+        if mine and mine not in owners and self._hints.full():
+            raise self._no_room()
+        own = base = versions.decode(data) if data else EMPTY
+        if looked is not None and looked.record:
+            base = versions.merge(base, versions.decode(looked.record))
+        shown = versions.live(base, time_ms)
+        if not shown:
+            if looked is None:
+                LookAround(local, source, touch, route, mine, base).begin()
+                return
+            n = touch.n or local.routes.placement.replicas
+            if looked.heard + (not mine) <= n // 2:
+                raise cannot_tell(looked.heard + (not mine), n // 2 + 1)
+            w = touch.w or n // 2 + 1
+            local.out.send(source, PutReply(touch.rid, b"", 0, 0, 0, 0, w))
+            return
+        record = versions.touch(base, time_ms + touch.ttl_ms, time_ms)
+        fingerprint, data = local.fingerprint(data), versions.encode(record)
+        if mine and not self._hints.room(touch.key, owners, mine, data):
+            raise self._no_room()
+        request = PutRequest(local, source, touch, route, mine, data)
+        request.check_reach()
+        request.ends = versions.last_end(versions.live(record, time_ms))
+        if mine:
+            self._hints.write(touch.key, epoch, owners, mine, data)
+        else:
+            request.base, request.plain = fingerprint, is_plain(record) and is_plain(own)
+            local.copies.write(touch.key, epoch, data, payload, record=record, was=own)
+        # Without a context: who touches a key has not seen what stands there.
+        request.begin(b"", len(shown))
+
+    def _no_room(self) -> EverwriteError:
+        """This node could only stand in, and its hints are at a cap."""
+        self._local.counters.hints_refused += 1
+        return too_many_hints(self._local, self._hints.notes, self._hints.kept.bytes)
 
     def _mint(self, base: Record, epoch: bytes, put: Put, seen: Seen) -> tuple[Version, bytes]:
         """Return the new version with its dot, and the epoch to keep beside the record."""
@@ -227,8 +298,11 @@ class Writes:
         counter = versions.next_counter(base, actor)
         if seen.clock.get(actor, 0) >= counter:
             raise BadContext("The context names a write that this node never made.")
-        time_ms = local.now + local.wall_offset_ms
-        return Version(actor, counter, put.value, time_ms, put.op, put.kind), epoch
+        time_ms = local.time_ms
+        expires = time_ms + put.ttl_ms if put.ttl_ms else 0
+        pure = versions.is_pure(seen, expires)
+        op, kind = put.op, put.kind
+        return Version(actor, counter, put.value, time_ms, op, kind, expires, pure), epoch
 
     def _lease(self) -> None:
         local = self._local
@@ -238,11 +312,11 @@ class Writes:
         local.out.on_sync.append((local.me, LeaseKept(leased_to)))
 
 
-def _parts(payload: bytes | None, mine: bytes) -> tuple[bytes, list[bytes], bytes]:
+def _parts(payload: bytes | None, mine: bytes) -> tuple[bytes, dict[bytes, int], bytes]:
     """Return (own epoch, owners of a hint, record) of the copy at hand; ``mine`` as in a route."""
     if payload is None:
-        return NO_EPOCH, [], b""
-    return split_hint(payload) if mine else (payload[:8], [], payload[8:])
+        return NO_EPOCH, {}, b""
+    return split_hint(payload) if mine else (payload[:8], {}, payload[8:])
 
 
 def _earlier_try(
@@ -253,7 +327,8 @@ def _earlier_try(
     """
     known = find_op(base, put.op)
     if known is not None:
-        if (known.value, known.kind) != (put.value, put.kind):
+        ended = known.value is None and known.expires
+        if (known.value, known.kind) != (put.value, put.kind) and not ended:
             raise op_used_twice()
         sometimes("a retry finds its put in the record")
         return True, known
@@ -266,7 +341,7 @@ def _earlier_try(
         sometimes("a retry finds that its put was superseded meanwhile")
         return True, found
     if looked.known is not None:
-        if not versions.descends(base.clock, looked.known):
+        if not base.clock or not versions.descends(base.clock, looked.known):
             raise lost_sight()
         sometimes("a retry of a put that is on no record is recognised")
         return True, None

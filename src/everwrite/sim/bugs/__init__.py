@@ -14,15 +14,20 @@ has disarmed; the tests treat both alike.
 
 from everwrite.sim.bugs import (  # noqa: F401 - each registers the bugs of its area
     cluster,
+    collect,
     contexts,
     dots,
+    exchange,
+    expiry,
     hints,
     merging,
     moving,
+    pace,
     puts,
     reads,
     retries,
     storage,
+    trees,
 )
 from everwrite.sim.bugs.registry import BUGS, Bug, planted, seeds_for
 

@@ -10,7 +10,8 @@ import msgspec
 from everwrite.core.cluster.members import MemberTable
 from everwrite.core.cluster.routes import Route, Routes
 from everwrite.core.local import Local
-from everwrite.core.messages import Get, News, Put
+from everwrite.core.messages.members import News
+from everwrite.core.messages.requests import Get, Put
 from everwrite.core.outbox import Place
 from everwrite.core.request.forward import Forward
 from everwrite.sim.bugs.registry import Patch, area
@@ -73,7 +74,7 @@ def _forwards_for_ever() -> list[Patch]:
 @bug(
     "timers-by-wall-clock",
     "time-outs go by the wall clock, which jumps",
-    rules=("calm", "reachable"),
+    rules=("calm", "reachable", "pace", "context"),
     needs=("wall_jump",),
 )
 def _timers_by_wall_clock() -> list[Patch]:

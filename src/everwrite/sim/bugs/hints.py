@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from everwrite.core.cluster.holdings import SERVES
-from everwrite.core.messages import STORED, SYNC_NO, Store, StoreReply
+from everwrite.core.hints import delivery
+from everwrite.core.hints.counting import Counting
+from everwrite.core.hints.delivery import Asking, Deliver, Delivered, Deliveries, Way
+from everwrite.core.hints.hints import Hints
+from everwrite.core.hints.kept import Kept, Owners, join_hint, record_of, split_hint
+from everwrite.core.messages.requests import STORED, SYNC_NO, Store, StoreReply
 from everwrite.core.outbox import Place
 from everwrite.core.records import HINT
-from everwrite.core.repair import hints
-from everwrite.core.repair.hints import Deliver, Delivered, Hints, join_hint, split_hint
 from everwrite.core.request.read import Reads
 from everwrite.core.request.replica import Replica
 from everwrite.sim.bugs.registry import Patch, area
@@ -26,20 +29,7 @@ def _hint_not_written() -> list[Patch]:
     rules=("hint",),
 )
 def _hint_overwrites() -> list[Patch]:
-    right = Hints.write
-
-    def write_hint(
-        self: Hints,
-        key: bytes,
-        epoch: bytes,
-        owners: list[bytes],
-        owner: bytes,
-        mine: bytes,
-        theirs: bytes,
-    ) -> None:
-        right(self, key, epoch, owners, owner, b"", theirs)
-
-    return [(Hints, "write", write_hint)]
+    return [(Hints, "joined", lambda self, mine, theirs: theirs)]
 
 
 @bug(
@@ -54,7 +44,7 @@ def _hint_deleted_early() -> list[Patch]:
         right(self, message)
         payload = self._local.records.look(HINT + message.key)
         if isinstance(payload, bytes):
-            record = self.record_of(payload)
+            record = record_of(payload)
             self.strike_out(Delivered(message.key, message.owner, record))
 
     return [(Hints, "send", send)]
@@ -66,7 +56,7 @@ def _hint_deleted_early() -> list[Patch]:
     rules=("hint",),
 )
 def _hint_delivered_unsynced() -> list[Patch]:
-    return [(hints, "SYNC_YES", SYNC_NO)]
+    return [(delivery, "SYNC_YES", SYNC_NO)]
 
 
 @bug(
@@ -80,7 +70,7 @@ def _hint_struck_when_newer() -> list[Patch]:
     def strike_out(self: Hints, message: Delivered) -> None:
         payload = self._local.records.look(HINT + message.key)
         if isinstance(payload, bytes):
-            message = Delivered(message.key, message.owner, self.record_of(payload))
+            message = Delivered(message.key, message.owner, record_of(payload))
         right(self, message)
 
     return [(Hints, "strike_out", strike_out)]
@@ -100,7 +90,7 @@ def _hint_struck_for_all() -> list[Patch]:
         if isinstance(payload, bytes):
             epoch, owners, record = split_hint(payload)
             if message.owner in owners and record == message.record:
-                records.write(HINT + message.key, join_hint(epoch, [message.owner], record))
+                records.write(HINT + message.key, join_hint(epoch, {message.owner: 0}, record))
         right(self, message)
 
     return [(Hints, "strike_out", strike_out)]
@@ -108,7 +98,7 @@ def _hint_struck_for_all() -> list[Patch]:
 
 @bug("hints-stay", "hints are never delivered", rules=("calm",))
 def _hints_stay() -> list[Patch]:
-    return [(Hints, "_fill", lambda self, owner: None)]
+    return [(Deliveries, "go", lambda self, owner: None)]
 
 
 @bug(
@@ -190,4 +180,72 @@ def _hint_kept_as_own() -> list[Patch]:
     needs=("bit_rot",),
 )
 def _hint_refused_not_mended() -> list[Patch]:
-    return [(Reads, "mend", lambda self, get, record: None)]
+    return [(Reads, "mend", lambda self, *_: None)]
+
+
+@bug(
+    "hint-bytes-without-cap",
+    "a stand-in takes hints whatever they weigh",
+    rules=("bounds",),
+    needs=("hints_bytes_max",),
+)
+def _hint_bytes_without_cap() -> list[Patch]:
+    def room(self: Hints, key: bytes, owners: Owners, owner: bytes, record: bytes) -> bool:
+        noted = owner in owners or owner in self.owners_of.get(key, ())
+        return noted or self.notes < self._local.config.hints_max
+
+    def full(self: Hints) -> bool:
+        return self.notes >= self._local.config.hints_max
+
+    return [(Hints, "room", room), (Hints, "full", full)]
+
+
+@bug(
+    "hint-grows-uncounted",
+    "a hint that grows is counted at the size that it had first",
+    rules=("hint",),
+)
+def _hint_grows_uncounted() -> list[Patch]:
+    right = Kept.resize
+
+    def resize(self: Kept, key: bytes, size: int) -> None:
+        if key not in self.sizes:
+            right(self, key, size)
+
+    return [(Kept, "resize", resize)]
+
+
+@bug(
+    "uncounted-hint-is-absent",
+    "a hint that was not counted yet after a start is taken for absent, and written over",
+    rules=("hint", "forgotten", "quorum"),
+)
+def _uncounted_is_absent() -> list[Patch]:
+    return [(Counting, "may_come", lambda self, key: False)]
+
+
+@bug(
+    "room-is-asked-once",
+    "an owner that does not say how much room it has is never asked again",
+    rules=("calm", "reachable", "survivors"),
+)
+def _room_is_asked_once() -> list[Patch]:
+    def wake(self: Asking) -> None:
+        del self._local.requests[self._rid]
+        self._local.background -= 1
+
+    return [(Asking, "wake", wake)]
+
+
+@bug(
+    "not-taken-is-forgotten",
+    "a hint that its owner did not take is not queued again",
+    rules=("calm", "survivors"),
+)
+def _not_taken_is_forgotten() -> list[Patch]:
+    def landed(self: Deliveries, key: bytes, owner: bytes) -> Way:
+        way = self._way(owner)
+        way.bytes -= way.flying.pop(key, 0)
+        return way
+
+    return [(Deliveries, "_landed", landed)]

@@ -10,18 +10,10 @@ import xxhash
 from everwrite.core.cluster import members
 from everwrite.core.cluster.members import MemberTable
 from everwrite.core.cluster.routes import Route, Routes
-from everwrite.core.messages import (
-    ABSENT,
-    NOT_HERE,
-    SAME,
-    FetchReply,
-    GaveUp,
-    GiveUp,
-    Match,
-    Matched,
-    Pull,
-    Ruling,
-)
+from everwrite.core.hints.hints import Hints
+from everwrite.core.messages.members import Ruling
+from everwrite.core.messages.moving import GaveUp, GiveUp, Match, Matched, Pull
+from everwrite.core.messages.requests import ABSENT, NOT_HERE, SAME, FetchReply
 from everwrite.core.moving import gain, give, shed
 from everwrite.core.moving.gain import Gain
 from everwrite.core.moving.give import Give
@@ -29,7 +21,6 @@ from everwrite.core.moving.moves import Moves
 from everwrite.core.moving.ranges import Item
 from everwrite.core.moving.shed import Shed
 from everwrite.core.outbox import Outbox, Place
-from everwrite.core.repair.hints import Hints
 from everwrite.core.request.replica import Replica
 from everwrite.sim.bugs.registry import Patch, area
 
@@ -112,7 +103,7 @@ def _shed_on_unsynced() -> list[Patch]:
 
     def answer(self: Give, status: int) -> None:
         if status == SAME and isinstance(self._asked, Match):
-            self._local.out.send(self._source, Matched(self._asked.rid, SAME))
+            self._local.out.send(self._source, Matched(self._asked.rid, SAME, self._asked.step))
         else:
             right(self, status)
 
@@ -221,9 +212,9 @@ def _removed_comes_back() -> list[Patch]:
 def _hints_of_the_gone() -> list[Patch]:
     def turn(self: Hints, key: bytes, owner: bytes, payload: bytes) -> None:
         self._local.records.write(b"h" + key, None)
-        self._flying[owner].discard(key)
-        for each in list(self.owners_of.get(key, ())):
-            self._strike(key, each)
+        for each in self.owners_of.get(key, ()):
+            self._strike(key, each, "turned")
+        self.deliveries.gone(key, owner)
 
     return [(Hints, "_turn_to_owners", turn)]
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from everwrite.core.cluster.holdings import SERVES
 from everwrite.core.errors import QuorumNotMet
 from everwrite.core.local import Local
-from everwrite.core.messages import STORED, Store, StoreReply
+from everwrite.core.messages.requests import STORED, Store, StoreReply
 from everwrite.core.outbox import Place
 from everwrite.core.request.replica import Replica
 from everwrite.core.request.spread import PutRequest
@@ -16,7 +16,7 @@ from everwrite.sim.rest import BREAK_HANDOFF
 
 bug = area("puts")
 
-QUIET = (*BREAK_HANDOFF, "parked_max", "hints_max")
+QUIET = (*BREAK_HANDOFF, "parked_max", "hints_max", "hints_bytes_max")
 """Where these are on nobody owes it to an owner to bring it each copy."""
 
 

@@ -8,13 +8,13 @@ import msgspec
 
 from everwrite.core.data import versions
 from everwrite.core.data.versions import Record
-from everwrite.core.messages import (
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import (
     ABSENT,
     SYNC_NO,
     UNREADABLE,
     Fetch,
     FetchReply,
-    Message,
     Quality,
     Store,
 )
@@ -80,7 +80,9 @@ def _unreadable_counts() -> list[Patch]:
 def _never_said_early() -> list[Patch]:
     right = GetRequest._quality
 
-    def quality(self: GetRequest, absent: Literal["", "never", "deleted", "unknown"]) -> Quality:
+    def quality(
+        self: GetRequest, absent: Literal["", "never", "deleted", "expired", "unknown"]
+    ) -> Quality:
         return right(self, "never" if absent == "unknown" else absent)
 
     return [(GetRequest, "_quality", quality)]
@@ -135,7 +137,12 @@ def _repair_drops_sibling() -> list[Patch]:
     return [(Outbox, "send", send)]
 
 
-@bug("no-read-repair", "owners that lag behind are left so", rules=("convergence",))
+@bug(
+    "no-read-repair",
+    "owners that lag behind are left so",
+    rules=("convergence",),
+    without=("repairs",),
+)
 def _no_read_repair() -> list[Patch]:
     return [(GetRequest, "_repair", lambda self: None)]
 
@@ -144,6 +151,7 @@ def _no_read_repair() -> list[Patch]:
     "repair-pushes-winner",
     "read repair gives owners the largest reply, and not the join of all",
     rules=("convergence",),
+    without=("repairs",),
 )
 def _repair_pushes_winner() -> list[Patch]:
     def repair(self: GetRequest) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from everwrite.core.messages import Put, Store
+from everwrite.core.messages.requests import Put
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.recent import RecentPuts
-from everwrite.core.repair.hints import Hints
 from everwrite.core.request import write
 from everwrite.core.request.look import LookAround, LookedAround
 from everwrite.sim.bugs.registry import Patch, area
@@ -71,22 +70,6 @@ def _keeping(right: Any) -> Any:
 
 
 @bug(
-    "recent-puts-of-hints",
-    "the table of recent puts takes in those of hints, which go when they are delivered",
-    rules=("lost", "quorum", "frontier", "coverage"),
-)
-def _recent_puts_of_hints() -> list[Patch]:
-    right = Hints.keep
-
-    def keep(self: Hints, source: Place, message: Store) -> None:
-        right(self, source, message)
-        if message.op:
-            self._local.recent_puts.add(message.op)
-
-    return [(Hints, "keep", keep)]
-
-
-@bug(
     "late-put-is-new",
     "a put that lay unread while its node stood still is taken for a first try",
     rules=("retry",),
@@ -96,4 +79,4 @@ def _late_put_is_new() -> list[Patch]:
     def put(self: Node, source: Place, message: Put) -> None:
         self.writes.put(source, message)
 
-    return [(Node, "_put", put)]
+    return [(Node, "put", put)]

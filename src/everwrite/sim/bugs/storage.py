@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from everwrite.core.data import versions
 from everwrite.core.local import Local
-from everwrite.core.messages import STORED, Message, Store, StoreReply
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import STORED, Store, StoreReply
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.records import OWN, Damaged, Records
@@ -68,9 +71,9 @@ def _cache_failed_write() -> list[Patch]:
 
 @bug("store-overwrites", "a replica takes what comes in place of what it has", rules=("forgotten",))
 def _store_overwrites() -> list[Patch]:
-    def merge_in(self: Replica, disk_key: bytes, payload: bytes | None, data: bytes) -> None:
+    def merge_in(self: Replica, key: bytes, payload: bytes | None, data: bytes, touch: int) -> None:
         epoch = payload[:8] if payload is not None else bytes(8)
-        self._local.records.write(disk_key, epoch + data)
+        self._local.copies.write(key, epoch, data, payload)
 
     return [(Replica, "_merge_in", merge_in)]
 
@@ -102,12 +105,12 @@ def _length(data: bytes) -> bytes:
 def _tombstone_reaped() -> list[Patch]:
     right = Records.write
 
-    def write(self: Records, key: bytes, payload: bytes | None) -> None:
+    def write(self: Records, key: bytes, payload: bytes | None, *before: Any) -> None:
         if payload and key[:1] == OWN:
             siblings = versions.decode(payload[8:]).siblings
             if all(version.value is None for version in siblings):
                 payload = None
-        right(self, key, payload)
+        right(self, key, payload, *before)
 
     return [(Records, "write", write)]
 

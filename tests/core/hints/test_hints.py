@@ -6,7 +6,8 @@ import pytest
 from tests.core.world import KEY, World
 
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import (
+from everwrite.core.messages.requests import (
+    ABSENT,
     REFUSED,
     STORED,
     UNREADABLE,
@@ -120,6 +121,7 @@ def test_one_copy_is_kept_for_several_owners_and_struck_out_for_each() -> None:
     left = [owner for node in (d, world.order()[0]) for owner in world.hint(node)[0]]
     assert left == [c]
     world.start(c)
+    world.advance(1000)
 
     assert all(world.hint(node) == ([], []) for node in world.ids)
     assert world.values(b) == world.values(c) == [b"v"]
@@ -343,7 +345,7 @@ def test_a_full_coordinator_refuses_to_stand_in_itself() -> None:
 
     failed = world.refused_put(d, b"v", key=second, w=1)
 
-    assert (failed.code, failed.outcome) == ("overloaded", "none")
+    assert (failed.code, failed.outcome) == ("hints_full", "none")
     assert "hints" in failed.message
     assert failed.hint
     assert world.nodes[d].hints.notes == notes
@@ -409,8 +411,8 @@ def test_a_hint_that_was_unreadable_at_the_start_is_never_taken_for_absent(damag
     world.start(d)
     getattr(world, damage).add((d, HINT + KEY))
     hints = world.nodes[d].hints
-    for owner in list(hints.owners_of[KEY]):
-        hints._strike(KEY, owner)
+    for owner in hints.owners_of[KEY]:
+        hints._strike(KEY, owner, "missed")
     hints.restore_unreadable(KEY)
     world.advance(5000)
     world.sent.clear()
@@ -423,3 +425,42 @@ def test_a_hint_that_was_unreadable_at_the_start_is_never_taken_for_absent(damag
     world.nodes[d].receive(a, Store(78, KEY, record, 0, 0, hint_for=c))
     world.run()
     assert damage == "rotten" or world.disk[d][HINT + KEY] == kept, "it may be whole"
+
+
+def test_a_damaged_hint_of_an_unknown_owner_goes_when_all_owners_of_its_key_are_there() -> None:
+    world = World(5)
+    a, _b, c, d, _e = world.order()
+    world.kill(c)
+    world.put(a, b"v")
+    world.kill(d)
+    world.rotten.add((d, HINT + KEY))
+    world.start(d)
+    hints = world.nodes[d].hints
+    world.advance(2000)
+    assert HINT + KEY in world.disk[d] and hints.may_be_kept(KEY), "one owner is missing"
+
+    world.start(c)
+    world.advance(5000)
+
+    assert HINT + KEY not in world.disk[d] and not hints.may_be_kept(KEY)
+    assert world.values(c) == [b"v"], "the owners have brought together what they have"
+    assert not hints.unfinished
+
+
+def test_an_owner_that_has_nothing_says_so_beside_a_damaged_hint() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.kill(c)
+    world.put(a, b"v")
+    keeper = next(node for node in (a, b) if world.hint(node) != ([], []))
+    world.disk[keeper].pop(OWN + KEY)  # it was deleted, and that is over
+    world.rotten.add((keeper, HINT + KEY))
+    world.nodes[keeper].local.records.forget([OWN + KEY, HINT + KEY])
+    other = b if keeper == a else a
+    world.sent.clear()
+
+    world.nodes[keeper].receive(other, Fetch(77, KEY, 1000))
+    world.run()
+
+    (reply,) = [reply for reply in world.messages(FetchReply, to=other) if reply.rid == 77]
+    assert (reply.status, reply.record) == (ABSENT, b"")

@@ -1,0 +1,78 @@
+"""What callers may say: each argument is checked once, here, before anything is sent.
+
+A check returns what the rest of the client uses, or raises RequestError with what is wrong and what
+to write instead.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from math import inf
+from numbers import Real
+
+from everwrite.client.limits import TIMEOUT_MAX_S, TTL_MAX_S, TTL_MIN_S
+from everwrite.client.session import Session
+from everwrite.core.data.context import CONTEXT_BYTES_MAX
+from everwrite.core.data.keys import checked_bucket
+from everwrite.core.errors import BadContext, RequestError
+
+
+def checked_timeout(seconds: float) -> float:
+    """Return a timeout that can be kept; RequestError for any other."""
+    if not isinstance(seconds, Real) or not 0 < seconds <= TIMEOUT_MAX_S:
+        raise RequestError(
+            f"timeout={seconds!r} is not possible.",
+            hint=f"Use seconds, over 0 and up to {TIMEOUT_MAX_S:g}.",
+        )
+    return float(seconds)
+
+
+def checked_ttl(ttl: float | timedelta) -> int:
+    """Return a time to live in milliseconds, 0 for ever (``math.inf``)."""
+    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+    if not isinstance(seconds, Real) or type(seconds) is bool:
+        seconds = 0.0
+    if seconds == inf:
+        return 0
+    if not TTL_MIN_S <= seconds <= TTL_MAX_S:
+        raise RequestError(
+            f"ttl={ttl!r} is not possible.",
+            hint="Use seconds or a timedelta, from 1 second to 10 years; math.inf: for ever.",
+        )
+    return round(float(seconds) * 1000)
+
+
+def check_numbers(n: int, r: int, w: int, dw: int) -> None:
+    for name, number, least in (("n", n, 0), ("r", r, 0), ("w", w, 0), ("dw", dw, -1)):
+        if type(number) is not int or not least <= number <= 255:
+            raise RequestError(
+                f"{name}={number!r} is not possible.",
+                hint="Use a small number of nodes; 0 is the default.",
+            )
+
+
+def check_session(session: Session | None) -> None:
+    if session is not None and not isinstance(session, Session):
+        raise RequestError(
+            f"session={session!r} is not possible.", hint="A session must come from db.session()."
+        )
+
+
+def bucket_name(name: str | bytes) -> bytes:
+    if not isinstance(name, str | bytes):
+        raise RequestError(f"{name!r} is no bucket's name.", hint="Use text such as 'carts'.")
+    return checked_bucket(name)
+
+
+def key_error(key: object, error: Exception) -> Exception:
+    """Return why a key is refused: for what it is, before what is wrong with it."""
+    if isinstance(key, str | bytes | bytearray | memoryview):
+        return error
+    return RequestError(f"A {type(key).__name__} is no key.", hint="Keys are str or bytes.")
+
+
+def check_context(context: bytes) -> None:
+    if type(context) is not bytes or len(context) > CONTEXT_BYTES_MAX:
+        raise BadContext(
+            "That is not a context.", hint="Use the .context of a Found or Stored as it is."
+        )

@@ -1,0 +1,320 @@
+"""A bucket as async callers see it: get, put, touch, delete and update of the keys under one name.
+
+``get`` and ``put`` are themselves the fast path: no task, no timer, one future per call.
+"""
+
+# Every call takes timeout=: callers say how long a request may last, not how to cancel a coroutine.
+# ruff: noqa: ASYNC109
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from everwrite.client.arguments import (
+    check_context,
+    check_numbers,
+    check_session,
+    checked_timeout,
+    checked_ttl,
+    key_error,
+)
+from everwrite.client.cluster import Cluster
+from everwrite.client.results import (
+    Found,
+    Merge,
+    Stored,
+    encode_value,
+    found_by_node,
+    found_in_copy,
+)
+from everwrite.client.session import Session
+from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_key, checked_value, data_key
+from everwrite.core.errors import RequestError
+from everwrite.core.messages.requests import KIND_BYTES, FetchReply, PutReply
+from everwrite.core.request.limits import check_copies
+
+
+class AsyncBucket:
+    """The keys under one name. Options left out are the bucket's; 0 (and -1 for dw) is the
+    cluster's default.
+    """
+
+    __slots__ = (
+        "_cluster",
+        "_dw",
+        "_merge",
+        "_n",
+        "_name",
+        "_r",
+        "_strict",
+        "_timeout_s",
+        "_ttl_ms",
+        "_w",
+    )
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        name: bytes,
+        merge: Merge | None,
+        numbers: tuple[int, int, int, int],
+        timeout_s: float,
+        strict: bool,
+        ttl_ms: int,
+    ) -> None:
+        self._cluster = cluster
+        self._name = name
+        self._merge = merge
+        self._n, self._r, self._w, self._dw = numbers
+        self._timeout_s = timeout_s
+        self._strict = strict
+        self._ttl_ms = ttl_ms
+
+    @property
+    def name(self) -> str:
+        return self._name.decode()
+
+    def __repr__(self) -> str:
+        merge = getattr(self._merge, "__name__", self._merge)
+        numbers = f"n={self._n}, r={self._r}, w={self._w}, dw={self._dw}, strict={self._strict}"
+        if self._ttl_ms:
+            numbers += f", ttl={self._ttl_ms / 1000:g}"
+        return f"<everwrite.AsyncBucket {self.name!r}: merge={merge}, {numbers}>"
+
+    async def get(
+        self,
+        key: str | bytes,
+        *,
+        n: int = 0,
+        r: int = 0,
+        timeout: float | None = None,
+        strict: bool | None = None,
+        session: Session | None = None,
+    ) -> Found:
+        """Return what R nodes know of the key: its values, their context, and how good the answer
+        is.
+
+        Raises QuorumNotMet, DeadlineExceeded, Unreachable or Overloaded if they can't be asked now,
+        and StaleSession if they cannot show all that the session has seen.
+        """
+        try:
+            data = data_key(self._name, checked_key(key))
+        except (TypeError, RequestError) as error:
+            raise key_error(key, error) from None
+        cluster = self._cluster
+        timeout_s = self._timeout_s if timeout is None else checked_timeout(timeout)
+        if session is None:
+            deadline = 0.0
+        else:
+            check_session(session)
+            deadline = cluster.now() + timeout_s
+        n, r = n or self._n, r or self._r
+        strict = self._strict if strict is None else strict
+        if n or r or strict:
+            check_numbers(n, r, 0, -1)
+            seen = session.seen(data) if session is not None else b""
+            reply = await cluster.get(data, timeout_s, n, r, bool(strict), seen)
+        else:
+            reply = await cluster.read(data, timeout_s)
+        if session is not None:
+            if not session.satisfied(data, reply.context):
+                left_s = max(deadline - cluster.now(), 0.001)
+                reply = await cluster.get(data, left_s, n, r, bool(strict), session.seen(data))
+            session.note(data, reply.context)
+        if type(reply) is FetchReply:
+            return found_in_copy(reply, cluster.routes.quality, self._merge)
+        if reply.stale_view:
+            cluster.refresh_soon(urgent=False)
+        return found_by_node(reply, self._merge)
+
+    async def put(
+        self,
+        key: str | bytes,
+        value: Any,
+        *,
+        context: bytes = b"",
+        n: int = 0,
+        w: int = 0,
+        dw: int = -1,
+        timeout: float | None = None,
+        strict: bool | None = None,
+        session: Session | None = None,
+        ttl: float | timedelta | None = None,
+    ) -> Stored:
+        """Write a value that supersedes what the context has seen; return once W nodes have it.
+
+        A put without a context never replaces anything: it becomes a sibling, even of your own last
+        put. Use update(), or pass context. Tuples are stored as lists.
+
+        The value is gone ``ttl`` (seconds, or a timedelta) after it was written. Without one it
+        lives as long as the bucket says, and without that for ever, whatever it replaces;
+        math.inf: for ever.
+
+        An error's ``outcome`` says what became of the write: "none", "partial" (on fewer than W
+        nodes) or "unknown".
+        """
+        if type(value) is bytes:
+            kind = KIND_BYTES
+            if len(value) > VALUE_BYTES_MAX:
+                checked_value(value)
+        else:
+            kind, value = encode_value(value)
+        try:
+            data = data_key(self._name, checked_key(key))
+        except (TypeError, RequestError) as error:
+            raise key_error(key, error) from None
+        if context != b"" or session is not None or n or w or dw != -1:
+            check_context(context)
+            check_session(session)
+            check_numbers(n, 0, w, dw)
+        cluster = self._cluster
+        reply: PutReply = await cluster.put(
+            data,
+            value,
+            kind,
+            context,
+            self._timeout_s if timeout is None else checked_timeout(timeout),
+            n or self._n,
+            w or self._w,
+            self._dw if dw == -1 else dw,
+            self._strict if strict is None else bool(strict),
+            self._ttl_ms if ttl is None else checked_ttl(ttl),
+        )
+        if reply.stale_view:
+            cluster.refresh_soon(urgent=False)
+        if session is not None:
+            session.note(data, reply.context)
+        return _stored(reply)
+
+    async def touch(
+        self,
+        key: str | bytes,
+        ttl: float | timedelta | None = None,
+        *,
+        n: int = 0,
+        w: int = 0,
+        dw: int = -1,
+        timeout: float | None = None,
+        strict: bool | None = None,
+    ) -> Stored:
+        """Let what is there live for ``ttl`` (else the bucket's) from now on, if that is longer.
+
+        It changes no value and makes no sibling, and of two touches the longer wins. What lives for
+        ever stays so. ``siblings`` of the answer is 0 if there is nothing (any more): a touch
+        brings nothing back.
+        """
+        try:
+            data = data_key(self._name, checked_key(key))
+        except (TypeError, RequestError) as error:
+            raise key_error(key, error) from None
+        check_numbers(n, 0, w, dw)
+        ttl_ms = self._ttl_ms if ttl is None else checked_ttl(ttl)
+        if ttl_ms == 0:
+            raise RequestError(
+                "A touch needs a time: it cannot make a value live for ever.",
+                hint="Give a ttl, here or to bucket(). To keep a value, put it again without one.",
+            )
+        reply: PutReply = await self._cluster.touch(
+            data,
+            ttl_ms,
+            self._timeout_s if timeout is None else checked_timeout(timeout),
+            n or self._n,
+            w or self._w,
+            self._dw if dw == -1 else dw,
+            self._strict if strict is None else bool(strict),
+        )
+        if reply.stale_view:
+            self._cluster.refresh_soon(urgent=False)
+        return _stored(reply)
+
+    async def delete(
+        self,
+        key: str | bytes,
+        *,
+        context: bytes | None = None,
+        n: int = 0,
+        w: int = 0,
+        dw: int = -1,
+        timeout: float | None = None,
+        strict: bool | None = None,
+        session: Session | None = None,
+    ) -> Stored:
+        """Take away what the context has seen; values that it has not seen stay.
+
+        Without a context the key is read first, in the same timeout, and what is found is taken
+        away; if there is nothing, nothing is written (``owners`` 0). b"" is the context that has
+        seen nothing: it takes nothing away.
+        """
+        try:
+            data = data_key(self._name, checked_key(key))
+        except (TypeError, RequestError) as error:
+            raise key_error(key, error) from None
+        check_numbers(n, 0, w, dw)
+        check_session(session)
+        timeout_s = self._timeout_s if timeout is None else checked_timeout(timeout)
+        n, w, dw = n or self._n, w or self._w, self._dw if dw == -1 else dw
+        if context is None:
+            deadline = self._cluster.now() + timeout_s
+            found = await self.get(key, n=n, timeout=timeout_s, strict=strict, session=session)
+            context = found.context
+            if not context:
+                # Nothing to supersede, so a tombstone would be for nobody: a logout after the end.
+                check_copies(n, w, dw, self._cluster.replicas)
+                return Stored(b"", 0, 0, 0, 0, 0)
+            timeout_s = max(deadline - self._cluster.now(), 0.001)
+        check_context(context)
+        reply: PutReply = await self._cluster.put(
+            data,
+            None,
+            KIND_BYTES,
+            context,
+            timeout_s,
+            n,
+            w,
+            dw,
+            self._strict if strict is None else bool(strict),
+        )
+        if reply.stale_view:
+            self._cluster.refresh_soon(urgent=False)
+        if session is not None:
+            session.note(data, reply.context)
+        return _stored(reply)
+
+    async def update(
+        self,
+        key: str | bytes,
+        change: Callable[[Any], Any],
+        *,
+        timeout: float | None = None,
+        session: Session | None = None,
+        ttl: float | timedelta | None = None,
+    ) -> Stored:
+        """Read the value, change it, write it back: ``change`` gets the value (None if absent) and
+        returns the new one.
+
+        Siblings are merged first (Conflict without a merge). If ``change`` returns None the key is
+        deleted. Not atomic: of two updates at once both values stay, as siblings that the next one
+        merges. ``ttl`` as for put: the new value does not inherit the end of the old one.
+        """
+        found = await self.get(key, timeout=timeout, session=session)
+        value = change(found.value)
+        if value is None:
+            return await self.delete(key, context=found.context, timeout=timeout, session=session)
+        return await self.put(
+            key, value, context=found.context, timeout=timeout, session=session, ttl=ttl
+        )
+
+
+def _stored(reply: PutReply) -> Stored:
+    return Stored(
+        reply.context,
+        reply.owners,
+        reply.fallbacks,
+        reply.durable,
+        reply.siblings,
+        reply.required,
+        reply.ends,
+        reply.time_ms,
+    )

@@ -1,0 +1,148 @@
+"""What clients ask of a node: whether it takes their requests now, and what is wrong with them.
+
+All that is wrong with a request is found here, once, before anything is done for it. Those that the
+shell cannot hand in at once wait at the door (core/pace/door.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_value, split_key
+from everwrite.core.errors import EverwriteError, UnavailableError
+from everwrite.core.messages.requests import Fetch, Get, Put, Touch
+from everwrite.core.outbox import Place
+from everwrite.core.pace.door import Asked, Door, Verdict
+from everwrite.core.request.limits import (
+    check_get,
+    check_put,
+    check_touch,
+    gone_for_good,
+    too_busy,
+    turned_away,
+    waited_in_vain,
+)
+
+if TYPE_CHECKING:
+    from everwrite.core.node import Node
+
+LATE_MS = 200
+"""A request that waited for so long may have been made again at another node meanwhile: a client
+does that after a quarter of a second."""
+
+
+class Clients:
+    """The clients' side of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._local = node.local
+        config = node.local.config
+        self.door = Door(config.waiting_max, config.held_bytes_max)
+        """What was asked for and was not begun."""
+
+    def let_in(self, source: Place, message: Asked, waited_ms: int) -> None:
+        """Take a request that waited at the door."""
+        node = self._node
+        if waited_ms < LATE_MS or waited_ms <= node.late_ms:
+            node.handlers(source)[type(message)](source, message)
+            return
+        before, node.late_ms = node.late_ms, waited_ms
+        try:
+            node.handlers(source)[type(message)](source, message)
+        finally:
+            node.late_ms = before
+
+    def turn_away(self, source: Place, message: Asked, verdict: Verdict) -> None:
+        """Answer a client's request that was not let in."""
+        error = waited_in_vain() if verdict == "late" else turned_away()
+        if isinstance(message, Put | Touch) and message.retry:
+            error.outcome = "unknown"  # an earlier try may have been carried out
+        self._local.fail(source, message.rid, error)
+
+    def put(self, source: Place, put: Put | Touch) -> None:
+        local = self._local
+        if self._full() or not self._open():
+            local.fail(source, put.rid, self._not_now())
+            return
+        try:
+            split_key(put.key)
+            if isinstance(put, Touch):
+                check_touch(put, local.cluster.replicas)
+            else:
+                check_put(put, local.cluster.replicas)
+                if put.value is not None and len(put.value) > VALUE_BYTES_MAX:
+                    checked_value(put.value)
+        except EverwriteError as error:
+            local.fail(source, put.rid, error)
+            return
+        if not 0 < put.timeout_ms <= local.config.request_timeout_max_ms:
+            put = msgspec.structs.replace(put, timeout_ms=self._timeout(put.timeout_ms))
+        if put.forwarded:
+            put = msgspec.structs.replace(put, forwarded=False)
+        self._node.put(source, put)
+
+    def get(self, source: Place, get: Get) -> None:
+        local = self._local
+        if self._full() or not self._open():
+            local.fail(source, get.rid, self._not_now())
+            return
+        try:
+            split_key(get.key)
+            check_get(get, local.cluster.replicas)
+        except EverwriteError as error:
+            local.fail(source, get.rid, error)
+            return
+        if not 0 < get.timeout_ms <= local.config.request_timeout_max_ms:
+            get = msgspec.structs.replace(get, timeout_ms=self._timeout(get.timeout_ms))
+        if get.forwarded:
+            get = msgspec.structs.replace(get, forwarded=False)
+        self._node.reads.get(source, get)
+
+    def fetch(self, source: Place, fetch: Fetch) -> None:
+        if not self._open():
+            self._local.fail(source, fetch.rid, self._not_now())
+            return
+        try:
+            split_key(fetch.key)
+        except EverwriteError as error:
+            self._local.fail(source, fetch.rid, error)
+            return
+        self._node.replica.fetch(source, fetch)
+
+    def _open(self) -> bool:
+        """Say whether this node takes requests: it knows its cluster, and is no part of it that is
+        about to go, or gone.
+        """
+        away = self._local.closing or self._node.rounds.out_for_good
+        return self._node.ready and not (away or self._node.doubted)
+
+    def _full(self) -> bool:
+        """Say whether this node has as many requests, or as much in them, as it will take."""
+        local = self._local
+        config = local.config
+        return (
+            len(local.requests) - local.background >= config.in_flight_max
+            or local.held_bytes >= config.held_bytes_max
+        )
+
+    def _timeout(self, asked_ms: int) -> int:
+        config = self._local.config
+        return config.request_timeout_ms if asked_ms <= 0 else config.request_timeout_max_ms
+
+    def _not_now(self) -> EverwriteError:
+        if self._open():
+            return too_busy(self._local)
+        if self._node.doubted:
+            return UnavailableError(
+                "Another process with this node's identity runs: this one takes no requests.",
+                hint="Nothing was done. Ask another node; this one's log says what to do.",
+            )
+        if self._node.ready:
+            return gone_for_good()
+        return UnavailableError(
+            "This node is starting and does not know its cluster yet.",
+            hint="Nothing was done. Try again in a moment, or ask another node.",
+        )

@@ -1,0 +1,22 @@
+"""Arguments of administrative verbs, as their JSON has them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from everwrite.core.errors import RequestError
+
+
+def bytes_in(arguments: Mapping[str, Any], name: str) -> bytes:
+    """Return a bucket or key given as text, or as {"base64": text}."""
+    given = arguments.get(name)
+    if isinstance(given, str):
+        return given.encode()
+    if isinstance(given, dict) and isinstance(given.get("base64"), str):
+        try:
+            return base64.b64decode(given["base64"], validate=True)
+        except ValueError as error:
+            raise RequestError(f"The {name} is no valid base64.") from error
+    raise RequestError(f"A {name} is needed, as text or as {{'base64': ...}}.")
