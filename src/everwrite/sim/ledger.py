@@ -180,7 +180,7 @@ class Ledger:
             self.collected.written(ledger, index, record)
         if had and had != record and prefix == OWN:
             forgot = ledger.known_of.get(had, 0) & ~known
-            if forgot and not self._may_go(ledger, index, had):
+            if forgot and self._why_not(ledger, had):
                 raise Violation(
                     "forgotten",
                     f"node {index + 1} replaces its copy of {ledger.name} by one that does not "
@@ -222,13 +222,13 @@ class Ledger:
         owners = self.owners(index, key.data_key)
         record = held_record(OWN, before)
         if index in owners and record:  # what is damaged here its node may have whole in its cache
-            if why := self._why_not(key, index, record):
+            if why := self._why_not(key, record):
                 raise Violation(
                     "collected",
                     f"node {index + 1}, an owner, removes its copy of {key.name}, though {why}",
                 )
             return
-        if not record or self._may_go(key, index, record):
+        if not record or self._may_go(key, record):
             return
         known = key.known_of.get(record, 0) & ~key.weakened & ~key.collected
         for owner in owners:
@@ -240,11 +240,14 @@ class Ledger:
                     f"{owner + 1} never had {key.causality.names(lacks)} for good",
                 )
 
-    def _may_go(self, key: KeyLedger, index: int, record: bytes) -> bool:
-        """Say whether nobody needs a record any more."""
-        return not self._why_not(key, index, record)
+    def _may_go(self, key: KeyLedger, record: bytes) -> bool:
+        """Say whether nobody needs a record any more. With one of no owner, or a hint, its deletes
+        are not collected: owners may have them yet.
+        """
+        return not self.collected.why_not(key, versions.decode(record))
 
-    def _why_not(self, key: KeyLedger, index: int, record: bytes) -> str:
+    def _why_not(self, key: KeyLedger, record: bytes) -> str:
+        """Return why an owner may not let go of a record; empty if it may, and then does."""
         decoded = versions.decode(record)
         why = self.collected.why_not(key, decoded)
         if not why:
@@ -262,14 +265,16 @@ class Ledger:
         known = key.known_of.get(record_in(HINT, before), 0)
         held = self._safe
         owners = self.owners(machine, key.data_key)
+        before_owners = set(owners_in(before))
         for owner in owners_in(before):
             index = self.node_ids.index(owner)
-            if index not in owners and owner not in left and set(left) - {owner}:
+            turned = set(left) - ({owner} if index not in owners else before_owners)
+            if owner not in left and turned:
                 continue  # it goes to who owns the key now
             lacks = known & ~held[key.data_key][self.node_ids.index(owner)]
             if owner in left:
                 lacks &= ~kept
-            if lacks & ~key.collected and not self._may_go(key, machine, record_in(HINT, before)):
+            if lacks & ~key.collected and not self._may_go(key, record_in(HINT, before)):
                 raise Violation(
                     "hint",
                     f"a hint for node {self.node_ids.index(owner) + 1} on {key.name} is struck "

@@ -444,6 +444,11 @@ class Collect:
 
     # -- for people --------------------------------------------------------------------------------
 
+    @property
+    def running(self) -> int:
+        """How many questions are under way."""
+        return self._rounds
+
     def waits_ms(self, key: bytes) -> int:
         """Return in how long all are asked about a key again; -1: they have not confirmed it."""
         batch = self._waiting.get(key)

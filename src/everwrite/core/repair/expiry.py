@@ -256,7 +256,6 @@ class Expiry(Request):
             return
         if isinstance(payload, Damaged):
             if payload.corrupt and local.copies.remove_damaged(key, entry, message.lasts):
-                sometimes("a damaged copy goes, since all of it has ended")
                 local.counters.purged += 1
                 self._settled(entry, spoilt=False)
             else:
@@ -287,7 +286,6 @@ class Expiry(Request):
         if fits:
             self._left.add(entry)
             if not corrupt:
-                sometimes("a record whose end has come cannot be read now")
                 self._unsure.add(self._local.routes.placement.partition_of(key))
         elif corrupt:
             self._local.copies.unlist(entry)
