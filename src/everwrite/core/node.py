@@ -236,11 +236,11 @@ class Node:
 
     def loaded(self, key: bytes, payload: Payload) -> None:
         """A read of the disk found this under a disk key (None: proven absent)."""
-        self._unpark(key, payload)
         if payload is not None and self.quarantine.knows(key):
             # It was read before it was damaged, and comes after a walk has counted without it.
-            sometimes("a copy is read whole after it was found damaged")
+            sometimes("a copy comes whole after it was found damaged")
             self.local.trees.doubt(self.local.trees.leaf_of(key[1:]))
+        self._unpark(key, payload)
 
     def unreadable(self, key: bytes, reason: str, *, corrupt: bool) -> bool:
         """A read of the disk failed, or what it found is damaged. Say whether that is news: what is
