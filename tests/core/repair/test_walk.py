@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from tests.core.world import KEY, World
 
@@ -20,13 +22,17 @@ def world_of(nodes: int = 3, **knobs: int) -> World:
 def tree_is_right(world: World, node: bytes) -> bool:
     """Say whether a node's tree is whole, and what its disk has."""
     trees = world.nodes[node].local.trees
+    return not trees.wrong and leaves_are_right(world, node, range(trees.size))
+
+
+def leaves_are_right(world: World, node: bytes, leaves: Iterable[int]) -> bool:
+    """Say whether these leaves of a node's tree are what its disk has."""
+    trees = world.nodes[node].local.trees
     sums = [0] * trees.size
     for key, payload in world.disk[node].items():
         if key[:1] == OWN and (node, key) not in world.rotten:
             sums[trees.leaf_of(key[1:])] += trees.entry(key[1:], payload[8:])
-    return not trees.wrong and all(
-        trees.leaf(leaf) == total % (1 << 64) for leaf, total in enumerate(sums)
-    )
+    return all(trees.leaf(leaf) == sums[leaf] % (1 << 64) for leaf in leaves)
 
 
 def fill(world: World, count: int = 40) -> list[bytes]:
@@ -181,6 +187,33 @@ def test_a_read_that_meets_damage_lists_it_and_leaves_it_out_of_the_tree() -> No
     world.get(a, r=1)
 
     assert list(world.nodes[a].quarantine.since) == [KEY]
+    world.until(lambda: tree_is_right(world, a))
+
+
+def test_a_read_from_before_the_damage_that_comes_after_its_leaf_was_counted_spoils_no_sum() -> (
+    None
+):
+    world = world_of()
+    a, b, _ = world.ids
+    keys = fill(world)
+    disk_key = OWN + keys[3]
+    world.nodes[a].local.records.forget([disk_key])
+    world.unread.add(a)
+    world.send_put(b, b"new", key=keys[3], timeout_ms=60_000)
+    world.run()
+    assert world.nodes[a].local.records.is_awaited(disk_key)
+
+    read = world.disk[a][disk_key]
+    world._waiting_reads[a].clear()
+    world.unread.clear()
+    world.rotten.add((a, disk_key))
+    world.until(lambda: world.nodes[a].quarantine.knows(disk_key))
+    world.nodes[a].loaded(disk_key, read)
+    world.run()
+
+    trees = world.nodes[a].local.trees
+    assert b"new" in world.values(a, keys[3])
+    assert leaves_are_right(world, a, filter(trees.is_right, range(trees.size)))
     world.until(lambda: tree_is_right(world, a))
 
 
