@@ -23,8 +23,8 @@ import xxhash
 from everwrite.core.data import versions
 from everwrite.core.data.keys import data_key
 from everwrite.core.data.versions import Record, Version
+from everwrite.core.hints.kept import join_hint
 from everwrite.core.records import HINT
-from everwrite.core.repair.kept import join_hint
 from everwrite.server.runtime import Runtime, start
 from everwrite.server.settings import ServeOptions
 from everwrite.storage.store import open_store

@@ -12,7 +12,7 @@ a Python process takes its core from everybody, which says nothing about moving.
 It prints a table on standard error and one JSON object, and fails (exit code 1) unless no request
 has failed, no key is missing, and no window with moves has a p99, of reads or of writes, over twice
 that of the quiet window before it. With --no-pace, which shows what it is without the controller
-(core/control.py), that one is not held.
+(core/pace/control.py), that one is not held.
 """
 
 from __future__ import annotations

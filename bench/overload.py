@@ -44,7 +44,8 @@ from everwrite.cli.loop import run_on_uvloop
 from everwrite.cli.output import say, table
 from everwrite.client.connection import Connection
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import FOUND, AnyMessage, Failure, Fetch, FetchReply, Put, PutReply
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import FOUND, Failure, Fetch, FetchReply, Put, PutReply
 
 NODES = 3
 GOOD_MIN, BACK_MIN, BACK_S = 0.8, 0.95, 10

@@ -30,18 +30,9 @@ from everwrite.core.config import FRAME_BYTES_MAX
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import Record, Seen, Version
 from everwrite.core.handshake import Identity, answer
-from everwrite.core.messages import (
-    FOUND,
-    AnyMessage,
-    Ask,
-    Fetch,
-    FetchReply,
-    Hello,
-    Proof,
-    Put,
-    PutReply,
-    Told,
-)
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import Hello, Proof
+from everwrite.core.messages.requests import FOUND, Ask, Fetch, FetchReply, Put, PutReply, Told
 from everwrite.core.wire import FrameReader, encode_frames
 
 NODES = 3

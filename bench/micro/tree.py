@@ -29,11 +29,12 @@ from everwrite.core.data import versions
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.data.keys import data_key
 from everwrite.core.data.versions import Record, Version
-from everwrite.core.messages import Member, Put, PutReply
+from everwrite.core.messages.members import Member
+from everwrite.core.messages.requests import Put, PutReply
 from everwrite.core.node import Node
 from everwrite.core.outbox import Outbox
 from everwrite.core.records import OWN
-from everwrite.core.repair.trees import Trees
+from everwrite.core.trees.trees import Trees
 from everwrite.core.wire import decode_payload, encode_frame
 from everwrite.server.disk import Disk
 from everwrite.storage.store import Store as Storage

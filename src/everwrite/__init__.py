@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         Unreachable,
         WrongFormat,
     )
-    from everwrite.core.messages import Quality
+    from everwrite.core.messages.requests import Quality
 
 __version__ = "0.1.0"
 

@@ -37,7 +37,7 @@ from typing import Self, cast
 
 import msgspec
 
-from everwrite.core.messages import Hello
+from everwrite.core.messages.greeting import Hello
 from everwrite.core.wire import decode_payload
 
 HOST = "127.0.0.1"

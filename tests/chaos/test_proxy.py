@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from tests.chaos.proxy import CLIENT, HOST, KEPT_BYTES_MAX, Proxy
 from tests.process.clusters import in_loop
 
-from everwrite.core.messages import Hello, Ping
+from everwrite.core.messages.greeting import Hello
+from everwrite.core.messages.members import Ping
 from everwrite.core.wire import encode_frame
 
 PATIENCE_S = 10.0

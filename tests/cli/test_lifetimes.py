@@ -8,7 +8,7 @@ from tests.cli.commands import everwrite
 from everwrite.cli.exits import Exit
 from everwrite.cli.lifetimes import end_for_json, end_sentence, read_lifetime
 from everwrite.client import Found
-from everwrite.core.messages import Quality
+from everwrite.core.messages.requests import Quality
 
 NO_NODE = ["--url", "127.0.0.1:1", "--timeout", "0.1"]
 

@@ -28,19 +28,19 @@ from everwrite.core.data.keys import data_key
 from everwrite.core.data.versions import EMPTY, Record, Seen, Version
 from everwrite.core.errors import EverwriteError
 from everwrite.core.handshake import Identity, admit, answer, refusal
-from everwrite.core.messages import (
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import Hello
+from everwrite.core.messages.requests import (
     ABSENT,
     BUSY,
     FOUND,
     STALE_VIEW,
-    AnyMessage,
     Ask,
     Failure,
     Fetch,
     FetchReply,
     Get,
     GetReply,
-    Hello,
     Put,
     PutReply,
     Quality,

@@ -13,7 +13,8 @@ from tests.client.fake_node import HASTY, STOIC, FakeCluster, Mood, in_loop, unt
 
 import everwrite
 from everwrite.client.manners import SPREAD
-from everwrite.core.messages import AnyMessage, Failure, FetchReply, Put, PutReply
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import Failure, FetchReply, Put, PutReply
 
 
 def fails_with(

@@ -14,7 +14,7 @@ from tests.client.fake_node import STOIC, FakeCluster, Mood, in_loop, until
 import everwrite
 from everwrite.client.client import parse_urls
 from everwrite.core.data.context import CONTEXT_BYTES_MAX
-from everwrite.core.messages import Ask, Failure, Put, Told
+from everwrite.core.messages.requests import Ask, Failure, Put, Told
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from tests.client.fake_node import HASTY, STOIC, FakeCluster, Mood, in_loop, until
 
 import everwrite
-from everwrite.core.messages import Get, Hello, Put, PutReply, Refused, Told
+from everwrite.core.messages.greeting import Hello, Refused
+from everwrite.core.messages.requests import Get, Put, PutReply, Told
 
 
 @in_loop

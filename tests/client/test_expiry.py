@@ -12,7 +12,7 @@ import pytest
 from tests.client.fake_node import HASTY, FakeCluster, Mood, in_loop
 
 import everwrite
-from everwrite.core.messages import Fetch, FetchReply, Get, Put, Touch
+from everwrite.core.messages.requests import Fetch, FetchReply, Get, Put, Touch
 
 HOUR_MS = 3_600_000
 

@@ -11,7 +11,7 @@ from tests.server.nodes import PATIENCE_S, Nodes, eventually, rule
 
 import everwrite
 from everwrite.client import AsyncClient
-from everwrite.core.messages import LEAVING, REMOVED
+from everwrite.core.messages.members import LEAVING, REMOVED
 
 KEYS = 40
 WORKERS = 4

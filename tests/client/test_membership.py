@@ -10,7 +10,8 @@ from tests.client.fake_node import HASTY, STOIC, FakeCluster, FakeNode, in_loop,
 
 import everwrite
 from everwrite.client.sync import LoopThread
-from everwrite.core.messages import AnyMessage, Put
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import Put
 
 
 def removed(cluster: FakeCluster, node: FakeNode) -> None:

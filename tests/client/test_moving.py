@@ -16,17 +16,8 @@ from tests.client.fake_node import HASTY, STOIC, FakeCluster, FakeNode, in_loop,
 import everwrite
 from everwrite.client.view import parse_view
 from everwrite.core.data.versions import encode
-from everwrite.core.messages import (
-    FOUND,
-    NOT_HERE,
-    AnyMessage,
-    Ask,
-    Fetch,
-    FetchReply,
-    Get,
-    Put,
-    Told,
-)
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import FOUND, NOT_HERE, Ask, Fetch, FetchReply, Get, Put, Told
 
 
 def partition_of(cluster: FakeCluster, key: str = "k") -> int:

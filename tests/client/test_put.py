@@ -7,7 +7,7 @@ import asyncio
 from tests.client.fake_node import FakeCluster, FakeNode, Mood, in_loop, until
 
 import everwrite
-from everwrite.core.messages import Fetch, Put, PutReply
+from everwrite.core.messages.requests import Fetch, Put, PutReply
 
 
 def puts(cluster: FakeCluster) -> list[Put]:

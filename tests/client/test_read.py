@@ -9,7 +9,7 @@ import pytest
 from tests.client.fake_node import HASTY, STOIC, FakeCluster, FakeNode, Mood, in_loop
 
 import everwrite
-from everwrite.core.messages import (
+from everwrite.core.messages.requests import (
     ABSENT,
     BUSY,
     FOUND,

@@ -9,7 +9,7 @@ import everwrite
 from everwrite.client.limits import SESSION_KEYS_MAX
 from everwrite.core.data import context
 from everwrite.core.data.versions import Clock, Seen
-from everwrite.core.messages import Get
+from everwrite.core.messages.requests import Get
 
 A, B = b"a" * 16, b"b" * 16
 KEY = b"k"

@@ -15,7 +15,16 @@ import everwrite
 from everwrite.client.view import parse_view
 from everwrite.core.data.keys import data_key
 from everwrite.core.errors import ProtocolError
-from everwrite.core.messages import Ask, Fetch, FetchReply, Get, GetReply, Put, PutReply, Quality
+from everwrite.core.messages.requests import (
+    Ask,
+    Fetch,
+    FetchReply,
+    Get,
+    GetReply,
+    Put,
+    PutReply,
+    Quality,
+)
 
 
 def view_of(nodes: int, **changed: Any) -> bytes:

@@ -4,51 +4,46 @@ from __future__ import annotations
 
 from typing import get_args
 
-from everwrite.core.bringing import AskRoom, Room
-from everwrite.core.collecting import Confirm, Confirmed, Reap, Reaped
-from everwrite.core.comparing import DIFFERENT, Differing, Entries, Rooted, Roots, Summed, Sums
-from everwrite.core.loads import Load
-from everwrite.core.messages import (
-    ABSENT,
-    FOUND,
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import Hello, Proof, Refused
+from everwrite.core.messages.hints import AskRoom, Room
+from everwrite.core.messages.load import Load
+from everwrite.core.messages.members import (
     IN,
-    SAME,
-    STORED,
-    SYNC_YES,
-    AnyMessage,
-    Ask,
     Draft,
-    Failure,
-    Fetch,
-    FetchReply,
-    GaveUp,
-    Get,
-    GetReply,
-    GiveUp,
-    Hello,
-    Match,
-    Matched,
     Member,
     News,
     Ping,
     Pong,
     Probe,
     Probed,
-    Proof,
-    Pull,
+    Rows,
+    Ruling,
+    Summary,
+)
+from everwrite.core.messages.moving import GaveUp, GiveUp, Match, Matched, Pull, Slice
+from everwrite.core.messages.requests import (
+    ABSENT,
+    FOUND,
+    SAME,
+    STORED,
+    SYNC_YES,
+    Ask,
+    Failure,
+    Fetch,
+    FetchReply,
+    Get,
+    GetReply,
     Put,
     PutReply,
     Quality,
-    Refused,
-    Rows,
-    Ruling,
-    Slice,
     Store,
     StoreReply,
-    Summary,
     Told,
     Touch,
 )
+from everwrite.core.messages.tombstones import Confirm, Confirmed, Reap, Reaped
+from everwrite.core.messages.trees import DIFFERENT, Differing, Entries, Rooted, Roots, Summed, Sums
 
 ENTRY = Member(b"n" * 8, "node-1", "127.0.0.1", 7400, "z", 1.0, 1, 2, b"l" * 8, b"\x05", b"\x07")
 RULING = Ruling(b"n" * 8, "node-1", IN, "z", 1.0, 3, b"p" * 8)

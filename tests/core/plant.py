@@ -11,8 +11,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from everwrite.core.control import Said
-from everwrite.core.pace import Kind, Pace
+from everwrite.core.pace.control import Said
+from everwrite.core.pace.pace import Kind, Pace
 
 MS = 1000
 

@@ -7,7 +7,7 @@ from tests.core.world import KEY, SECRET, TIMEOUT_MS, World
 from everwrite.core.data import context, versions
 from everwrite.core.data.epochs import EPOCH_BLOCK
 from everwrite.core.data.versions import Record, Seen, Version
-from everwrite.core.messages import (
+from everwrite.core.messages.requests import (
     NOT_HERE,
     STORED,
     SYNC_NO,

@@ -17,7 +17,8 @@ from everwrite.core.handshake import (
     mac,
     refusal,
 )
-from everwrite.core.messages import PROTOCOL_MAX, Hello, Ping, Proof, Refused
+from everwrite.core.messages.greeting import PROTOCOL_MAX, Hello, Proof, Refused
+from everwrite.core.messages.members import Ping
 from everwrite.core.wire import encode_frame
 
 CLUSTER, OTHER = b"c" * 16, b"o" * 16

@@ -14,7 +14,10 @@ from tests.core.messages import EXAMPLES
 
 from everwrite.core.config import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX
 from everwrite.core.errors import ProtocolError
-from everwrite.core.messages import AnyMessage, Get, Ping, Proof, Put
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import Proof
+from everwrite.core.messages.members import Ping
+from everwrite.core.messages.requests import Get, Put
 from everwrite.core.wire import (
     MESSAGES_PER_FRAME_MAX,
     FrameReader,

@@ -39,24 +39,15 @@ from everwrite.core.data.epochs import Epochs
 from everwrite.core.data.keys import data_key
 from everwrite.core.data.versions import EMPTY, Record
 from everwrite.core.gossip.rounds import MEMBERS
-from everwrite.core.messages import (
-    LEAVING,
-    Failure,
-    Get,
-    GetReply,
-    Member,
-    Message,
-    News,
-    Put,
-    PutReply,
-    Ruling,
-)
+from everwrite.core.hints.kept import split_hint
+from everwrite.core.messages.members import LEAVING, Member, News, Ruling
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Failure, Get, GetReply, Put, PutReply
 from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.records import CONFIRMED, FLOORS, HELD, HINT, OWN, STATE, Damaged
-from everwrite.core.repair.kept import split_hint
-from everwrite.core.repair.walk import SCRUB
+from everwrite.core.trees.walk import SCRUB
 
 KEY = data_key(b"carts", b"alice")
 SECRET = b"k" * 32

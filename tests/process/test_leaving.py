@@ -11,7 +11,7 @@ from tests.process.clusters import in_loop
 from tests.server.nodes import PATIENCE_S, Nodes, eventually, rule
 
 from everwrite.cli.devplan import find_base_port
-from everwrite.core.messages import LEAVING, REMOVED, Member
+from everwrite.core.messages.members import LEAVING, REMOVED, Member
 
 pytestmark = pytest.mark.process
 

@@ -20,7 +20,7 @@ from tests.server.nodes import Raw, a_put
 
 from everwrite.cli.devcluster import DevCluster
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import Failure, PutReply
+from everwrite.core.messages.requests import Failure, PutReply
 
 pytestmark = pytest.mark.process
 

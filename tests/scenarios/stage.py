@@ -20,7 +20,9 @@ import pytest
 from everwrite.core.cluster.holdings import partitions_in
 from everwrite.core.data import versions
 from everwrite.core.data.versions import EMPTY, Record
-from everwrite.core.messages import REMOVED, Failure, Get, GetReply, Message, Put, PutReply
+from everwrite.core.messages.members import REMOVED
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Failure, Get, GetReply, Put, PutReply
 from everwrite.core.node import Node
 from everwrite.core.records import HINT, OWN
 from everwrite.core.wire import decode_payload

@@ -7,7 +7,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 from tests.scenarios.stage import DAY, SECOND, Stage, scenario
 
-from everwrite.core.messages import Ping, Pong
+from everwrite.core.messages.members import Ping, Pong
 from everwrite.core.wire import decode_payload
 
 TEN_YEARS_MS = 3_650 * DAY

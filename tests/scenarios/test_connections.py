@@ -17,7 +17,7 @@ from tests.server.nodes import Nodes, Raw, a_put, eventually, still_serves
 import everwrite
 from everwrite.core.data.keys import KEY_BYTES_MAX, data_key
 from everwrite.core.errors import EverwriteError, TooLarge
-from everwrite.core.messages import Get, GetReply, PutReply
+from everwrite.core.messages.requests import Get, GetReply, PutReply
 from everwrite.core.wire import encode_frame
 from everwrite.server import peers
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.scenarios.stage import DAY, HOUR, MINUTE, Stage, scenario
 
-from everwrite.core.messages import Failure, Store, StoreReply
+from everwrite.core.messages.requests import Failure, Store, StoreReply
 from everwrite.core.records import HINT
 from everwrite.core.wire import decode_payload
 

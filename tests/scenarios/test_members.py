@@ -10,7 +10,8 @@ import random
 import pytest
 from tests.scenarios.stage import MINUTE, SECOND, Stage, scenario
 
-from everwrite.core.messages import IN, LEAVING, REMOVED, News, PutReply, Rows, Summary
+from everwrite.core.messages.members import IN, LEAVING, REMOVED, News, Rows, Summary
+from everwrite.core.messages.requests import PutReply
 from everwrite.core.wire import decode_payload
 from everwrite.sim.rest import judge_end
 

@@ -13,7 +13,8 @@ import msgspec
 import pytest
 from tests.scenarios.stage import HOUR, SECOND, Stage, scenario
 
-from everwrite.core.messages import News, Pong, Rows, Store, StoreReply, Summary
+from everwrite.core.messages.members import News, Pong, Rows, Summary
+from everwrite.core.messages.requests import Store, StoreReply
 from everwrite.core.wire import decode_payload
 from everwrite.sim.options import draw
 from everwrite.sim.run import run_seed

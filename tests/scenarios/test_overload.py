@@ -9,7 +9,7 @@ from __future__ import annotations
 from tests.scenarios.stage import SECOND, Stage, scenario
 
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import Failure
+from everwrite.core.messages.requests import Failure
 from everwrite.sim.world import BUCKET
 
 

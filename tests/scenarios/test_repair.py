@@ -11,9 +11,10 @@ import msgspec
 import pytest
 from tests.scenarios.stage import SECOND, Stage, scenario
 
-from everwrite.core.comparing import Differing, Entries, Rooted, Summed, Sums
 from everwrite.core.data.versions import EMPTY
-from everwrite.core.messages import Message, Store
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Store
+from everwrite.core.messages.trees import Differing, Entries, Rooted, Summed, Sums
 from everwrite.core.wire import decode_payload
 from everwrite.sim.beginning import TREES
 

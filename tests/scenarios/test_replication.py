@@ -8,7 +8,7 @@ from __future__ import annotations
 from tests.scenarios.stage import HOUR, SECOND, Stage, scenario
 
 from everwrite.core.data import context
-from everwrite.core.messages import Failure, PutReply
+from everwrite.core.messages.requests import Failure, PutReply
 
 
 @scenario(39)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from tests.scenarios.stage import SECOND, Stage, scenario
 
-from everwrite.core.messages import Failure
+from everwrite.core.messages.requests import Failure
 from everwrite.core.request.write import LEASE
 
 

@@ -15,21 +15,11 @@ from everwrite.core.cluster.holdings import bits
 from everwrite.core.config import FRAME_BYTES_MAX
 from everwrite.core.data.keys import data_key
 from everwrite.core.handshake import NONCE_BYTES, mac, signed
-from everwrite.core.messages import (
-    PROTOCOL_MAX,
-    PROTOCOL_MIN,
-    AnyMessage,
-    Ask,
-    Hello,
-    Member,
-    Message,
-    News,
-    Proof,
-    Put,
-    Refused,
-    Ruling,
-    Told,
-)
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import PROTOCOL_MAX, PROTOCOL_MIN, Hello, Proof, Refused
+from everwrite.core.messages.members import Member, News, Ruling
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Ask, Put, Told
 from everwrite.core.records import OWN
 from everwrite.core.wire import FrameReader, encode_frames
 from everwrite.server.runtime import Runtime, start

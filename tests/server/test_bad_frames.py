@@ -13,21 +13,16 @@ from tests.server.nodes import KEY, Nodes, Raw, a_put, contents, still_serves
 
 from everwrite.core.config import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.core.messages import (
+from everwrite.core.messages.greeting import Hello, Proof, Refused
+from everwrite.core.messages.members import Member, News, Ping, Pong
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import (
     Failure,
     FetchReply,
     Get,
     GetReply,
-    Hello,
-    Member,
-    Message,
-    News,
-    Ping,
-    Pong,
-    Proof,
     PutReply,
     Quality,
-    Refused,
     Store,
     StoreReply,
     Told,

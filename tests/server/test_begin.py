@@ -13,7 +13,8 @@ from everwrite.core.cluster.holdings import decode_held
 from everwrite.core.cluster.members import decode_known
 from everwrite.core.errors import ConfigError
 from everwrite.core.gossip.rounds import MEMBERS
-from everwrite.core.messages import IN, PutReply, Ruling
+from everwrite.core.messages.members import IN, Ruling
+from everwrite.core.messages.requests import PutReply
 from everwrite.core.records import HELD, OWN
 from everwrite.server.holdings import kept
 from everwrite.server.runtime import Runtime

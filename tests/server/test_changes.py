@@ -11,7 +11,7 @@ import pytest
 from tests.server.nodes import Nodes, Raw, a_put, eventually
 
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import Ask, Failure, PutReply
+from everwrite.core.messages.requests import Ask, Failure, PutReply
 
 PARTITIONS = 16
 VALUE = b"v" * 1000

@@ -11,7 +11,7 @@ from tests.server.nodes import Nodes, eventually
 
 import everwrite
 from everwrite.cli.reports import ask_status, judge
-from everwrite.core.clock import Clock
+from everwrite.core.expiry.clock import Clock
 
 HOURS_MS = 3 * 3_600_000
 

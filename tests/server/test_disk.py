@@ -11,7 +11,7 @@ from tests.client.fake_node import in_loop
 from tests.server.nodes import Nodes, Raw, a_put, eventually
 
 from everwrite.core.errors import StorageError
-from everwrite.core.messages import PutReply
+from everwrite.core.messages.requests import PutReply
 from everwrite.server.disk import SYNC_HANGS_MS, SYNC_SAYS_MS, Ack, Disk
 from everwrite.storage.memory import MemoryEngine
 from everwrite.storage.store import Store

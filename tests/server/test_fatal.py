@@ -14,15 +14,8 @@ from everwrite.core.config import FRAME_BYTES_MAX
 from everwrite.core.data.epochs import NUMBER_MAX, Epochs
 from everwrite.core.errors import InvariantError
 from everwrite.core.local import Request
-from everwrite.core.messages import (
-    FOUND,
-    Ask,
-    Failure,
-    FetchReply,
-    Proof,
-    PutReply,
-    Told,
-)
+from everwrite.core.messages.greeting import Proof
+from everwrite.core.messages.requests import FOUND, Ask, Failure, FetchReply, PutReply, Told
 
 
 class Broken(Request):

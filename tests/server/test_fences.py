@@ -30,7 +30,9 @@ from everwrite.core.cluster.members import decode_known
 from everwrite.core.errors import Fenced
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.handshake import refusal
-from everwrite.core.messages import IN, LEAVING, REMOVED, Hello, Member, News, PutReply, Refused
+from everwrite.core.messages.greeting import Hello, Refused
+from everwrite.core.messages.members import IN, LEAVING, REMOVED, Member, News
+from everwrite.core.messages.requests import PutReply
 from everwrite.core.wire import FrameReader, encode_frame
 from everwrite.server import peers
 from everwrite.server.fences import fits

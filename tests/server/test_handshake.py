@@ -20,7 +20,10 @@ from tests.server.nodes import (
 
 import everwrite
 from everwrite.core.errors import DeniedError, Unreachable
-from everwrite.core.messages import Get, Hello, Message, Ping, Proof
+from everwrite.core.messages.greeting import Hello, Proof
+from everwrite.core.messages.members import Ping
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Get
 from everwrite.server import transport
 
 SECRET = b"open sesame"

@@ -22,7 +22,8 @@ from everwrite.core.errors import (
     DeniedError,
 )
 from everwrite.core.handshake import NONCE_BYTES, Identity, answer
-from everwrite.core.messages import Failure, Fetch, Get, Hello, PutReply
+from everwrite.core.messages.greeting import Hello
+from everwrite.core.messages.requests import Failure, Fetch, Get, PutReply
 from everwrite.core.wire import FrameReader, encode_frame
 
 

@@ -8,8 +8,9 @@ from collections import Counter
 from tests.scenarios.stage import scenario
 from tests.server.nodes import KEY, PATIENCE_S, Nodes, Raw, a_put, eventually, still_serves
 
-from everwrite.core.door import RETRY_AFTER_MS, Door
-from everwrite.core.messages import AnyMessage, Failure, Fetch, FetchReply, Get, GetReply
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import Failure, Fetch, FetchReply, Get, GetReply
+from everwrite.core.pace.door import RETRY_AFTER_MS, Door
 from everwrite.server.runtime import Runtime
 
 LOTS = 12_000

@@ -11,7 +11,8 @@ from tests.server.nodes import KEY, Nodes, Raw, a_put, copies, end, eventually, 
 
 import everwrite
 from everwrite.core.errors import ConfigError, DeniedError, Fenced
-from everwrite.core.messages import REMOVED, Member, PutReply
+from everwrite.core.messages.members import REMOVED, Member
+from everwrite.core.messages.requests import PutReply
 from everwrite.core.records import OWN
 from everwrite.server.runtime import Runtime
 

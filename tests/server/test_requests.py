@@ -14,7 +14,7 @@ import everwrite
 from everwrite import AsyncClient, EverwriteError
 from everwrite.core.data.keys import data_key
 from everwrite.core.errors import BadContext, QuorumNotMet, RequestError, TooLarge
-from everwrite.core.messages import Ask, Failure, Get, Put, Told
+from everwrite.core.messages.requests import Ask, Failure, Get, Put, Told
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from everwrite.cli.devplan import find_base_port
 from everwrite.core.errors import (
     ConfigError,
 )
-from everwrite.core.messages import PutReply
+from everwrite.core.messages.requests import PutReply
 from everwrite.storage.store import open_store
 
 

@@ -12,9 +12,9 @@ from tests.server.test_collecting import NAMES, copies, hurry
 
 import everwrite
 from everwrite.core.errors import Fenced
-from everwrite.core.messages import REMOVED
+from everwrite.core.messages.members import REMOVED
 from everwrite.core.records import FLOORS, OWN
-from everwrite.core.repair.confirm import Floors, encode_floors
+from everwrite.core.tombstones.confirm import Floors, encode_floors
 from everwrite.server.rejoin import ASIDE
 from everwrite.server.runtime import Runtime
 from everwrite.storage.store import open_store

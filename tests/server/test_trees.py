@@ -10,9 +10,9 @@ from tests.client.fake_node import in_loop
 from tests.server.nodes import KEY, Nodes, Raw, a_put, eventually
 
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import PutReply
+from everwrite.core.messages.requests import PutReply
 from everwrite.core.records import OWN
-from everwrite.core.repair.quarantine import SPOILT
+from everwrite.core.trees.quarantine import SPOILT
 from everwrite.server.runtime import Runtime
 from everwrite.server.trees import TREES
 from everwrite.storage.engine import Engine

@@ -13,7 +13,7 @@ from everwrite.client.view import View, parse_view
 from everwrite.core.cluster.holdings import all_bits
 from everwrite.core.data.keys import data_key
 from everwrite.core.errors import UnavailableError
-from everwrite.core.messages import IN, LEAVING, News, Ruling
+from everwrite.core.messages.members import IN, LEAVING, News, Ruling
 from everwrite.server.admin import Admin
 from everwrite.server.runtime import Runtime
 

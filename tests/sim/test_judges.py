@@ -15,11 +15,11 @@ from everwrite.core.data import context
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.data.versions import Record, Seen
 from everwrite.core.errors import QuorumNotMet
+from everwrite.core.hints.kept import join_hint
 from everwrite.core.local import Request
-from everwrite.core.messages import Ask
+from everwrite.core.messages.requests import Ask
 from everwrite.core.node import Node
 from everwrite.core.records import HINT, OWN
-from everwrite.core.repair.kept import join_hint
 from everwrite.core.request.spread import PutRequest
 from everwrite.sim import rest
 from everwrite.sim.bounds import judge_context, judge_emptied

@@ -8,9 +8,9 @@ from tests.sim.judged import actor_of, minted, write
 
 from everwrite.core.data import versions
 from everwrite.core.data.versions import Record, Version
-from everwrite.core.messages import Store
+from everwrite.core.hints.kept import join_hint
+from everwrite.core.messages.requests import Store
 from everwrite.core.records import HINT, OWN
-from everwrite.core.repair.kept import join_hint
 from everwrite.core.repair.repairs import Repairs
 from everwrite.sim import quiet
 from everwrite.sim.bounds import judge_lists

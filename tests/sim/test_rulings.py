@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from everwrite.core.cluster import members
-from everwrite.core.messages import IN, LEAVING, REMOVED, Ruling
+from everwrite.core.messages.members import IN, LEAVING, REMOVED, Ruling
 from everwrite.sim import changes
 
 

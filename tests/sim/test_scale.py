@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from everwrite.core.cluster.placement import Candidate, Placement, place
-from everwrite.core.messages import Fetch, FetchReply
+from everwrite.core.messages.requests import Fetch, FetchReply
 from everwrite.sim.scale.agreement import (
     CHANGES,
     Agreement,

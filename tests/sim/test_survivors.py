@@ -7,7 +7,7 @@ from collections import Counter
 import msgspec
 import pytest
 
-from everwrite.core.repair.hints import Hints
+from everwrite.core.hints.hints import Hints
 from everwrite.core.request.read import GetRequest
 from everwrite.core.request.spread import PutRequest
 from everwrite.sim.options import LOST_BY, draw

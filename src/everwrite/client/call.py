@@ -35,7 +35,8 @@ from everwrite.core.errors import (
     Unreachable,
     error_from_code,
 )
-from everwrite.core.messages import AnyMessage, Ask, Failure, Fetch, Get, Put, Touch
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import Ask, Failure, Fetch, Get, Put, Touch
 
 if TYPE_CHECKING:
     from everwrite.client.connection import Connection

@@ -41,7 +41,7 @@ from everwrite.client.session import Session
 from everwrite.client.table import Counters
 from everwrite.core.data.keys import checked_key, data_key
 from everwrite.core.errors import ProtocolError, RequestError, UnavailableError
-from everwrite.core.messages import FetchReply, Told
+from everwrite.core.messages.requests import FetchReply, Told
 
 DEFAULT_URL = "127.0.0.1:7400"
 DEFAULT_PORT = 7400

@@ -35,8 +35,8 @@ from everwrite.client.read import Read
 from everwrite.client.table import Counters, Late, left_ms
 from everwrite.client.view import Order, Routes, View
 from everwrite.core.errors import EverwriteError, Overloaded, RequestError, Unreachable
-from everwrite.core.messages import (
-    AnyMessage,
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import (
     Ask,
     Fetch,
     FetchReply,

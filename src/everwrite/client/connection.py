@@ -22,7 +22,9 @@ from everwrite.client.manners import Throttle
 from everwrite.core.config import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX
 from everwrite.core.errors import EverwriteError, ProtocolError, Unreachable, error_from_code
 from everwrite.core.handshake import NONCE_BYTES, Identity, confirm, hello
-from everwrite.core.messages import AnyMessage, Failure, Hello, Refused
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import Hello, Refused
+from everwrite.core.messages.requests import Failure
 from everwrite.core.wire import FrameReader, encode_frames
 
 if TYPE_CHECKING:

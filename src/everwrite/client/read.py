@@ -23,12 +23,12 @@ import xxhash
 from everwrite.client.call import LATE_HINT, Call, error_of, foreign
 from everwrite.client.table import Table
 from everwrite.core.errors import DeadlineExceeded, EverwriteError, Overloaded
-from everwrite.core.messages import (
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import (
     ABSENT,
     FOUND,
     NOT_HERE,
     STALE_VIEW,
-    AnyMessage,
     Failure,
     FetchReply,
     Get,

@@ -21,7 +21,7 @@ import msgspec
 from everwrite.core.data.keys import checked_value
 from everwrite.core.data.versions import Version, decode, live
 from everwrite.core.errors import Conflict, RequestError
-from everwrite.core.messages import (
+from everwrite.core.messages.requests import (
     ABSENT,
     BUSY,
     FOUND,

@@ -24,7 +24,7 @@ import msgspec
 
 from everwrite.core.cluster.placement import Candidate, Placement, place
 from everwrite.core.errors import ConfigError, ProtocolError
-from everwrite.core.messages import Ask, Quality
+from everwrite.core.messages.requests import Ask, Quality
 
 if TYPE_CHECKING:
     from everwrite.client.connection import Connection

@@ -1,7 +1,7 @@
 """What clients ask of a node: whether it takes their requests now, and what is wrong with them.
 
 All that is wrong with a request is found here, once, before anything is done for it. Those that the
-shell cannot hand in at once wait at the door (core/door.py).
+shell cannot hand in at once wait at the door (core/pace/door.py).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_value, split_key
-from everwrite.core.door import Asked, Door, Verdict
 from everwrite.core.errors import EverwriteError, UnavailableError
-from everwrite.core.messages import Fetch, Get, Put, Touch
+from everwrite.core.messages.requests import Fetch, Get, Put, Touch
 from everwrite.core.outbox import Place
+from everwrite.core.pace.door import Asked, Door, Verdict
 from everwrite.core.request.limits import (
     check_get,
     check_put,

@@ -98,7 +98,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     in_flight_max: int = 10_000
     """Requests coordinated at once; past it the node refuses early."""
     waiting_max: int = 20_000
-    """Requests that were read and not begun (core/door.py): two seconds of work. Past it the node
+    """Requests that were read and not begun (core/pace): two seconds of work. Past it the node
     refuses at once."""
     held_bytes_max: int = 256 << 20
     """What messages that wait for the disk, and puts and gets that wait for answers, may hold; past
@@ -131,7 +131,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     store_life_ms: int = 120_000
     """How far a node's floor lies before its second answer about a tombstone, by its own count:
     what it read off a disk at or before its floor nobody takes any more. Between the two answers
-    all wait for twice as long (core/repair/collect.py). Longer than any request may take."""
+    all wait for twice as long (core/tombstones/collect.py). Longer than any request may take."""
     collect_every_ms: int = 5_000
     """How often a node looks whether a tombstone may go: it lives for minutes anyway."""
     collect_retry_ms: int = 5_000
@@ -146,7 +146,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Keys of which a node remembers that nothing has changed, about 40 MB: those of four nodes
     that collect as fast as they can. Past it a member does not confirm, and is asked again."""
     leaf_bits: int = 18
-    """Leaves of the tree, see core/repair/trees.py: the same on all nodes, or none can compare."""
+    """Leaves of the tree, see core/trees/trees.py: the same on all nodes, or none can compare."""
     walk_keys: int = 256
     walk_keys_idle: int = 2048
     """Copies of one range that is read to make leaves of the tree anew, or to look through the
@@ -187,7 +187,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     thousands of the largest values."""
 
     pace: bool = True
-    """Whether background work gives way to requests (core/control.py). Off: for comparison."""
+    """Whether background work gives way to requests (core/pace/control.py). Off: for comparison."""
     pace_floor_ms: int = 2
     pace_cap_ms: int = 100
     """Between these is the p99 that background work may cause: nobody minds a faster one, whatever

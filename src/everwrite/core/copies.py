@@ -6,7 +6,7 @@
     b"g" + data key                  time of day (8): since when it is nothing but a tombstone
 
 All of a change is one batch. Nothing is written that has ended before the horizon: it is brought to
-it first, and of what is gone nothing is left (repair/expiry.py, docs/design/expiry.md).
+it first, and of what is gone nothing is left (expiry/expiry.py, docs/design/expiry.md).
 
 A slot is written as the time of day at which it begins, so entries keep their meaning where another
 length of slots is chosen. An entry may be stale, for instance where the copy before could not be
@@ -22,7 +22,6 @@ from collections.abc import Callable
 
 from everwrite.core.data import versions
 from everwrite.core.data.versions import Record
-from everwrite.core.probes import sometimes
 from everwrite.core.records import MISSING, OWN, Missing, Payload, Records
 
 ENDS = b"x"
@@ -90,7 +89,6 @@ class Copies:
         before = bytes(EPOCH_BYTES) + data if purged is read else None
         self.write(data_key, b"", None, before, was=read)
         if purged is not read:
-            sometimes("a copy goes that may have been purged since it was read")
             self._list(data_key, None, purged)
 
     def write_plain(self, data_key: bytes, payload: bytes) -> None:

@@ -23,7 +23,8 @@ from hmac import compare_digest
 import msgspec
 
 from everwrite.core.errors import DeniedError, EverwriteError, ProtocolError, error_from_code
-from everwrite.core.messages import PROTOCOL_MAX, PROTOCOL_MIN, AnyMessage, Hello, Proof, Refused
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import PROTOCOL_MAX, PROTOCOL_MIN, Hello, Proof, Refused
 
 NONCE_BYTES = 16
 NODE_ID_BYTES = 8

@@ -13,7 +13,6 @@ import functools
 import msgspec
 import xxhash
 
-from everwrite.core.clock import Clock
 from everwrite.core.cluster.holdings import bits, encode_held
 from everwrite.core.cluster.liveness import Liveness
 from everwrite.core.cluster.members import MemberTable
@@ -23,28 +22,26 @@ from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.copies import Copies
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.errors import EverwriteError, StorageError
-from everwrite.core.messages import (
-    IN,
-    LEAVING,
+from everwrite.core.expiry.clock import Clock
+from everwrite.core.messages.members import IN, LEAVING
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.moving import GaveUp, Matched, Slice
+from everwrite.core.messages.requests import (
     STORED,
     SYNC_BOTH,
     SYNC_NO,
     Failure,
     FetchReply,
-    GaveUp,
-    Matched,
-    Message,
-    Slice,
     Store,
     StoreReply,
 )
 from everwrite.core.moving.ranges import Scanned
 from everwrite.core.outbox import Outbox, Place
-from everwrite.core.pace import Pace
+from everwrite.core.pace.pace import Pace
 from everwrite.core.probes import sometimes
 from everwrite.core.recent import RecentPuts
 from everwrite.core.records import HELD, Records
-from everwrite.core.repair.trees import Trees, seed_of
+from everwrite.core.trees.trees import Trees, seed_of
 
 TICK_BITS = 4
 """Timers are kept in slots of 16 ms: finer than any time-out, coarse enough that a slot is shared.
@@ -238,7 +235,7 @@ class Local:
         self.leasing = False
         self.floors: dict[bytes, int] = {}
         """For each node up to where what it had read may be older than a tombstone that was
-        collected (repair/collect.py): on the disk of every member before that one goes."""
+        collected (tombstones/collect.py): on the disk of every member before that one goes."""
         self.generation = 0
         """That of the newest collection of tombstones that this node knows of."""
         self._stamps_from = epochs.leased_to << STAMP_BITS

@@ -13,60 +13,44 @@ from typing import Any
 
 import msgspec
 
-from everwrite.core.bringing import AskRoom, Room
 from everwrite.core.clients import Clients
 from everwrite.core.cluster.members import MemberTable
 from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.errors import ProtocolError
+from everwrite.core.expiry.expiry import Expiry, Retire
 from everwrite.core.gossip.detector import Detector
 from everwrite.core.gossip.rounds import MEMBERS, Rounds
-from everwrite.core.loads import Load
+from everwrite.core.hints.delivery import Deliver, Delivered
+from everwrite.core.hints.hints import Hints, Recount
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import (
+from everwrite.core.messages.hints import AskRoom, Room
+from everwrite.core.messages.load import Load
+from everwrite.core.messages.members import News, Ping, Pong, Probe, Probed, Rows, Summary
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.moving import GaveUp, GiveUp, Match, Matched, Pull, Slice
+from everwrite.core.messages.requests import (
     BUSY,
     REFUSED,
     Ask,
     Failure,
     Fetch,
     FetchReply,
-    GaveUp,
     Get,
     GetReply,
-    GiveUp,
-    Match,
-    Matched,
-    Message,
-    News,
-    Ping,
-    Pong,
-    Probe,
-    Probed,
-    Pull,
     Put,
     PutReply,
-    Rows,
-    Slice,
     Store,
     StoreReply,
-    Summary,
     Touch,
 )
 from everwrite.core.moving.moves import Kept, Moves, Proved
 from everwrite.core.moving.ranges import Scanned
-from everwrite.core.neighbours import Neighbours
 from everwrite.core.outbox import Outbox, Place
+from everwrite.core.pace.neighbours import Neighbours
 from everwrite.core.probes import sometimes
 from everwrite.core.records import HELD, HINT, OWN, Damaged, Payload
-from everwrite.core.repair.collect import Collect
-from everwrite.core.repair.confirm import Confirmations
-from everwrite.core.repair.delivery import Deliver, Delivered
-from everwrite.core.repair.expiry import Expiry, Retire
-from everwrite.core.repair.hints import Hints, Recount
-from everwrite.core.repair.mend import Mend
-from everwrite.core.repair.quarantine import Quarantine, Recheck
 from everwrite.core.repair.repairs import Repairs
-from everwrite.core.repair.walk import WALK_RID, Walk
 from everwrite.core.request.forward import TakenOver
 from everwrite.core.request.limits import (
     gone_for_good,
@@ -76,6 +60,11 @@ from everwrite.core.request.look import LookedAround
 from everwrite.core.request.read import Reads
 from everwrite.core.request.replica import Replica
 from everwrite.core.request.write import LeaseKept, Writes
+from everwrite.core.tombstones.collect import Collect
+from everwrite.core.tombstones.confirm import Confirmations
+from everwrite.core.trees.mend import Mend
+from everwrite.core.trees.quarantine import Quarantine, Recheck
+from everwrite.core.trees.walk import WALK_RID, Walk
 
 Handler = Callable[[Place, Any], None]
 

@@ -19,7 +19,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from everwrite.core.errors import check
-from everwrite.core.messages import Ask, Message
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Ask
 
 if TYPE_CHECKING:
     from everwrite.core.moving.ranges import Scan

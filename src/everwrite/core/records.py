@@ -3,7 +3,7 @@
 A *payload* is what stands on disk under one key (format 2 of a data directory):
 
     b"d" + data key    own epoch (8 bytes), record                  an owner's copy
-    b"h" + data key    own epoch, owners and since when, record     a hint, see repair/kept.py
+    b"h" + data key    own epoch, owners and since when, record     a hint, see hints/kept.py
     b"m" + name        the node's own state
     b"x", b"g"         lists of own copies, see copies.py
 
@@ -23,12 +23,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from everwrite.core.config import NodeConfig
-from everwrite.core.messages import Fetch, Message, Store
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Fetch, Store
 from everwrite.core.outbox import Outbox, Place
 from everwrite.core.probes import sometimes
 
 if TYPE_CHECKING:
-    from everwrite.core.repair.trees import Trees
+    from everwrite.core.trees.trees import Trees
 
 OWN = b"d"
 HINT = b"h"
@@ -37,7 +38,7 @@ _OWN_BYTE = OWN[0]
 HELD = STATE + b"held"
 """What this node serves and keeps, see core/cluster/holdings.py."""
 FLOORS = STATE + b"floors"
-"""For each node up to where its copies on their way are not to be taken: repair/collect.py."""
+"""For each node up to where its copies on their way are not to be taken: tombstones/collect.py."""
 CONFIRMED = STATE + b"confirmed"
 """The last such floor that this node gave of itself."""
 
@@ -104,7 +105,7 @@ class Records:
         """Damaged payloads that memory still had."""
         self.watched: dict[bytes, int] = {}
         """Hashes of data keys of which nothing was written since, neither as copy nor as hint, with
-        the mark under which that was promised: see repair/confirm.py."""
+        the mark under which that was promised: see tombstones/confirm.py."""
 
     def look(self, key: bytes) -> Payload | Missing | Damaged:
         """Return the payload under a disk key if it is known now."""

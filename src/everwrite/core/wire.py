@@ -11,7 +11,8 @@ import msgspec
 
 from everwrite.core.config import FRAME_BYTES_MAX
 from everwrite.core.errors import ProtocolError
-from everwrite.core.messages import AnyMessage, Message
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.message import Message
 
 _encoder = msgspec.msgpack.Encoder()
 _decode = msgspec.msgpack.Decoder(list[AnyMessage]).decode

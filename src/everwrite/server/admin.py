@@ -23,7 +23,9 @@ from everwrite.core.cluster.placement import fair_shares
 from everwrite.core.cluster.plans import name_of
 from everwrite.core.data.keys import checked_bucket, checked_key, data_key
 from everwrite.core.errors import DeniedError, EverwriteError, RequestError, UnavailableError
-from everwrite.core.messages import Ask, Failure, Member, Message, Told
+from everwrite.core.messages.members import Member
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Ask, Failure, Told
 from everwrite.core.outbox import Place
 from everwrite.core.repair.met import RepairCounters
 from everwrite.server.arguments import bytes_in

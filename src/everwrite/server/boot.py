@@ -21,7 +21,7 @@ from everwrite.core.data.epochs import EPOCH_BLOCK, SALT_BITS, Epochs
 from everwrite.core.errors import ConfigError
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.handshake import LIFE_BYTES
-from everwrite.core.messages import Member
+from everwrite.core.messages.members import Member
 from everwrite.core.node import Node
 from everwrite.core.records import CONFIRMED, FLOORS, HELD
 from everwrite.core.request.write import LEASE

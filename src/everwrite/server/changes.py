@@ -30,7 +30,7 @@ from everwrite.core.cluster.plans import (
 )
 from everwrite.core.errors import RequestError
 from everwrite.core.local import Local
-from everwrite.core.messages import IN, LEAVING, REMOVED, Member, News, Ruling
+from everwrite.core.messages.members import IN, LEAVING, REMOVED, Member, News, Ruling
 from everwrite.core.records import OWN
 
 if TYPE_CHECKING:

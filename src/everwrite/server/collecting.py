@@ -14,7 +14,7 @@ from everwrite.core.copies import TOMBSTONES
 from everwrite.core.data.keys import split_key
 from everwrite.core.errors import EverwriteError, RequestError
 from everwrite.core.moving.ranges import first_key
-from everwrite.core.repair.confirm import DOWN, REASONS
+from everwrite.core.tombstones.confirm import DOWN, REASONS
 from everwrite.server.state import after
 from everwrite.storage.store import Unreadable
 

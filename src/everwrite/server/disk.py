@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from everwrite.core.errors import StorageError
-from everwrite.core.messages import Message
+from everwrite.core.messages.message import Message
 from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.outbox import Place
 from everwrite.core.records import Damaged

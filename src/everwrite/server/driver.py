@@ -14,7 +14,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from everwrite.core.errors import EverwriteError, InvariantError, StorageError, SyncFailed
-from everwrite.core.messages import AnyMessage, Ask, Fetch, Get, Message, Put, Touch
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Ask, Fetch, Get, Put, Touch
 from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.node import Node, no_business
 from everwrite.core.outbox import Place
@@ -31,7 +33,7 @@ WAKE_NS = 21_000_000
 """By when that surely is so on a loop with nothing else to do, whose timers count milliseconds."""
 
 TURN_NS = 4_000_000
-"""So long in a turn of the loop what clients ask is begun; the rest waits (core/door.py), and what
+"""So long in a turn of the loop what clients ask is begun; the rest waits (core/pace), and what
 other nodes say comes first."""
 AT_ONCE = 64
 """Messages of one frame that are handled without a look at the time: two or three milliseconds."""

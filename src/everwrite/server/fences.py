@@ -10,7 +10,7 @@ directory, the life is drawn anew. So of two processes that call themselves the 
     only the lives differ      two copies of one directory run: the second that is heard is refused
 
 And a disk that has gone back in time under the newest incarnation is known by what its node has
-confirmed of tombstones (core/repair/collect.py): the others know better, and it is refused.
+confirmed of tombstones (core/tombstones/collect.py): the others know better, and it is refused.
 
 Whoever is refused as ``Fenced``, by a node that has proved that it knows the secret, stops.
 

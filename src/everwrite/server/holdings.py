@@ -15,7 +15,7 @@ import msgspec
 
 from everwrite.core.cluster.holdings import decode_held
 from everwrite.core.cluster.members import Known, founding
-from everwrite.core.messages import IN, Member, Ruling
+from everwrite.core.messages.members import IN, Member, Ruling
 from everwrite.core.records import HELD, OWN
 from everwrite.server.state import NodeState, after, ruling_of
 from everwrite.storage.store import Store, Unreadable

@@ -10,7 +10,7 @@ from typing import cast
 from everwrite.core.config import HANDSHAKE_BYTES_MAX
 from everwrite.core.errors import DeniedError, EverwriteError, Unreachable
 from everwrite.core.handshake import NONCE_BYTES, Identity, confirm, hello
-from everwrite.core.messages import Hello
+from everwrite.core.messages.greeting import Hello
 from everwrite.core.wire import FrameReader, encode_frame
 from everwrite.server.settings import split_address
 

@@ -27,7 +27,8 @@ from everwrite.core.errors import (
     Unreachable,
 )
 from everwrite.core.handshake import Identity
-from everwrite.core.messages import REMOVED, Hello
+from everwrite.core.messages.greeting import Hello
+from everwrite.core.messages.members import REMOVED
 from everwrite.core.outbox import Place
 from everwrite.server.descriptors import room_for_connections
 from everwrite.server.driver import Driver

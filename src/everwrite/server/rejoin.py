@@ -22,7 +22,7 @@ from everwrite.core.copies import ENDS, TOMBSTONES
 from everwrite.core.errors import ConfigError
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.records import CONFIRMED, FLOORS, HELD, HINT, OWN
-from everwrite.core.repair.confirm import Floors, decode_floors, encode_floors
+from everwrite.core.tombstones.confirm import Floors, decode_floors, encode_floors
 from everwrite.server import holdings
 from everwrite.server.settings import NAME_BYTES_MAX, ServeOptions
 from everwrite.server.state import (

@@ -16,7 +16,7 @@ from everwrite.core.errors import ConfigError, EverwriteError, Fenced
 from everwrite.core.handshake import NODE_ID_BYTES, Identity
 from everwrite.core.node import Node
 from everwrite.core.records import FLOORS
-from everwrite.core.repair.confirm import Floors, encode_floors
+from everwrite.core.tombstones.confirm import Floors, encode_floors
 from everwrite.server import boot, rejoin
 from everwrite.server.admin import Admin
 from everwrite.server.driver import Driver

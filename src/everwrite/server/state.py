@@ -18,7 +18,7 @@ from everwrite.core.cluster.members import Known, decode_known
 from everwrite.core.config import ClusterConfig
 from everwrite.core.errors import Fenced, StorageError
 from everwrite.core.gossip.rounds import MEMBERS
-from everwrite.core.messages import REMOVED, Ruling
+from everwrite.core.messages.members import REMOVED, Ruling
 from everwrite.core.records import HINT, OWN, STATE
 from everwrite.server.fences import REJOIN, removed
 from everwrite.storage.manifest import RESTORE, lost_data, node_of

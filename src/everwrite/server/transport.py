@@ -27,7 +27,10 @@ from everwrite.core.errors import (
     TooLarge,
 )
 from everwrite.core.handshake import NONCE_BYTES, admit, answer, confirm, hello, refusal, refused
-from everwrite.core.messages import AnyMessage, Failure, Hello, Message, PutReply, Refused
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.greeting import Hello, Refused
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Failure, PutReply
 from everwrite.core.outbox import Place
 from everwrite.core.wire import FrameReader, encode_frames
 

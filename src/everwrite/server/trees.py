@@ -15,8 +15,8 @@ import logging
 
 from everwrite.core.node import Node
 from everwrite.core.records import OWN, STATE
-from everwrite.core.repair.quarantine import LISTED_MAX, SPOILT
-from everwrite.core.repair.walk import SCRUB
+from everwrite.core.trees.quarantine import LISTED_MAX, SPOILT
+from everwrite.core.trees.walk import SCRUB
 from everwrite.server.state import after
 from everwrite.storage.store import Store, Unreadable
 

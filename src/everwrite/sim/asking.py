@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from everwrite.core.messages import Failure, Get, GetReply, Put, PutReply
+from everwrite.core.messages.requests import Failure, Get, GetReply, Put, PutReply
 from everwrite.core.wire import decode_payload
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from everwrite.core.messages import Get, GetReply, Put, PutReply
+from everwrite.core.messages.requests import Get, GetReply, Put, PutReply
 from everwrite.core.records import HINT, OWN
 from everwrite.sim.answers import hidden, learn_read, learn_write
 from everwrite.sim.asking import Asker

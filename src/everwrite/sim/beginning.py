@@ -15,8 +15,8 @@ from everwrite.core.cluster.members import Known, MemberTable, decode_known, fou
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.probes import sometimes
 from everwrite.core.records import HELD, OWN, STATE
-from everwrite.core.repair.quarantine import SPOILT
-from everwrite.core.repair.walk import SCRUB
+from everwrite.core.trees.quarantine import SPOILT
+from everwrite.core.trees.walk import SCRUB
 
 if TYPE_CHECKING:
     from everwrite.core.node import Node

@@ -19,7 +19,7 @@ import msgspec
 import xxhash
 
 from everwrite.core.cluster.placement import Candidate, place
-from everwrite.core.messages import IN, LEAVING, REMOVED, News, Ruling
+from everwrite.core.messages.members import IN, LEAVING, REMOVED, News, Ruling
 from everwrite.core.probes import sometimes
 from everwrite.sim.atlas import may_lose
 from everwrite.sim.truth import Violation

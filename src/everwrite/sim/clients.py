@@ -19,7 +19,8 @@ from msgspec.structs import replace
 
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import Record
-from everwrite.core.messages import (
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import (
     ABSENT,
     FOUND,
     Failure,
@@ -27,7 +28,6 @@ from everwrite.core.messages import (
     FetchReply,
     Get,
     GetReply,
-    Message,
     Put,
     PutReply,
     Touch,

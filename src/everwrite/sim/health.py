@@ -20,7 +20,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from everwrite.core.messages import Failure, Message, Put, PutReply
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Failure, Put, PutReply
 from everwrite.sim.machine import NO_FUSE, STALL_TAIL_US
 from everwrite.sim.nemesis import CLOG_US_MAX, DOWN_US_MAX
 from everwrite.sim.options import Fault

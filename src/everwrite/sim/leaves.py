@@ -19,7 +19,7 @@ from everwrite.sim.truth import Violation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from everwrite.core.repair.trees import Trees
+    from everwrite.core.trees.trees import Trees
     from everwrite.sim.machine import Machine
 
 

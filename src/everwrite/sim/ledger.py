@@ -21,7 +21,8 @@ from collections.abc import Callable
 
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import Actor, Record, Version
-from everwrite.core.messages import Message, PutReply
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import PutReply
 from everwrite.core.records import HINT, OWN
 from everwrite.sim.bounds import judge_clock, judge_siblings, siblings_max
 from everwrite.sim.causality import indices

@@ -21,15 +21,17 @@ from everwrite.core.cluster.members import Known
 from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.data.epochs import SALT_BITS, Epochs
 from everwrite.core.errors import StorageFull
-from everwrite.core.messages import Member, Message, Put
+from everwrite.core.messages.members import Member
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Put
 from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import CONFIRMED, FLOORS
-from everwrite.core.repair.walk import WALK_RID
 from everwrite.core.request.forward import TakenOver
 from everwrite.core.request.write import LEASE
+from everwrite.core.trees.walk import WALK_RID
 from everwrite.core.wire import decode_payload
 from everwrite.sim.beginning import begin, bring_trees, leave_trees
 from everwrite.sim.disk import Disk, ReadFailed

@@ -15,7 +15,8 @@ import random
 from collections.abc import Callable, Sequence
 from math import log
 
-from everwrite.core.messages import Message, Put
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Put
 from everwrite.core.wire import encode_frame
 from everwrite.sim.options import Options
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from everwrite.core.control import IDLE_MS
-from everwrite.core.pace import BURST_MS, EACH_MIN, KINDS, Pace
+from everwrite.core.pace.control import IDLE_MS
+from everwrite.core.pace.pace import BURST_MS, EACH_MIN, KINDS, Pace
 from everwrite.sim.truth import Violation
 
 if TYPE_CHECKING:

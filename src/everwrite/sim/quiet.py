@@ -20,8 +20,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from everwrite.core.comparing import Differing, Entries, Summed, Sums
-from everwrite.core.messages import Message, Store
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Store
+from everwrite.core.messages.trees import Differing, Entries, Summed, Sums
 from everwrite.core.records import OWN
 from everwrite.sim.disk import Rotten
 from everwrite.sim.truth import KeyLedger, Violation, held_record

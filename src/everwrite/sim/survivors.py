@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 
 from everwrite.core.data import versions
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import Get, GetReply, Put, PutReply
+from everwrite.core.hints.kept import split_hint
+from everwrite.core.messages.requests import Get, GetReply, Put, PutReply
 from everwrite.core.records import HINT, OWN
-from everwrite.core.repair.kept import split_hint
 from everwrite.sim.answers import learn_read, learn_write
 from everwrite.sim.asking import Answer, Asker
 from everwrite.sim.disk import Rotten

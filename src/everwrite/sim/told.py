@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from everwrite.core.data import versions
 from everwrite.core.data.epochs import SALT_BITS
 from everwrite.core.data.versions import Version
-from everwrite.core.messages import (
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import (
     ABSENT,
     FOUND,
     NOT_HERE,
@@ -31,7 +32,6 @@ from everwrite.core.messages import (
     FetchReply,
     Get,
     GetReply,
-    Message,
     Put,
 )
 from everwrite.core.records import HINT, OWN

@@ -16,7 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from everwrite.core.data import versions
-from everwrite.core.messages import Message, PutReply
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import PutReply
 from everwrite.core.records import OWN
 from everwrite.sim.causality import indices
 from everwrite.sim.disk import Rotten

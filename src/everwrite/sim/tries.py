@@ -8,7 +8,7 @@ from __future__ import annotations
 from everwrite.core.cluster.routes import Target
 from everwrite.core.data import context
 from everwrite.core.errors import BadContext
-from everwrite.core.messages import Put
+from everwrite.core.messages.requests import Put
 from everwrite.core.node import Node
 
 Retry = tuple[int, tuple[Target, ...]]

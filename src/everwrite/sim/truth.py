@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from everwrite.core.data import versions
 from everwrite.core.data.versions import Actor, Clock, Dot
+from everwrite.core.hints.kept import split_hint
 from everwrite.core.records import OWN
-from everwrite.core.repair.kept import split_hint
 from everwrite.sim.causality import Causality
 from everwrite.sim.disk import Held, Rotten
 from everwrite.sim.history import Operation

@@ -28,7 +28,8 @@ from everwrite.core.cluster.members import Known, founding
 from everwrite.core.cluster.placement import Candidate, place
 from everwrite.core.config import ClusterConfig
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import IN, LEAVING, Member, Message
+from everwrite.core.messages.members import IN, LEAVING, Member
+from everwrite.core.messages.message import Message
 from everwrite.core.wire import encode_frame
 from everwrite.sim.bounds import EVERY, judge_tables, siblings_max
 from everwrite.sim.changes import Changes

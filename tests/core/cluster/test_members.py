@@ -19,7 +19,7 @@ from everwrite.core.cluster.members import (
     founding,
 )
 from everwrite.core.errors import ProtocolError
-from everwrite.core.messages import (
+from everwrite.core.messages.members import (
     IN,
     LEAVING,
     NO_DRAFT,

@@ -27,7 +27,7 @@ from everwrite.core.cluster.plans import (
 )
 from everwrite.core.config import ClusterConfig
 from everwrite.core.errors import RequestError
-from everwrite.core.messages import IN, LEAVING, REMOVED, Draft, Member, News, Ruling
+from everwrite.core.messages.members import IN, LEAVING, REMOVED, Draft, Member, News, Ruling
 
 CLUSTER = ClusterConfig(cluster_id=b"c" * 8, partitions=64, replicas=3)
 

@@ -20,7 +20,8 @@ from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.gossip.detector import Detector
 from everwrite.core.local import Local
-from everwrite.core.messages import Member, Message, Ping, Pong, Probe, Probed
+from everwrite.core.messages.members import Member, Ping, Pong, Probe, Probed
+from everwrite.core.messages.message import Message
 
 Line = Callable[[int], float | None]
 CLUSTER = ClusterConfig(cluster_id=b"c" * 16, partitions=1)

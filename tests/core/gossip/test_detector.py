@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.gossip.crowd import Crowd
 
-from everwrite.core.messages import Ping, Pong, Probe, Probed
+from everwrite.core.messages.members import Ping, Pong, Probe, Probed
 
 DOWN_MS, EVERY_MS = 1500, 500
 GRAY_MS = 5000

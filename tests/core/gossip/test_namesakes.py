@@ -7,7 +7,7 @@ from tests.core.world import World
 
 from everwrite.core.cluster.members import MemberTable, encode_known
 from everwrite.core.gossip.rounds import MEMBERS
-from everwrite.core.messages import IN, REMOVED
+from everwrite.core.messages.members import IN, REMOVED
 
 
 def with_twins() -> tuple[World, bytes, bytes]:

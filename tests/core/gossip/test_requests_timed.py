@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.core.world import World
 
-from everwrite.core.messages import Fetch, FetchReply, Store, StoreReply
+from everwrite.core.messages.requests import Fetch, FetchReply, Store, StoreReply
 
 
 def samples(world: World, node: bytes, peer: bytes) -> tuple[int, float]:

@@ -10,18 +10,18 @@ from tests.core.world import World
 
 from everwrite.core.cluster.members import MemberTable, decode_known
 from everwrite.core.gossip.rounds import MEMBERS
-from everwrite.core.messages import (
+from everwrite.core.messages.members import (
     IN,
     LEAVING,
     REMOVED,
     Draft,
     Member,
-    Message,
     News,
     Rows,
     Ruling,
     Summary,
 )
+from everwrite.core.messages.message import Message
 
 GOSSIP = (News, Rows, Summary)
 

@@ -22,27 +22,18 @@ from tests.core.moving.towns import (
 from tests.core.world import World
 
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import (
+from everwrite.core.messages.members import REMOVED, News, Rows, Ruling, Summary
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.moving import GaveUp, GiveUp, Match, Matched, Pull, Slice
+from everwrite.core.messages.requests import (
     NOT_HERE,
-    REMOVED,
     SYNC_NO,
     Fetch,
     FetchReply,
-    GaveUp,
     GetReply,
-    GiveUp,
-    Match,
-    Matched,
-    Message,
-    News,
-    Pull,
     PutReply,
-    Rows,
-    Ruling,
-    Slice,
     Store,
     StoreReply,
-    Summary,
 )
 from everwrite.core.records import OWN
 

@@ -21,23 +21,10 @@ from tests.core.world import World
 
 from everwrite.core.cluster.placement import place
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import (
-    BUSY,
-    IN,
-    LEAVING,
-    NOT_HERE,
-    REMOVED,
-    SAME,
-    SYNC_NO,
-    GaveUp,
-    Match,
-    Matched,
-    Message,
-    Pull,
-    Slice,
-    Store,
-    StoreReply,
-)
+from everwrite.core.messages.members import IN, LEAVING, REMOVED
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.moving import GaveUp, Match, Matched, Pull, Slice
+from everwrite.core.messages.requests import BUSY, NOT_HERE, SAME, SYNC_NO, Store, StoreReply
 from everwrite.core.records import OWN
 
 

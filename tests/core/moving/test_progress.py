@@ -6,7 +6,8 @@ from tests.core.moving.towns import settled_town
 from tests.core.world import World
 
 from everwrite.core.cluster.holdings import partitions_in
-from everwrite.core.messages import REMOVED, Match, Pull
+from everwrite.core.messages.members import REMOVED
+from everwrite.core.messages.moving import Match, Pull
 from everwrite.core.moving.progress import Progress
 
 

@@ -19,21 +19,16 @@ from tests.core.moving.towns import (
 from tests.core.world import World
 
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import (
+from everwrite.core.messages.members import News
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.moving import GaveUp, GiveUp, Match, Matched, Pull, Slice
+from everwrite.core.messages.requests import (
     BUSY,
     FOUND,
     NOT_HERE,
     SAME,
     UNREADABLE,
-    GaveUp,
-    GiveUp,
-    Match,
-    Matched,
-    Message,
-    News,
-    Pull,
     PutReply,
-    Slice,
     Store,
 )
 from everwrite.core.moving.ranges import digest_of

@@ -9,16 +9,9 @@ from tests.core.world import World
 
 from everwrite.core.cluster.holdings import partitions_in
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import (
-    GaveUp,
-    GetReply,
-    GiveUp,
-    Match,
-    Matched,
-    Message,
-    Pull,
-    Slice,
-)
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.moving import GaveUp, GiveUp, Match, Matched, Pull, Slice
+from everwrite.core.messages.requests import GetReply
 from everwrite.core.outbox import Place
 from everwrite.core.records import OWN
 

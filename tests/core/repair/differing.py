@@ -7,10 +7,10 @@ from typing import Any
 from tests.core.moving.towns import settled_town
 from tests.core.world import World
 
-from everwrite.core.comparing import Differing, Entries, Rooted, Roots, Summed, Sums
 from everwrite.core.data import versions
 from everwrite.core.data.versions import Record, Seen, Version
-from everwrite.core.messages import Store
+from everwrite.core.messages.requests import Store
+from everwrite.core.messages.trees import Differing, Entries, Rooted, Roots, Summed, Sums
 from everwrite.core.records import OWN
 from everwrite.core.repair.met import RepairCounters
 

@@ -24,7 +24,9 @@ from tests.core.repair.differing import (
 )
 from tests.core.world import World
 
-from everwrite.core.comparing import (
+from everwrite.core.data import versions
+from everwrite.core.messages.requests import FOUND, NOT_HERE, SYNC_YES, Store
+from everwrite.core.messages.trees import (
     DIFFERENT,
     NOT_WHOLE,
     OTHER_HORIZON,
@@ -36,8 +38,6 @@ from everwrite.core.comparing import (
     Summed,
     Sums,
 )
-from everwrite.core.data import versions
-from everwrite.core.messages import FOUND, NOT_HERE, SYNC_YES, Store
 from everwrite.core.records import OWN
 
 # -- what differs is repaired ----------------------------------------------------------------------

@@ -7,8 +7,9 @@ from tests.core.moving.towns import KEYS
 from tests.core.repair.differing import agree, at_rest, copies, counted, lose, town, write
 from tests.core.world import World
 
-from everwrite.core.comparing import Differing, Entries, Rooted, Roots, Summed, Sums
-from everwrite.core.messages import FOUND, Message, Store
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import FOUND, Store
+from everwrite.core.messages.trees import Differing, Entries, Rooted, Roots, Summed, Sums
 from everwrite.core.outbox import Place
 from everwrite.core.records import OWN
 

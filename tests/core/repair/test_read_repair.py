@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from tests.core.world import KEY, World
 
-from everwrite.core.messages import Store
+from everwrite.core.messages.requests import Store
 from everwrite.core.records import OWN
 
 

@@ -6,7 +6,7 @@ from tests.core.world import KEY, TIMEOUT_MS, World
 
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import (
+from everwrite.core.messages.requests import (
     BUSY,
     REFUSED,
     Fetch,

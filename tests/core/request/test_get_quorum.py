@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 from tests.core.world import KEY, TIMEOUT_MS, World
 
-from everwrite.core.messages import Fetch, FetchReply, GetReply, PutReply
+from everwrite.core.messages.requests import Fetch, FetchReply, GetReply, PutReply
 from everwrite.core.records import HINT, OWN
 from everwrite.core.request.read import GetRequest
 

@@ -12,7 +12,7 @@ from everwrite.core.data.keys import (
     VALUE_BYTES_MAX,
     data_key,
 )
-from everwrite.core.messages import BUSY, FOUND, Failure, Fetch, FetchReply, Put
+from everwrite.core.messages.requests import BUSY, FOUND, Failure, Fetch, FetchReply, Put
 
 
 def test_the_largest_key_bucket_and_value_are_taken() -> None:

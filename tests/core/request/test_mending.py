@@ -5,10 +5,11 @@ from __future__ import annotations
 from tests.core.world import KEY, TIMEOUT_MS, World
 
 from everwrite.core.data import versions
-from everwrite.core.messages import Get, Message, Store, StoreReply
+from everwrite.core.hints.kept import split_hint
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Get, Store, StoreReply
 from everwrite.core.outbox import Place
 from everwrite.core.records import HINT, OWN
-from everwrite.core.repair.kept import split_hint
 
 
 def test_a_read_that_asks_its_own_node_twice_gives_back_what_it_held() -> None:

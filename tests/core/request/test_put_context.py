@@ -11,7 +11,7 @@ from everwrite.core.data import context
 from everwrite.core.data.context import sign
 from everwrite.core.data.keys import data_key
 from everwrite.core.data.versions import Seen
-from everwrite.core.messages import GetReply
+from everwrite.core.messages.requests import GetReply
 
 OTHER_KEY = data_key(b"carts", b"bob")
 

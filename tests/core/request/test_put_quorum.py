@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 from tests.core.world import KEY, TIMEOUT_MS, World
 
-from everwrite.core.messages import STORED, Failure, PutReply, Store, StoreReply
+from everwrite.core.messages.requests import STORED, Failure, PutReply, Store, StoreReply
 
 
 def silence(world: World, *nodes: bytes) -> None:

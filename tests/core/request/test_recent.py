@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.core.world import KEY, TIMEOUT_MS, World
 
-from everwrite.core.messages import Put
+from everwrite.core.messages.requests import Put
 from everwrite.core.recent import GENERATION, RecentPuts
 from everwrite.core.request.look import LookedAround
 

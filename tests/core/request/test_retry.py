@@ -6,7 +6,7 @@ import pytest
 from tests.core.world import KEY, STEP_MS, TIMEOUT_MS, World
 
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import Get, GetReply, Put, PutReply, StoreReply
+from everwrite.core.messages.requests import Get, GetReply, Put, PutReply, StoreReply
 
 
 def dots(world: World, node: bytes) -> list[tuple[bytes, int]]:

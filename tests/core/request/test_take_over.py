@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.core.world import KEY, World
 
-from everwrite.core.messages import Failure, PutReply
+from everwrite.core.messages.requests import Failure, PutReply
 from everwrite.core.records import HINT
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tests.core.world import KEY, TIMEOUT_MS, World
 
-from everwrite.core.clock import Clock
 from everwrite.core.data import context, versions
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import (
+from everwrite.core.expiry.clock import Clock
+from everwrite.core.messages.requests import (
     BUSY,
     REFUSED,
     SYNC_YES,

@@ -25,7 +25,7 @@ from everwrite.core.cluster.members import MemberTable
 from everwrite.core.cluster.placement import Placement, fair_shares, place
 from everwrite.core.cluster.plans import candidates_after, last_copies, name_of, rulings_after
 from everwrite.core.config import ClusterConfig
-from everwrite.core.messages import LEAVING, REMOVED, Ruling
+from everwrite.core.messages.members import LEAVING, REMOVED, Ruling
 
 
 class Move(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ import xxhash
 
 from everwrite.core.cluster.placement import Candidate
 from everwrite.core.errors import ProtocolError
-from everwrite.core.messages import (
+from everwrite.core.messages.members import (
     IN,
     LEAVING,
     NO_DRAFT,

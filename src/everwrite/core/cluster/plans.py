@@ -32,7 +32,7 @@ from everwrite.core.cluster.members import RULINGS_MAX, MemberTable
 from everwrite.core.cluster.placement import Candidate
 from everwrite.core.config import ClusterConfig
 from everwrite.core.errors import RequestError
-from everwrite.core.messages import IN, LEAVING, REMOVED, Draft, News, Ruling
+from everwrite.core.messages.members import IN, LEAVING, REMOVED, Draft, News, Ruling
 
 CHANGES_MAX = 1024
 """Changes in one order: as many as there may be members."""

@@ -24,7 +24,7 @@ import xxhash
 from everwrite.core.cluster.liveness import Peer
 from everwrite.core.cluster.slowness import Pace, Slowness
 from everwrite.core.local import Local
-from everwrite.core.messages import Ping, Pong, Probe, Probed
+from everwrite.core.messages.members import Ping, Pong, Probe, Probed
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 

@@ -25,7 +25,7 @@ import xxhash
 from everwrite.core.cluster.members import encode_known
 from everwrite.core.cluster.placement import place
 from everwrite.core.local import Local
-from everwrite.core.messages import (
+from everwrite.core.messages.members import (
     IN,
     LEAVING,
     REMOVED,

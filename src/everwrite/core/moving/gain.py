@@ -20,17 +20,14 @@ from typing import TYPE_CHECKING
 
 from everwrite.core.cluster.holdings import bits
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import (
+from everwrite.core.messages.moving import GaveUp, GiveUp, Pull, Slice
+from everwrite.core.messages.requests import (
     BUSY,
     FOUND,
     NOT_HERE,
     SAME,
     STORED,
     SYNC_YES,
-    GaveUp,
-    GiveUp,
-    Pull,
-    Slice,
     Store,
     StoreReply,
 )
@@ -242,6 +239,8 @@ class Gain(Request):
             self._go_on(self._last)
             return
         sometimes("a slice of a partition cannot be written at once")
+        if self._window > 1:
+            self._progress_ms = self._local.now  # fewer at a time may do
         self._window = max(1, self._window // 4)
         self._sent = 0
         self._refused = False

@@ -12,17 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import (
-    BUSY,
-    FOUND,
-    NOT_HERE,
-    SAME,
-    UNREADABLE,
-    Match,
-    Matched,
-    Pull,
-    Slice,
-)
+from everwrite.core.messages.moving import Match, Matched, Pull, Slice
+from everwrite.core.messages.requests import BUSY, FOUND, NOT_HERE, SAME, UNREADABLE
 from everwrite.core.moving.ranges import Scanned, digest_of, items_of, scan_of
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes

@@ -28,22 +28,17 @@ from everwrite.core.cluster.holdings import (
 )
 from everwrite.core.cluster.members import MemberTable
 from everwrite.core.gossip.rounds import Rounds
+from everwrite.core.hints.hints import Hints
 from everwrite.core.local import Local
-from everwrite.core.messages import (
-    LEAVING,
-    GaveUp,
-    GiveUp,
-    Match,
-    Message,
-    Pull,
-)
+from everwrite.core.messages.members import LEAVING
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.moving import GaveUp, GiveUp, Match, Pull
 from everwrite.core.moving.gain import Gain
 from everwrite.core.moving.give import Give
 from everwrite.core.moving.progress import Kind, MoveCounters, Progress
 from everwrite.core.moving.shed import Shed
 from everwrite.core.outbox import Place, node_at
 from everwrite.core.probes import sometimes
-from everwrite.core.repair.hints import Hints
 
 
 class Proved(Message, frozen=True, tag=108):

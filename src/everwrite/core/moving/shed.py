@@ -13,15 +13,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import (
+from everwrite.core.messages.moving import Match, Matched
+from everwrite.core.messages.requests import (
     BUSY,
     FOUND,
     SAME,
     STORED,
     SYNC_YES,
     UNREADABLE,
-    Match,
-    Matched,
     Store,
     StoreReply,
 )
@@ -30,7 +29,7 @@ from everwrite.core.moving.ranges import WINDOW, Item, Scanned, digest_of, items
 from everwrite.core.outbox import Place, node_at
 from everwrite.core.probes import sometimes
 from everwrite.core.records import OWN
-from everwrite.core.repair.mend import mend
+from everwrite.core.trees.mend import mend
 
 if TYPE_CHECKING:
     from everwrite.core.moving.moves import Moves

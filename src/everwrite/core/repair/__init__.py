@@ -1,12 +1,9 @@
-"""CONVERSATIONS: how replicas become equal again.   (Dynamo 4.6, 4.7)
+"""CONVERSATIONS: how owners find where they differ, and become equal again.   (Dynamo 4.7)
 
-Purpose:       Copies kept for owners that were away; trees, and exchanges between owners; the disk
-               that is looked through; versions that end; tombstones that may go.
-Comes in:      Store with ``hint_for``; owners that come back; roots, sums and entries of peers;
-               ranges of the disk; acks; wake-ups.
-Goes out:      Store to owners and to itself, questions and answers of exchanges, scans, writes of
-               hints, removal of what all have confirmed.
-May import:    core.data, core.messages, core.local, core.records, core.moving.ranges, core.errors
-Must never:    drop a hint silently; remove a copy for what a tree says; touch storage or clocks.
-Start reading: hints.py, then trees.py and exchange.py.
+Purpose:       Exchanges between two owners of a partition: who with whom, when, and what travels.
+Comes in:      Roots, sums and entries of peers; ranges of the disk; acks; orders of a person.
+Goes out:      Questions and answers of exchanges, Store to owners and to itself, scans.
+May import:    core.data, core.messages, core.local, core.records, core.trees, core.moving.ranges
+Must never:    remove a copy for what a tree says; touch storage or clocks.
+Start reading: repairs.py, then exchange.py and answer.py.
 """

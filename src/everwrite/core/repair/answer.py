@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from everwrite.core.comparing import (
+from everwrite.core.local import Local, Request
+from everwrite.core.messages.requests import BUSY, FOUND, NOT_HERE, SAME, UNREADABLE
+from everwrite.core.messages.trees import (
     DIFFERENT,
     OTHER_SHAPE,
     Differing,
@@ -23,8 +25,6 @@ from everwrite.core.comparing import (
     Summed,
     Sums,
 )
-from everwrite.core.local import Local, Request
-from everwrite.core.messages import BUSY, FOUND, NOT_HERE, SAME, UNREADABLE
 from everwrite.core.moving.ranges import Item, Scan, Scanned, items_of
 from everwrite.core.outbox import Place, node_at
 from everwrite.core.probes import sometimes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import SYNC_YES, Store, StoreReply
+from everwrite.core.messages.requests import SYNC_YES, Store, StoreReply
 from everwrite.core.outbox import Place
 
 if TYPE_CHECKING:

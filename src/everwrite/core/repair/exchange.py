@@ -24,16 +24,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from everwrite.core.comparing import Differing, Entries, Rooted, Summed, Sums
 from everwrite.core.data import versions
 from everwrite.core.errors import ProtocolError
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import FOUND, NOT_HERE, SAME, STORED, UNREADABLE, Message
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import FOUND, NOT_HERE, SAME, STORED, UNREADABLE
+from everwrite.core.messages.trees import Differing, Entries, Rooted, Summed, Sums
 from everwrite.core.moving.ranges import WINDOW, Scan, Scanned, items_of
 from everwrite.core.outbox import Place
 from everwrite.core.records import OWN
 from everwrite.core.repair.carry import Carry, Copy
-from everwrite.core.repair.mend import mend
 from everwrite.core.repair.met import CARRY_BYTES, weight
 from everwrite.core.repair.orders import LOOK_MS
 from everwrite.core.repair.spans import (
@@ -47,6 +47,7 @@ from everwrite.core.repair.spans import (
     spans_of,
     sums_of,
 )
+from everwrite.core.trees.mend import mend
 
 if TYPE_CHECKING:
     from everwrite.core.repair.repairs import Repairs

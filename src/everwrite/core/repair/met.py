@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from everwrite.core.comparing import Differing
-from everwrite.core.message import Message
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.trees import Differing
 
 CARRY_BYTES = 32
 """What a record's Store and its acknowledgement take beside the key and the record."""

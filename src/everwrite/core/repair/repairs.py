@@ -19,7 +19,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from everwrite.core.cluster.holdings import bits, partitions_in
-from everwrite.core.comparing import (
+from everwrite.core.expiry.expiry import UNSURE, Expiry
+from everwrite.core.local import Local
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import BUSY, NOT_HERE, SAME, UNREADABLE
+from everwrite.core.messages.trees import (
     DIFFERENT,
     NOT_WHOLE,
     OTHER_HORIZON,
@@ -31,12 +35,9 @@ from everwrite.core.comparing import (
     Summed,
     Sums,
 )
-from everwrite.core.local import Local
-from everwrite.core.messages import BUSY, NOT_HERE, SAME, UNREADABLE, Message
 from everwrite.core.outbox import Place
 from everwrite.core.repair.answer import ROOTS_MAX, Answers
 from everwrite.core.repair.exchange import Exchange
-from everwrite.core.repair.expiry import UNSURE, Expiry
 from everwrite.core.repair.met import Met, RepairCounters, weight
 from everwrite.core.repair.orders import LOOK_MS, Order, Orders, Pair
 from everwrite.core.repair.turns import Peer, Round

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from everwrite.core.comparing import Rooted
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import Message
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.trees import Rooted
 from everwrite.core.outbox import Place
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import msgspec
 from everwrite.core.cluster.routes import Route
 from everwrite.core.errors import DeadlineExceeded
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import Failure, Get, GetReply, Message, Put, PutReply, Touch
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Failure, Get, GetReply, Put, PutReply, Touch
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import weight

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from everwrite.core.config import RECORD_BYTES_MAX
-from everwrite.core.door import RETRY_AFTER_MS
 from everwrite.core.errors import (
     DeadlineExceeded,
     HintsFull,
@@ -14,7 +13,8 @@ from everwrite.core.errors import (
     UnavailableError,
 )
 from everwrite.core.local import Local
-from everwrite.core.messages import KIND_BYTES, KIND_JSON, KIND_TEXT, Get, Put, Touch
+from everwrite.core.messages.requests import KIND_BYTES, KIND_JSON, KIND_TEXT, Get, Put, Touch
+from everwrite.core.pace.door import RETRY_AFTER_MS
 from everwrite.core.probes import sometimes
 
 TTL_MIN_MS = 1_000

@@ -12,16 +12,8 @@ from everwrite.core.cluster.routes import Route
 from everwrite.core.data import versions
 from everwrite.core.data.versions import Clock, Record, Version
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import (
-    ABSENT,
-    FOUND,
-    NOT_HERE,
-    Fetch,
-    FetchReply,
-    Message,
-    Put,
-    Touch,
-)
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import ABSENT, FOUND, NOT_HERE, Fetch, FetchReply, Put, Touch
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import weight

@@ -20,7 +20,7 @@ from everwrite.core.data import context, versions
 from everwrite.core.data.versions import EMPTY, NOTHING, Record, Seen
 from everwrite.core.errors import EverwriteError, InvariantError, QuorumNotMet, StaleSession
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import (
+from everwrite.core.messages.requests import (
     ABSENT,
     FOUND,
     NOT_HERE,

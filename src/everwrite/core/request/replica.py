@@ -1,7 +1,7 @@
 """What a replica does for a coordinator: give its copy, or merge one into it.
 
 A copy is an owner's (disk key ``d``) or one that this node keeps for owners that were down (``h``,
-see repair/hints.py). A read joins the two. Replicas mint nothing: they store verbatim or merge
+see hints/hints.py). A read joins the two. Replicas mint nothing: they store verbatim or merge
 (DESIGN 4).
 """
 
@@ -12,8 +12,11 @@ import xxhash
 from everwrite.core.cluster.holdings import SERVES
 from everwrite.core.data import context, versions
 from everwrite.core.errors import ProtocolError
+from everwrite.core.hints.hints import Hints
+from everwrite.core.hints.kept import record_of
 from everwrite.core.local import Local
-from everwrite.core.messages import (
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import (
     ABSENT,
     BUSY,
     FOUND,
@@ -23,15 +26,12 @@ from everwrite.core.messages import (
     UNREADABLE,
     Fetch,
     FetchReply,
-    Message,
     Store,
     StoreReply,
 )
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import HINT, MISSING, OWN, Damaged
-from everwrite.core.repair.hints import Hints
-from everwrite.core.repair.kept import record_of
 
 NO_EPOCH = bytes(8)
 

@@ -1,7 +1,7 @@
 """Whether anybody still knows what a session has seen of a key.
 
 A session's read fails as stale where nobody who answers knows as much. But a tombstone that was
-collected (repair/collect.py) is known by nobody any more, and a session that saw the key before
+collected (tombstones/collect.py) is known by nobody any more, and a session that saw the key before
 would be told so for ever. Where tombstones were ever collected a read therefore asks everybody
 before it fails: first who is no owner, then the owners once more. A copy only goes from a stand-in
 to an owner, so whatever there is is found on one of the two; and if nobody has it, it was collected
@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import ABSENT, FOUND, NOT_HERE, Fetch, FetchReply
+from everwrite.core.messages.requests import ABSENT, FOUND, NOT_HERE, Fetch, FetchReply
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
-from everwrite.core.repair.confirm import everyone
+from everwrite.core.tombstones.confirm import everyone
 
 Found = dict[bytes, bytes]
 """What each node has of the key; empty bytes: nothing."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from everwrite.core.cluster.routes import Route
 from everwrite.core.errors import Outcome, QuorumNotMet
 from everwrite.core.local import Local, Request
-from everwrite.core.messages import (
+from everwrite.core.messages.requests import (
     NOT_HERE,
     STORED,
     SYNC_BOTH,

@@ -26,13 +26,14 @@ from everwrite.core.copies import is_plain
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import EMPTY, Record, Seen, Version
 from everwrite.core.errors import BadContext, EverwriteError, InvariantError
+from everwrite.core.hints.hints import NO_EPOCH, Hints
+from everwrite.core.hints.kept import split_hint
 from everwrite.core.local import Local, unreadable_here
-from everwrite.core.messages import Message, Put, PutReply, Touch
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Put, PutReply, Touch
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import HINT, MISSING, OWN, STATE, Damaged
-from everwrite.core.repair.hints import NO_EPOCH, Hints
-from everwrite.core.repair.kept import split_hint
 from everwrite.core.request.forward import Forward, TakenOver
 from everwrite.core.request.limits import (
     cannot_tell,

@@ -10,7 +10,8 @@ import msgspec
 from everwrite.core.cluster.members import MemberTable
 from everwrite.core.cluster.routes import Route, Routes
 from everwrite.core.local import Local
-from everwrite.core.messages import Get, News, Put
+from everwrite.core.messages.members import News
+from everwrite.core.messages.requests import Get, Put
 from everwrite.core.outbox import Place
 from everwrite.core.request.forward import Forward
 from everwrite.sim.bugs.registry import Patch, area

@@ -1,13 +1,13 @@
 """Bugs by which tombstones go too soon, and what was deleted comes back.
 
-Those that need one thing to happen in one moment are in tests/core/repair/test_collect_bugs.py.
+Those that need one thing to happen in one moment are in tests/core/tombstones/test_collect_bugs.py.
 """
 
 from __future__ import annotations
 
-from everwrite.core.collecting import Reap
+from everwrite.core.messages.tombstones import Reap
 from everwrite.core.records import OWN, Damaged, Missing
-from everwrite.core.repair.collect import Batch, Collect
+from everwrite.core.tombstones.collect import Batch, Collect
 from everwrite.sim.bugs.registry import Patch, area
 
 bug = area("tombstones")

@@ -6,8 +6,8 @@ from weakref import WeakKeyDictionary
 
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.data.versions import Record, Seen, Version
-from everwrite.core.messages import Put
-from everwrite.core.repair.hints import NO_EPOCH
+from everwrite.core.hints.hints import NO_EPOCH
+from everwrite.core.messages.requests import Put
 from everwrite.core.request.write import Writes
 from everwrite.sim.bugs.registry import Patch, area
 

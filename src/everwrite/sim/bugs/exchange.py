@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from itertools import count
 
-from everwrite.core.comparing import Rooted, Roots
-from everwrite.core.messages import SAME
+from everwrite.core.messages.requests import SAME
+from everwrite.core.messages.trees import Rooted, Roots
 from everwrite.core.outbox import Outbox, Place
 from everwrite.core.records import OWN
 from everwrite.core.repair.answer import Answer, Answers
 from everwrite.core.repair.carry import Carry
 from everwrite.core.repair.exchange import Exchange
 from everwrite.core.repair.repairs import Repairs
-from everwrite.core.repair.trees import LEAF_BITS, Trees
+from everwrite.core.trees.trees import LEAF_BITS, Trees
 from everwrite.sim.bugs.registry import Patch, area
 
 bug = area("anti-entropy")

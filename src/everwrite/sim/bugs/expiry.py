@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from everwrite.core.clock import Clock
 from everwrite.core.copies import Copies
 from everwrite.core.data import versions
 from everwrite.core.data.versions import Record, Seen, Version
+from everwrite.core.expiry.clock import Clock
 from everwrite.sim.bugs.registry import Patch, area
 
 bug = area("expiry")

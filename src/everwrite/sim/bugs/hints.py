@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from everwrite.core.cluster.holdings import SERVES
-from everwrite.core.messages import STORED, SYNC_NO, Store, StoreReply
+from everwrite.core.hints import delivery
+from everwrite.core.hints.counting import Counting
+from everwrite.core.hints.delivery import Asking, Deliver, Delivered, Deliveries, Way
+from everwrite.core.hints.hints import Hints
+from everwrite.core.hints.kept import Kept, Owners, join_hint, record_of, split_hint
+from everwrite.core.messages.requests import STORED, SYNC_NO, Store, StoreReply
 from everwrite.core.outbox import Place
 from everwrite.core.records import HINT
-from everwrite.core.repair import delivery
-from everwrite.core.repair.counting import Counting
-from everwrite.core.repair.delivery import Asking, Deliver, Delivered, Deliveries, Way
-from everwrite.core.repair.hints import Hints
-from everwrite.core.repair.kept import Kept, Owners, join_hint, record_of, split_hint
 from everwrite.core.request.read import Reads
 from everwrite.core.request.replica import Replica
 from everwrite.sim.bugs.registry import Patch, area

@@ -10,18 +10,10 @@ import xxhash
 from everwrite.core.cluster import members
 from everwrite.core.cluster.members import MemberTable
 from everwrite.core.cluster.routes import Route, Routes
-from everwrite.core.messages import (
-    ABSENT,
-    NOT_HERE,
-    SAME,
-    FetchReply,
-    GaveUp,
-    GiveUp,
-    Match,
-    Matched,
-    Pull,
-    Ruling,
-)
+from everwrite.core.hints.hints import Hints
+from everwrite.core.messages.members import Ruling
+from everwrite.core.messages.moving import GaveUp, GiveUp, Match, Matched, Pull
+from everwrite.core.messages.requests import ABSENT, NOT_HERE, SAME, FetchReply
 from everwrite.core.moving import gain, give, shed
 from everwrite.core.moving.gain import Gain
 from everwrite.core.moving.give import Give
@@ -29,7 +21,6 @@ from everwrite.core.moving.moves import Moves
 from everwrite.core.moving.ranges import Item
 from everwrite.core.moving.shed import Shed
 from everwrite.core.outbox import Outbox, Place
-from everwrite.core.repair.hints import Hints
 from everwrite.core.request.replica import Replica
 from everwrite.sim.bugs.registry import Patch, area
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from everwrite.core.control import Controller
-from everwrite.core.pace import Kind, Pace, Share
+from everwrite.core.pace.control import Controller
+from everwrite.core.pace.pace import Kind, Pace, Share
 from everwrite.sim.bugs.registry import Patch, area
 
 bug = area("background work")

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from everwrite.core.cluster.holdings import SERVES
 from everwrite.core.errors import QuorumNotMet
 from everwrite.core.local import Local
-from everwrite.core.messages import STORED, Store, StoreReply
+from everwrite.core.messages.requests import STORED, Store, StoreReply
 from everwrite.core.outbox import Place
 from everwrite.core.request.replica import Replica
 from everwrite.core.request.spread import PutRequest

@@ -8,13 +8,13 @@ import msgspec
 
 from everwrite.core.data import versions
 from everwrite.core.data.versions import Record
-from everwrite.core.messages import (
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import (
     ABSENT,
     SYNC_NO,
     UNREADABLE,
     Fetch,
     FetchReply,
-    Message,
     Quality,
     Store,
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from everwrite.core.messages import Put, Store
+from everwrite.core.hints.hints import Hints
+from everwrite.core.messages.requests import Put, Store
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.recent import RecentPuts
-from everwrite.core.repair.hints import Hints
 from everwrite.core.request import write
 from everwrite.core.request.look import LookAround, LookedAround
 from everwrite.sim.bugs.registry import Patch, area

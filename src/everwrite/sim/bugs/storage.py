@@ -6,7 +6,8 @@ from typing import Any
 
 from everwrite.core.data import versions
 from everwrite.core.local import Local
-from everwrite.core.messages import STORED, Message, Store, StoreReply
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import STORED, Store, StoreReply
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.records import OWN, Damaged, Records

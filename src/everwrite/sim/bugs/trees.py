@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from everwrite.core.records import OWN, Damaged
-from everwrite.core.repair.quarantine import Quarantine
-from everwrite.core.repair.trees import Counted, Trees
+from everwrite.core.trees.quarantine import Quarantine
+from everwrite.core.trees.trees import Counted, Trees
 from everwrite.sim import beginning
 from everwrite.sim import machine as machines
 from everwrite.sim.beginning import TREES

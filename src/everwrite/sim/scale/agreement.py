@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from everwrite.core.messages import IN, REMOVED
+from everwrite.core.messages.members import IN, REMOVED
 from everwrite.sim.scale.crowd import Crowd, MakePeer, Peer, some_partitions
 from everwrite.sim.scale.figures import rank
 from everwrite.sim.scale.peers import CONFIG, LIVENESS, NodePeer

@@ -21,7 +21,8 @@ from everwrite.core.cluster.holdings import all_bits, packed
 from everwrite.core.cluster.members import Known, founding
 from everwrite.core.cluster.placement import Candidate, place
 from everwrite.core.config import ClusterConfig, NodeConfig
-from everwrite.core.messages import Member, Message
+from everwrite.core.messages.members import Member
+from everwrite.core.messages.message import Message
 from everwrite.core.wire import encode_frame
 from everwrite.sim.disk import Disk, Held, Payload
 from everwrite.sim.machine import Machine

@@ -33,7 +33,8 @@ import msgspec
 
 from everwrite.core.cluster.holdings import all_bits, packed
 from everwrite.core.cluster.members import Known, founding
-from everwrite.core.messages import Member, Message, Ruling
+from everwrite.core.messages.members import Member, Ruling
+from everwrite.core.messages.message import Message
 from everwrite.core.wire import encode_frame
 from everwrite.sim.scale.peers import LIVENESS, NodePeer
 

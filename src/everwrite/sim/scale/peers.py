@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from everwrite.core.cluster.members import Known, MemberTable
 from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.data.epochs import Epochs
-from everwrite.core.messages import Member, Message, News, Ruling
+from everwrite.core.messages.members import Member, News, Ruling
+from everwrite.core.messages.message import Message
 from everwrite.core.node import Node
 from everwrite.core.wire import decode_payload
 

@@ -10,24 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from everwrite.core.messages import (
+from everwrite.core.messages.members import News, Ping, Pong, Probe, Probed, Rows, Summary
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import (
     Failure,
     Fetch,
     FetchReply,
     Get,
     GetReply,
-    Message,
-    News,
-    Ping,
-    Pong,
-    Probe,
-    Probed,
     Put,
     PutReply,
-    Rows,
     Store,
     StoreReply,
-    Summary,
 )
 from everwrite.sim.scale.arena import Mark
 

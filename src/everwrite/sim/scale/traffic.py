@@ -27,7 +27,8 @@ from statistics import mean
 from typing import NamedTuple
 
 from everwrite.core.data.keys import data_key
-from everwrite.core.messages import Failure, Get, GetReply, Message, Put, PutReply
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Failure, Get, GetReply, Put, PutReply
 from everwrite.sim.scale.arena import Arena
 from everwrite.sim.scale.figures import imbalance, rank, spread
 from everwrite.sim.scale.tally import Operation, Tally
