@@ -62,7 +62,7 @@ _ROOMS = {
     "client.results": ("Found", "Replica", "Stored"),
     "client.session": ("Session",),
     "client.sync": ("Bucket", "Client", "connect_sync"),
-    "core.messages": ("Quality",),
+    "core.messages.requests": ("Quality",),
     "core.errors": (
         "BadContext",
         "ConfigError",

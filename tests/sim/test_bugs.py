@@ -114,7 +114,6 @@ WITHIN = {
     "never-said-early": 80,
     "hints-not-read": 20,
     "unreadable-hint-is-absent": 200,
-    "recent-puts-of-hints": 500,
     "late-put-is-new": 30,
     "tombstone-reaped": 10,
     "served-before-it-is-here": 10,

@@ -200,7 +200,7 @@ def test_every_class_of_faults_without_a_plan_can_be_told_in_words() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bug", ["skip-sync", "hint-not-written", "retry-does-not-look"])
+@pytest.mark.parametrize("bug", ["skip-sync", "cache-failed-write", "ack-failed-write"])
 def test_a_run_with_a_bug_shrinks_to_a_list_that_can_be_read(bug: str) -> None:
     given_case = hunted(bug)
     shrinker = Shrinker(given_case, frozen_clock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.core.world import KEY, TIMEOUT_MS, World
 
-from everwrite.core.messages.requests import Put
+from everwrite.core.messages.requests import Fetch, FetchReply, Put
 from everwrite.core.recent import GENERATION, RecentPuts
 from everwrite.core.request.look import LookedAround
 
@@ -71,6 +71,24 @@ def test_a_request_id_that_another_put_had_is_refused_and_nothing_is_acknowledge
     assert (failed.code, failed.outcome) == ("bad_request", "none")
     assert deleted.code == "bad_request"
     assert world.values(first) == [b"mine"]
+
+
+def test_a_stand_in_does_not_remember_puts_whose_hints_go_home() -> None:
+    """A table that knows them would vouch for what this node has no more."""
+    world = World(4)
+    a, _, c, stand_in = world.order()
+    world.kill(c)
+    world.put(a, b"v", op=b"once", w=3)
+    assert world.hint(stand_in) == ([c], [b"v"])
+    assert b"once" in world.nodes[a].local.recent_puts
+    assert b"once" not in world.nodes[stand_in].local.recent_puts
+
+    world.start(c)
+    world.until(lambda: not world.hint(stand_in)[0])
+    world.nodes[stand_in].receive(a, Fetch(rid=7, key=KEY, left_ms=1000, op=b"once"))
+    world.run()
+    replies = world.messages(FetchReply, to=a)
+    assert [reply.op_known for reply in replies if reply.rid == 7] == [False]
 
 
 def test_a_batch_that_was_not_written_empties_the_table() -> None:

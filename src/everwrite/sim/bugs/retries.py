@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from everwrite.core.hints.hints import Hints
-from everwrite.core.messages.requests import Put, Store
+from everwrite.core.messages.requests import Put
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.recent import RecentPuts
@@ -68,22 +67,6 @@ def _keeping(right: Any) -> Any:
         self.local.recent_puts = kept
 
     return method
-
-
-@bug(
-    "recent-puts-of-hints",
-    "the table of recent puts takes in those of hints, which go when they are delivered",
-    rules=("lost", "quorum", "frontier", "coverage"),
-)
-def _recent_puts_of_hints() -> list[Patch]:
-    right = Hints.keep
-
-    def keep(self: Hints, source: Place, message: Store) -> None:
-        right(self, source, message)
-        if message.op:
-            self._local.recent_puts.add(message.op)
-
-    return [(Hints, "keep", keep)]
 
 
 @bug(
