@@ -294,7 +294,7 @@ class Node:
             elif isinstance(message, GaveUp):
                 local.out.send(place, GaveUp(message.rid, False))
             elif isinstance(message, Matched):
-                local.out.send(place, Matched(message.rid, BUSY))
+                local.out.send(place, Matched(message.rid, BUSY, message.step))
             elif isinstance(message, Proved):
                 self.moves.unproved(message)
             elif isinstance(message, Kept):

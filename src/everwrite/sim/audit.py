@@ -112,7 +112,8 @@ class Auditor:
 
     def _compare(self, key: KeyLedger) -> None:
         """All owners hold the same bytes, but for what has ended: no read gives that to who lacks
-        it (``GetRequest._repair``), long before the horizon takes it from who has it.
+        it (``GetRequest._repair``), long before the horizon takes it from who has it. And but for a
+        tombstone that was on its way to an owner while the copies went: it goes once more.
         """
         world = self.world
         node = world.members[0].node
@@ -126,7 +127,9 @@ class Auditor:
             payload = machine.disk.visible.get(OWN + key.data_key, b"")
             if isinstance(payload, Rotten):  # not found out yet, since its cache is whole
                 continue
-            record = as_of(record_in(OWN, payload) if payload else b"", ended)
+            record = record_in(OWN, payload) if payload else b""
+            collected = record and not key.known_of[record] & ~key.collected
+            record = b"" if collected else as_of(record, ended)
             held.setdefault(record, []).append(machine.me.name)
         if len(held) > 1:
             causality = key.causality

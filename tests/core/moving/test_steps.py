@@ -354,7 +354,7 @@ def test_a_source_that_cannot_answer_now_is_asked_again(status: int) -> None:
     def answer() -> None:
         while answers:
             source, target, pull = answers.pop()
-            world.nodes[source].receive(target, Slice(pull.rid, status, []))
+            world.nodes[source].receive(target, Slice(pull.rid, status, [], step=pull.step))
 
     world.watch = answer
     d = world.join()

@@ -15,6 +15,9 @@ class Pull(Message, tag=50, frozen=True):
     after: bytes
     until: bytes
     digest: bytes
+    step: int = 0
+    """Which question of this move it is. Its answer bears the same: one that comes twice is not
+    taken for the answer to the next."""
 
 
 class Slice(Message, tag=51, frozen=True):
@@ -29,6 +32,7 @@ class Slice(Message, tag=51, frozen=True):
     """The last key that was looked at; empty: the range is at its end."""
     damaged: bool = False
     """Whether records are missing since the sender cannot read them."""
+    step: int = 0
 
 
 class GiveUp(Message, tag=52, frozen=True):
@@ -53,6 +57,8 @@ class Match(Message, tag=54, frozen=True):
     after: bytes
     until: bytes
     digest: bytes
+    step: int = 0
+    """As in Pull."""
 
 
 class Matched(Message, tag=55, frozen=True):
@@ -60,3 +66,4 @@ class Matched(Message, tag=55, frozen=True):
 
     rid: int
     status: int
+    step: int = 0

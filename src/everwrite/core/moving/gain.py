@@ -56,6 +56,7 @@ class Gain(Request):
         "_sent",
         "_sources",
         "_spoilt",
+        "_step",
         "_storing",
         "_until",
         "_waits_ms",
@@ -95,6 +96,8 @@ class Gain(Request):
         """When it is looked next whether there was no progress for too long."""
         self._held_ms = 0
         """Since when it waits for the pace, to read or to merge more: that is no silence."""
+        self._step = 0
+        """The question that is asked now: only its answer is heard, and once."""
         self._spoilt = False
         """Whether the source could not read all that it should have."""
 
@@ -154,7 +157,8 @@ class Gain(Request):
         self._until = scanned.pairs[-1][0][1:] if scanned.more else b""
         self.keys += len(items)
         digest = b"" if damaged else digest_of(items)
-        pull = Pull(self.rid, self.partition, self._after, self._until, digest)
+        self._step += 1
+        pull = Pull(self.rid, self.partition, self._after, self._until, digest, self._step)
         self._local.out.send(self.source, pull)
 
     def unscanned(self) -> None:
@@ -162,8 +166,9 @@ class Gain(Request):
         self.end("its own disk cannot be read")
 
     def sliced(self, source: Place, reply: Slice) -> None:
-        if source != self.source or self._items or self.phase == "takes over":
+        if source != self.source or reply.step != self._step:
             return
+        self._step += 1
         local = self._local
         self._progress_ms = local.now
         if reply.status == SAME:

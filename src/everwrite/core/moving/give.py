@@ -92,7 +92,9 @@ class Give(Request):
             last = scanned.pairs[-1][0][1:] if scanned.more else asked.until
             size = sum(len(key) + len(record) for key, record in items)
             self._moves.gave(len(items), size)
-            self._local.out.send(self._source, Slice(asked.rid, FOUND, items, last, bool(damaged)))
+            self._local.out.send(
+                self._source, Slice(asked.rid, FOUND, items, last, bool(damaged), asked.step)
+            )
 
     def unscanned(self) -> None:
         self._close()
@@ -110,11 +112,11 @@ class Give(Request):
     def _answer(self, status: int) -> None:
         asked, out = self._asked, self._local.out
         if isinstance(asked, Pull):
-            out.send(self._source, Slice(asked.rid, status, []))
+            out.send(self._source, Slice(asked.rid, status, [], step=asked.step))
         elif status == SAME:  # who asks will remove its own: ours must be on the disk for good
-            out.on_sync.append((self._source, Matched(asked.rid, SAME)))
+            out.on_sync.append((self._source, Matched(asked.rid, SAME, asked.step)))
         else:
-            out.send(self._source, Matched(asked.rid, status))
+            out.send(self._source, Matched(asked.rid, status, asked.step))
 
     def _close(self) -> None:
         del self._local.requests[self.rid]

@@ -70,6 +70,7 @@ class Shed(Request):
         "_refusals",
         "_removed",
         "_retry_ms",
+        "_step",
         "_until",
         "_waits_ms",
         "_window",
@@ -106,8 +107,10 @@ class Shed(Request):
         self._read_ms = 0
         """When these were read from the disk at the earliest, by ``Local.stamp``."""
         self._damaged: list[bytes] = []
-        self._asked: set[bytes] = set()
-        """Owners that have not said whether they have the slice."""
+        self._asked: dict[bytes, int] = {}
+        """Owners that have not said whether they have the slice, and the question to each: only its
+        answer is heard, and once. 0: it is to be asked again."""
+        self._step = 0
         self._lacking: dict[bytes, Lacking] = {}
         """Owners that get its records."""
         self._busy: set[bytes] = set()
@@ -163,26 +166,28 @@ class Shed(Request):
             return
         self._progress_ms = self._local.now
         self._until = scanned.pairs[-1][0][1:]
-        self._asked = set(self._owners)
         for owner in self._owners:
             self._ask(owner)
 
     def _ask(self, owner: bytes) -> None:
         # The owners have what was removed here: that is not to be compared again.
         after, until = self._removed[1:], self._until
-        match = Match(self.rid, self.partition, after, until, digest_of(self._items))
+        self._step += 1
+        self._asked[owner] = self._step
+        digest = digest_of(self._items)
+        match = Match(self.rid, self.partition, after, until, digest, self._step)
         self._local.out.send(owner, match)
 
     def unscanned(self) -> None:
         self.end("its own disk cannot be read")
 
     def matched(self, source: Place, reply: Matched) -> None:
-        if source not in self._asked:
-            return
         source = node_at(source)
+        if not reply.step or self._asked.get(source) != reply.step:
+            return
         local = self._local
         self._progress_ms = local.now
-        self._asked.discard(source)
+        del self._asked[source]
         if reply.status == FOUND and self._items:
             sometimes("an owner lacks what a node has that lets its partition go")
             self._lacking[source] = Lacking()
@@ -190,7 +195,7 @@ class Shed(Request):
             self._give(source)
         elif reply.status == BUSY:
             sometimes("an owner is too busy to compare a range")
-            self._asked.add(source)
+            self._asked[source] = 0
             self._busy.add(source)
             self._later()
             return

@@ -103,7 +103,7 @@ def _shed_on_unsynced() -> list[Patch]:
 
     def answer(self: Give, status: int) -> None:
         if status == SAME and isinstance(self._asked, Match):
-            self._local.out.send(self._source, Matched(self._asked.rid, SAME))
+            self._local.out.send(self._source, Matched(self._asked.rid, SAME, self._asked.step))
         else:
             right(self, status)
 
