@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
+from everwrite.cli.answers import absence, found_json, show_found, show_stored, stored_json
 from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
 from everwrite.cli.exits import Exit
-from everwrite.cli.lifetimes import end_for_json, end_sentence, read_lifetime
-from everwrite.cli.output import count, emit_bytes, emit_json, outcome_sentence, say
+from everwrite.cli.lifetimes import read_lifetime
+from everwrite.cli.output import emit_json, outcome_sentence, say
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.core.errors import EverwriteError, RequestError
 
@@ -129,9 +130,9 @@ def get(
 
     found = _run(url, secret_file, bucket, timeout, ask)
     if form == "json":
-        emit_json(_found_json(bucket, key, found))
+        emit_json(found_json(bucket, key, found))
     else:
-        _show_found(bucket, key, found)
+        show_found(bucket, key, found)
     return Exit.OK if found.values else Exit.ERROR
 
 
@@ -185,7 +186,7 @@ def put(
             key, content, context=context, n=n, w=w, dw=dw, timeout=timeout, strict=strict, ttl=ttl
         )
 
-    _show_stored(
+    show_stored(
         "stored", bucket, key, _run(url, secret_file, bucket, timeout, ask, writes=True), form
     )
 
@@ -221,9 +222,9 @@ def touch(
     if stored.siblings == 0:
         say(f"not found: there is nothing at {bucket}/{key} that could live longer")
         if form == "json":
-            emit_json(_stored_json("absent", bucket, key, stored))
+            emit_json(stored_json("absent", bucket, key, stored))
         return Exit.ERROR
-    _show_stored("touched", bucket, key, stored, form)
+    show_stored("touched", bucket, key, stored, form)
     return Exit.OK
 
 
@@ -266,11 +267,11 @@ def delete(
 
     answer = _run(url, secret_file, bucket, timeout, ask, writes=True)
     if isinstance(answer, Found):
-        say(f"not found: {_absence(bucket, key, answer)}")
+        say(f"not found: {absence(bucket, key, answer)}")
         if form == "json":
-            emit_json(_found_json(bucket, key, answer))
+            emit_json(found_json(bucket, key, answer))
         return Exit.ERROR
-    _show_stored("deleted", bucket, key, answer, form)
+    show_stored("deleted", bucket, key, answer, form)
     return Exit.OK
 
 
@@ -330,130 +331,3 @@ def _value(raw: bytes, kind: str) -> object:
             f"The value is not UTF-8 text: {error.reason} at byte {error.start}.",
             hint="Use --kind bytes. Nothing was written.",
         ) from error
-
-
-def _plain(value: object) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    return (
-        value.encode(errors="surrogateescape")
-        if isinstance(value, str)
-        else msgspec.json.encode(value)
-    )
-
-
-def _show_found(bucket: str, key: str, found: Found) -> None:
-    if not found.values:
-        say(f"not found: {_absence(bucket, key, found)}")
-        return
-    if len(found.values) == 1:
-        content = _plain(found.values[0])
-        emit_bytes(content)
-        if not content.endswith(b"\n") and not sys.stdout.isatty():
-            # Both streams may go to one place, and the value must stay as it is.
-            say("")
-    else:
-        for number, value in enumerate(found.values, start=1):
-            emit_bytes(b"--- sibling %d of %d\n" % (number, len(found.values)))
-            emit_bytes(_plain(value).removesuffix(b"\n") + b"\n")
-    sys.stdout.flush()
-    say(f"answered by {_replies(found)}")
-    if found.expires is not None:
-        say(f"{'the last of them ' if len(found.values) > 1 else ''}{end_sentence(found)}")
-    if len(found.values) > 1:
-        say(f"{len(found.values)} siblings: their writers did not know of each other.")
-        say("Put what they make together, with the context of this read:")
-        say(f"  everwrite put {bucket} {key} VALUE --context {_token(found.context)}")
-    else:
-        say(f"context {_token(found.context)}")
-
-
-_UNKNOWN = "was not found, but not every owner could say"
-
-_ABSENCE = {"deleted": "was deleted", "never": "was never written", "expired": "has ended"}
-
-
-def _absence(bucket: str, key: str, found: Found) -> str:
-    what = _ABSENCE.get(found.quality.absent, _UNKNOWN)
-    return f"{bucket}/{key} {what} (said by {_replies(found)})"
-
-
-def _replies(found: Found) -> str:
-    quality = found.quality
-    said = count(quality.owners, "owner")
-    if quality.fallbacks:
-        said += f" and {count(quality.fallbacks, 'stand-in')}"
-    said += f", {quality.required} required"
-    if quality.unreadable:
-        said += f"; {count(quality.unreadable, 'copy')} unreadable"
-    return said
-
-
-def _show_stored(verb: str, bucket: str, key: str, stored: Stored, form: str) -> None:
-    if form == "json":
-        emit_json(_stored_json(verb, bucket, key, stored))
-        return
-    said = f"{verb} on {count(stored.owners, 'owner')}"
-    if stored.fallbacks:
-        said += f" and {count(stored.fallbacks, 'stand-in')}"
-    say(f"{said}, {stored.durable} of them on disk")
-    if stored.expires is not None:
-        say(end_sentence(stored))
-    elif verb == "touched":
-        say("lives for ever: a touch leaves that as it is")
-    if stored.siblings > 1 and verb != "touched":
-        say(
-            f"{stored.siblings} siblings are there now: this write had not seen the others. "
-            f"`everwrite get {bucket} {key}` shows them and how to settle it."
-        )
-    if verb == "stored":
-        say(f"context {_token(stored.context)}")
-
-
-def _stored_json(verb: str, bucket: str, key: str, stored: Stored) -> dict[str, object]:
-    # A touch writes nothing that a later put would have to have seen.
-    context = {"context": _token(stored.context)} if stored.context else {}
-    return {
-        "bucket": bucket,
-        "key": key,
-        "outcome": verb,
-        **context,
-        "expires": end_for_json(stored.expires),
-        "owners": stored.owners,
-        "fallbacks": stored.fallbacks,
-        "durable": stored.durable,
-        "required": stored.required,
-        "siblings": stored.siblings,
-    }
-
-
-def _found_json(bucket: str, key: str, found: Found) -> dict[str, object]:
-    quality = found.quality
-    return {
-        "bucket": bucket,
-        "key": key,
-        "found": bool(found.values),
-        "values": [_json_value(value) for value in found.values],
-        "kinds": [_kind(value) for value in found.values],
-        "context": _token(found.context),
-        "expires": end_for_json(found.expires),
-        "quality": {
-            "owners": quality.owners,
-            "fallbacks": quality.fallbacks,
-            "required": quality.required,
-            "absent": quality.absent,
-            "unreadable": quality.unreadable,
-        },
-    }
-
-
-def _kind(value: object) -> str:
-    return "bytes" if isinstance(value, bytes) else "text" if isinstance(value, str) else "json"
-
-
-def _json_value(value: object) -> object:
-    return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
-
-
-def _token(context: bytes) -> str:
-    return base64.b64encode(context).decode()
