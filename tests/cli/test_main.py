@@ -115,6 +115,8 @@ def test_a_wrong_command_line_is_exit_code_2_and_says_why(arguments: list[str]) 
         (["plan", "jion", "n4"], "Did you mean 'join'?"),
         (["siblings", "carts", "alice"], "get shows siblings"),
         (["get", "carts/alice"], "Write it as two words: everwrite get carts alice\n"),
+        (["get", "my carts/al*"], "Write it as two words: everwrite get 'my carts' 'al*'\n"),
+        (["get", "a/b", "--url", "h:1"], "as two words: everwrite get a b --url h:1\n"),
         (["touch", "carts/alice", "30m"], "from now on: everwrite touch carts alice 30m\n"),
         (["touch", "carts", "alice"], "from now on: everwrite touch carts alice 30m\n"),
         (["expire", "carts", "alice", "30m"], "touch lets a value live longer"),
@@ -168,7 +170,17 @@ def test_output_that_nobody_reads_to_its_end_is_no_traceback() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["bars", "output", "plan", "reports", "splits", "transfers", "demo.carts", "demo.screen"],
+    [
+        "bars",
+        "copyable",
+        "output",
+        "plan",
+        "reports",
+        "splits",
+        "transfers",
+        "demo.carts",
+        "demo.screen",
+    ],
 )
 def test_the_examples_in_the_text_are_true(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f"everwrite.cli.{module}"))

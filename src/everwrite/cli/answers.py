@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from everwrite.cli.copyable import command, shown
 from everwrite.cli.lifetimes import end_for_json, end_sentence
 from everwrite.cli.output import count, emit_bytes, emit_json, say
 
@@ -47,7 +48,7 @@ def show_found(bucket: str, key: str, found: Found) -> None:
     if len(found.values) > 1:
         say(f"{len(found.values)} siblings: their writers did not know of each other.")
         say("Put what they make together, with the context of this read:")
-        say(f"  everwrite put {bucket} {key} VALUE --context {_token(found.context)}")
+        say(f"  {command('put', bucket, key, 'VALUE', context=_token(found.context))}")
     else:
         say(f"context {_token(found.context)}")
 
@@ -60,7 +61,7 @@ _ABSENCE = {"deleted": "was deleted", "never": "was never written", "expired": "
 def absence(bucket: str, key: str, found: Found) -> str:
     """Return in words why there is no value, and who says so."""
     what = _ABSENCE.get(found.quality.absent, _UNKNOWN)
-    return f"{bucket}/{key} {what} (said by {_replies(found)})"
+    return f"{shown(bucket)}/{shown(key)} {what} (said by {_replies(found)})"
 
 
 def _replies(found: Found) -> str:
@@ -77,7 +78,7 @@ def _replies(found: Found) -> str:
 def show_stored(verb: str, bucket: str, key: str, stored: Stored, form: str) -> None:
     """Write what became of a put, touch or delete."""
     if form == "json":
-        emit_json(stored_json(verb, bucket, key, stored))
+        emit_json((touched_json if verb == "touched" else stored_json)(verb, bucket, key, stored))
         return
     said = f"{verb} on {count(stored.owners, 'owner')}"
     if stored.fallbacks:
@@ -86,25 +87,27 @@ def show_stored(verb: str, bucket: str, key: str, stored: Stored, form: str) -> 
     if stored.expires is not None:
         say(end_sentence(stored))
     elif verb == "touched":
-        say("lives for ever: a touch leaves that as it is")
-    if stored.siblings > 1 and verb != "touched":
-        say(
-            f"{stored.siblings} siblings are there now: this write had not seen the others. "
-            f"`everwrite get {bucket} {key}` shows them and how to settle it."
-        )
+        say("it has no end, and was left as it was")
+    look = command("get", bucket, key)
+    if verb == "deleted" and stored.siblings:
+        one = stored.siblings == 1
+        left, seen = ("1 value is", "it") if one else (f"{stored.siblings} values are", "them")
+        say(f"{left} still there: this delete had not seen {seen}.")
+        say(f"`{look}` shows what is there.")
+    elif stored.siblings > 1 and verb != "touched":
+        say(f"{stored.siblings} siblings are there now: this write had not seen the others.")
+        say(f"`{look}` shows them and how to settle it.")
     if verb == "stored":
         say(f"context {_token(stored.context)}")
 
 
 def stored_json(verb: str, bucket: str, key: str, stored: Stored) -> dict[str, object]:
-    """Return what became of a put, touch or delete as a script reads it."""
-    # A touch writes nothing that a later put would have to have seen.
-    context = {"context": _token(stored.context)} if stored.context else {}
+    """Return what became of a put or delete as a script reads it: always the same fields."""
     return {
         "bucket": bucket,
         "key": key,
         "outcome": verb,
-        **context,
+        "context": _token(stored.context),
         "expires": end_for_json(stored.expires),
         "owners": stored.owners,
         "fallbacks": stored.fallbacks,
@@ -114,9 +117,16 @@ def stored_json(verb: str, bucket: str, key: str, stored: Stored) -> dict[str, o
     }
 
 
+def touched_json(verb: str, bucket: str, key: str, stored: Stored) -> dict[str, object]:
+    """Return what became of a touch: it writes nothing that a later put would have to have seen."""
+    said = stored_json(verb, bucket, key, stored)
+    del said["context"]
+    return said
+
+
 def found_json(bucket: str, key: str, found: Found) -> dict[str, object]:
     """Return what a read has found as a script reads it."""
-    quality = found.quality
+    quality, left = found.quality, found.expires_in
     return {
         "bucket": bucket,
         "key": key,
@@ -125,6 +135,7 @@ def found_json(bucket: str, key: str, found: Found) -> dict[str, object]:
         "kinds": [_kind(value) for value in found.values],
         "context": _token(found.context),
         "expires": end_for_json(found.expires),
+        "expires_in_ms": None if left is None else round(left.total_seconds() * 1000),
         "quality": {
             "owners": quality.owners,
             "fallbacks": quality.fallbacks,

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from everwrite.cli.connection import DEFAULT_PORT, read_secret, takes_a_format
+from everwrite.cli.copyable import command
 from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.devplan import STATE_FILE, Node
 from everwrite.cli.exits import Exit
@@ -176,7 +177,8 @@ def kill(node: str, directory: Path) -> None:
     with found.locked():
         number = node_number(node, len(found.nodes))
         found.kill(number)
-    say(f"killed n{number}; start it again: everwrite cluster restart {number} --dir {directory}")
+    line = command("cluster restart", number, dir=directory)
+    say(f"killed n{number}; start it again: {line}")
 
 
 @cluster.command()
@@ -201,7 +203,8 @@ def pause(node: str, directory: Path) -> None:
     with found.locked():
         number = node_number(node, len(found.nodes))
         found.pause(number)
-    say(f"paused n{number}; let it go on: everwrite cluster resume {number} --dir {directory}")
+    line = command("cluster resume", number, dir=directory)
+    say(f"paused n{number}; let it go on: {line}")
 
 
 @cluster.command()
@@ -235,7 +238,7 @@ def partition(groups: str, directory: Path) -> None:
         _need_a_node(found, "Nothing was cut.")
         untold = asyncio.run(found.partition(groups))
     links = count(len(found.split.cut), "link")
-    say(f"cut {links}; undo: everwrite cluster heal --dir {directory}")
+    say(f"cut {links}; undo: {command('cluster heal', dir=directory)}")
     _say_untold(untold)
 
 
@@ -342,7 +345,7 @@ def _need_a_node(found: DevCluster, so: str) -> None:
     if not found.running():
         raise Unreachable(
             f"No node of the cluster in {found.directory} is running. {so}",
-            hint=f"Start them: everwrite cluster start --dir {found.directory}",
+            hint=f"Start them: {command('cluster start', dir=found.directory)}",
         )
 
 

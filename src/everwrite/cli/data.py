@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
-from everwrite.cli.answers import absence, found_json, show_found, show_stored, stored_json
+from everwrite.cli.answers import (
+    absence,
+    found_json,
+    show_found,
+    show_stored,
+    stored_json,
+    touched_json,
+)
 from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
+from everwrite.cli.copyable import shown
 from everwrite.cli.exits import Exit
 from everwrite.cli.lifetimes import read_lifetime
 from everwrite.cli.output import emit_json, outcome_sentence, say
@@ -28,7 +36,9 @@ Answer = TypeVar("Answer")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _read_context(_: click.Context, __: click.Parameter, text: str) -> bytes:
+def _read_context(_: click.Context, __: click.Parameter, text: str | None) -> bytes | None:
+    if text is None:
+        return None
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
@@ -67,10 +77,9 @@ def _concerns_a_key(command: Command) -> Command:
 def _writes(command: Command) -> Command:
     context = click.option(
         "--context",
-        default="",
         callback=_read_context,
         metavar="CONTEXT",
-        help="From the read that came before.",
+        help="From the read that came before; '' has seen nothing.",
     )
     return _takes_numbers(context(command))
 
@@ -160,7 +169,7 @@ def put(
     value: str | None,
     kind: str,
     ttl: float | None,
-    context: bytes,
+    context: bytes | None,
     w: int,
     dw: int,
     n: int,
@@ -183,7 +192,15 @@ def put(
 
     async def ask(chosen: AsyncBucket) -> Stored:
         return await chosen.put(
-            key, content, context=context, n=n, w=w, dw=dw, timeout=timeout, strict=strict, ttl=ttl
+            key,
+            content,
+            context=context or b"",
+            n=n,
+            w=w,
+            dw=dw,
+            timeout=timeout,
+            strict=strict,
+            ttl=ttl,
         )
 
     show_stored(
@@ -220,9 +237,9 @@ def touch(
 
     stored = _run(url, secret_file, bucket, timeout, ask, writes=True)
     if stored.siblings == 0:
-        say(f"not found: there is nothing at {bucket}/{key} that could live longer")
+        say(f"not found: there is nothing at {shown(bucket)}/{shown(key)} that could live longer")
         if form == "json":
-            emit_json(stored_json("absent", bucket, key, stored))
+            emit_json(touched_json("absent", bucket, key, stored))
         return Exit.ERROR
     show_stored("touched", bucket, key, stored, form)
     return Exit.OK
@@ -235,7 +252,7 @@ def touch(
 def delete(
     bucket: str,
     key: str,
-    context: bytes,
+    context: bytes | None,
     w: int,
     dw: int,
     n: int,
@@ -247,14 +264,14 @@ def delete(
 ) -> int:
     """Delete KEY of BUCKET.
 
-    With --context only what that read has shown is deleted; without it the key is read first, and
-    what is there now is deleted. What others write meanwhile stays. Exit code 1: there was no
-    value.
+    With --context only what that read has shown is deleted (with '', nothing); without it the key
+    is read first, and what is there now is deleted. What others write meanwhile stays. Exit code 1:
+    there was no value.
     """
 
     async def ask(chosen: AsyncBucket) -> Found | Stored:
         known = context
-        if not known:
+        if known is None:
             found = await chosen.get(key, n=n, timeout=timeout, strict=strict)
             if not found.values:
                 return found
@@ -263,13 +280,14 @@ def delete(
             key, context=known, n=n, w=w, dw=dw, timeout=timeout, strict=strict
         )
 
-    from everwrite.client import Found
+    from everwrite.client import Found, Stored
 
     answer = _run(url, secret_file, bucket, timeout, ask, writes=True)
     if isinstance(answer, Found):
         say(f"not found: {absence(bucket, key, answer)}")
         if form == "json":
-            emit_json(found_json(bucket, key, answer))
+            nothing = Stored(answer.context, 0, 0, 0, 0, answer.quality.required)
+            emit_json(stored_json("absent", bucket, key, nothing))
         return Exit.ERROR
     show_stored("deleted", bucket, key, answer, form)
     return Exit.OK

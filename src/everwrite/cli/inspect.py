@@ -15,6 +15,7 @@ from everwrite.cli.connection import (
     reaches_a_node,
     takes_a_format,
 )
+from everwrite.cli.copyable import shown
 from everwrite.cli.exits import Exit
 from everwrite.cli.output import count, duration, emit, emit_json, say, size, table
 from everwrite.cli.pacing import overload_lines, pace_rows
@@ -125,7 +126,7 @@ def locate(bucket: str, key: str, url: str, secret_file: Path | None, form: str)
         emit_json(answer)
         return
     found = read(answer, Location)
-    emit(f"{bucket}/{key}: partition {found.partition}, hash {found.hash}")
+    emit(f"{shown(bucket)}/{shown(key)}: partition {found.partition}, hash {found.hash}")
     emit("")
     head = ["", "role", "node", "address", "zone", "state", "has copies"]
     emit(table(head, location_rows(found), right=[0]))

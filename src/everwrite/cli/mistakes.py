@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import click
 
+from everwrite.cli.copyable import command
+
 _ELSEWHERE = {
     "siblings": "get shows siblings: everwrite get BUCKET KEY",
     "expire": "touch lets a value live longer; put --ttl says how long one lives at all.",
@@ -47,22 +49,29 @@ class Commands(click.Group):
 
 def hint_for(error: click.UsageError) -> str:
     """Return what to type instead; empty if nothing comes to mind."""
-    command = error.ctx.info_name if error.ctx is not None else None
+    if error.ctx is None:
+        return _hint(error, "")
+    with error.ctx.scope(cleanup=False):  # what the hint is made from is what was given to it
+        return _hint(error, error.ctx.info_name or "")
+
+
+def _hint(error: click.UsageError, name: str) -> str:
     match error:
         case NoSuchCommand():
             near = difflib.get_close_matches(error.word.lower(), error.known, n=1)
             if near:
                 return f"Did you mean '{near[0]}'?"
             return _ELSEWHERE.get(error.word.lower(), "")
-        case click.NoSuchOption() if command == "put" and not error.option_name.startswith("--"):
+        case click.NoSuchOption() if name == "put" and not error.option_name.startswith("--"):
             return "A value that begins with - stands after --: everwrite put BUCKET KEY -- VALUE"
         case click.MissingParameter(param=click.Argument(name="key"), ctx=click.Context() as ctx):
             bucket, slash, key = str(ctx.params.get("bucket", "")).partition("/")
             if bucket and slash and key:
-                return f"Write it as two words: everwrite {command} {bucket} {key}"
+                return f"Write it as two words: {command(name, bucket, key)}"
         case click.MissingParameter(param=click.Argument(name="ttl"), ctx=click.Context() as ctx):
             bucket, key = str(ctx.params.get("bucket", "")), str(ctx.params.get("key", ""))
             if "/" in bucket and key:
                 bucket, _, key = bucket.partition("/")
-            return f"Say how long it is to live from now on: everwrite touch {bucket} {key} 30m"
+            line = command("touch", bucket, key, "30m")
+            return f"Say how long it is to live from now on: {line}"
     return ""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from everwrite.cli.copyable import shown
 from everwrite.core.errors import EverwriteError
 
 _BAD_NEWS = {
@@ -61,13 +62,14 @@ def outcome_sentence(error: EverwriteError) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Return rows as aligned text; the columns in ``right`` (numbers) lean to the right.
+    What is not printable in a cell is shown escaped.
 
     >>> print(table(["name", "keys"], [["n1", "12"], ["n2", "7"]], right=[1]))
     NAME  KEYS
     n1      12
     n2       7
     """
-    lines = [[cell.upper() for cell in head], *rows]
+    lines = [[cell.upper() for cell in head], *([shown(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(
         "  ".join(
