@@ -65,7 +65,7 @@ async def test_another_cluster_is_refused() -> None:
 
             refused = await raw.refusal()
 
-        assert refused.code == "denied"
+        assert refused.code == "other_cluster"
         assert mine.hex() in refused.message
         assert b"another cluster!".hex() in refused.message
         assert refused.hint.startswith("Clusters are never merged: check the address")
@@ -85,7 +85,7 @@ async def test_a_node_of_another_cluster_is_refused_and_neither_takes_the_other(
                     cluster_id=identity.cluster_id, node_id=identity.node_id, name=identity.name
                 )
             )
-            assert (await raw.refusal()).code == "denied"
+            assert (await raw.refusal()).code == "other_cluster"
 
         assert (contents(a), contents(b)) == before
         assert len(a.node.local.members) == len(b.node.local.members) == 1

@@ -107,8 +107,8 @@ def _check_name(_: click.Context, __: click.Parameter, value: str | None) -> str
     return value
 
 
-def _check_partitions(_: click.Context, __: click.Parameter, value: int) -> int:
-    if value & (value - 1):
+def _check_partitions(_: click.Context, __: click.Parameter, value: int | None) -> int | None:
+    if value is not None and value & (value - 1):
         raise click.BadParameter(f"{value} is not a power of two, like 64, 256 or 1024")
     return value
 
@@ -236,8 +236,8 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
 @click.option(
     "--partitions",
     type=click.IntRange(1, 65536),
-    default=256,
     callback=_check_partitions,
+    show_default="256",
     envvar="EVERWRITE_PARTITIONS",
     metavar="Q",
     help="Slices of the ring; fixed when the cluster is made.",
@@ -245,15 +245,15 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
 @click.option(
     "--replicas",
     type=click.IntRange(1, 9),
-    default=3,
+    show_default="3",
     envvar="EVERWRITE_REPLICAS",
     metavar="N",
     help="Copies of each key; fixed when the cluster is made.",
 )
 @click.option(
     "--cluster-name",
-    default="everwrite",
     callback=_check_name,
+    show_default="everwrite",
     envvar="EVERWRITE_CLUSTER_NAME",
     metavar="NAME",
     help="Name of the cluster; nodes of another one are refused.",
@@ -313,6 +313,7 @@ def serve_options(
     fsync: str,
     no_pace: bool,
     secret_file: Path | None,
+    cluster_name: str | None,
     **same: Any,
 ) -> ServeOptions:
     """Return what the command line says as the server wants it; ConfigError if it can't be."""
@@ -327,5 +328,6 @@ def serve_options(
         fsync=fsync == "on",
         pace=not no_pace,
         secret=read_secret(secret_file),
+        cluster_name=cluster_name or "",
         **same,
     )
