@@ -29,6 +29,7 @@ def test_help_names_every_command_and_imports_none() -> None:
     page, _, modules = done.stdout.rstrip().rpartition("\n")
     assert all(f"\n  {name} " in page for name in COMMANDS)
     assert "Exit codes: 0 ok, 1 error, 2 usage, 3 degraded, 4 unreachable, 5 timed out" in page
+    assert "130 interrupted" in page
     for heavy in ("asyncio", "rich", "uvloop", "everwrite.client", "everwrite.cli.demo"):
         assert f"'{heavy}" not in modules
 
@@ -54,9 +55,9 @@ def test_python_dash_m_is_the_same_command() -> None:
     ("error", "code"),
     [
         (errors.EverwriteError, Exit.ERROR),
-        (errors.RequestError, Exit.ERROR),
-        (errors.BadContext, Exit.ERROR),
-        (errors.TooLarge, Exit.ERROR),
+        (errors.RequestError, Exit.USAGE),
+        (errors.BadContext, Exit.USAGE),
+        (errors.TooLarge, Exit.USAGE),
         (errors.DeniedError, Exit.ERROR),
         (errors.StorageError, Exit.ERROR),
         (errors.DirectoryInUse, Exit.ERROR),
@@ -152,7 +153,17 @@ def test_a_directory_that_cannot_be_used_is_no_traceback(tmp_path: Path) -> None
     )
 
     assert ended.code == Exit.ERROR
-    assert ended.err.startswith("error: ")
+    assert f"error: {tmp_path / 'file' / 'dev'} cannot be used: not a directory." in ended.err
+    assert "hint: Use a directory in which you may write." in ended.err
+
+
+@pytest.mark.parametrize("arguments", [["cluster", "start", "--dir"], ["demo", "--data"]])
+def test_a_place_where_nobody_may_write_is_said_in_words(arguments: list[str]) -> None:
+    ended = everwrite(*arguments, "/proc/everwrite")
+
+    assert ended.code == Exit.ERROR
+    assert "error: /proc/everwrite cannot be used: " in ended.err
+    assert "Errno" not in ended.err
 
 
 def test_output_that_nobody_reads_to_its_end_is_no_traceback() -> None:

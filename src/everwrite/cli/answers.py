@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from everwrite.cli.copyable import command, shown
+from everwrite.cli.exits import Exit
 from everwrite.cli.lifetimes import end_for_json, end_sentence
 from everwrite.cli.output import count, emit_bytes, emit_json, say
 
@@ -62,6 +63,13 @@ def absence(bucket: str, key: str, found: Found) -> str:
     """Return in words why there is no value, and who says so."""
     what = _ABSENCE.get(found.quality.absent, _UNKNOWN)
     return f"{shown(bucket)}/{shown(key)} {what} (said by {_replies(found)})"
+
+
+def exit_for_found(found: Found) -> Exit:
+    """Return what a script learns from a read without reading what it found."""
+    if found.values:
+        return Exit.OK
+    return Exit.ERROR if found.quality.absent in _ABSENCE else Exit.DEGRADED
 
 
 def _replies(found: Found) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import os
+import stat
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ import msgspec
 
 from everwrite.cli.answers import (
     absence,
+    exit_for_found,
     found_json,
     show_found,
     show_stored,
@@ -27,7 +30,7 @@ from everwrite.cli.exits import Exit
 from everwrite.cli.lifetimes import read_lifetime
 from everwrite.cli.output import emit_json, outcome_sentence, say
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.core.errors import EverwriteError, RequestError
+from everwrite.core.errors import EverwriteError, RequestError, TooLarge
 
 if TYPE_CHECKING:
     from everwrite.client import AsyncBucket, Found, Stored
@@ -131,7 +134,8 @@ def get(
 
     The value goes to standard output as it is; if several were written at the same time, each under
     a heading. How good the answer is, when the value ends, and the context for the next put go to
-    standard error. Exit code 1: no value.
+    standard error. Exit code 1: there is no value; 3: none was found, but not every owner could
+    say whether there is one.
     """
 
     async def ask(chosen: AsyncBucket) -> Found:
@@ -142,7 +146,7 @@ def get(
         emit_json(found_json(bucket, key, found))
     else:
         show_found(bucket, key, found)
-    return Exit.OK if found.values else Exit.ERROR
+    return exit_for_found(found)
 
 
 @click.command()
@@ -288,7 +292,7 @@ def delete(
         if form == "json":
             nothing = Stored(answer.context, 0, 0, 0, 0, answer.quality.required)
             emit_json(stored_json("absent", bucket, key, nothing))
-        return Exit.ERROR
+        return exit_for_found(answer)
     show_stored("deleted", bucket, key, answer, form)
     return Exit.OK
 
@@ -305,14 +309,14 @@ def _run(
     """Connect, carry out one request on a bucket, and close."""
 
     async def go() -> Answer:
-        async with await connect(url, secret_file, seconds=timeout) as db:
-            chosen = db.bucket(bucket)
-            try:
-                return await ask(chosen)
-            except EverwriteError as error:
-                if writes:
-                    say(outcome_sentence(error))
-                raise
+        try:
+            async with await connect(url, secret_file, seconds=timeout) as db:
+                return await ask(db.bucket(bucket))
+        except EverwriteError as error:
+            if writes:
+                say(outcome_sentence(error))
+            error.hint = error.hint.replace("with timeout=", "with --timeout")
+            raise
 
     return asyncio.run(go())
 
@@ -323,10 +327,27 @@ def _raw(value: str | None) -> bytes:
         return value.encode(errors="surrogateescape")
     # One byte more than is allowed is enough for the refusal that says so.
     raw = b"" if sys.stdin.isatty() else sys.stdin.buffer.read(VALUE_BYTES_MAX + 1)
+    if len(raw) > VALUE_BYTES_MAX:
+        raise TooLarge(
+            f"The value has {_size_of_input()} bytes; the most is {VALUE_BYTES_MAX:,}.",
+            hint="Split it, or keep it in a blob store and put its address here. Nothing was "
+            "written.",
+        )
     if not raw and (value is None or sys.stdin.isatty()):
         # A forgotten VALUE under cron or in a script must not empty the key.
         raise click.UsageError("Give a VALUE, or - and the value on standard input.")
     return raw
+
+
+def _size_of_input() -> str:
+    """Return how large standard input is, or in words that this is not known."""
+    try:
+        found = os.fstat(sys.stdin.fileno())
+    except (OSError, ValueError):
+        found = None
+    if found is not None and stat.S_ISREG(found.st_mode) and found.st_size > VALUE_BYTES_MAX:
+        return f"{found.st_size:,}"
+    return f"more than {VALUE_BYTES_MAX:,}"
 
 
 def _value(raw: bytes, kind: str) -> object:

@@ -6,11 +6,14 @@ Click says what is wrong; the hint here says what to type. Nothing is guessed an
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Sequence
 
 import click
 
-from everwrite.cli.copyable import command
+from everwrite.cli.copyable import command, shown
+from everwrite.core.errors import EverwriteError
 
 _ELSEWHERE = {
     "siblings": "get shows siblings: everwrite get BUCKET KEY",
@@ -45,6 +48,21 @@ class Commands(click.Group):
         if not word.startswith("-") and self.get_command(ctx, word) is None:
             raise NoSuchCommand(word, self.list_commands(ctx), ctx)
         return super().resolve_command(ctx, args)
+
+
+def of_the_system(error: OSError) -> EverwriteError:
+    """Return in words what the operating system would not do."""
+    why = (error.strerror or str(error) or type(error).__name__).lower()
+    if error.filename is None:
+        return EverwriteError(f"The system refused: {why}.")
+    hint = "Use a directory in which you may write."
+    if error.errno == errno.ENOSPC:
+        hint = "Make room on that disk, or use another one."
+    return EverwriteError(f"{_named(error.filename)} cannot be used: {why}.", hint=hint)
+
+
+def _named(name: object) -> str:
+    return shown(os.fsdecode(name)) if isinstance(name, str | bytes) else str(name)
 
 
 def hint_for(error: click.UsageError) -> str:

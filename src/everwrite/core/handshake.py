@@ -111,7 +111,18 @@ def confirm(secret: bytes, sent: Hello, reply: AnyMessage) -> Proof:
         raise ProtocolError("The other side is no node.", hint="Is the port right?")
     nonces = (signed(sent), signed(theirs))
     if not compare_digest(theirs.proof, mac(secret, b"accept", theirs.cluster_id, *nonces)):
-        raise DeniedError(f"Node {_shown(theirs.name)} has another secret.", hint=_SECRET_HINT)
+        none = mac(b"", b"accept", theirs.cluster_id, *nonces)
+        named = f"Node {_shown(theirs.name)}"
+        if not secret:
+            raise DeniedError(
+                f"{named} has a secret, and you gave none.", hint="Set EVERWRITE_SECRET to it."
+            )
+        if compare_digest(theirs.proof, none):
+            raise DeniedError(
+                f"{named} has no secret, and you gave one.",
+                hint="Unset EVERWRITE_SECRET, or start all nodes with it.",
+            )
+        raise DeniedError(f"{named} has another secret.", hint=_SECRET_HINT)
     return Proof(mac(secret, b"connect", theirs.cluster_id, *nonces))
 
 
@@ -122,6 +133,9 @@ def admit(secret: bytes, first: Hello, sent: Hello, last: AnyMessage) -> None:
     nonces = (signed(first), signed(sent))
     due = mac(secret, b"connect", sent.cluster_id, *nonces)
     if not compare_digest(last.proof, due):
+        none = mac(b"", b"connect", sent.cluster_id, *nonces)
+        if secret and compare_digest(last.proof, none):
+            raise DeniedError(f"{_shown(first.name)} gave no secret.", hint=_SECRET_HINT)
         raise DeniedError(f"{_shown(first.name)} has another secret.", hint=_SECRET_HINT)
 
 
