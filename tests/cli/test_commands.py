@@ -311,7 +311,13 @@ def test_ring_shares_add_up_to_all_copies(url: str) -> None:
     ring = everwrite("ring", "--url", url, "-o", "json").json()
 
     assert sum(node["owned"] for node in ring["nodes"]) == 3 * ring["partitions"]
-    assert everwrite("ring", "--url", url).out.startswith("256 partitions, 3 replicas")
+    table = everwrite("ring", "--url", url).out
+    assert table.startswith("256 partitions, 3 replicas")
+    assert [line.split()[:2] for line in table.splitlines()[3:]] == [
+        ["n1", "up"],
+        ["n2", "up"],
+        ["n3", "up"],
+    ]
 
 
 def test_locate_shows_the_preference_list(key: str, url: str) -> None:
@@ -320,6 +326,8 @@ def test_locate_shows_the_preference_list(key: str, url: str) -> None:
     rows = [line.split() for line in ended.out.splitlines()[3:]]
     assert [row[:2] for row in rows] == [["1", "owner"], ["2", "owner"], ["3", "owner"]]
     assert {row[2] for row in rows} == {"n1", "n2", "n3"}
+    assert "SERVES" in ended.out
+    assert "HAS COPIES" not in ended.out
 
 
 def test_a_development_cluster_lives_from_start_to_stop_by_commands(tmp_path: Path) -> None:
@@ -332,6 +340,7 @@ def test_a_development_cluster_lives_from_start_to_stop_by_commands(tmp_path: Pa
         started = cluster("start", "--nodes", "3", "--base-port", "0", "--fsync", "off")
         assert started.code == Exit.OK
         assert len(started.out.splitlines()) == 3
+        assert "starting 3 nodes: this takes some seconds" in started.err
         assert "running already" in cluster("start").err
         assert cluster("start", "--nodes", "4").code == Exit.USAGE
         assert cluster("status").code == Exit.OK
@@ -435,6 +444,9 @@ def test_a_tombstone_is_shown_with_why_it_is_still_there(
     assert everywhere.code == Exit.OK
     assert key in rows(everywhere)
     assert everywhere.json()["waiting"] >= 1
+    collecting = everwrite("tombstones", "--collect", "--url", url)
+    assert "Each node goes through its tombstones now" in collecting.err
+    assert f"everwrite tombstones --url {url}" in collecting.err
     cluster.kill(3)
     try:
         while (left := everwrite("tombstones", "--url", url)).code == Exit.OK:

@@ -42,6 +42,13 @@ def test_every_command_has_help_that_agrees_with_the_overview(name: str) -> None
     assert ended.out.startswith(f"Usage: everwrite {name}")
 
 
+def test_the_help_of_status_explains_its_second_table() -> None:
+    page = everwrite("status", "--help").out
+
+    for column in ("MAY DO", "DOES", "P99 OF REQUESTS", "quiet", "WHY"):
+        assert column in page
+
+
 def test_python_dash_m_is_the_same_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "everwrite", "--version"], capture_output=True, text=True, check=True
@@ -97,6 +104,9 @@ def test_an_error_has_the_exit_code_that_says_what_to_do(
         ["demo", "--nodes", "2"],
         ["bench", "--kill", "4", "1", "--nodes", "3"],
         ["bench", "--processes", "65"],
+        ["bench", "--output", "/nonexist/x.json"],
+        ["bench", "--ttl", "30"],
+        ["bench", "--ttl", "1s"],
         ["get", "bucket", "key", "--secret-file", "/nowhere/at/all"],
     ],
 )

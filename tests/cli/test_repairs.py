@@ -71,6 +71,8 @@ def test_owners_that_agreed_lately_agree_and_no_partition_is_listed() -> None:
     answers = {"n1": a_node("n1", Pair(0, "n2", 50_000.0), Pair(1, "n2", 170_000.0))}
 
     assert headline(answers) == "All owners agree."
+    assert headline(answers, ["n2"]) == "All owners that could be compared agree; n2 is down."
+    assert headline(answers, ["n2", "n3"]).endswith("; n2 and n3 are down.")
     assert pair_rows(answers) == [
         ["n1", "n2", "2", "2", "3 min", "0", "0", "0", "0 B"],
     ]

@@ -102,12 +102,14 @@ def start(
         )
     with found.locked():
         running = len(found.running())
+        absent = len(found.nodes) - running
+        if absent:
+            say(f"starting {count(absent, 'node')}: this takes some seconds ...")
         asyncio.run(found.start())
     if running == len(found.nodes):
         say(f"{count(running, 'node')} running already")
     else:
-        fresh = len(found.nodes) - running
-        say(f"started {count(fresh, 'node')} in {time.monotonic() - began:.1f} s")
+        say(f"started {count(absent, 'node')} in {time.monotonic() - began:.1f} s")
     _show_addresses(found, form)
 
 

@@ -57,7 +57,7 @@ _EPILOG = """\b
 Exit codes: 0 ok, 1 error, 2 usage, 3 degraded, 4 unreachable, 5 timed out,
 130 interrupted.
 Data goes to standard output, all else to standard error; -o json for scripts.
-EVERWRITE_URL names the node to talk to, EVERWRITE_SECRET holds the cluster's secret.
+EVERWRITE_URL names the node or nodes to talk to, EVERWRITE_SECRET holds the cluster's secret.
 
 \b
 Start here:  everwrite demo

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -58,6 +60,13 @@ def say_hint(hint: str) -> None:
 def outcome_sentence(error: EverwriteError) -> str:
     """Return what an error means for the write (promise P3)."""
     return _BAD_NEWS[error.outcome].format(acked=error.acked, required=error.required)
+
+
+def writable_file(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    """Return a file that can be written when the work is done, as the callback of an option."""
+    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise click.BadParameter(f"{path.parent} is no directory in which you may write.")
+    return path
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

@@ -6,6 +6,7 @@ Flags win over the environment, that over a TOML file.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 from pathlib import Path
@@ -66,7 +67,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"The config file {path} is wrong: {error}.",
+            f"The config file {path} is wrong: {_in_words(str(error))}.",
             hint=f"It may set: {known}. The node was not started.",
         ) from error
     found = {
@@ -77,6 +78,31 @@ def read_settings(path: Path) -> dict[str, Any]:
     if "fsync" in found:
         found["fsync"] = "on" if found["fsync"] else "off"
     return found
+
+
+def _in_words(error: str) -> str:
+    """Return what is wrong with a setting, as a person would say it."""
+    wrong = re.fullmatch(r"Expected `(.+)`, got `(.+)` - at `\$\.([\w-]+)(\[.*\])?`", error)
+    if wrong is not None:
+        due, got, key, part = wrong.groups()
+        where = f"each part of {key}" if part else key
+        return f"{where} must be {_kind(due.removesuffix(' | null'))}, not {_kind(got)}"
+    unknown = re.fullmatch(r"Object contains unknown field `(.+)`", error)
+    return f"there is no setting {unknown[1]}" if unknown is not None else error
+
+
+def _kind(name: str) -> str:
+    return _KINDS.get(name, name)
+
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text in quotes",
+    "bool": "true or false",
+    "array": "a list in [ ]",
+    "object": "a table",
+}
 
 
 def _load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
