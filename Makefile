@@ -38,7 +38,7 @@ demo: setup
 	@$(BIN)/everwrite demo --seconds 30 $(ARGS)
 
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 2)
 
 check: lint format types imports
 

@@ -6,6 +6,7 @@ other options deal other seeds. The run itself prints the exact number.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import nullcontext
@@ -150,7 +151,8 @@ def test_there_is_a_number_of_seeds_for_every_bug() -> None:
 
 @pytest.fixture(scope="module")
 def hunts(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Hunt]]]:
-    """All hunts that this run asks for, on all cores."""
+    """All hunts that this run asks for, on all cores that other tests leave."""
+    cores = (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     names = [
         item.callspec.params["name"]
         for item in request.session.items
@@ -158,7 +160,7 @@ def hunts(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Hunt]]]:
         and item.path == request.path
         and item.originalname == "test_a_deliberate_bug_is_caught"
     ]
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(max(1, cores), mp_context=get_context("spawn")) as pool:
         yield {name: pool.submit(hunt, name, WITHIN[name]) for name in names}
         pool.shutdown(cancel_futures=True)
 

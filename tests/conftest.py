@@ -1,0 +1,26 @@
+"""Two workers (``make test``): one has all tests with real processes, the other one all others.
+
+Tests with real processes mostly wait, and more of them at a time would take from each other what
+they wait for. The others need one core for as long.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+REAL = frozenset({"chaos", "cli", "client", "process", "server", "storage", "test_examples.py"})
+
+
+class ByKind(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each worker one kind of tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        room = nodeid.removeprefix("tests/").split("::")[0].split("/")[0]
+        return "real" if room in REAL else "pure"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKind:
+    return ByKind(config, log)
