@@ -19,7 +19,7 @@ QUIETLY = --quiet --no-input --disable-pip-version-check
         overload sessions mend clean
 
 help:
-	@echo "make demo       five nodes, shoppers, faults, and a verdict: about 40 seconds"
+	@echo "make demo       five nodes, shoppers, faults, and a verdict: 30 seconds, and some more"
 	@echo "make test       all tests"
 	@echo "make check      lint, formatting, types, import layers"
 	@echo "make sim        200 simulated clusters with faults; make sim SEED=7 repeats one of them"

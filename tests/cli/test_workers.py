@@ -74,6 +74,9 @@ def test_without_more_words_the_first_founds_in_the_zone_of_this_machine(tmp_pat
     assert started(lot, 64).port == 7463
 
 
+ADVERTISED = ["--advertise", "n1.example:7400"]
+
+
 @pytest.mark.parametrize(
     ("host", "joins"),
     [("0.0.0.0", "127.0.0.1:7400"), ("::", "[::1]:7400"), ("10.0.0.1", "10.0.0.1:7400")],
@@ -82,7 +85,7 @@ def test_workers_find_the_first_where_it_listens(
     host: str, joins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVERWRITE_SECRET", "hush")
-    lot = workers(2, "--data", str(tmp_path), "--host", host)
+    lot = workers(2, "--data", str(tmp_path), "--host", host, *ADVERTISED)
 
     assert started(lot, 2).join == (joins,)
     assert not [word for word in lot.command_line(2, 0) if "hush" in word]

@@ -118,7 +118,7 @@ def test_a_list_that_contains_itself_is_a_bad_request() -> None:
     circle: list[Any] = []
     circle.append(circle)
 
-    with pytest.raises(everwrite.RequestError):
+    with pytest.raises(everwrite.RequestError, match=r"A list .*: it refers to itself"):
         encode_value(circle)
 
 

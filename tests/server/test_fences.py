@@ -333,7 +333,7 @@ async def test_a_node_that_left_in_good_order_ends_without_an_error(tmp_path: Pa
         assert not one.failed.done()
         await nodes.stop("n2")
         assert copies(tmp_path / "n2") == []
-        with pytest.raises(Fenced, match="was removed from its cluster for good"):
+        with pytest.raises(Fenced, match="has left its cluster"):
             await nodes.start("n2")
 
 

@@ -20,9 +20,10 @@ from everwrite.cli.connection import DEFAULT_URL, read_secret, takes_a_format
 from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.exits import Exit
 from everwrite.cli.histogram import Histogram
+from everwrite.cli.lifetimes import read_lifetime
 from everwrite.cli.load import Load, LoadOptions, LoadResult, connect
 from everwrite.cli.loop import run_on_uvloop
-from everwrite.cli.output import count, emit, emit_json, say, size, table
+from everwrite.cli.output import count, emit, emit_json, say, size, table, writable_file
 from everwrite.cli.reports import Status, ask_status
 from everwrite.core.errors import EverwriteError, UnavailableError
 
@@ -99,10 +100,10 @@ class Idle(msgspec.Struct, frozen=True):
 @click.option("--keys", type=click.IntRange(1, 10_000_000), default=100_000, show_default=True)
 @click.option(
     "--ttl",
-    type=click.FloatRange(2, 86_400),
-    metavar="SECONDS",
-    help="The keys are logins that live so long: writes touch those that live and replace those "
-    "that have ended.",
+    callback=read_lifetime,
+    metavar="TTL",
+    help="The keys are logins that live so long (30m): writes touch those that live and replace "
+    "those that have ended.",
 )
 @click.option("--seconds", type=click.FloatRange(0.1, 86_400), default=10.0, show_default=True)
 @click.option("--warmup", type=click.FloatRange(0, 600), default=2.0, show_default=True)
@@ -128,7 +129,9 @@ class Idle(msgspec.Struct, frozen=True):
     help="Kill node N (SIGKILL) so long after the measurement began.",
 )
 @click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON there, too."
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=writable_file,
 )
 @takes_a_format
 def bench(output: Path | None, form: str, kill: tuple[int, float] | None, **given: Any) -> int:
@@ -136,7 +139,7 @@ def bench(output: Path | None, form: str, kill: tuple[int, float] | None, **give
 
     First it loads all keys (with --url into that cluster), which may take longer than --seconds,
     and warms up; then it measures. Every request goes through the public client, with one retry.
-    Exit code 3 if any has failed.
+    --output FILE gets the JSON, too. Exit code 3 if any request has failed.
     """
     options = BenchOptions(
         **{**given, "fsync": given["fsync"] == "on", "ttl": given["ttl"] or 0.0}, kill=kill

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from everwrite.cli.connection import DEFAULT_PORT, read_secret, takes_a_format
+from everwrite.cli.copyable import command
 from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.devplan import STATE_FILE, Node
 from everwrite.cli.exits import Exit
@@ -101,12 +102,14 @@ def start(
         )
     with found.locked():
         running = len(found.running())
+        absent = len(found.nodes) - running
+        if absent:
+            say(f"starting {count(absent, 'node')}: this takes some seconds ...")
         asyncio.run(found.start())
     if running == len(found.nodes):
         say(f"{count(running, 'node')} running already")
     else:
-        fresh = len(found.nodes) - running
-        say(f"started {count(fresh, 'node')} in {time.monotonic() - began:.1f} s")
+        say(f"started {count(absent, 'node')} in {time.monotonic() - began:.1f} s")
     _show_addresses(found, form)
 
 
@@ -176,7 +179,8 @@ def kill(node: str, directory: Path) -> None:
     with found.locked():
         number = node_number(node, len(found.nodes))
         found.kill(number)
-    say(f"killed n{number}; start it again: everwrite cluster restart {number} --dir {directory}")
+    line = command("cluster restart", number, dir=directory)
+    say(f"killed n{number}; start it again: {line}")
 
 
 @cluster.command()
@@ -201,7 +205,8 @@ def pause(node: str, directory: Path) -> None:
     with found.locked():
         number = node_number(node, len(found.nodes))
         found.pause(number)
-    say(f"paused n{number}; let it go on: everwrite cluster resume {number} --dir {directory}")
+    line = command("cluster resume", number, dir=directory)
+    say(f"paused n{number}; let it go on: {line}")
 
 
 @cluster.command()
@@ -235,7 +240,7 @@ def partition(groups: str, directory: Path) -> None:
         _need_a_node(found, "Nothing was cut.")
         untold = asyncio.run(found.partition(groups))
     links = count(len(found.split.cut), "link")
-    say(f"cut {links}; undo: everwrite cluster heal --dir {directory}")
+    say(f"cut {links}; undo: {command('cluster heal', dir=directory)}")
     _say_untold(untold)
 
 
@@ -342,7 +347,7 @@ def _need_a_node(found: DevCluster, so: str) -> None:
     if not found.running():
         raise Unreachable(
             f"No node of the cluster in {found.directory} is running. {so}",
-            hint=f"Start them: everwrite cluster start --dir {found.directory}",
+            hint=f"Start them: {command('cluster start', dir=found.directory)}",
         )
 
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from everwrite.cli import processes
 from everwrite.cli.connection import SECRET_VARIABLE
+from everwrite.cli.copyable import command
 from everwrite.cli.devplan import (
     HOST,
     Node,
@@ -414,7 +415,7 @@ class DevCluster:
         if node.state() == "gone":
             raise NodeFailed(
                 f"Node {node.name} does not run.",
-                hint=f"See: everwrite cluster status --dir {self.directory}",
+                hint=f"See: {command('cluster status', dir=self.directory)}",
             )
         return node
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from everwrite.cli import processes
+from everwrite.cli.copyable import command
 from everwrite.core.errors import ConfigError
 
 HOST = "127.0.0.1"
@@ -64,7 +65,7 @@ def read_plan(directory: Path) -> Plan:
     except FileNotFoundError as error:
         raise ConfigError(
             f"There is no development cluster in {directory}.",
-            hint=f"Make one: everwrite cluster start --dir {directory}",
+            hint=f"Make one: {command('cluster start', dir=directory)}",
         ) from error
     except msgspec.MsgspecError as error:
         raise ConfigError(

@@ -6,6 +6,7 @@ Flags win over the environment, that over a TOML file.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import stat
 from pathlib import Path
@@ -66,7 +67,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"The config file {path} is wrong: {error}.",
+            f"The config file {path} is wrong: {_in_words(str(error))}.",
             hint=f"It may set: {known}. The node was not started.",
         ) from error
     found = {
@@ -77,6 +78,31 @@ def read_settings(path: Path) -> dict[str, Any]:
     if "fsync" in found:
         found["fsync"] = "on" if found["fsync"] else "off"
     return found
+
+
+def _in_words(error: str) -> str:
+    """Return what is wrong with a setting, as a person would say it."""
+    wrong = re.fullmatch(r"Expected `(.+)`, got `(.+)` - at `\$\.([\w-]+)(\[.*\])?`", error)
+    if wrong is not None:
+        due, got, key, part = wrong.groups()
+        where = f"each part of {key}" if part else key
+        return f"{where} must be {_kind(due.removesuffix(' | null'))}, not {_kind(got)}"
+    unknown = re.fullmatch(r"Object contains unknown field `(.+)`", error)
+    return f"there is no setting {unknown[1]}" if unknown is not None else error
+
+
+def _kind(name: str) -> str:
+    return _KINDS.get(name, name)
+
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text in quotes",
+    "bool": "true or false",
+    "array": "a list in [ ]",
+    "object": "a table",
+}
 
 
 def _load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -107,8 +133,8 @@ def _check_name(_: click.Context, __: click.Parameter, value: str | None) -> str
     return value
 
 
-def _check_partitions(_: click.Context, __: click.Parameter, value: int) -> int:
-    if value & (value - 1):
+def _check_partitions(_: click.Context, __: click.Parameter, value: int | None) -> int | None:
+    if value is not None and value & (value - 1):
         raise click.BadParameter(f"{value} is not a power of two, like 64, 256 or 1024")
     return value
 
@@ -236,8 +262,8 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
 @click.option(
     "--partitions",
     type=click.IntRange(1, 65536),
-    default=256,
     callback=_check_partitions,
+    show_default="256",
     envvar="EVERWRITE_PARTITIONS",
     metavar="Q",
     help="Slices of the ring; fixed when the cluster is made.",
@@ -245,15 +271,15 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
 @click.option(
     "--replicas",
     type=click.IntRange(1, 9),
-    default=3,
+    show_default="3",
     envvar="EVERWRITE_REPLICAS",
     metavar="N",
     help="Copies of each key; fixed when the cluster is made.",
 )
 @click.option(
     "--cluster-name",
-    default="everwrite",
     callback=_check_name,
+    show_default="everwrite",
     envvar="EVERWRITE_CLUSTER_NAME",
     metavar="NAME",
     help="Name of the cluster; nodes of another one are refused.",
@@ -313,6 +339,7 @@ def serve_options(
     fsync: str,
     no_pace: bool,
     secret_file: Path | None,
+    cluster_name: str | None,
     **same: Any,
 ) -> ServeOptions:
     """Return what the command line says as the server wants it; ConfigError if it can't be."""
@@ -327,5 +354,6 @@ def serve_options(
         fsync=fsync == "on",
         pace=not no_pace,
         secret=read_secret(secret_file),
+        cluster_name=cluster_name or "",
         **same,
     )

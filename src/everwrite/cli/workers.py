@@ -35,7 +35,7 @@ from everwrite.cli.output import say
 from everwrite.cli.serve import PORT_MAX, WORKERS_MAX, serve, serve_options
 from everwrite.cli.supervisor import Child, Supervisor
 from everwrite.core.errors import ConfigError
-from everwrite.server.settings import NAME_BYTES_MAX, split_address
+from everwrite.server.settings import NAME_BYTES_MAX, cannot_listen, split_address
 from everwrite.storage.lock import DirectoryLock
 from everwrite.storage.manifest import (
     MANIFEST_NAME,
@@ -284,8 +284,4 @@ def _check_listen(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise ConfigError(
-            f"Cannot listen on {host}:{port} ({error.strerror}).",
-            hint="Is another node running there? Choose other ports with --base-port. "
-            "Nothing was started.",
-        ) from error
+        raise cannot_listen(host, port, error) from error

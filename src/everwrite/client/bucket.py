@@ -13,6 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 from everwrite.client.arguments import (
+    changed,
+    check_change,
     check_context,
     check_numbers,
     check_session,
@@ -298,8 +300,9 @@ class AsyncBucket:
         deleted. Not atomic: of two updates at once both values stay, as siblings that the next one
         merges. ``ttl`` as for put: the new value does not inherit the end of the old one.
         """
+        check_change(change)
         found = await self.get(key, timeout=timeout, session=session)
-        value = change(found.value)
+        value = changed(change, found.value)
         if value is None:
             return await self.delete(key, context=found.context, timeout=timeout, session=session)
         return await self.put(

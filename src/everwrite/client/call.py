@@ -245,8 +245,10 @@ class Call(msgspec.Struct, eq=False):
         self._note("unknown")
         if self.error is None:
             reason = connection.error.message if connection.error else "The connection closed."
+            write = isinstance(self.message, Put | Touch)
             self.error = Unreachable(
-                f"Node {connection.name} was lost before it answered. {reason}"
+                f"Node {connection.name} was lost before it answered. {reason}",
+                hint=_MAYBE_HINT if write else _LOST_HINT,
             )
         if not self._again(0.0, of_budget=False) and not self.tries:
             self._finish()
@@ -309,6 +311,7 @@ def foreign(message: AnyMessage) -> ProtocolError:
 
 
 LATE_HINT = "Try again, or give it more time with timeout=."
+_LOST_HINT = "Try again: other nodes may answer. `everwrite status` says which are up."
 _MAYBE_HINT = "The write may have happened: read the key to see."
 _UNREACHABLE_HINT = (
     "Is the cluster running, and are its addresses right? If all of its nodes were replaced, "

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import msgspec
 
+from everwrite.client.arguments import a
 from everwrite.core.data.keys import checked_value
 from everwrite.core.data.versions import Version, decode, live
 from everwrite.core.errors import Conflict, RequestError
@@ -175,8 +176,10 @@ def encode_value(value: Any) -> tuple[int, bytes]:
             if b"null" in raw:
                 _check_finite(msgspec.to_builtins(value))
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        why = "it refers to itself, or is nested too deep"
         raise RequestError(
-            f"A {type(value).__name__} that cannot be written as JSON is no value: {error}.",
+            f"{a(type(value).__name__)} that cannot be written as JSON is no value: "
+            f"{why if isinstance(error, RecursionError) else error}.",
             hint="Use bytes, text, or numbers, booleans, lists and dicts of such.",
         ) from error
     return kind, checked_value(raw)

@@ -122,6 +122,12 @@ class DeniedError(EverwriteError):
     code = "denied"
 
 
+class OtherCluster(DeniedError):
+    """The other side belongs to another cluster."""
+
+    code = "other_cluster"
+
+
 class Fenced(DeniedError):
     """This node's identity is no longer its own: it was removed, or another process has it. The
     node that hears it stops.

@@ -43,6 +43,9 @@ from everwrite.storage.store import Store
 log = logging.getLogger("everwrite")
 
 SALT_BYTES = 32
+CLUSTER_NAME = "everwrite"
+PARTITIONS = 256
+REPLICAS = 3
 
 
 def new_cluster(options: ServeOptions) -> ClusterConfig:
@@ -50,9 +53,9 @@ def new_cluster(options: ServeOptions) -> ClusterConfig:
     return ClusterConfig(
         cluster_id=secrets.token_bytes(16),
         salt=secrets.token_bytes(SALT_BYTES),
-        name=options.cluster_name,
-        partitions=options.partitions,
-        replicas=options.replicas,
+        name=options.cluster_name or CLUSTER_NAME,
+        partitions=PARTITIONS if options.partitions is None else options.partitions,
+        replicas=REPLICAS if options.replicas is None else options.replicas,
     )
 
 
@@ -80,6 +83,7 @@ def start_node(store: Store, state: NodeState, options: ServeOptions, port: int)
     fenced = why_fenced(store, state, known)
     if fenced is not None:
         raise fenced
+    _check_cluster(state.cluster, options)
     _settle(store, state, known, options)
     leased_to = read(store, LEASE)
     first = int.from_bytes(leased_to, "big") if leased_to else 1
@@ -118,6 +122,22 @@ def start_node(store: Store, state: NodeState, options: ServeOptions, port: int)
     node.hints.count()
     restore_trees(store, node, trees)
     return node
+
+
+def _check_cluster(cluster: ClusterConfig, options: ServeOptions) -> None:
+    """Raise ConfigError for settings of the whole cluster that it does not have."""
+    for what, given in (
+        ("partitions", options.partitions),
+        ("replicas", options.replicas),
+        ("cluster_name", options.cluster_name),
+    ):
+        there = getattr(cluster, what.removeprefix("cluster_"))
+        if given not in (None, "", there):
+            raise ConfigError(
+                f"This node's cluster was made with {what} = {there!r}: that is fixed, and cannot "
+                f"become {given!r}.",
+                hint=f"Leave out --{what.replace('_', '-')}. Nothing was changed.",
+            )
 
 
 def _entry(state: NodeState, options: ServeOptions, port: int) -> Member:

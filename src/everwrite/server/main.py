@@ -108,12 +108,20 @@ def _greet(runtime: Runtime) -> None:
         if local.fsync
         else "no fsync: acks survive a crash of the process"
     )
+    known = len(local.members)
+    others = (
+        f"joining by way of {', '.join(options.join)}"
+        if not runtime.node.ready
+        else "1 node"
+        if known == 1
+        else f"{known} nodes known"
+    )
     known_as = f", known as {runtime.address}" if options.advertise else ""
     print(
         f"everwrite: node {me.name} of cluster {cluster.name} listens on "
         f"{options.host}:{options.port}{known_as}\n"
         f"  data     {where} ({options.engine}, {durable})\n"
-        f"  cluster  {len(local.members)} node(s) known, N={cluster.replicas}, "
+        f"  cluster  {others}, N={cluster.replicas}, "
         f"{cluster.partitions} partitions, id {cluster.cluster_id.hex()[:8]}\n"
         f"  try      everwrite put carts alice '[\"milk\"]' --url {runtime.address}",
         file=sys.stderr,

@@ -21,6 +21,7 @@ from everwrite.core.errors import (
     DeniedError,
     EverwriteError,
     Fenced,
+    OtherCluster,
     Overloaded,
     StillThere,
     StorageError,
@@ -33,6 +34,7 @@ from everwrite.core.outbox import Place
 from everwrite.server.descriptors import room_for_connections
 from everwrite.server.driver import Driver
 from everwrite.server.fences import Start, fits, refused, removed, still_there, went_back
+from everwrite.server.rarely import Rarely
 from everwrite.server.settings import split_address
 from everwrite.server.state import fence_mark
 from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, TURN_BYTES, Connection
@@ -48,6 +50,8 @@ LOOK_EVERY_S = 2.0
 """How often incomplete frames are looked at: no timer per frame."""
 LOOKS_PER_DIAL = 5
 """After so many it is seen to that whoever is not connected is dialled: a seed may have moved."""
+LOOKS_FOR_MEMBERS = 2
+"""After so many it is taken that no member is there, if all seeds are of another cluster."""
 WARNINGS_PER_S = 5
 
 
@@ -67,6 +71,10 @@ class Peers:
         self._going: set[bytes] = set()
         """Peers that were removed, and that still have a connection, at the last look."""
         self._looks = 0
+        self._foreign: set[tuple[str, int]] = set()
+        """Seeds that were found to be of another cluster."""
+        self._met = False
+        """Whether any node of this cluster was met in this run."""
         self._dialling: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stopping = False
         self._clients_room, self._strangers_room = room_for_connections()
@@ -174,6 +182,7 @@ class Peers:
         place = connection.place
         if type(place) is not bytes:
             return
+        self._met = True
         start = start_of(connection)
         self.driver.node.doubted = False
         self._part([link for link in self._links.get(place, []) if start_of(link) != start], start)
@@ -259,6 +268,7 @@ class Peers:
         for connection in self._all():
             connection.look(now)
         self._see_off()
+        self._look_whom_to_join()
         self._looks += 1
         if self._looks % LOOKS_PER_DIAL == 0:
             self.dial_all()
@@ -268,7 +278,7 @@ class Peers:
         """Try until there is a connection to whoever is at this address, or nobody is looked for
         there any more.
         """
-        backoff = BACKOFF_MIN_S
+        backoff, rarely = BACKOFF_MIN_S, Rarely()
         while self._is_wanted(address):
             try:
                 connection = await self._connect(address)
@@ -278,17 +288,43 @@ class Peers:
                 continue
             why = await connection.over
             if why is None and connection.place is not None:
-                backoff = BACKOFF_MIN_S
+                backoff, rarely = BACKOFF_MIN_S, Rarely()
             elif self._is_me(connection):
                 self._own_addresses.add(address)
             elif why is not None:
                 self.driver.node.doubted |= isinstance(why, StillThere)
-                log.warning("no connection to %s:%d: %s", *address, why)
+                if rarely.due(self.driver.loop.time()):
+                    log.warning("no connection to %s:%d: %s", *address, why)
                 backoff = self._backoff_max(address)
-                denied = isinstance(why, DeniedError) and not isinstance(why, Fenced)
-                if denied and not self.driver.node.ready:
+                if isinstance(why, OtherCluster):
+                    self._foreign.add(address)
+                    self._look_whom_to_join()
+                elif (
+                    isinstance(why, DeniedError)
+                    and not isinstance(why, Fenced)
+                    and not self.driver.node.ready
+                ):
                     self.driver.fatal(why)
             await asyncio.sleep(backoff)
+
+    def _look_whom_to_join(self) -> None:
+        """End this node if all whom it was told to join belong to another cluster, and it has met
+        nobody of its own: it would go on alone, and take writes for a cluster that nobody meant.
+        """
+        seeds = [seed for seed in self._seeds if seed not in self._own_addresses]
+        if self._met or not seeds or not self._foreign.issuperset(seeds):
+            return
+        if self.driver.node.local.members.others() and self._looks < LOOKS_FOR_MEMBERS:
+            return
+        me, at = self.identity, ", ".join(f"{host}:{port}" for host, port in seeds)
+        self.driver.fatal(
+            OtherCluster(
+                f"{me.name!r} belongs to cluster {me.cluster_name} ({me.cluster_id.hex()}), and "
+                f"was told to join another one: {at}.",
+                hint="Clusters are never merged: check --join, or give a --data directory of its "
+                "own to a node that is to join there. Nothing was changed.",
+            )
+        )
 
     def _dialled(self, address: tuple[str, int], task: asyncio.Task[None]) -> None:
         self._dialling.pop(address, None)

@@ -27,6 +27,7 @@ from everwrite.server import holdings
 from everwrite.server.settings import NAME_BYTES_MAX, ServeOptions
 from everwrite.server.state import (
     FENCED,
+    LEFT,
     NODE,
     NodeState,
     after,
@@ -121,6 +122,7 @@ def begin_anew(
             (HELD, encode_held(0, keeps)),
             (MEMBERS, None),
             (FENCED, None),
+            (LEFT, None),
             (FLOORS, encode_floors(Floors(newest, known.floors, attended))),
             (CONFIRMED, None),
             (TREES, None),

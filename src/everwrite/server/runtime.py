@@ -12,7 +12,7 @@ import secrets
 import time
 
 from everwrite.core.config import ClusterConfig
-from everwrite.core.errors import ConfigError, EverwriteError, Fenced
+from everwrite.core.errors import ConfigError, EverwriteError, Fenced, StorageError
 from everwrite.core.handshake import NODE_ID_BYTES, Identity
 from everwrite.core.node import Node
 from everwrite.core.records import FLOORS
@@ -23,8 +23,8 @@ from everwrite.server.driver import Driver
 from everwrite.server.fences import removed, two_of_me
 from everwrite.server.inquiry import ask_cluster
 from everwrite.server.peers import Peers
-from everwrite.server.settings import ServeOptions, split_address
-from everwrite.server.state import NodeState, read_known, read_state
+from everwrite.server.settings import ServeOptions, cannot_listen, split_address
+from everwrite.server.state import LEFT, NodeState, read_known, read_state
 from everwrite.server.transport import Connection
 from everwrite.storage.store import Store, open_store
 
@@ -112,7 +112,13 @@ class Runtime:
         """A node serves clients once it knows who is in its cluster: what it took before would be
         data of a cluster of its own, and no other cluster would have it any more.
         """
-        self.node.ready = self.node.rounds.whole
+        whole = self.node.rounds.whole
+        if whole and not self.node.ready and self.options.join:
+            members = self.node.local.members
+            log.info(
+                "%s is in touch with its cluster: %d nodes in all", members.me.name, len(members)
+            )
+        self.node.ready = whole
 
     def _look(self) -> None:
         self._look_whether_in()
@@ -153,8 +159,13 @@ class Runtime:
             self._ending = self.driver.loop.call_later(LAST_WORDS_S, self._fatal, error)
 
     def _leave(self) -> None:
-        if not self.left.done():
-            self.left.set_result(None)
+        if self.left.done():
+            return
+        try:
+            self.driver.disk.write_at_last(LEFT, b"1")
+        except StorageError as why:
+            log.error("that this node has left could not be written: %s", why)
+        self.left.set_result(None)
 
 
 async def start(options: ServeOptions, *, listen: bool = True) -> Runtime:
@@ -179,10 +190,7 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
         try:
             server = await loop.create_server(gate.connection, options.host, options.port)
         except OSError as error:
-            raise ConfigError(
-                f"Cannot listen on {options.host}:{options.port} ({error.strerror}).",
-                hint="Is another node running there? Choose another port with --base-port.",
-            ) from error
+            raise cannot_listen(options.host, options.port, error) from error
     try:
         state = read_state(store)
         if state is not None and rejoin.is_due(store, state, options):

@@ -20,6 +20,7 @@ import click
 import msgspec
 
 from everwrite.cli.connection import read_secret, takes_a_format
+from everwrite.cli.copyable import command
 from everwrite.cli.demo.screen import LEGEND, Board, in_terminal, latencies, show_lines, show_live
 from everwrite.cli.demo.shoppers import Shop, Shopper, Tally
 from everwrite.cli.demo.story import Step, plan_story, tell
@@ -127,8 +128,7 @@ def _cluster(directory: Path, nodes: int, *, temporary: bool) -> DevCluster:
         if cluster.running():
             raise DirectoryInUse(
                 f"The cluster in {directory} is running, and a demo would stop it.",
-                hint="Name another directory, or stop it: "
-                f"everwrite cluster stop --dir {directory}",
+                hint=f"Use another directory, or stop it: {command('cluster stop', dir=directory)}",
             )
         return cluster
     cluster = DevCluster.create(directory, nodes=nodes, secret=read_secret(None))
