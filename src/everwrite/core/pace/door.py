@@ -82,6 +82,8 @@ class Door:
         size = len(message.key)
         if type(message) is Put:
             size += len(message.context) + len(message.value or b"")
+            if type(message.kind) is bytes:
+                size += len(message.kind)
         elif type(message) is Get:
             size += len(message.seen)
         if len(waiting) >= self._waiting_max or self.bytes + size > self._bytes_max:
