@@ -12,6 +12,7 @@ import msgspec
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_value, split_key
 from everwrite.core.errors import EverwriteError, UnavailableError
+from everwrite.core.messages.listing import List
 from everwrite.core.messages.requests import Fetch, Get, Put, Touch
 from everwrite.core.outbox import Place
 from everwrite.core.pace.door import Asked, Door, Verdict
@@ -111,6 +112,16 @@ class Clients:
             self._local.fail(source, fetch.rid, error)
             return
         self._node.replica.fetch(source, fetch)
+
+    def list(self, source: Place, message: List) -> None:
+        local = self._local
+        if self._full() or not self._open():
+            local.fail(source, message.rid, self._not_now())
+            return
+        if not 0 < message.timeout_ms <= local.config.request_timeout_max_ms:
+            left = self._timeout(message.timeout_ms)
+            message = msgspec.structs.replace(message, timeout_ms=left)
+        self._node.listings.list(source, message)
 
     def _open(self) -> bool:
         """Say whether this node takes requests: it knows its cluster, and is no part of it that is
