@@ -65,7 +65,7 @@ class Clients:
 
     def put(self, source: Place, put: Put | Touch) -> None:
         local = self._local
-        if self._full() or not self._open():
+        if self._full() or not self.open:
             local.fail(source, put.rid, self._not_now())
             return
         try:
@@ -87,7 +87,7 @@ class Clients:
 
     def get(self, source: Place, get: Get) -> None:
         local = self._local
-        if self._full() or not self._open():
+        if self._full() or not self.open:
             local.fail(source, get.rid, self._not_now())
             return
         try:
@@ -103,7 +103,7 @@ class Clients:
         self._node.reads.get(source, get)
 
     def fetch(self, source: Place, fetch: Fetch) -> None:
-        if not self._open():
+        if not self.open:
             self._local.fail(source, fetch.rid, self._not_now())
             return
         try:
@@ -115,7 +115,7 @@ class Clients:
 
     def list(self, source: Place, message: List) -> None:
         local = self._local
-        if self._full() or not self._open():
+        if self._full() or not self.open:
             local.fail(source, message.rid, self._not_now())
             return
         if not 0 < message.timeout_ms <= local.config.request_timeout_max_ms:
@@ -123,7 +123,8 @@ class Clients:
             message = msgspec.structs.replace(message, timeout_ms=left)
         self._node.listings.list(source, message)
 
-    def _open(self) -> bool:
+    @property
+    def open(self) -> bool:
         """Say whether this node takes requests: it knows its cluster, and is no part of it that is
         about to go, or gone.
         """
@@ -144,7 +145,7 @@ class Clients:
         return config.request_timeout_ms if asked_ms <= 0 else config.request_timeout_max_ms
 
     def _not_now(self) -> EverwriteError:
-        if self._open():
+        if self.open:
             return too_busy(self._local)
         if self._node.doubted:
             return UnavailableError(

@@ -23,6 +23,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``advertise`` is where others reach the node, if that is not where it listens: behind address
     translation, in a container, or when it listens everywhere.
 
+    ``http_port`` is where it answers HTTP (server/http/); None: nowhere.
+
     ``stage``: the node waits until an operator lets it own data. ``rejoin_as_new``: it gets a new
     identity, since that of its directory was removed or refused.
 
@@ -39,6 +41,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     default_name: str = ""
     host: str = "127.0.0.1"
     port: int = PORT
+    http_port: int | None = None
     advertise: str = ""
     join: tuple[str, ...] = ()
     stage: bool = False
@@ -68,6 +71,10 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port = {self.port} is not possible.", hint="Use 1 to 65535.")
+        if self.http_port is not None and not 0 <= self.http_port <= 65535:
+            raise ConfigError(
+                f"http_port = {self.http_port} is not possible.", hint="Use 1 to 65535."
+            )
         if self.advertise and split_address(self.advertise)[0] in _EVERYWHERE:
             raise ConfigError(
                 f"advertise = {self.advertise!r} is not possible: nobody can connect to that.",
