@@ -217,7 +217,7 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
     runtime.begin(server)
     if doors:
         runtime.http = http_service(runtime, doors)
-        runtime.http.start()
+        await runtime.http.start()
     return runtime
 
 

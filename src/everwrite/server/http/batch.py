@@ -135,7 +135,7 @@ class Batches:
             found = await self._operations.read(data, options, context)
             return _read(operation, line, found)
         given = operation.idempotency_key.encode()
-        op, retry = op_in(given or None)
+        op, retry = op_in(given or None, data)
         if operation.op == "touch":
             reply = await self._operations.live_on(data, options, op, retry=retry)
         elif operation.op == "delete":

@@ -131,10 +131,9 @@ class Objects:
         context = context_in(asked.headers.get(b"causal-context"))
         body = await asked.body(VALUE_BYTES_MAX)
         kind = kind_in(asked.headers, body)
-        op, retry = op_in(asked.headers.get(b"idempotency-key"))
-        reply = await self._operations.write(
-            data_key(bucket, key), body, kind, context, options, op, retry=retry
-        )
+        data = data_key(bucket, key)
+        op, retry = op_in(asked.headers.get(b"idempotency-key"), data)
+        reply = await self._operations.write(data, body, kind, context, options, op, retry=retry)
         await reply_written(asked, reply, 204, [])
 
     async def add(self, asked: Asked, bucket: bytes) -> None:
@@ -142,14 +141,13 @@ class Objects:
         options = parse_query(asked.query, PUTS - {"key_encoding"})
         refuse_conditions(asked.headers)
         given = asked.headers.get(b"idempotency-key")
-        op, retry = op_in(given)
         # A retry must come to the same key, or it would be another value.
-        key = (op.hex() if given else new_key()).encode()
+        key = (op_in(given, bucket)[0].hex() if given else new_key()).encode()
         body = await asked.body(VALUE_BYTES_MAX)
         kind = kind_in(asked.headers, body)
-        reply = await self._operations.write(
-            data_key(bucket, key), body, kind, b"", options, op, retry=retry
-        )
+        data = data_key(bucket, key)
+        op, retry = op_in(given, data)
+        reply = await self._operations.write(data, body, kind, b"", options, op, retry=retry)
         location = asked.path.rstrip(b"/") + b"/" + key
         await reply_written(asked, reply, 201, [(b"location", location)])
 
@@ -159,10 +157,9 @@ class Objects:
         key = key_in(raw_key, options)
         refuse_conditions(asked.headers)
         context = context_in(asked.headers.get(b"causal-context"))
-        op, retry = op_in(asked.headers.get(b"idempotency-key"))
-        reply = await self._operations.remove(
-            data_key(bucket, key), context, options, op, retry=retry
-        )
+        data = data_key(bucket, key)
+        op, retry = op_in(asked.headers.get(b"idempotency-key"), data)
+        reply = await self._operations.remove(data, context, options, op, retry=retry)
         await reply_written(asked, reply, 204, [])
 
     async def touch(self, asked: Asked, bucket: bytes, raw_key: bytes) -> None:
@@ -170,8 +167,9 @@ class Objects:
         options = parse_query(asked.query, PUTS)
         key = key_in(raw_key, options)
         refuse_conditions(asked.headers)
-        op, retry = op_in(asked.headers.get(b"idempotency-key"))
-        reply = await self._operations.live_on(data_key(bucket, key), options, op, retry=retry)
+        data = data_key(bucket, key)
+        op, retry = op_in(asked.headers.get(b"idempotency-key"), data)
+        reply = await self._operations.live_on(data, options, op, retry=retry)
         await reply_written(asked, reply, 204, [])
 
     # -- answers -----------------------------------------------------------------------------------

@@ -130,10 +130,12 @@ class Operations:
         return (options.n or self._replicas) if options.level == "all" else 0
 
 
-def op_in(given: bytes | None) -> tuple[bytes, bool]:
-    """Return a put's request id, and whether an earlier try may have been carried out."""
+def op_in(given: bytes | None, data: bytes) -> tuple[bytes, bool]:
+    """Return a put's request id, and whether an earlier try may have been carried out. Nodes know
+    puts by their ids alone, so one key's are never those of another.
+    """
     if given is None:
         return secrets.token_bytes(16), False
     if not 0 < len(given) <= 255:
         raise RequestError("An Idempotency-Key has 1 to 255 bytes.", hint="Use a random UUID.")
-    return blake2b(given, digest_size=16).digest(), True
+    return blake2b(len(data).to_bytes(2, "big") + data + given, digest_size=16).digest(), True

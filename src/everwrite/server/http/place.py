@@ -7,6 +7,7 @@ deadline; what it has lost sight of all the same ends some seconds later, here.
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import Future
 from typing import Any
 
@@ -99,6 +100,12 @@ class HttpPlace:
                 waiting.future.set_exception(error_of(message))
             else:
                 waiting.future.set_result(message)
+
+    async def empty(self, seconds: float) -> None:
+        """Return once nothing waits for an answer, or after this time."""
+        waiting = [each.future for each in self._waiting.values()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=seconds)
 
     def close(self) -> None:
         """Take nothing more, and end what waits: nobody knows what becomes of it."""

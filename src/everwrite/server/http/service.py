@@ -33,9 +33,17 @@ END_S = 2
 class Embedded(uvicorn.Server):
     """A uvicorn that leaves the process's signals alone."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
 
 
 class HttpService:
@@ -90,12 +98,13 @@ class HttpService:
         host = self._runtime.options.host or "127.0.0.1"
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
-    def start(self) -> None:
-        """Take connections."""
+    async def start(self) -> None:
+        """Return once it takes connections."""
         loop = self._runtime.driver.loop
         self._task = loop.create_task(self._server.serve(sockets=self._sockets))
         self._task.add_done_callback(self._ended)
         self._looking = loop.call_later(LOOK_S, self._look)
+        await self._server.listens.wait()
 
     async def stop(self) -> None:
         """Take no more, let what is under way end, and close."""
@@ -103,8 +112,9 @@ class HttpService:
             return
         self._looking.cancel()
         self._server.should_exit = True
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self.place.empty(END_S / 2)
         self.place.close()
+        await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
 
     def _look(self) -> None:
@@ -117,6 +127,7 @@ class HttpService:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """uvicorn ends by itself only if something is wrong with it."""
+        self._server.listens.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._runtime.driver.broken(error)
 

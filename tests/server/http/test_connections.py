@@ -1,0 +1,203 @@
+"""Caps and patience of HTTP connections: who sends too much, or too little, keeps nobody out."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.client.fake_node import in_loop
+from tests.server.http.api import KEY, client_of, one, problem, raw
+from tests.server.nodes import eventually
+
+from everwrite.core.data.keys import VALUE_BYTES_MAX
+from everwrite.server import peers
+from everwrite.server.http import asked, connection, place
+
+HOST = b"host: localhost\r\n"
+
+
+@in_loop
+async def test_a_value_of_the_limit_is_taken_and_a_byte_more_is_not() -> None:
+    async with one() as (_, client):
+        largest = b"x" * VALUE_BYTES_MAX
+        assert (await client.put(KEY, content=largest)).status_code == 204
+        assert (await client.get(KEY)).content == largest
+
+        more = await client.put("/v1/kv/carts/bob", content=largest + b"x")
+        problem(more, 413, "too_large")
+        assert (await client.get("/v1/kv/carts/bob")).status_code == 404
+
+
+@in_loop
+async def test_a_body_of_unknown_length_ends_at_the_limit() -> None:
+    async with one() as (runtime, client):
+        chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+        head = (
+            b"PUT " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"transfer-encoding: chunked\r\n\r\n"
+        )
+        answer = await raw(runtime, head, *[chunk] * 17)
+
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"connection: close" in answer
+        assert (await client.get(KEY)).status_code == 404
+
+
+@in_loop
+async def test_a_body_in_pieces_is_one_value() -> None:
+    async with one() as (_, client):
+
+        async def pieces():  # type: ignore[no-untyped-def]
+            for piece in (b"a" * 100_000, b"b" * 100_000):
+                yield piece
+                await asyncio.sleep(0.01)
+
+        assert (await client.put(KEY, content=pieces())).status_code == 204
+        assert (await client.get(KEY)).content == b"a" * 100_000 + b"b" * 100_000
+
+
+@in_loop
+async def test_all_bodies_together_have_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked.Budget, "__init__", lambda self: _budget(self, 50_000))
+    async with one() as (_, client):
+
+        async def pieces():  # type: ignore[no-untyped-def]
+            for _ in range(4):
+                yield b"a" * 30_000
+                await asyncio.sleep(0.01)
+
+        refused = await client.put(KEY, content=pieces())
+        found = problem(refused, 429, "overloaded")
+        assert (found["outcome"], found["retryable"]) == ("none", True)
+        assert refused.headers["retry-after"] == "1"
+        assert (await client.put(KEY, content=b"small")).status_code == 204
+
+
+def _budget(budget: asked.Budget, most: int) -> None:
+    budget.held, budget.most = 0, most
+
+
+@in_loop
+async def test_a_head_over_the_limit_is_refused() -> None:
+    async with one() as (runtime, client):
+        head = b"GET / HTTP/1.1\r\n" + HOST + b"x-long: "
+        answer = await raw(runtime, head + b"y" * 66_000)
+
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert b'"code":"too_large"' in answer
+        assert (await client.get("/health/live")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"hello\r\n\r\n", b"\x00" * 100]
+)
+@in_loop
+async def test_bytes_that_are_no_http_get_a_problem(nonsense: bytes) -> None:
+    async with one() as (runtime, client):
+        answer = await raw(runtime, nonsense)
+
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"application/problem+json" in answer
+        assert (await client.get("/health/live")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("begun", "status"),
+    [(b"", b""), (b"GET / HT", b"HTTP/1.1 408 "), (b"PUT /v1/kv/b/k HTTP/1.1\r\n" + HOST
+     + b"content-length: 9\r\n\r\nabc", b"HTTP/1.1 408 ")],
+    ids=["silence", "half a head", "half a body"],
+)  # fmt: skip
+@in_loop
+async def test_who_says_nothing_for_long_is_not_waited_for(
+    begun: bytes, status: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HEAD_S", "BODY_S", "IDLE_S"):
+        monkeypatch.setattr(connection, name, 0.2)
+    async with one() as (runtime, _):
+        assert (await raw(runtime, begun)).startswith(status)
+
+
+@in_loop
+async def test_a_request_that_waits_for_its_answer_is_not_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HEAD_S", "BODY_S", "IDLE_S"):
+        monkeypatch.setattr(connection, name, 0.05)
+    async with one() as (runtime, client):
+        assert runtime.http is not None
+        held = runtime.http.place._hand_in
+        runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
+        waiting = asyncio.ensure_future(client.get("/v1/status"))
+        await asyncio.sleep(1.5)
+
+        assert not waiting.done()
+        runtime.http.place._hand_in = held  # type: ignore[method-assign]
+        held()
+        assert (await waiting).status_code == 200
+
+
+@in_loop
+async def test_native_and_http_clients_share_one_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "CLIENTS_MAX", 3)
+    async with one() as (runtime, client):
+        assert (await client.get("/health/live")).status_code == 200
+        others = [client_of(runtime) for _ in range(2)]
+        for other in others:
+            assert (await other.get("/health/live")).status_code == 200
+        assert runtime.peers.guests == 3
+
+        answer = await raw(runtime, b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'"code":"overloaded"' in answer
+
+        for other in others:
+            await other.aclose()
+
+        async def left() -> bool:
+            return runtime.peers.guests == 1
+
+        await eventually(left, "connections that are over are counted no more")
+
+
+@in_loop
+async def test_only_so_many_requests_wait_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "REQUESTS_MAX", 0)
+    async with one() as (_, client):
+        refused = await client.get(KEY)
+
+        assert problem(refused, 429, "overloaded")["outcome"] == "none"
+
+
+@in_loop
+async def test_an_overloaded_node_says_when_to_come_again() -> None:
+    async with one() as (runtime, client):
+        # The door is that of native clients: at its cap all are refused.
+        runtime.node.clients.door._waiting_max = 0
+        runtime.driver._may_begin = lambda now_ns, count: False  # type: ignore[method-assign]
+        refused = await client.get(KEY)
+
+        found = problem(refused, 429, "overloaded")
+        assert found["retry_after_ms"] > 0
+        assert refused.headers["retry-after"]
+
+
+@in_loop
+async def test_what_the_core_has_lost_sight_of_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "GRACE_S", 0.0)
+    async with one() as (runtime, client):
+        assert runtime.http is not None
+        runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
+
+        lost = await client.put(f"{KEY}?timeout=100ms", content=b"v")
+
+        assert problem(lost, 504, "deadline_exceeded")["outcome"] == "unknown"
+
+
+@in_loop
+async def test_requests_in_a_row_are_answered_in_a_row() -> None:
+    async with one() as (runtime, client):
+        await client.put(KEY, content=b"v")
+        get = b"GET " + KEY.encode() + b" HTTP/1.1\r\n" + HOST
+        answer = await raw(runtime, (get + b"\r\n") * 4 + get + b"connection: close\r\n\r\n")
+
+        assert answer.count(b"HTTP/1.1 200 OK") == 5
+        assert answer.endswith(b"\r\n\r\nv")
