@@ -204,11 +204,13 @@ def _headers(*names: str) -> Json:
 
 
 def _content(media: str, kind: Any, known: dict[int, Json]) -> Json:
-    """Return what a body holds; of lines the document says only that they are text."""
+    """Return what a body holds. OpenAPI 3.1 has no word for lines: they are a text, and what each
+    of them is stands beside.
+    """
     if kind is None:
         return {}
     if media == "application/x-ndjson":
-        return {"schema": {"type": "string", "description": f"Lines of {kind.__name__}"}}
+        return {"schema": {"type": "string", "x-each-line": known[id(kind)]}}
     return {"schema": known[id(kind)]}
 
 
