@@ -150,8 +150,10 @@ class Workers:
                 hint=f"Use one of up to {PORT_MAX - self.count + 1}. Nothing was started.",
             )
         for number in range(1, self.count + 1):
-            serve_options(**self.options(number))
-            _check_listen(self.given["host"], self.port(number))
+            found = serve_options(**self.options(number))
+            for port in (found.port, found.http_port):
+                if port is not None:
+                    _check_listen(found.host, port)
 
     def _check_directory(self) -> None:
         here = self.directory

@@ -35,7 +35,9 @@ class Commit(msgspec.Struct, forbid_unknown_fields=True):
 class HttpAdmin:
     """The paths of operators."""
 
-    def __init__(self, place: HttpPlace, ready: Callable[[], bool], openapi: bytes) -> None:
+    def __init__(
+        self, place: HttpPlace, ready: Callable[[], bool], openapi: Callable[[], bytes]
+    ) -> None:
         self._place = place
         self._ready = ready
         self._openapi = openapi
@@ -44,10 +46,12 @@ class HttpAdmin:
 
     async def live(self, asked: Asked) -> None:
         """Say that the process runs and its loop turns."""
+        parse(asked.query, NOTHING)
         await asked.reply_json(200, {"live": True})
 
     async def ready(self, asked: Asked) -> None:
         """Say whether this node takes requests."""
+        parse(asked.query, NOTHING)
         if not self._ready():
             raise UnavailableError(
                 "This node takes no requests: it is starting, or about to go.",
@@ -58,7 +62,8 @@ class HttpAdmin:
 
     async def openapi(self, asked: Asked) -> None:
         """Give the description of this API."""
-        await asked.reply_json(200, self._openapi)
+        parse(asked.query, NOTHING)
+        await asked.reply_json(200, self._openapi())
 
     # -- questions ---------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class Front:
         operations = Operations(place, replicas, timeout_ms)
         self._objects = Objects(operations)
         self._buckets = Buckets(place, self._objects)
-        admin = HttpAdmin(place, ready, document())
+        admin = HttpAdmin(place, ready, document)
         handlers: dict[str, Handler] = {
             "live": admin.live,
             "ready": admin.ready,
