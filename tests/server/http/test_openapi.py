@@ -46,8 +46,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @schemathesis.serializer("application/x-ndjson")
-def _lines(_: object, value: str) -> bytes:
-    return value.encode(errors="replace")
+def _lines(_: object, value: object) -> bytes:
+    return str(value).encode(errors="replace")
 
 
 api = schemathesis.openapi.from_dict(build())
