@@ -11,7 +11,8 @@ from tests.server.nodes import eventually
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.server import peers
-from everwrite.server.http import asked, connection, place
+from everwrite.server.http import asked, connection, place, service
+from everwrite.server.runtime import Runtime
 
 HOST = b"host: localhost\r\n"
 
@@ -201,3 +202,67 @@ async def test_requests_in_a_row_are_answered_in_a_row() -> None:
 
         assert answer.count(b"HTTP/1.1 200 OK") == 5
         assert answer.endswith(b"\r\n\r\nv")
+
+
+@in_loop
+async def test_whoever_sends_too_many_requests_before_their_answers_is_cut_off() -> None:
+    async with one() as (runtime, client):
+        get = b"GET " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+        answer = await raw(runtime, get * (connection.PIPELINE_MAX * 3))
+
+        assert answer.count(b"HTTP/1.1 404 ") <= 1
+        assert (await client.get("/health/live")).status_code == 200
+
+
+@in_loop
+async def test_who_does_not_read_its_answer_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "UNREAD_S", 0.5)
+    async with one() as (runtime, client):
+        await client.put(KEY, content=b"x" * VALUE_BYTES_MAX)
+        _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port, limit=1024)
+        get = b"GET " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+        writer.write(get * 20)
+
+        await _cut_off(runtime)
+        writer.close()
+
+
+@in_loop
+async def test_all_that_nobody_reads_has_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "UNREAD_BYTES_MAX", 100_000)
+    async with one() as (runtime, client):
+        await client.put(KEY, content=b"x" * VALUE_BYTES_MAX)
+        _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port, limit=1024)
+        get = b"GET " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+        writer.write(get * 20)
+
+        await _cut_off(runtime)
+        assert (await client.get("/health/live")).status_code == 200
+        writer.close()
+
+
+async def _cut_off(runtime: Runtime) -> None:
+    """Return once the second connection was there, and is gone."""
+
+    async def there() -> bool:
+        return runtime.peers.guests == 2
+
+    async def gone() -> bool:
+        return runtime.peers.guests == 1
+
+    await eventually(there, "it is connected")
+    await eventually(gone, "who reads nothing is cut off")
+
+
+@in_loop
+async def test_much_that_comes_at_once_is_handed_in_by_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(place, "TURN_BYTES", 1000)
+    async with one() as (_, client):
+        names = [f"/v1/kv/carts/k{each}" for each in range(20)]
+        puts = (client.put(name, content=b"x" * 900) for name in names)
+
+        assert {each.status_code for each in await asyncio.gather(*puts)} == {204}
+        for name in names:
+            assert (await client.get(name)).content == b"x" * 900

@@ -37,6 +37,11 @@ IDLE_S = 75
 """Longer than the minute after which most clients close a connection by themselves: who closes
 first should be the one that does not send just then."""
 
+UNREAD_S = 30.0
+"""An answer of which nobody reads anything for so long is for nobody."""
+PIPELINE_MAX = 64
+"""Requests that one connection sends before their answers; each waits with a kilobyte or two."""
+
 IDLE, HEAD, BODY, ANSWER = range(4)
 
 STREAMS = (b"/v1/batch",)
@@ -73,6 +78,10 @@ class HttpConnection(HttpToolsProtocol):
         self._since = 0.0
         self._head_bytes = 0
         self._counted = False
+        self._unread = 0
+        """What was not read yet of the answers when that was looked at last,"""
+        self._unread_since = 0.0
+        """and since when it has not become less."""
 
     # -- asyncio -----------------------------------------------------------------------------------
 
@@ -125,6 +134,8 @@ class HttpConnection(HttpToolsProtocol):
         self._phase, self._head_bytes = BODY, 0
         self._streams = self.url in STREAMS
         super().on_headers_complete()
+        if len(self.pipeline) > PIPELINE_MAX:
+            raise ValueError("too many requests before their answers")  # the parser stops at it
 
     def on_message_complete(self) -> None:
         self._phase = ANSWER
@@ -145,11 +156,25 @@ class HttpConnection(HttpToolsProtocol):
 
     # -- patience ----------------------------------------------------------------------------------
 
+    @property
+    def unread_bytes(self) -> int:
+        """What the other end has not read yet."""
+        return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
+
     def look(self, now: float) -> None:
-        """From time to time: end it if its other end says nothing for too long."""
+        """From time to time: end it if its other end says or reads nothing for too long."""
+        unread = self.unread_bytes
+        if not unread or unread < self._unread:
+            self._unread_since = now
+        elif now - self._unread_since > UNREAD_S:
+            self.transport.abort()
+            return
+        self._unread = unread
         waited = now - self._since
         if self._phase == IDLE:
-            late = waited > IDLE_S
+            cycle: RequestResponseCycle | None = self.cycle  # none before the first request
+            busy = cycle is not None and not cycle.response_complete
+            late = waited > IDLE_S and not busy
         elif self._phase == HEAD:
             late = waited > HEAD_S
         elif self._phase == BODY:

@@ -24,6 +24,7 @@ from everwrite.core.messages.listing import List
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Ask, Failure, Get, Put, Touch
 from everwrite.server.driver import Driver
+from everwrite.server.transport import TURN_BYTES
 
 REQUESTS_MAX = 4096
 """Requests that wait for an answer: as many as there may be connections."""
@@ -119,9 +120,19 @@ class HttpPlace:
         self._waiting.clear()
 
     def _hand_in(self) -> None:
+        """Hand in what came in this turn; of much only a part, so that no batch is too large."""
         queued, self._queued = self._queued, []
         if self._closed:
             return
+        held = 0
+        for at, message in enumerate(queued):
+            if type(message) is Put and message.value is not None:
+                held += len(message.value)
+                if held > TURN_BYTES:
+                    queued, self._queued = queued[: at + 1], queued[at + 1 :]
+                    if self._queued:
+                        self._loop.call_soon(self._hand_in)
+                    break
         try:
             self._driver.arrived(self._place, queued)  # type: ignore[arg-type]
         except InvariantError as error:  # a bug of ours, whatever was asked

@@ -26,6 +26,8 @@ log = logging.getLogger("everwrite")
 
 BACKLOG = 512
 LOOK_S = 1.0
+UNREAD_BYTES_MAX = 256 << 20
+"""Answers that nobody has read yet, of all connections together: a hundred of the largest."""
 END_S = 2
 """Requests under way have so long to end once the node stops."""
 
@@ -120,10 +122,24 @@ class HttpService:
     def _look(self) -> None:
         loop = self._runtime.driver.loop
         now = loop.time()
+        unread: list[tuple[int, HttpConnection]] = []
         for connection in list(self._server.server_state.connections):
             if isinstance(connection, HttpConnection):
                 connection.look(now)
+                if size := connection.unread_bytes:
+                    unread.append((size, connection))
+        self._relieve(unread)
         self._looking = loop.call_later(LOOK_S, self._look)
+
+    def _relieve(self, unread: list[tuple[int, HttpConnection]]) -> None:
+        """Cut off those who have most to read, while all together leave too much unread."""
+        total = sum(size for size, _ in unread)
+        for size, connection in sorted(unread, key=lambda each: -each[0]):
+            if total <= UNREAD_BYTES_MAX:
+                return
+            total -= size
+            log.warning("HTTP client cut off: it does not read its answers bytes=%d", size)
+            connection.transport.abort()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """uvicorn ends by itself only if something is wrong with it."""

@@ -172,7 +172,7 @@ def _is_latin(text: str) -> bool:
 # -- what is read ----------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def headers_of(kind: Kind) -> tuple[Header, ...]:
     """Return the headers that say what a value is. What no header can hold is left out."""
     label = label_of(kind)
