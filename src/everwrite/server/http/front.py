@@ -41,7 +41,7 @@ class Front:
         guard: Guard,
         budget: Budget,
         *,
-        replicas: int,
+        replicas: Callable[[], int],
         timeout_ms: int,
         ready: Callable[[], bool],
     ) -> None:
