@@ -285,7 +285,13 @@ def _show_addresses(found: DevCluster, form: str) -> None:
             {
                 "directory": str(found.directory),
                 "nodes": [
-                    {"number": n.number, "name": n.name, "address": n.address, "pid": n.pid}
+                    {
+                        "number": n.number,
+                        "name": n.name,
+                        "address": n.address,
+                        "http": n.http,
+                        "pid": n.pid,
+                    }
                     for n in found.nodes
                 ],
             }
@@ -296,6 +302,7 @@ def _show_addresses(found: DevCluster, form: str) -> None:
     first = found.nodes[0].address
     say(f"try: everwrite put fruit best apple --url {first}")
     say(f"     everwrite status --url {first}")
+    say(f"     curl -i {found.nodes[0].http}/v1/kv/fruit/best")
 
 
 def _good(answer: Status | None) -> bool:

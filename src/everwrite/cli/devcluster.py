@@ -472,9 +472,10 @@ class DevCluster:
 def _check_ports(nodes: Sequence[Node]) -> None:
     """Raise ConfigError if another process listens where one of these nodes should."""
     for node in nodes:
-        if not port_is_free(node.port):
+        busy = [port for port in (node.port, node.port + 200) if not port_is_free(port)]
+        if busy:
             raise ConfigError(
-                f"Port {node.port} of node {node.name} is in use by another process.",
+                f"Port {busy[0]} of node {node.name} is in use by another process.",
                 hint="Is another cluster running? Choose other ports with --base-port. "
                 "Nothing was started.",
             )

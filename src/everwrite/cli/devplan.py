@@ -37,6 +37,11 @@ class Node(msgspec.Struct):
         """HOST:PORT of the native protocol."""
         return f"{HOST}:{self.port}"
 
+    @property
+    def http(self) -> str:
+        """Where it answers HTTP."""
+        return f"http://{HOST}:{self.port + 200}"
+
     def state(self) -> processes.State:
         """Say how its process is now."""
         return processes.state(self.pid, self.born) if self.pid else "gone"

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _ENGINES = ["rocksdb", "sqlite", "memory"]
 _NAME_LENGTH_MAX = 64
-PORT_MAX = 65535 - 200
+HTTP_ABOVE = 200
+PORT_MAX = 65535 - HTTP_ABOVE
 """Two more ports belong to each base port: 100 and 200 above it."""
 WORKERS_MAX = 64
 """Below 100, so that the ports of one protocol never meet those of another; more cores are rare."""
@@ -38,6 +39,7 @@ class FileSettings(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, o
     name: str | None = None
     base_port: int | None = None
     host: str | None = None
+    http_port: int | str | None = None
     advertise: str | None = None
     join: list[str] | None = None
     stage: bool | None = None
@@ -127,6 +129,15 @@ def _check_advertise(_: click.Context, __: click.Parameter, value: str) -> str:
     return value
 
 
+def _check_http_port(_: click.Context, __: click.Parameter, value: str | int | None) -> str | None:
+    if value is None or value == "off":
+        return value
+    text = str(value)
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65535):
+        raise click.BadParameter(f"{text!r} is no port, nor off")
+    return text
+
+
 def _check_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     if value is not None and (not value.isprintable() or not 0 < len(value) <= _NAME_LENGTH_MAX):
         raise click.BadParameter(f"use 1 to {_NAME_LENGTH_MAX} printable characters")
@@ -191,6 +202,14 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
     envvar="EVERWRITE_HOST",
     metavar="HOST",
     help="Address to listen on. One that others can reach needs a secret.",
+)
+@click.option(
+    "--http-port",
+    callback=_check_http_port,
+    envvar="EVERWRITE_HTTP_PORT",
+    metavar="P|off",
+    show_default="the base port + 200",
+    help="Port of the HTTP API, on the same address; off: none.",
 )
 @click.option(
     "--advertise",
@@ -335,6 +354,7 @@ def serve_options(
     data: Path,
     name: str | None,
     base_port: int,
+    http_port: str | None,
     engine: str,
     fsync: str,
     no_pace: bool,
@@ -350,6 +370,7 @@ def serve_options(
         name=name or "",
         default_name=f"{socket.gethostname()}-{base_port}"[-_NAME_LENGTH_MAX:],
         port=base_port,
+        http_port=http_port_of(base_port, http_port),
         engine=engine,
         fsync=fsync == "on",
         pace=not no_pace,
@@ -357,3 +378,10 @@ def serve_options(
         cluster_name=cluster_name or "",
         **same,
     )
+
+
+def http_port_of(base_port: int, http_port: str | None) -> int | None:
+    """Return where HTTP is to be answered; None: nowhere."""
+    if http_port == "off":
+        return None
+    return base_port + HTTP_ABOVE if http_port is None else int(http_port)

@@ -85,6 +85,11 @@ class Workers:
         base: int = self.given["base_port"]
         return base + number - 1
 
+    def http_port(self, number: int) -> str | None:
+        """Return where a worker answers HTTP; None: at its place above its base port."""
+        given: str | None = self.given["http_port"]
+        return given if given in (None, "off") else str(int(given) + number - 1)
+
     def options(self, number: int) -> dict[str, Any]:
         """Return what one worker is started with, as options of `serve`."""
         given = self.given
@@ -93,6 +98,7 @@ class Workers:
             "data": self.directory_of(number),
             "name": self.name(number) if given["name"] else None,
             "base_port": self.port(number),
+            "http_port": self.http_port(number),
             "advertise": _ports_on(given["advertise"], number - 1) if given["advertise"] else "",
             "zone": given["zone"] or ("" if self._is_node(number) else self.zone),
             "join": self._joins(number),
@@ -144,8 +150,10 @@ class Workers:
                 hint=f"Use one of up to {PORT_MAX - self.count + 1}. Nothing was started.",
             )
         for number in range(1, self.count + 1):
-            serve_options(**self.options(number))
-            _check_listen(self.given["host"], self.port(number))
+            found = serve_options(**self.options(number))
+            for port in (found.port, found.http_port):
+                if port is not None:
+                    _check_listen(found.host, port)
 
     def _check_directory(self) -> None:
         here = self.directory

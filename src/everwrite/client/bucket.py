@@ -33,8 +33,9 @@ from everwrite.client.results import (
 )
 from everwrite.client.session import Session
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_key, checked_value, data_key
+from everwrite.core.data.labels import KIND_BYTES
 from everwrite.core.errors import RequestError
-from everwrite.core.messages.requests import KIND_BYTES, FetchReply, PutReply
+from everwrite.core.messages.requests import FetchReply, PutReply
 from everwrite.core.request.limits import check_copies
 
 

@@ -18,7 +18,7 @@ Source: Dynamo 4.5, 4.6; Dean & Barroso 2013, "The tail at scale" (hedged reques
 from __future__ import annotations
 
 from asyncio import Future
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -33,15 +33,15 @@ from everwrite.core.errors import (
     ProtocolError,
     RequestError,
     Unreachable,
-    error_from_code,
 )
+from everwrite.core.failures import error_of
 from everwrite.core.messages.every import AnyMessage
 from everwrite.core.messages.requests import Ask, Failure, Fetch, Get, Put, Touch
 
 if TYPE_CHECKING:
     from everwrite.client.connection import Connection
 
-_WORST: dict[str, int] = {"none": 0, "partial": 1, "unknown": 2}
+_WORST: dict[Outcome, int] = {"none": 0, "partial": 1, "unknown": 2}
 
 
 class Call(msgspec.Struct, eq=False):
@@ -290,19 +290,6 @@ class Call(msgspec.Struct, eq=False):
         self.forget()
         if not self.future.done():
             self.future.set_exception(error)
-
-
-def error_of(failure: Failure) -> EverwriteError:
-    """Return the error that a node reports."""
-    known = failure.outcome in _WORST
-    return error_from_code(failure.code)(
-        failure.message,
-        hint=failure.hint,
-        outcome=cast("Outcome", failure.outcome) if known else "unknown",
-        acked=failure.acked,
-        required=failure.required,
-        retry_after_ms=failure.retry_after_ms,
-    )
 
 
 def foreign(message: AnyMessage) -> ProtocolError:

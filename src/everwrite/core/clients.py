@@ -12,6 +12,7 @@ import msgspec
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_value, split_key
 from everwrite.core.errors import EverwriteError, UnavailableError
+from everwrite.core.messages.listing import List
 from everwrite.core.messages.requests import Fetch, Get, Put, Touch
 from everwrite.core.outbox import Place
 from everwrite.core.pace.door import Asked, Door, Verdict
@@ -64,7 +65,7 @@ class Clients:
 
     def put(self, source: Place, put: Put | Touch) -> None:
         local = self._local
-        if self._full() or not self._open():
+        if self._full() or not self.open:
             local.fail(source, put.rid, self._not_now())
             return
         try:
@@ -86,7 +87,7 @@ class Clients:
 
     def get(self, source: Place, get: Get) -> None:
         local = self._local
-        if self._full() or not self._open():
+        if self._full() or not self.open:
             local.fail(source, get.rid, self._not_now())
             return
         try:
@@ -102,7 +103,7 @@ class Clients:
         self._node.reads.get(source, get)
 
     def fetch(self, source: Place, fetch: Fetch) -> None:
-        if not self._open():
+        if not self.open:
             self._local.fail(source, fetch.rid, self._not_now())
             return
         try:
@@ -112,7 +113,18 @@ class Clients:
             return
         self._node.replica.fetch(source, fetch)
 
-    def _open(self) -> bool:
+    def list(self, source: Place, message: List) -> None:
+        local = self._local
+        if self._full() or not self.open:
+            local.fail(source, message.rid, self._not_now())
+            return
+        if not 0 < message.timeout_ms <= local.config.request_timeout_max_ms:
+            left = self._timeout(message.timeout_ms)
+            message = msgspec.structs.replace(message, timeout_ms=left)
+        self._node.listings.list(source, message)
+
+    @property
+    def open(self) -> bool:
         """Say whether this node takes requests: it knows its cluster, and is no part of it that is
         about to go, or gone.
         """
@@ -133,7 +145,7 @@ class Clients:
         return config.request_timeout_ms if asked_ms <= 0 else config.request_timeout_max_ms
 
     def _not_now(self) -> EverwriteError:
-        if self._open():
+        if self.open:
             return too_busy(self._local)
         if self._node.doubted:
             return UnavailableError(

@@ -53,6 +53,12 @@ class BadContext(RequestError):
     code = "bad_context"
 
 
+class Unsupported(RequestError):
+    """What was asked for cannot be promised here, by anybody: it is refused by name."""
+
+    code = "unsupported"
+
+
 class TooLarge(RequestError):
     """A key, value, name, batch or sibling set is over its limit."""
 

@@ -23,6 +23,7 @@ from everwrite.core.copies import Copies
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.errors import EverwriteError, StorageError
 from everwrite.core.expiry.clock import Clock
+from everwrite.core.messages.listing import Named
 from everwrite.core.messages.members import IN, LEAVING
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.moving import GaveUp, Matched, Slice
@@ -116,6 +117,9 @@ class Request:
 
     def relayed(self, reply: Message) -> None:
         """An answer to a forwarded request came."""
+
+    def named(self, source: Place, reply: Named) -> None:
+        """An answer to Names came."""
 
     def scanned(self, scanned: Scanned) -> None:
         """What stands in a range of the disk came."""

@@ -25,6 +25,7 @@ from everwrite.core.hints.delivery import Deliver, Delivered
 from everwrite.core.hints.hints import Hints, Recount
 from everwrite.core.local import Local, Request
 from everwrite.core.messages.hints import AskRoom, Room
+from everwrite.core.messages.listing import List, Named, Names
 from everwrite.core.messages.load import Load
 from everwrite.core.messages.members import News, Ping, Pong, Probe, Probed, Rows, Summary
 from everwrite.core.messages.message import Message
@@ -56,6 +57,7 @@ from everwrite.core.request.limits import (
     gone_for_good,
     lay_too_long,
 )
+from everwrite.core.request.listing import Listings
 from everwrite.core.request.look import LookedAround
 from everwrite.core.request.read import Reads
 from everwrite.core.request.replica import Replica
@@ -90,6 +92,7 @@ class Node:
         self.replica = Replica(local, self.hints)
         self.writes = Writes(local, self.hints)
         self.reads = Reads(local)
+        self.listings = Listings(local, self.hints)
         self.detector = Detector(local)
         self.neighbours = Neighbours(local)
         self.expiry = Expiry(local)
@@ -120,6 +123,7 @@ class Node:
             Get: self.clients.get,
             Put: self.clients.put,
             Touch: self.clients.put,
+            List: self.clients.list,
         }
         self._from_nodes = {
             **self._of_requests(),
@@ -143,6 +147,8 @@ class Node:
             Failure: self._relayed,
             AskRoom: self.hints.asked_for_room,
             Room: self.hints.room_given,
+            Names: self.listings.names,
+            Named: self._named,
         }
 
     def _of_members(self) -> dict[type, Handler]:
@@ -385,6 +391,11 @@ class Node:
             request.stored(source, reply)
         elif reply.rid:
             sometimes("an ack comes after its request is over")
+
+    def _named(self, source: Place, reply: Named) -> None:
+        request = self.local.requests.get(reply.rid)
+        if request is not None:
+            request.named(source, reply)
 
     def _time(self, request: Request, source: Place) -> None:
         """See how long a peer took to answer: by that too it is found to be slow."""

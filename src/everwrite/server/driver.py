@@ -15,6 +15,7 @@ from typing import Protocol
 
 from everwrite.core.errors import EverwriteError, InvariantError, StorageError, SyncFailed
 from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.listing import List
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Ask, Fetch, Get, Put, Touch
 from everwrite.core.moving.ranges import Scan, Scanned
@@ -43,6 +44,10 @@ STALL_MS = 200
 Less than a client waits before it asks another node."""
 STALL_TAIL_MS = 250
 """For how long after a stall what arrives may have lain unread: it comes in pieces."""
+
+
+_WAIT = frozenset((Fetch, Get, Put, Touch, List))
+"""What waits at the door; questions to the shell do not."""
 
 
 class Line(Protocol):
@@ -176,7 +181,7 @@ class Driver:
         try:
             for message in messages:
                 kind = type(message)
-                if kind is Fetch or kind is Get or kind is Put or kind is Touch:
+                if kind in _WAIT:
                     if not door.line_up(source, message, now_us):  # type: ignore[arg-type]
                         node.clients.turn_away(source, message, "overloaded")  # type: ignore[arg-type]
                     continue

@@ -117,9 +117,11 @@ def _greet(runtime: Runtime) -> None:
         else f"{known} nodes known"
     )
     known_as = f", known as {runtime.address}" if options.advertise else ""
+    http = f"  http     {runtime.http.url}\n" if runtime.http is not None else ""
     print(
         f"everwrite: node {me.name} of cluster {cluster.name} listens on "
         f"{options.host}:{options.port}{known_as}\n"
+        f"{http}"
         f"  data     {where} ({options.engine}, {durable})\n"
         f"  cluster  {others}, N={cluster.replicas}, "
         f"{cluster.partitions} partitions, id {cluster.cluster_id.hex()[:8]}\n"

@@ -79,6 +79,8 @@ class Peers:
         self._stopping = False
         self._clients_room, self._strangers_room = room_for_connections()
         self._taken = 0
+        self.guests = 0
+        """Clients that came by another protocol; they share the cap."""
         self.rests = 0
         """How often clients were not read from for a turn, since they had sent so much."""
         self.unfinished_bytes = 0
@@ -143,8 +145,8 @@ class Peers:
     def admit(self, connection: Connection, theirs: Hello) -> Place:
         """Give an end that knows the secret its place; DeniedError if it may not come in."""
         if not theirs.node_id:
-            most = min(CLIENTS_MAX, self._clients_room)
-            if len(self._clients) >= most:
+            if not self.guests_may_come():
+                most = len(self._clients) + self.guests
                 raise Overloaded(
                     f"This node has {most} clients, and takes no more.",
                     hint="Close some, or connect to another node.",
@@ -155,6 +157,11 @@ class Peers:
         self.check_newcomer(theirs)
         self._fence(theirs, dialled=connection.dialled)
         return theirs.node_id
+
+    def guests_may_come(self) -> bool:
+        """Say whether there is room for one more client, whatever it speaks."""
+        most = min(CLIENTS_MAX, self._clients_room)
+        return not self._stopping and len(self._clients) + self.guests < most
 
     def check_newcomer(self, theirs: Hello) -> None:
         """Raise DeniedError if the other side is a new node that may not come in. It hears it as

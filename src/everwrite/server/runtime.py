@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 import time
+from typing import TYPE_CHECKING
 
 from everwrite.core.config import ClusterConfig
 from everwrite.core.errors import ConfigError, EverwriteError, Fenced, StorageError
@@ -27,6 +29,9 @@ from everwrite.server.settings import ServeOptions, cannot_listen, split_address
 from everwrite.server.state import LEFT, NodeState, read_known, read_state
 from everwrite.server.transport import Connection
 from everwrite.storage.store import Store, open_store
+
+if TYPE_CHECKING:
+    from everwrite.server.http.service import HttpService
 
 log = logging.getLogger("everwrite")
 
@@ -74,6 +79,7 @@ class Runtime:
         self._look_ready()
         self.driver.ask = Admin(self).ask
         self._server: asyncio.Server | None = None
+        self.http: HttpService | None = None
 
     @property
     def address(self) -> str:
@@ -87,8 +93,14 @@ class Runtime:
         self.driver.start()
         self.peers.dial_all()
 
+    def serves(self) -> bool:
+        """Say whether this node takes requests of clients now."""
+        return self.node.clients.open and not self.failed.done() and not self.left.done()
+
     async def stop(self) -> None:
         """Take no more, finish what the disk is doing, and close; safe to call twice."""
+        if self.http is not None:
+            await self.http.stop()
         self._looking.cancel()
         if self._ending is not None:
             self._ending.cancel()
@@ -186,10 +198,12 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
     loop = asyncio.get_running_loop()
     gate = Gate()
     server = None
+    doors = await http_sockets(options) if listen else []
     if listen:
         try:
             server = await loop.create_server(gate.connection, options.host, options.port)
         except OSError as error:
+            close_all(doors)
             raise cannot_listen(options.host, options.port, error) from error
     try:
         state = read_state(store)
@@ -203,12 +217,41 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
         node = boot.start_node(store, state, options, port)
         runtime = Runtime(node, store, options, options.join)
     except BaseException:
+        close_all(doors)
         if server is not None:
             server.close()
         raise
     gate.peers = runtime.peers
     runtime.begin(server)
+    if doors:
+        runtime.http = http_service(runtime, doors)
+        await runtime.http.start()
     return runtime
+
+
+# -- HTTP: imported only where it is spoken, since that takes a fifth of a second ------------------
+
+
+async def http_sockets(options: ServeOptions) -> list[socket.socket]:
+    """Return what the node will answer HTTP on, bound; it listens once the node serves."""
+    if options.http_port is None:
+        return []
+    from everwrite.server.http.service import bind
+
+    return await bind(options.host, options.http_port)
+
+
+def http_service(runtime: Runtime, sockets: list[socket.socket]) -> HttpService:
+    """Return the front of a node."""
+    from everwrite.server.http.service import HttpService
+
+    return HttpService(runtime, sockets)
+
+
+def close_all(sockets: list[socket.socket]) -> None:
+    """Give sockets back that nobody will use."""
+    for each in sockets:
+        each.close()
 
 
 def _check_alone(store: Store, state: NodeState, options: ServeOptions) -> None:

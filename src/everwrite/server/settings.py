@@ -24,6 +24,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``advertise`` is where others reach the node, if that is not where it listens: behind address
     translation, in a container, or when it listens everywhere.
 
+    ``http_port`` is where it answers HTTP (server/http/); None: nowhere.
+
     ``stage``: the node waits until an operator lets it own data. ``rejoin_as_new``: it gets a new
     identity, since that of its directory was removed or refused.
 
@@ -41,6 +43,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     default_name: str = ""
     host: str = "127.0.0.1"
     port: int = PORT
+    http_port: int | None = None
     advertise: str = ""
     join: tuple[str, ...] = ()
     stage: bool = False
@@ -70,6 +73,10 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port = {self.port} is not possible.", hint="Use 1 to 65535.")
+        if self.http_port is not None and not 0 <= self.http_port <= 65535:
+            raise ConfigError(
+                f"http_port = {self.http_port} is not possible.", hint="Use 1 to 65535."
+            )
         if not self.advertise and is_everywhere(self.host):
             raise ConfigError(
                 f"A node that listens everywhere ({self.host or 'all addresses'}) must say how "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from everwrite.core.messages.greeting import Hello, Proof, Refused
 from everwrite.core.messages.hints import AskRoom, Room
+from everwrite.core.messages.listing import List, Listed, Named, Names
 from everwrite.core.messages.load import Load
 from everwrite.core.messages.members import News, Ping, Pong, Probe, Probed, Rows, Summary
 from everwrite.core.messages.moving import GaveUp, GiveUp, Match, Matched, Pull, Slice
@@ -63,4 +64,8 @@ AnyMessage = (
     | Differing
     | AskRoom
     | Room
+    | List
+    | Listed
+    | Names
+    | Named
 )

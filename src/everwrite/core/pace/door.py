@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Literal, NamedTuple
 
+from everwrite.core.messages.listing import List
 from everwrite.core.messages.requests import Fetch, Get, Put, Touch
 
 PATIENCE_US = 100_000
@@ -29,7 +30,7 @@ STANDING_US = 500_000
 RETRY_AFTER_MS = 200
 """When a refused request may come again: clients spread it by half to both sides."""
 
-Asked = Get | Put | Touch | Fetch
+Asked = Get | Put | Touch | Fetch | List
 
 
 class Waiting(NamedTuple):
@@ -79,9 +80,11 @@ class Door:
         waiting = self._waiting
         if not waiting:
             self._empty_us = now_us
-        size = len(message.key)
+        size = len(message.after if isinstance(message, List) else message.key)
         if type(message) is Put:
             size += len(message.context) + len(message.value or b"")
+            if type(message.kind) is bytes:
+                size += len(message.kind)
         elif type(message) is Get:
             size += len(message.seen)
         if len(waiting) >= self._waiting_max or self.bytes + size > self._bytes_max:

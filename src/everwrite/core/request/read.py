@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec.structs import replace
+
 from everwrite.core.cluster.routes import Route
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import EMPTY, NOTHING, Record, Seen
@@ -332,6 +334,9 @@ class GetRequest(Request):
             if any(ends)
             else GetReply(get.rid, values, token, quality)
         )
+        if get.marks:
+            marks = [(version.actor, version.counter, version.time_ms) for version in shown]
+            reply = replace(reply, marks=marks)
         local.out.send(self._source, reply)
 
     def _quality(self, absent: Literal["", "never", "deleted", "expired", "unknown"]) -> Quality:

@@ -1,0 +1,133 @@
+"""Where every HTTP request comes in: who may ask, whose it is, and what becomes of an error.
+
+Requests for keys are nearly all there is, so they go to objects.py by a look at their path; all
+others go through Starlette's router. An operation gets an ``Asked``, and answers it once, or raises
+an EverwriteError or a Refusal: these become problem documents here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.routing import Route, Router
+
+from everwrite.core.errors import EverwriteError, InvariantError
+from everwrite.server.http.admin import HttpAdmin
+from everwrite.server.http.asked import Asked, Budget, Receive, Scope, Send
+from everwrite.server.http.batch import Batches
+from everwrite.server.http.guard import Guard
+from everwrite.server.http.keys import Buckets
+from everwrite.server.http.objects import PREFIX, Objects
+from everwrite.server.http.openapi import document
+from everwrite.server.http.operations import Operations
+from everwrite.server.http.place import HttpPlace
+from everwrite.server.http.problems import Gone, Refusal, no_such_path, not_allowed
+from everwrite.server.http.routes import OPERATIONS
+
+log = logging.getLogger("everwrite")
+
+Handler = Callable[[Asked], Awaitable[None]]
+
+ASKED = "everwrite.asked"
+
+
+class Front:
+    """The ASGI application of one node."""
+
+    def __init__(
+        self,
+        place: HttpPlace,
+        guard: Guard,
+        budget: Budget,
+        *,
+        replicas: Callable[[], int],
+        timeout_ms: int,
+        ready: Callable[[], bool],
+    ) -> None:
+        self._guard = guard
+        self._budget = budget
+        operations = Operations(place, replicas, timeout_ms)
+        self._objects = Objects(operations)
+        self._buckets = Buckets(place, self._objects)
+        admin = HttpAdmin(place, ready, document)
+        handlers: dict[str, Handler] = {
+            "live": admin.live,
+            "ready": admin.ready,
+            "openapi": admin.openapi,
+            "status": admin.status,
+            "ring": admin.ring,
+            "nodes": admin.nodes,
+            "hints": admin.hints,
+            "transfers": admin.transfers,
+            "repairs": admin.repairs,
+            "show_plan": admin.plans,
+            "stage_plan": admin.stage,
+            "commit_plan": admin.commit,
+            "cancel_plan": admin.cancel,
+            "batch": Batches(operations, budget).serve,
+        }
+        self._rest = Router(_routes(handlers), redirect_slashes=False, default=_nowhere)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        asked = Asked(scope, receive, send, self._budget)
+        try:
+            self._guard.check(asked.path, asked.headers)
+            if asked.path.startswith(PREFIX):
+                if b"/" in asked.path[len(PREFIX) :].rstrip(b"/"):
+                    await self._objects.serve(asked)
+                else:
+                    await self._buckets.serve(asked)
+            else:
+                scope[ASKED] = asked
+                await self._rest(scope, receive, send)
+        except Gone:
+            return
+        except InvariantError:  # no answer: the node stops
+            raise
+        except (EverwriteError, Refusal) as error:
+            if asked.begun:
+                raise
+            await asked.reply_problem(error)
+        except Exception as error:
+            log.exception("request failed id=%s", asked.id.decode())
+            if not asked.begun:
+                await asked.reply_problem(_ours(error))
+            raise
+
+
+class Paths:
+    """One path: which of its operations a request means."""
+
+    def __init__(self, methods: Mapping[str, Handler]) -> None:
+        self._methods = methods
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked: Asked = scope[ASKED]
+        method = "GET" if asked.method == "HEAD" else asked.method
+        handler = self._methods.get(method)
+        if handler is None:
+            raise not_allowed(asked.method, [*self._methods])
+        await handler(asked)
+
+
+def _routes(handlers: Mapping[str, Handler]) -> list[Route]:
+    """Return Starlette's routes for all operations but those on keys."""
+    paths: dict[str, dict[str, Handler]] = {}
+    for operation in OPERATIONS:
+        if not operation.path.encode().startswith(PREFIX):
+            paths.setdefault(operation.path, {})[operation.method] = handlers[operation.name]
+    return [Route(path, Paths(methods)) for path, methods in paths.items()]
+
+
+async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    raise no_such_path(str(scope.get("path", "")))
+
+
+def _ours(error: Exception) -> EverwriteError:
+    return EverwriteError(
+        f"The node met an error that it has no answer to ({type(error).__name__}).",
+        hint="Its log has more, under the request id. A write may have happened. Please report it.",
+        outcome="unknown",
+    )
