@@ -23,6 +23,7 @@ from everwrite.core.copies import Copies
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.errors import EverwriteError, StorageError
 from everwrite.core.expiry.clock import Clock
+from everwrite.core.measures import Asked, Measures
 from everwrite.core.messages.listing import Named
 from everwrite.core.messages.members import IN, LEAVING
 from everwrite.core.messages.message import Message
@@ -174,6 +175,7 @@ class Local:
         "leasing",
         "liveness",
         "me",
+        "measures",
         "members",
         "now",
         "out",
@@ -236,6 +238,7 @@ class Local:
         self.held_bytes = 0
         """What the requests in the table hold, roughly."""
         self.counters = Counters()
+        self.measures = Measures()
         self.leasing = False
         self.floors: dict[bytes, int] = {}
         """For each node up to where what it had read may be older than a tombstone that was
@@ -322,13 +325,15 @@ class Local:
         """Return when the earliest wake-up is due."""
         return (min(self._due) + 1) << TICK_BITS if self._due else None
 
-    def fail(self, source: Place, rid: int, error: EverwriteError) -> None:
+    def fail(self, source: Place, asked: Asked, error: EverwriteError, took_ms: int = 0) -> None:
         """Answer a client's request with an error."""
         self.counters.refused += 1
+        if source != self.me:
+            self.measures.fail(asked, error, took_ms)
         self.out.send(
             source,
             Failure(
-                rid,
+                asked.rid,
                 error.code,
                 error.message,
                 error.hint,

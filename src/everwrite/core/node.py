@@ -351,13 +351,13 @@ class Node:
 
     def put(self, source: Place, put: Put | Touch) -> None:
         if self.local.closing or self.rounds.out_for_good:
-            self.local.fail(source, put.rid, gone_for_good())
+            self.local.fail(source, put, gone_for_good())
             return
         if self.late_ms:
             left = put.timeout_ms - self.late_ms
             if left <= 0:
                 self.local.counters.expired += 1
-                self.local.fail(source, put.rid, lay_too_long())
+                self.local.fail(source, put, lay_too_long())
                 return
             sometimes("a put that lay unread is taken for a retry")
             put = msgspec.structs.replace(put, timeout_ms=left, retry=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from everwrite.core.cluster.routes import Route
 from everwrite.core.errors import Outcome, QuorumNotMet
 from everwrite.core.local import Local, Request
+from everwrite.core.measures import SIBLINGS_TOLD, operation_of
 from everwrite.core.messages.requests import (
     NOT_HERE,
     STORED,
@@ -238,8 +239,12 @@ class PutRequest(Request):
     def _answer(self) -> None:
         self._answered = True
         local = self._local
-        took_ms = local.now - (self._deadline - self._put.timeout_ms)
+        took_ms = self._took_ms()
         local.pace.took("puts", took_ms * 1000, local.now)
+        measures = local.measures
+        measures.took[operation_of(self._put)].add(took_ms)
+        measures.put_siblings[min(self._siblings, SIBLINGS_TOLD)] += 1
+        measures.fallback_puts += self._fallbacks > 0
         local.out.send(
             self._source,
             PutReply(
@@ -304,9 +309,15 @@ class PutRequest(Request):
         if self.pending:
             return
         if self._answered:
+            local = self._local
+            if self._owners >= (self._put.n or local.routes.placement.replicas):
+                local.measures.visible.add(self._took_ms())
             self._close()
         else:
             self._fail("")
+
+    def _took_ms(self) -> int:
+        return self._local.now - (self._deadline - self._put.timeout_ms)
 
     def _fail(self, when: str) -> None:
         local = self._local
@@ -328,7 +339,7 @@ class PutRequest(Request):
             hint += " Their logs say why: is a disk full?"
         local.fail(
             self._source,
-            self._put.rid,
+            self._put,
             QuorumNotMet(
                 f"{what}.",
                 hint=hint,
@@ -336,4 +347,5 @@ class PutRequest(Request):
                 acked=acked,
                 required=self._w,
             ),
+            self._took_ms(),
         )
