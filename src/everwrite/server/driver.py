@@ -22,6 +22,7 @@ from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.node import Node, no_business
 from everwrite.core.outbox import Place
 from everwrite.core.records import Damaged
+from everwrite.core.tally import Tally
 from everwrite.server.disk import Ack, Disk, Found
 from everwrite.server.trees import TREES, last_words
 from everwrite.storage.store import Store, Unreadable
@@ -72,6 +73,11 @@ class Driver:
         """Messages for which there was no connection: lost, as in any network."""
         self.ticks = self.frames_in = self.messages_in = 0
         """How well work is gathered: messages per frame, frames per tick."""
+        self.keys_written = self.batches = 0
+        self.lag = Tally()
+        """Microseconds by which the look at the time came later than it was due."""
+        self.turns = Tally()
+        """Microseconds for which what clients sent was in this process until its tick was over."""
         self.ask: Callable[[Place, Ask], None] = lambda place, ask: None
         self.members_changed: Callable[[], None] = lambda: None
         self.fatal: Callable[[EverwriteError], None] = lambda error: None
@@ -298,6 +304,7 @@ class Driver:
         now_ns = time.monotonic_ns()
         took_us = (now_ns - self._turn_ns) // 1000 + self._lag_us
         self.node.local.pace.took("reads", took_us, now_ns // 1_000_000, self._asked)
+        self.turns.add(took_us)
         self._asked = 0
 
     def _commit(self) -> None:
@@ -306,6 +313,8 @@ class Driver:
         writes, on_write, on_sync = out.writes, out.on_write, out.on_sync
         out.writes, out.on_write, out.on_sync = {}, [], []
         if writes:
+            self.batches += 1
+            self.keys_written += len(writes)
             try:
                 self.disk.write(list(writes.items()))
             except StorageError as error:
@@ -393,6 +402,7 @@ class Driver:
         local.now = now
         if self._wake_ns:
             self._lag_us = max(0, now_ns - self._wake_ns) // 1000
+            self.lag.add(self._lag_us)
         local.disk_ms = self.disk.sync_ms(now)
         self._look(now)
         local.clock.own(now, time.time_ns() // 1_000_000)

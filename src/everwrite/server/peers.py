@@ -150,6 +150,11 @@ class Peers:
         self._fence(theirs, dialled=connection.dialled)
         return theirs.node_id
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many clients there are, by whatever protocol, and how many peers are connected."""
+        return len(self._clients) + self.guests, len(self._links)
+
     def guests_may_come(self) -> bool:
         """Say whether there is room for one more client, whatever it speaks."""
         most = min(CLIENTS_MAX, self._clients_room)

@@ -32,6 +32,7 @@ from everwrite.storage.store import Store, open_store
 
 if TYPE_CHECKING:
     from everwrite.server.http.service import HttpService
+    from everwrite.server.metrics.exposition import Exposition
 
 log = logging.getLogger("everwrite")
 
@@ -80,6 +81,16 @@ class Runtime:
         self.driver.ask = Admin(self).ask
         self._server: asyncio.Server | None = None
         self.http: HttpService | None = None
+        self._exposition: Exposition | None = None
+
+    @property
+    def exposition(self) -> Exposition:
+        """The metrics of this node; made when somebody asks, since their library takes time."""
+        if self._exposition is None:
+            from everwrite.server.metrics.exposition import Exposition
+
+            self._exposition = Exposition(self)
+        return self._exposition
 
     @property
     def address(self) -> str:

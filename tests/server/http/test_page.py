@@ -1,4 +1,4 @@
-"""docs/http.md: each command does what the page says, from top to bottom, on three real nodes."""
+"""Pages with commands: each does what the page says, from top to bottom, on three real nodes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 
 from everwrite.cli.devcluster import DevCluster
 
-PAGE = Path(__file__).parents[3] / "docs/http.md"
+DOCS = Path(__file__).parents[3] / "docs"
+PAGES = {"http.md": 12, "metrics.md": 0}
+"""Each with the number of commands that it surely has more of."""
 MARK = "-- end of a command --"
 
 
@@ -24,10 +26,12 @@ class Command(NamedTuple):
     says: str
 
 
-def commands() -> list[Command]:
-    """Return the commands of the page."""
+def commands(page: str) -> list[Command]:
+    """Return the commands of a page."""
     found: list[Command] = []
-    blocks = re.findall(r"^```console\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```console\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL
+    )
     for block in blocks:
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             line, _, says = part.partition("\n")
@@ -43,10 +47,11 @@ def as_said(says: str, printed: str) -> bool:
 
 @pytest.mark.process
 @pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_commands_of_the_page_print_what_it_says(tmp_path: Path) -> None:
-    chosen = commands()
-    assert len(chosen) > 12
+def test_the_commands_of_a_page_print_what_it_says(page: str, tmp_path: Path) -> None:
+    chosen = commands(page)
+    assert len(chosen) > PAGES[page]
     with DevCluster.create(tmp_path / "dev", nodes=3, engine="sqlite", fsync=True) as cluster:
         asyncio.run(cluster.start())
         script = f"\necho '{MARK}'\n".join(command.line for command in chosen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -36,11 +36,16 @@ class HttpAdmin:
     """The paths of operators."""
 
     def __init__(
-        self, place: HttpPlace, ready: Callable[[], bool], openapi: Callable[[], bytes]
+        self,
+        place: HttpPlace,
+        ready: Callable[[], bool],
+        openapi: Callable[[], bytes],
+        render: Callable[[str], Awaitable[tuple[bytes, str]]],
     ) -> None:
         self._place = place
         self._ready = ready
         self._openapi = openapi
+        self._render = render
 
     # -- health ------------------------------------------------------------------------------------
 
@@ -66,6 +71,13 @@ class HttpAdmin:
         await asked.reply_json(200, self._openapi())
 
     # -- questions ---------------------------------------------------------------------------------
+
+    async def metrics(self, asked: Asked) -> None:
+        """Give what was counted, as Prometheus reads it."""
+        parse(asked.query, NOTHING)
+        body, said = await self._render(asked.headers.get(b"accept", b"").decode("latin-1"))
+        headers = [(b"content-type", said.encode("latin-1")), (b"cache-control", b"no-store")]
+        await asked.reply(200, headers, body)
 
     async def status(self, asked: Asked) -> None:
         await self._pass_on(asked, "status")

@@ -67,8 +67,10 @@ class Asked:
         "headers",
         "id",
         "method",
+        "operation",
         "path",
         "query",
+        "status",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, budget: Budget) -> None:
@@ -83,6 +85,10 @@ class Asked:
         self.id = given if given and _ID.fullmatch(given) else secrets.token_hex(8).encode()
         self.begun = False
         """Whether the answer's head is out."""
+        self.operation = "other"
+        """What is asked for, by its name in routes.py."""
+        self.status = 0
+        """What it was answered with; 0: with nothing yet."""
 
     # -- the body ----------------------------------------------------------------------------------
 
@@ -134,14 +140,14 @@ class Asked:
         headers.append((b"request-id", self.id))
         if status not in {204, 304}:
             headers.append((b"content-length", b"%d" % len(body)))
-        self.begun = True
+        self.begun, self.status = True, status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
     async def begin(self, status: int, headers: list[Header]) -> None:
         """Send the head of an answer that comes in pieces (``write``)."""
         headers.append((b"request-id", self.id))
-        self.begun = True
+        self.begun, self.status = True, status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes, *, more: bool = True) -> None:

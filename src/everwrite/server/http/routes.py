@@ -203,4 +203,13 @@ OPERATIONS: tuple[Operation, ...] = (
     _question("live", "Whether the process runs", "/health/live"),
     _question("ready", "Whether this node takes requests", "/health/ready"),
     _question("openapi", "This description", "/openapi.json"),
+    Operation(
+        method="GET",
+        path="/metrics",
+        name="metrics",
+        summary="What this node has counted, for Prometheus",
+        tag="operators",
+        headers=("Accept",),
+        answers=(Answer(200, "All families: docs/metrics.md", "text/plain", str),),
+    ),
 )

@@ -66,7 +66,9 @@ class HttpService:
             replicas=local.cluster.replicas,
             timeout_ms=local.config.request_timeout_ms,
             ready=runtime.serves,
+            render=runtime.exposition.render,
         )
+        runtime.exposition.more.append(front.measures)
         config = HttpConfig(
             front,
             http=HttpConnection,
