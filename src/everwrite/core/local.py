@@ -24,6 +24,7 @@ from everwrite.core.data.epochs import Epochs
 from everwrite.core.errors import EverwriteError, StorageError
 from everwrite.core.expiry.clock import Clock
 from everwrite.core.measures import Asked, Measures
+from everwrite.core.messages.explain import Shown
 from everwrite.core.messages.listing import Named
 from everwrite.core.messages.members import IN, LEAVING
 from everwrite.core.messages.message import Message
@@ -121,6 +122,9 @@ class Request:
 
     def named(self, source: Place, reply: Named) -> None:
         """An answer to Names came."""
+
+    def shown(self, source: Place, reply: Shown) -> None:
+        """An answer to Show came."""
 
     def scanned(self, scanned: Scanned) -> None:
         """What stands in a range of the disk came."""
