@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ import pytest
 from everwrite.cli.devcluster import DevCluster
 
 DOCS = Path(__file__).parents[3] / "docs"
-PAGES = {"http.md": 12, "metrics.md": 0}
+PAGES = {"http.md": 12, "metrics.md": 0, "explain.md": 2}
 """Each with the number of commands that it surely has more of."""
 MARK = "-- end of a command --"
 
@@ -58,12 +60,14 @@ def test_the_commands_of_a_page_print_what_it_says(page: str, tmp_path: Path) ->
         script = script.replace("/tmp/batch", str(tmp_path / "batch"))
         for number in (1, 2, 3):
             script = script.replace(f"http://127.0.0.1:760{number}", cluster.node(number).http)
+            script = script.replace(f"127.0.0.1:740{number}", cluster.addresses[number - 1])
         ended = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             capture_output=True,
             text=True,
             check=False,
             timeout=60,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         )
 
     assert ended.returncode == 0, ended.stderr

@@ -63,6 +63,7 @@ class Front:
             "ready": admin.ready,
             "openapi": admin.openapi,
             "metrics": admin.metrics,
+            "explain": admin.explain,
             "status": admin.status,
             "ring": admin.ring,
             "nodes": admin.nodes,
@@ -133,7 +134,10 @@ def _routes(handlers: Mapping[str, Handler]) -> list[Route]:
         if not operation.path.encode().startswith(PREFIX):
             named = operation.name, handlers[operation.name]
             paths.setdefault(operation.path, {})[operation.method] = named
-    return [Route(path, Paths(methods)) for path, methods in paths.items()]
+    return [
+        Route(path.replace("{key}", "{key:path}"), Paths(methods))
+        for path, methods in paths.items()
+    ]
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:

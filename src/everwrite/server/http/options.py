@@ -34,6 +34,7 @@ COPIES = frozenset({"n", "timeout", "strict", "consistency", "key_encoding"})
 READS = COPIES | {"r", "format", "resolve", "dot"}
 WRITES = COPIES | {"w", "dw"}
 PUTS = WRITES | {"ttl"}
+EXPLAINS = frozenset({"n", "r", "key_encoding"})
 LISTS = frozenset({"r", "timeout", "prefix", "after", "limit", "key_encoding"})
 NOTHING: frozenset[str] = frozenset()
 
