@@ -8,7 +8,6 @@ an fsync to the disk's thread. Nothing is done per message that can be done per 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -24,10 +23,9 @@ from everwrite.core.outbox import Place
 from everwrite.core.records import Damaged
 from everwrite.core.tally import Tally
 from everwrite.server.disk import Ack, Disk, Found
+from everwrite.server.logs import log_of
 from everwrite.server.trees import TREES, last_words
 from everwrite.storage.store import Store, Unreadable
-
-log = logging.getLogger("everwrite")
 
 WAKE_EVERY_S = 0.02
 """How often time-outs are looked at: finer than any of them."""
@@ -64,6 +62,7 @@ class Driver:
         self.loop = loop
         self.node = node
         self.me = node.local.me
+        self.log = log_of(node.local.members.me.name, self.me)
         self.lines: dict[Place, Line] = {}
         self.deaf_to: set[Place] = set()
         """Peers whose frames are dropped on arrival (development clusters)."""
@@ -125,7 +124,7 @@ class Driver:
         try:
             self.disk.write_at_last(TREES, last_words(self.node))
         except StorageError as error:
-            log.warning("the tree is not saved, and will be made anew: %s", error)
+            self.log.warning("tree not saved", why=f"It will be made anew: {error}")
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -238,7 +237,7 @@ class Driver:
         if self._broken:
             return
         self._broken = True
-        log.critical("the node cannot go on: %s", error, exc_info=error)
+        self.log.critical("the node cannot go on", why=error, exc_info=error)
         if not isinstance(error, EverwriteError):
             cause, error = (
                 error,
@@ -318,7 +317,7 @@ class Driver:
             try:
                 self.disk.write(list(writes.items()))
             except StorageError as error:
-                log.error("write failed code=%s keys=%d: %s", error.code, len(writes), error)
+                self.log.error("write failed", code=error.code, keys=len(writes), why=error)
                 self.node.write_failed(writes, on_write + on_sync)
                 if isinstance(error, SyncFailed):
                     self.fatal(error)
@@ -349,7 +348,7 @@ class Driver:
         """An fsync failed: nobody can say what is on the disk. Stop, and let the others
         take over.
         """
-        log.critical("fsync failed, stopping: %s", error)
+        self.log.critical("fsync failed", why=f"Stopping: {error}")
         self.fatal(error)
 
     def _loaded(self, keys: list[bytes], found: list[Found]) -> None:
@@ -359,7 +358,7 @@ class Driver:
             if isinstance(payload, Unreadable):
                 corrupt, reason = payload.corrupt, payload.reason
                 if node.unreadable(key, reason, corrupt=corrupt):
-                    log.error("unreadable key=%s corrupt=%s: %s", key.hex(), corrupt, reason)
+                    self.log.error("unreadable", key=key.hex(), corrupt=corrupt, why=reason)
             else:
                 node.loaded(key, payload)
         self.soon()
@@ -367,12 +366,12 @@ class Driver:
     def _scanned(self, scan: Scan, found: Scanned | StorageError) -> None:
         self.node.local.now = time.monotonic_ns() // 1_000_000
         if isinstance(found, StorageError):
-            log.error("unreadable range start=%s: %s", scan.start.hex(), found)
+            self.log.error("unreadable range", start=scan.start.hex(), why=found)
             self.node.unscanned(scan.rid, found.message)
         else:
             for key, payload in found.pairs:
                 if isinstance(payload, Damaged) and not self.node.quarantine.knows(key):
-                    log.error("unreadable key=%s corrupt=True: %s", key.hex(), payload.reason)
+                    self.log.error("unreadable", key=key.hex(), corrupt=True, why=payload.reason)
             self.node.scanned(scan.rid, found)
         self.soon()
 
@@ -380,7 +379,7 @@ class Driver:
         """Take note of the time; after a stall, tell the node that what arrives now may be old."""
         stood_ms, self._looked = now - self._looked, now
         if stood_ms > STALL_MS:
-            log.warning("this process did not run for %d ms", stood_ms)
+            self.log.warning("stalled", ms=stood_ms, why="This process did not run.")
             self.node.late_ms = stood_ms
             self._late_until = now + STALL_TAIL_MS
         elif now > self._late_until:
@@ -391,9 +390,10 @@ class Driver:
         clock = self.node.local.clock
         self._clock_wrong = clock.wrong
         if self._clock_wrong:
-            log.warning("clock wrong off_ms=%d: this node goes by the others' time", clock.off_ms)
+            why = "This node goes by the others' time."
+            self.log.warning("clock wrong", off_ms=clock.off_ms, why=why)
         else:
-            log.info("clock right off_ms=%d", clock.off_ms)
+            self.log.info("clock right", off_ms=clock.off_ms)
 
     def _wake(self) -> None:
         now_ns = time.monotonic_ns()

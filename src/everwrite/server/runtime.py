@@ -7,11 +7,12 @@ a thread, tests as many as they like.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import socket
 import time
 from typing import TYPE_CHECKING
+
+from structlog.contextvars import bound_contextvars
 
 from everwrite.core.config import ClusterConfig
 from everwrite.core.errors import ConfigError, EverwriteError, Fenced
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from everwrite.server.http.service import HttpService
     from everwrite.server.metrics.exposition import Exposition
 
-log = logging.getLogger("everwrite")
 
 LOOK_EVERY_S = 0.5
 """How often it is looked whether this node still belongs to its cluster."""
@@ -52,6 +52,7 @@ class Runtime:
         self.options = options
         self.started_ms = time.monotonic_ns() // 1_000_000
         self.driver = Driver(loop, node, store)
+        self.log = self.driver.log
         cluster = local.cluster
         identity = Identity(
             name=local.members.me.name,
@@ -148,31 +149,31 @@ class Runtime:
         for node_id in sorted(members.clones - self._clones):
             self._clones.add(node_id)
             known = members.get(node_id)
-            log.error(
-                "two processes run as node %r (%s): one has a copied data directory. Stop it",
-                known.name if known is not None else "",
-                node_id.hex(),
+            name = known.name if known is not None else ""
+            self.log.error(
+                "identity doubled",
+                whose=node_id.hex(),
+                why=f"two processes run as node {name!r}: one has a copied data directory. Stop it",
             )
             if node_id == me.node_id:
                 self._fatal(two_of_me(me.name, node_id))
         namesake = rounds.namesake()
         if namesake is not None and namesake.node_id != self._namesake:
             self._namesake = namesake.node_id
-            log.error(
-                "there is a node named %r already (%s): this one (%s) owns no data while that is "
-                "so. Stop one of them, and give it a name of its own (--name) in a new directory",
-                me.name,
-                namesake.node_id.hex(),
-                me.node_id.hex(),
+            self.log.error(
+                "name taken",
+                by=namesake.node_id.hex(),
+                why=f"there is a node named {me.name!r} already: this one owns no data while that "
+                "is so. Stop one of them, and give it a name of its own (--name) and directory",
             )
         if self._ending is not None:
             return
         if rounds.left:
-            log.info("node %s (%s) has left its cluster", me.name, me.node_id.hex())
+            self.log.info("left its cluster")
             self._ending = self.driver.loop.call_later(LAST_WORDS_S, self._leave)
         elif rounds.out_for_good:
             error = removed(me.name, me.node_id)
-            log.critical("this node must stop: %s", error)
+            self.log.critical("this node must stop", why=error)
             self._ending = self.driver.loop.call_later(LAST_WORDS_S, self._fatal, error)
 
     def _leave(self) -> None:
@@ -188,7 +189,8 @@ async def start(options: ServeOptions, *, listen: bool = True) -> Runtime:
     """
     store = open_store(options.data, options.engine)
     try:
-        return await _start(options, store, listen=listen)
+        with bound_contextvars(node=options.name or options.default_name):
+            return await _start(options, store, listen=listen)
     except BaseException:
         store.close()
         raise

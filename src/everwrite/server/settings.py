@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -12,6 +13,9 @@ from everwrite.core.errors import ConfigError
 PORT = 7400
 _EVERYWHERE = ("0.0.0.0", "::")
 NAME_BYTES_MAX = 64
+
+
+LogFormat = Literal["text", "json"]
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +34,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``lifeline`` is a pipe's reading end that came from the process that started the node: when the
     pipe ends, that process is gone, and the node stops.
+
+    ``log_format``: how lines of the log look, for people or for programs.
 
     ``pace``: background work gives way to requests; not so only for comparison.
 
@@ -54,6 +60,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     secret: bytes = b""
     development: bool = False
     lifeline: int | None = None
+    log_format: LogFormat = "text"
     partitions: int = 256
     replicas: int = 3
     cluster_name: str = "everwrite"

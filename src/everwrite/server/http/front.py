@@ -7,11 +7,11 @@ an EverwriteError or a Refusal: these become problem documents here and nowhere 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.routing import Route, Router
+from structlog.stdlib import BoundLogger
 
 from everwrite.core.errors import EverwriteError, InvariantError
 from everwrite.server.http.admin import HttpAdmin
@@ -26,8 +26,7 @@ from everwrite.server.http.operations import Operations
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.http.problems import Gone, Refusal, no_such_path, not_allowed
 from everwrite.server.http.routes import BUCKET, KEY, OPERATIONS
-
-log = logging.getLogger("everwrite")
+from everwrite.server.logs import serve_request
 
 Handler = Callable[[Asked], Awaitable[None]]
 
@@ -50,7 +49,9 @@ class Front:
         timeout_ms: int,
         ready: Callable[[], bool],
         render: Callable[[str], Awaitable[tuple[bytes, str]]],
+        log: BoundLogger,
     ) -> None:
+        self._log = log
         self.measures = HttpMeasures()
         self._guard = guard
         self._budget = budget
@@ -81,6 +82,7 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         asked = Asked(scope, receive, send, self._budget)
+        serve_request(asked.id.decode())
         began_ns = time.monotonic_ns()
         try:
             self._guard.check(asked.path, asked.headers)
@@ -103,7 +105,7 @@ class Front:
                 raise
             await asked.reply_problem(error)
         except Exception as error:
-            log.exception("request failed id=%s", asked.id.decode())
+            self._log.exception("request failed", operation=asked.operation, why=repr(error))
             if not asked.begun:
                 await asked.reply_problem(_ours(error))
             raise

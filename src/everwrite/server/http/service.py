@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 from collections.abc import Generator
 from typing import TYPE_CHECKING
@@ -22,7 +21,6 @@ from everwrite.server.settings import split_address
 if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
 
-log = logging.getLogger("everwrite")
 
 BACKLOG = 512
 LOOK_S = 1.0
@@ -67,6 +65,7 @@ class HttpService:
             timeout_ms=local.config.request_timeout_ms,
             ready=runtime.serves,
             render=runtime.exposition.render,
+            log=runtime.log,
         )
         runtime.exposition.more.append(front.measures)
         config = HttpConfig(
@@ -140,7 +139,8 @@ class HttpService:
             if total <= UNREAD_BYTES_MAX:
                 return
             total -= size
-            log.warning("HTTP client cut off: it does not read its answers bytes=%d", size)
+            why = "It does not read its answers."
+            self._runtime.log.warning("HTTP client cut off", bytes=size, why=why)
             connection.transport.abort()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
