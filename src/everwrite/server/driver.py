@@ -24,6 +24,7 @@ from everwrite.core.records import Damaged
 from everwrite.core.tally import Tally
 from everwrite.server.disk import Ack, Disk, Found
 from everwrite.server.logs import log_of
+from everwrite.server.tracing import Tracer
 from everwrite.server.trees import TREES, last_words
 from everwrite.storage.store import Store, Unreadable
 
@@ -77,6 +78,7 @@ class Driver:
         """Microseconds by which the look at the time came later than it was due."""
         self.turns = Tally()
         """Microseconds for which what clients sent was in this process until its tick was over."""
+        self.tracer = Tracer(node.local)
         self.ask: Callable[[Place, Ask], None] = lambda place, ask: None
         self.members_changed: Callable[[], None] = lambda: None
         self.fatal: Callable[[EverwriteError], None] = lambda error: None
@@ -154,6 +156,8 @@ class Driver:
             return
         self.frames_in += 1
         self.messages_in += len(messages)
+        if node.local.traced:
+            self.tracer.came(source, messages)
         handlers = node.handlers(source)
         try:
             for message in messages:
@@ -271,6 +275,8 @@ class Driver:
                 self._commit()
             if out.reads:
                 keys, out.reads = out.reads, []
+                if node.local.traces:
+                    self.tracer.read(keys, "reads its disk")
                 self.disk.read(keys)
             if out.scans:
                 scans, out.scans = out.scans, []
@@ -279,6 +285,9 @@ class Driver:
             while out.asks:  # one by one, so that none is lost with another
                 self.ask(*out.asks.pop(0))
             sends, out.sends = out.sends, {}
+            if node.local.traced:
+                for place, messages in sends.items():
+                    self.tracer.sent(place, messages)
             own = sends.pop(me, None)
             lines = self.lines
             for place, messages in sends.items():
@@ -288,6 +297,8 @@ class Driver:
                 else:
                     line.send(messages)
             if own is not None:
+                if node.local.traced:
+                    self.tracer.came(me, own)
                 handlers = node.handlers(me)
                 for message in own:
                     handlers[type(message)](me, message)
@@ -314,6 +325,7 @@ class Driver:
         if writes:
             self.batches += 1
             self.keys_written += len(writes)
+            began_ns = time.monotonic_ns()
             try:
                 self.disk.write(list(writes.items()))
             except StorageError as error:
@@ -322,6 +334,8 @@ class Driver:
                 if isinstance(error, SyncFailed):
                     self.fatal(error)
                 return
+            if self.node.local.traces:
+                self.tracer.wrote(writes, time.monotonic_ns() - began_ns)
         sends = out.sends
         for place, message in on_write:
             queue = sends.get(place)
@@ -354,6 +368,8 @@ class Driver:
     def _loaded(self, keys: list[bytes], found: list[Found]) -> None:
         node = self.node
         node.local.now = time.monotonic_ns() // 1_000_000
+        if node.local.traces:
+            self.tracer.read(keys, "has read its disk")
         for key, payload in zip(keys, found, strict=True):
             if isinstance(payload, Unreadable):
                 corrupt, reason = payload.corrupt, payload.reason

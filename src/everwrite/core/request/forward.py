@@ -64,6 +64,11 @@ class Forward(Request):
                 self._source, msgspec.structs.replace(reply, rid=self._message.rid)
             )
 
+    does = "hands the request on"
+
+    def serves(self) -> tuple[Place, int]:
+        return self._source, self._message.rid
+
     def about(self) -> bytes:
         return self._message.key
 

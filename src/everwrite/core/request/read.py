@@ -210,6 +210,11 @@ class GetRequest(Request):
         self._local.held_bytes += len(record) - len(before)
         self._heard[node] = record
 
+    does = "coordinates the read"
+
+    def serves(self) -> tuple[Place, int]:
+        return self._source, self._get.rid
+
     def about(self) -> bytes:
         return self._get.key
 

@@ -81,6 +81,8 @@ class PutRequest(Request):
         self._w = w = put.w or n // 2 + 1
         self._dw = dw = put.dw if put.dw >= 0 else (w if local.fsync else 0)
         self._sync = SYNC_NO if not dw else SYNC_YES if dw >= w else SYNC_BOTH
+        if local.traces and self._sync and self.serves() in local.traces:
+            self._sync = SYNC_BOTH  # so that the trace tells a copy written from one fsynced
         self.pending = dict(route.targets)
         if local.me not in self.pending:
             self.pending[local.me] = mine
@@ -145,6 +147,11 @@ class PutRequest(Request):
             self._note_here(owner)
         for node in self._silent_copies:  # it fills up: what is lost of these comes by its walk
             out.send(node, Store(0, key, data, left, SYNC_NO, b"", False, b"", op, sent))
+
+    does = "coordinates the write"
+
+    def serves(self) -> tuple[Place, int]:
+        return self._source, self._put.rid
 
     def about(self) -> bytes:
         return self._put.key

@@ -71,6 +71,7 @@ class Asked:
         "path",
         "query",
         "status",
+        "told",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, budget: Budget) -> None:
@@ -87,6 +88,8 @@ class Asked:
         """Whether the answer's head is out."""
         self.operation = "other"
         """What is asked for, by its name in routes.py."""
+        self.told: Callable[[], bytes] | None = None
+        """What a Trace header says, if one was asked for."""
         self.status = 0
         """What it was answered with; 0: with nothing yet."""
 
@@ -138,6 +141,8 @@ class Asked:
     async def reply(self, status: int, headers: list[Header], body: bytes = b"") -> None:
         """Send an answer as a whole."""
         headers.append((b"request-id", self.id))
+        if self.told is not None:
+            headers.append((b"trace", self.told()))
         if status not in {204, 304}:
             headers.append((b"content-length", b"%d" % len(body)))
         self.begun, self.status = True, status

@@ -48,8 +48,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Statuses of problems beside those that any operation may have."""
 
 
-READ_HEADERS = ("Causal-Context", "ETag", "Siblings", "Replicas", "Expires-At")
-WRITE_HEADERS = ("Causal-Context", "Siblings", "Replicas", "Durable", "Expires-At")
+READ_HEADERS = ("Causal-Context", "ETag", "Siblings", "Replicas", "Expires-At", "Trace")
+WRITE_HEADERS = ("Causal-Context", "Siblings", "Replicas", "Durable", "Expires-At", "Trace")
 KEY = "/v1/kv/{bucket}/{key}"
 BUCKET = "/v1/kv/{bucket}"
 _WRITTEN = Answer(200, "Done; the context is too long for a header", JSON, Written)
