@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 from tests.client.fake_node import in_loop
@@ -266,3 +267,80 @@ async def test_much_that_comes_at_once_is_handed_in_by_parts(
         assert {each.status_code for each in await asyncio.gather(*puts)} == {204}
         for name in names:
             assert (await client.get(name)).content == b"x" * 900
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        b"content-length: 3\r\ncontent-length: 5\r\n",
+        b"content-length: 3\r\ntransfer-encoding: chunked\r\n",
+        b"content-length: -1\r\n",
+        b"content-length: 3x\r\n",
+        b"transfer-encoding: chunked, identity\r\n",
+        b"content-length : 3\r\n",
+    ],
+)
+@in_loop
+async def test_a_body_of_two_lengths_is_no_request(lengths: bytes) -> None:
+    async with one() as (runtime, client):
+        put = b"PUT " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + lengths
+        answer = await raw(runtime, put + b"connection: close\r\n\r\nabc0\r\n\r\n")
+
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert (await client.get(KEY)).status_code == 404
+
+
+@in_loop
+async def test_who_asks_before_it_sends_is_told_to_go_on_or_not_to() -> None:
+    async with one() as (runtime, _):
+        put = b"PUT " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"expect: 100-continue\r\n"
+        close = b"connection: close\r\n"
+        fits = await raw(runtime, put + close + b"content-length: 1\r\n\r\n", b"v", pause_s=0.05)
+        over = await raw(runtime, put + close + b"content-length: 1048577\r\n\r\n")
+
+        assert fits.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 ")
+        assert over.startswith(b"HTTP/1.1 413 ")
+
+
+@in_loop
+async def test_old_clients_are_answered_and_let_go() -> None:
+    async with one() as (runtime, _):
+        answer = await raw(runtime, b"GET /health/live HTTP/1.0\r\nhost: localhost\r\n\r\n")
+
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b'{"live":true}')
+
+
+@in_loop
+async def test_nonsense_behind_a_put_that_is_under_way_is_no_answer_to_it() -> None:
+    async with one() as (runtime, client):
+        assert runtime.http is not None
+        held = runtime.http.place._hand_in
+        runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
+        put = b"PUT " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"content-length: 1\r\n\r\nv"
+        answer = await raw(runtime, put, b"\x00nonsense\r\n\r\n", pause_s=0.1)
+
+        assert answer == b"", "nobody knows yet what becomes of the put"
+        runtime.http.place._hand_in = held  # type: ignore[method-assign]
+        held()
+        assert (await client.get(KEY)).content == b"v"
+
+
+@in_loop
+async def test_who_reads_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "UNREAD_S", 1.2)
+    async with one() as (runtime, client):
+        await client.put(KEY, content=b"x" * VALUE_BYTES_MAX)
+        assert runtime.http is not None
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            slow.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(slow, ("127.0.0.1", runtime.http.port))
+            get = b"GET " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+            await loop.sock_sendall(slow, get * 6)
+            for _ in range(20):
+                assert await loop.sock_recv(slow, 100_000)
+                await asyncio.sleep(0.15)
+
+            assert runtime.peers.guests == 2

@@ -106,3 +106,27 @@ async def test_a_listing_that_cannot_go_on_says_so_in_its_last_line() -> None:
         found = problem(refused, 503, "quorum_not_met")
         assert (found["acked"], found["required"]) == (1, 2)
         assert (await clients[0].get("/v1/kv/carts?r=1")).status_code == 200
+
+
+@in_loop
+async def test_a_listing_for_nobody_ends() -> None:
+    async with one() as (runtime, _):
+        assert runtime.http is not None
+        ask, asked = runtime.http.place.ask, []
+
+        async def slowly(message: Any) -> Any:
+            asked.append(message)
+            await asyncio.sleep(0.05)
+            return await ask(message)
+
+        runtime.http.place.ask = slowly  # type: ignore[method-assign,assignment]
+        _, writer = await asyncio.open_connection("127.0.0.1", runtime.http.port)
+        writer.write(b"GET /v1/kv/carts HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await asyncio.sleep(0.2)
+        writer.close()
+        await asyncio.sleep(0.2)
+        steps = len(asked)
+        await asyncio.sleep(0.3)
+
+        assert 0 < steps < 16, "the ring has 16 partitions"
+        assert len(asked) == steps

@@ -338,6 +338,14 @@ async def test_numbers_and_words_say_how_many_nodes_must_answer() -> None:
 
 
 @in_loop
+async def test_all_means_as_many_owners_as_there_are() -> None:
+    async with one() as (_, client):
+        written = await client.put(f"{KEY}?consistency=all", content=b"v")
+        assert written.headers["replicas"].endswith("required=1")
+        assert (await client.get(f"{KEY}?consistency=all")).content == b"v"
+
+
+@in_loop
 async def test_a_session_reads_no_less_than_it_has_seen() -> None:
     async with three() as (_, clients):
         written = await clients[0].put(KEY, content=b"v", params={"w": 1})

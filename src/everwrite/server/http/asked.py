@@ -130,6 +130,11 @@ class Asked:
             if event.get("body"):
                 yield event["body"]
 
+    async def hung_up(self) -> None:
+        """Return when whoever asked has gone; for answers that take long. No body is read after."""
+        while (await self._receive())["type"] != "http.disconnect":
+            continue
+
     async def _next(self) -> MutableMapping[str, Any]:
         event = await self._receive()
         if event["type"] == "http.disconnect":

@@ -100,7 +100,7 @@ class Batches:
         parse(asked.query, NOTHING)
         kind = asked.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if kind == b"application/json":
-            lines = _items(await asked.body(ARRAY_BYTES_MAX))
+            lines = _each(_items(await asked.body(ARRAY_BYTES_MAX)))
         elif kind in (b"application/x-ndjson", b"application/jsonl", b"application/ndjson"):
             lines = _lines(asked, self._budget)
         else:
@@ -220,8 +220,13 @@ async def _lines(asked: Asked, budget: Budget) -> AsyncIterator[bytes]:
         budget.give(held)
 
 
-async def _items(body: bytes) -> AsyncIterator[bytes]:
-    """Yield the operations of a JSON list."""
+async def _each(items: list[msgspec.Raw]) -> AsyncIterator[bytes]:
+    for item in items:
+        yield bytes(item)
+
+
+def _items(body: bytes) -> list[msgspec.Raw]:
+    """Return the operations of a JSON list."""
     try:
         items = msgspec.json.decode(body, type=list[msgspec.Raw])
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -233,8 +238,7 @@ async def _items(body: bytes) -> AsyncIterator[bytes]:
             f"The batch has {len(items)} operations; a list has {ARRAY_MAX} at most.",
             hint="Nothing was done. Send lines (application/x-ndjson): of these there may be more.",
         )
-    for item in items:
-        yield bytes(item)
+    return items
 
 
 def _too_long() -> TooLarge:

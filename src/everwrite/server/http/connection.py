@@ -44,6 +44,9 @@ PIPELINE_MAX = 64
 
 IDLE, HEAD, BODY, ANSWER = range(4)
 
+WAIT_FOR_BODY = ("PUT", "POST")
+"""Methods of which nothing is done before their body is whole."""
+
 STREAMS = (b"/v1/batch",)
 """Whose bodies may be long: they need only go on."""
 
@@ -77,17 +80,18 @@ class HttpConnection(HttpToolsProtocol):
         self._phase = IDLE
         self._since = 0.0
         self._head_bytes = 0
+        self._streams = False
         self._counted = False
         self._unread = 0
         """What was not read yet of the answers when that was looked at last,"""
         self._unread_since = 0.0
-        """and since when it has not become less."""
+        """and since when the other end has read nothing of it."""
 
     # -- asyncio -----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._since = self.loop.time()
+        self._since = self._unread_since = self.loop.time()
         if self._room.guests_may_come():
             self._room.guests += 1
             self._counted = True
@@ -124,6 +128,11 @@ class HttpConnection(HttpToolsProtocol):
                 431,
             )
 
+    def resume_writing(self) -> None:
+        """The other end has read much of what was too much."""
+        self._unread_since = self.loop.time()
+        super().resume_writing()
+
     # -- the parser --------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
@@ -151,8 +160,6 @@ class HttpConnection(HttpToolsProtocol):
         self._end(
             RequestError("These bytes are no HTTP/1.1 request.", hint="Nothing was done."), 400
         )
-
-    _streams = False
 
     # -- patience ----------------------------------------------------------------------------------
 
@@ -197,13 +204,24 @@ class HttpConnection(HttpToolsProtocol):
             )
 
     def _end(self, error: EverwriteError, status: int) -> None:
-        """Say what is wrong, unless an answer is on its way already, and close."""
+        """Say what is wrong, if that can be taken for nothing else, and close.
+
+        Where an earlier request waits for its answer it would be that: a client would hear that
+        nothing was done of a put that is under way.
+        """
         if self.transport.is_closing():
             return
         cycle: RequestResponseCycle | None = self.cycle  # none before the first request
-        if cycle is None or not cycle.response_started or cycle.response_complete:
+        if self._phase == BODY:
+            is_next = cycle is not None and not cycle.response_started and not self.pipeline
+        else:
+            is_next = cycle is None or cycle.response_complete
+        if is_next:
             document, headers = problem_of(error)
             document.status = status
+            if self._phase == BODY and self.scope["method"] not in WAIT_FOR_BODY:
+                document.outcome = "unknown"
+                document.hint = "It may have been carried out: look before you repeat it."
             body = msgspec.json.encode(document)
             headers += [
                 (b"content-type", MEDIA_TYPE),

@@ -45,7 +45,7 @@ class Front:
         guard: Guard,
         budget: Budget,
         *,
-        replicas: int,
+        replicas: Callable[[], int],
         timeout_ms: int,
         ready: Callable[[], bool],
         render: Callable[[str], Awaitable[tuple[bytes, str]]],

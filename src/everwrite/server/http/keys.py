@@ -6,6 +6,7 @@ on the server. The last line says how it ended: at the ring's end, at the limit,
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -64,8 +65,9 @@ class Buckets:
         head = [_LINES, (b"cache-control", b"no-store"), (b"listing", b"ring-order")]
         await asked.begin(200, head)
         told = 0
+        gone = asyncio.ensure_future(asked.hung_up())
         try:
-            while True:
+            while not gone.done():
                 keys = listed.keys[: options.limit - told] if options.limit else listed.keys
                 told += len(keys)
                 if keys:
@@ -75,8 +77,12 @@ class Buckets:
                     last: object = EndLine(end=not cut and not listed.next, keys=told)
                     break
                 listed = await self._step(bucket, prefix, listed.next, options)
+            else:  # nobody reads on
+                return
         except EverwriteError as error:
             last = {"problem": problem_of(error, request_id=asked.id.decode())[0]}
+        finally:
+            gone.cancel()
         await asked.write(msgspec.json.encode(last) + b"\n", more=False)
 
     async def _step(self, bucket: bytes, prefix: bytes, after: bytes, options: Options) -> Listed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Callable
 from hashlib import blake2b
 
 from everwrite.core.data.context import CONTEXT_BYTES_MAX
@@ -19,9 +20,10 @@ from everwrite.server.tracing import Timeline
 class Operations:
     """Reads and writes of one node's front. All may raise an EverwriteError."""
 
-    def __init__(self, place: HttpPlace, replicas: int, timeout_ms: int) -> None:
+    def __init__(self, place: HttpPlace, replicas: Callable[[], int], timeout_ms: int) -> None:
         self._place = place
         self._replicas = replicas
+        """How many owners a key has now: fewer than are wanted, while there are few nodes."""
         self._timeout_ms = timeout_ms
 
     async def read(self, data: bytes, options: Options, seen: bytes) -> GetReply:
@@ -134,7 +136,7 @@ class Operations:
         """Return how many nodes a word for consistency means; 0: the cluster's default."""
         if options.level == "one":
             return 1
-        return (options.n or self._replicas) if options.level == "all" else 0
+        return (options.n or self._replicas()) if options.level == "all" else 0
 
 
 def op_in(given: bytes | None, data: bytes) -> tuple[bytes, bool]:

@@ -53,9 +53,9 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
     retryable: bool
     outcome: str
     """What became of the write: "none", "partial" (on fewer than W nodes) or "unknown"."""
-    acked: int = 0
-    required: int = 0
-    hint: str = ""
+    acked: int
+    required: int
+    hint: str
     retry_after_ms: int = 0
     request_id: str = ""
     absent: str = ""

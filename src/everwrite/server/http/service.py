@@ -61,7 +61,7 @@ class HttpService:
             self.place,
             Guard(options.secret, names),
             Budget(),
-            replicas=local.cluster.replicas,
+            replicas=lambda: local.routes.placement.replicas,
             timeout_ms=local.config.request_timeout_ms,
             ready=runtime.serves,
             render=runtime.exposition.render,
