@@ -84,7 +84,7 @@ class Measures:
 
 def operation_of(asked: Asked) -> Operation:
     """Return what a request is counted as."""
-    if isinstance(asked, Put):
+    if type(asked) is Put:
         return "delete" if asked.value is None else "put"
     return _OPERATIONS[type(asked)]
 

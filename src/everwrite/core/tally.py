@@ -35,8 +35,7 @@ class Tally:
     def add(self, value: int) -> None:
         """Count one; a negative one (a clock that was set back) as 0, a huge one in the last."""
         if value < _FINE:
-            value = max(value, 0)
-            at = value
+            at = value if value > 0 else (value := 0)
         else:
             shift = value.bit_length() - _FINE_BITS - 1
             at = (shift << _FINE_BITS) + (value >> shift)

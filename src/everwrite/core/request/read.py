@@ -328,7 +328,7 @@ class GetRequest(Request):
         shown = versions.live(record, time_ms)
         if len(shown) > 1:
             local.counters.siblings_met += 1
-        self._measure(sum(version.value is not None for version in shown))
+        self._measure(len(shown))
         seen = versions.seen_by_read(record)
         # What is as good as gone is not to be superseded: a put after it leaves no tombstone then.
         gone = versions.as_good_as_gone(record, seen, time_ms)
@@ -351,11 +351,13 @@ class GetRequest(Request):
 
     def _measure(self, found: int) -> None:
         """Count a get that is answered with so many values."""
-        measures = self._local.measures
-        if self._source != self._local.me:
-            measures.took["get"].add(self._took_ms())
-            measures.get_siblings[min(found, SIBLINGS_TOLD)] += 1
-            measures.fallback_gets += self._fallbacks + self._empty > 0
+        local = self._local
+        if self._source != local.me:
+            measures = local.measures
+            measures.took["get"].add(local.now - self._deadline + self._get.timeout_ms)
+            measures.get_siblings[found if found < SIBLINGS_TOLD else SIBLINGS_TOLD] += 1
+            if self._fallbacks or self._empty:
+                measures.fallback_gets += 1
 
     def _quality(self, absent: Literal["", "never", "deleted", "expired", "unknown"]) -> Quality:
         fallbacks = self._fallbacks + self._empty

@@ -246,12 +246,13 @@ class PutRequest(Request):
     def _answer(self) -> None:
         self._answered = True
         local = self._local
-        took_ms = self._took_ms()
+        took_ms = local.now - self._deadline + self._put.timeout_ms
         local.pace.took("puts", took_ms * 1000, local.now)
-        measures = local.measures
+        measures, siblings = local.measures, self._siblings
         measures.took[operation_of(self._put)].add(took_ms)
-        measures.put_siblings[min(self._siblings, SIBLINGS_TOLD)] += 1
-        measures.fallback_puts += self._fallbacks > 0
+        measures.put_siblings[siblings if siblings < SIBLINGS_TOLD else SIBLINGS_TOLD] += 1
+        if self._fallbacks:
+            measures.fallback_puts += 1
         local.out.send(
             self._source,
             PutReply(
@@ -318,7 +319,7 @@ class PutRequest(Request):
         if self._answered:
             local = self._local
             if self._owners >= (self._put.n or local.routes.placement.replicas):
-                local.measures.visible.add(self._took_ms())
+                local.measures.visible.add(local.now - self._deadline + self._put.timeout_ms)
             self._close()
         else:
             self._fail("")
