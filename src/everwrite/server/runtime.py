@@ -187,6 +187,10 @@ async def start(options: ServeOptions, *, listen: bool = True) -> Runtime:
     Raises ConfigError, DeniedError or a StorageError, with nothing left open. A node that is new
     and was told whom to join waits here until one of them answers.
     """
+    if options.otel:
+        from everwrite.server.spans import check_installed
+
+        check_installed()
     store = open_store(options.data, options.engine)
     try:
         with bound_contextvars(node=options.name or options.default_name):

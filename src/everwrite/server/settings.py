@@ -37,6 +37,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``log_format``: how lines of the log look, for people or for programs.
 
+    ``otel``: HTTP requests become spans of OpenTelemetry.
+
     ``pace``: background work gives way to requests; not so only for comparison.
 
     ``partitions``, ``replicas`` and ``cluster_name`` count only for the node that founds a cluster.
@@ -61,6 +63,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     development: bool = False
     lifeline: int | None = None
     log_format: LogFormat = "text"
+    otel: bool = False
     partitions: int = 256
     replicas: int = 3
     cluster_name: str = "everwrite"
@@ -78,6 +81,11 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port = {self.port} is not possible.", hint="Use 1 to 65535.")
+        if self.otel and self.http_port is None:
+            raise ConfigError(
+                "Spans are made of HTTP requests, and this node takes none.",
+                hint="Leave out --otel, or --http-port off. Nothing was started.",
+            )
         if self.http_port is not None and not 0 <= self.http_port <= 65535:
             raise ConfigError(
                 f"http_port = {self.http_port} is not possible.", hint="Use 1 to 65535."

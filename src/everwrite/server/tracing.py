@@ -60,13 +60,15 @@ current: ContextVar[Timeline | None] = ContextVar("everwrite_trace", default=Non
 class Timeline:
     """See the module; a ``core.trace.Trace``."""
 
-    __slots__ = ("_began_ns", "events", "key")
+    __slots__ = ("_began_ns", "began_wall_ns", "events", "key")
 
     def __init__(self, key: bytes) -> None:
         self.key = key
         self.events: list[tuple[int, bytes, str]] = []
         """(microseconds since the beginning, node, what)."""
         self._began_ns = time.monotonic_ns()
+        self.began_wall_ns = time.time_ns()
+        """By this machine's clock, as spans have it."""
 
     def note(self, what: str, node: bytes = b"") -> None:
         """Something happened now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,6 +18,9 @@ from everwrite.server.http.problems import (
     body_too_large,
     problem_of,
 )
+
+if TYPE_CHECKING:
+    from everwrite.server.tracing import Timeline
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -70,7 +73,9 @@ class Asked:
         "operation",
         "path",
         "query",
+        "recorded",
         "status",
+        "timeline",
         "told",
     )
 
@@ -88,6 +93,9 @@ class Asked:
         """Whether the answer's head is out."""
         self.operation = "other"
         """What is asked for, by its name in routes.py."""
+        self.recorded = False
+        """Whether a span is made of it (server/spans.py)."""
+        self.timeline: Timeline | None = None
         self.told: Callable[[], bytes] | None = None
         """What a Trace header says, if one was asked for."""
         self.status = 0

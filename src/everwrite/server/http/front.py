@@ -27,6 +27,7 @@ from everwrite.server.http.place import HttpPlace
 from everwrite.server.http.problems import Gone, Refusal, no_such_path, not_allowed
 from everwrite.server.http.routes import BUCKET, KEY, OPERATIONS
 from everwrite.server.logs import serve_request
+from everwrite.server.spans import Spans
 
 Handler = Callable[[Asked], Awaitable[None]]
 
@@ -50,8 +51,10 @@ class Front:
         ready: Callable[[], bool],
         render: Callable[[str], Awaitable[tuple[bytes, str]]],
         log: BoundLogger,
+        spans: Spans | None = None,
     ) -> None:
         self._log = log
+        self.spans = spans
         self.measures = HttpMeasures()
         self._guard = guard
         self._budget = budget
@@ -84,6 +87,7 @@ class Front:
         asked = Asked(scope, receive, send, self._budget)
         serve_request(asked.id.decode())
         began_ns = time.monotonic_ns()
+        span = self.spans.begin(asked) if self.spans is not None else None
         try:
             self._guard.check(asked.path, asked.headers)
             if asked.path.startswith(PREFIX):
@@ -111,6 +115,8 @@ class Front:
             raise
         finally:
             self.measures.add(asked, time.monotonic_ns() - began_ns)
+            if self.spans is not None and span is not None:
+                self.spans.end(span, asked)
 
 
 class Paths:

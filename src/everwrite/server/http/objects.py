@@ -94,17 +94,18 @@ class Objects:
             raise not_allowed(asked.method, [*self._methods])
         bucket, _, key = asked.path[len(PREFIX) :].partition(b"/")
         name = checked_bucket(unquote_to_bytes(bucket))
-        if b"trace=1" in asked.query:
+        if asked.recorded or b"trace=1" in asked.query:
             self._begin_trace(asked, name, key)
         await method(asked, name, key)
 
     def _begin_trace(self, asked: Asked, bucket: bytes, raw_key: bytes) -> None:
         """Note from now on what happens to a request, and tell it in a header of its answer."""
         options = parse_query(asked.query, TRACED)
-        if options.trace:
-            timeline = Timeline(data_key(bucket, key_in(raw_key, options)))
-            current.set(timeline)
-            asked.told = partial(self._operations.told, timeline)
+        if asked.recorded or options.trace:
+            asked.timeline = Timeline(data_key(bucket, key_in(raw_key, options)))
+            current.set(asked.timeline)
+        if options.trace and asked.timeline is not None:
+            asked.told = partial(self._operations.told, asked.timeline)
 
     # -- over HTTP ---------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from everwrite.server.http.front import Front
 from everwrite.server.http.guard import Guard
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.settings import split_address
+from everwrite.server.spans import open_spans
 
 if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
@@ -66,7 +67,9 @@ class HttpService:
             ready=runtime.serves,
             render=runtime.exposition.render,
             log=runtime.log,
+            spans=open_spans(local) if options.otel else None,
         )
+        self.front = front
         runtime.exposition.more.append(front.measures)
         config = HttpConfig(
             front,
@@ -119,6 +122,8 @@ class HttpService:
         self.place.close()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
+        if self.front.spans is not None:  # it may have to wait for a collector
+            await self._runtime.driver.loop.run_in_executor(None, self.front.spans.close)
 
     def _look(self) -> None:
         loop = self._runtime.driver.loop
