@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric
 
-from everwrite.core.cluster.holdings import all_bits
 from everwrite.server.metrics.families import MS, US, counter, counters, gauge, gauges
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ def _moves(runtime: Runtime) -> Iterator[Metric]:
     node, local = runtime.node, runtime.node.local
     counted = node.moves.counters
     gains, sheds = node.moves.under_way
-    owned = all_bits(local.routes.placement.owned().get(local.me, []))
+    owned = local.routes.owned
     held = local.serves | local.keeps
     yield gauges(
         "everwrite_partitions",
