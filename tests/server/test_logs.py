@@ -81,9 +81,13 @@ def test_a_traceback_is_one_line_of_json(caplog: pytest.LogCaptureFixture) -> No
 def test_lines_of_other_libraries_are_json_too(caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("elsewhere").warning("%d things", 3)
 
-    found = json.loads(JsonLines().format(line_of(caplog)))
+    forms = JsonLines(), TextLines()
+    for form in forms:
+        form.node = "n1"
+    found = json.loads(forms[0].format(line_of(caplog)))
 
-    assert (found["event"], found["logger"]) == ("3 things", "elsewhere")
+    assert (found["event"], found["logger"], found["node"]) == ("3 things", "elsewhere", "n1")
+    assert forms[1].format(line_of(caplog)).endswith("WARNING 3 things node=n1")
 
 
 def test_what_is_below_the_level_costs_nothing_and_says_nothing(

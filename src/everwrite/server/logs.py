@@ -54,25 +54,43 @@ def serve_request(request_id: str) -> None:
     bind_contextvars(request_id=request_id)
 
 
-def begin_logging(form: LogFormat) -> None:
-    """Write the log of this process to its standard error; once, where the process is ours."""
+def begin_logging(form: LogFormat) -> Lines:
+    """Write the log of this process to its standard error; once, where the process is ours.
+    Return its form, which may be told whose process it is.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+    lines: Lines = JsonLines() if form == "json" else TextLines()
+    handler.setFormatter(lines)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    return lines
 
 
-class TextLines(logging.Formatter):
+class Lines(logging.Formatter):
+    """A form of lines."""
+
+    node = ""
+    """Named in lines of other libraries, once it is known."""
+
+
+class TextLines(Lines):
     """A line for people."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        line = super().formatMessage(record)
+        return f"{line} node={self.node}" if self.node and not hasattr(record, _FIELDS) else line
 
-class JsonLines(logging.Formatter):
+
+class JsonLines(Lines):
     """A line for programs: one JSON object, whoever logged it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields: Mapping[str, Any] = getattr(record, _FIELDS, {"event": record.getMessage()})
+        fields: Mapping[str, Any] | None = getattr(record, _FIELDS, None)
+        if fields is None:
+            named = {"node": self.node} if self.node else {}
+            fields = {"event": record.getMessage(), **named}
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

@@ -10,7 +10,7 @@ from typing import Any
 
 from everwrite.core.errors import EverwriteError
 from everwrite.server.descriptors import raise_limit
-from everwrite.server.logs import begin_logging, log_of
+from everwrite.server.logs import Lines, begin_logging, log_of
 from everwrite.server.runtime import Runtime, start
 from everwrite.server.settings import ServeOptions
 
@@ -22,10 +22,10 @@ GC_THRESHOLD = 50_000
 
 def run(options: ServeOptions) -> None:
     """Run a node until SIGTERM or SIGINT; raise an EverwriteError if it cannot go on."""
-    begin_logging(options.log_format)
+    lines = begin_logging(options.log_format)
     raise_limit()
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        failure = runner.run(_run(options))
+        failure = runner.run(_run(options, lines))
     if failure is not None:
         raise failure
 
@@ -39,7 +39,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _run(options: ServeOptions) -> EverwriteError | None:
+async def _run(options: ServeOptions, lines: Lines) -> EverwriteError | None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -56,6 +56,7 @@ async def _run(options: ServeOptions) -> EverwriteError | None:
             await asyncio.gather(starting, return_exceptions=True)
             return None
         runtime = starting.result()
+        lines.node = runtime.node.local.members.me.name
         _greet(runtime)
         gc.collect()
         gc.freeze()

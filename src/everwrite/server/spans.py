@@ -13,6 +13,9 @@ Spans go out in batches from a thread of the SDK's.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from everwrite.core.errors import ConfigError
@@ -68,9 +71,18 @@ class Spans:
                     span.add_event(event["what"], {"everwrite.node": event["node"]}, at)
         span.end()
 
-    def close(self) -> None:
-        """Send what was not sent yet; waits for that."""
-        self._provider.shutdown()
+    async def close(self, seconds: float) -> None:
+        """Send what was not sent yet; a collector that takes longer does not hold up the end."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def end() -> None:
+            self._provider.shutdown()
+            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
+                loop.call_soon_threadsafe(ended.set)
+
+        Thread(target=end, name="everwrite-spans", daemon=True).start()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), seconds)
 
 
 def check_installed() -> None:

@@ -123,7 +123,7 @@ class HttpService:
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
         if self.front.spans is not None:  # it may have to wait for a collector
-            await self._runtime.driver.loop.run_in_executor(None, self.front.spans.close)
+            await self.front.spans.close(END_S)
 
     def _look(self) -> None:
         loop = self._runtime.driver.loop
