@@ -325,7 +325,7 @@ class Driver:
         if writes:
             self.batches += 1
             self.keys_written += len(writes)
-            began_ns = time.monotonic_ns()
+            began_ns = time.monotonic_ns() if self.node.local.traces else 0
             try:
                 self.disk.write(list(writes.items()))
             except StorageError as error:
