@@ -16,7 +16,7 @@ FITS    = import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 QUIETLY = --quiet --no-input --disable-pip-version-check
 
 .PHONY: help setup test demo check lint format types imports sim chaos scale plots bench grow \
-        overload sessions mend openapi clean
+        overload sessions mend openapi dashboard clean
 
 help:
 	@echo "make demo       five nodes, shoppers, faults, and a verdict: 30 seconds, and some more"
@@ -32,6 +32,7 @@ help:
 	@echo "make mend       one of three nodes loses a key in a hundred: what it takes to mend that"
 	@echo "make sessions   200,000 sessions that end within a minute: about 12 minutes"
 	@echo "make openapi    describe the HTTP API anew, from the code"
+	@echo "make dashboard  make the Grafana dashboard anew, from its table"
 	@echo "make setup      only the environment, in $(VENV)"
 	@echo "make clean      remove the environment and all caches"
 
@@ -85,6 +86,9 @@ mend: setup
 
 openapi: setup
 	@$(BIN)/python -m everwrite.server.http.openapi > docs/openapi.json
+
+dashboard: setup
+	@$(BIN)/python ops/grafana/dashboard.py > ops/grafana/everwrite.json
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

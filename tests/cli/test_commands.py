@@ -330,6 +330,25 @@ def test_locate_shows_the_preference_list(key: str, url: str) -> None:
     assert "HAS COPIES" not in ended.out
 
 
+def test_explain_shows_each_copy_and_what_a_get_answers(key: str, url: str) -> None:
+    put(key, "tea", url, "--w", "3")
+
+    ended = everwrite("explain", "things", key, "--url", url)
+    told = everwrite("explain", "things", key, "--url", url, "-o", "json").json()
+
+    assert ended.code == Exit.OK
+    assert ended.out.count("own copy") == 3
+    assert "Nothing to repair" in ended.out
+    assert told["read"]["certain"]
+    assert "tea" not in ended.out
+
+
+def test_explain_says_by_its_exit_code_that_a_get_would_fail(key: str, url: str) -> None:
+    assert everwrite("explain", "things", key, "--r", "4", "--url", url).code == Exit.ERROR
+    nothing = everwrite("explain", "things", key, "--url", url)
+    assert (nothing.code, "absent (never)" in nothing.out) == (Exit.OK, True)
+
+
 def test_a_development_cluster_lives_from_start_to_stop_by_commands(tmp_path: Path) -> None:
     there = ["--dir", str(tmp_path / "dev")]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.explain import Copy, Show, Shown
 from everwrite.core.messages.greeting import Hello, Proof, Refused
 from everwrite.core.messages.hints import AskRoom, Room
 from everwrite.core.messages.listing import List, Listed, Named, Names
@@ -29,6 +30,7 @@ from everwrite.core.messages.requests import (
     SAME,
     STORED,
     SYNC_YES,
+    UNREADABLE,
     Ask,
     Failure,
     Fetch,
@@ -107,6 +109,10 @@ EXAMPLES: list[AnyMessage] = [
     List(27, b"carts", b"a", b"after-key", 5000, 2),
     Listed(27, [b"a1", b"a2"], b"next-key", 2, 1, 2),
     Names(28, b"carts", b"a", b"after-key", 5000),
+    Show(29, b"key"),
+    Shown(
+        29, FOUND, Copy(FOUND, b"record"), Copy(UNREADABLE, b"", "rot", True), 1, 5, {b"n" * 8: 7}
+    ),
     Named(28, FOUND, [b"data-key"], b"data-key"),
 ]
 

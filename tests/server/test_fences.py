@@ -420,7 +420,7 @@ async def test_a_peer_that_ends_a_line_with_a_word_is_heard_and_nothing_else_hap
             raw.send(Refused("overloaded", "Not now."))
 
             async def said() -> bool:
-                return "connection ended by='n2' code=overloaded: Not now." in caplog.text
+                return "ended node=n1 by=n2 code=overloaded: Not now." in caplog.text
 
             await eventually(said, "the reason is logged")
         assert await still_serves(node)

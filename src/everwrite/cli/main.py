@@ -36,6 +36,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("everwrite.cli.inspect:status", "How the cluster is, in one line and one table."),
     "ring": ("everwrite.cli.inspect:ring", "Who owns how much of the ring."),
     "locate": ("everwrite.cli.inspect:locate", "Where a key lives: its preference list."),
+    "explain": (
+        "everwrite.cli.explain:explain",
+        "Why a key is as it is: its copies, what a get answers, what is repaired.",
+    ),
     "hints": ("everwrite.cli.inspect:hints", "Writes that wait for a node to come back."),
     "plan": ("everwrite.cli.plan:plan", "Grow, shrink, replace: see what moves, then commit it."),
     "transfers": ("everwrite.cli.transfers:transfers", "Partitions on their way, node by node."),

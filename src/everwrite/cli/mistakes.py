@@ -76,10 +76,11 @@ def hint_for(error: click.UsageError) -> str:
 def _hint(error: click.UsageError, name: str) -> str:
     match error:
         case NoSuchCommand():
-            near = difflib.get_close_matches(error.word.lower(), error.known, n=1)
-            if near:
-                return f"Did you mean '{near[0]}'?"
-            return _ELSEWHERE.get(error.word.lower(), "")
+            word = error.word.lower()
+            if word in _ELSEWHERE:
+                return _ELSEWHERE[word]
+            near = difflib.get_close_matches(word, error.known, n=1)
+            return f"Did you mean '{near[0]}'?" if near else ""
         case click.NoSuchOption() if name == "put" and not error.option_name.startswith("--"):
             return "A value that begins with - stands after --: everwrite put BUCKET KEY -- VALUE"
         case click.MissingParameter(param=click.Argument(name="key"), ctx=click.Context() as ctx):

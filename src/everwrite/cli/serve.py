@@ -273,6 +273,19 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
     help="Whether a write is on the disk before it is acknowledged.",
 )
 @click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    envvar="EVERWRITE_LOG_FORMAT",
+    help="Lines of the log for people, or JSON for programs.",
+)
+@click.option(
+    "--otel",
+    is_flag=True,
+    envvar="EVERWRITE_OTEL",
+    help="Send a span for each HTTP request, as the OTEL_ variables say: needs everwrite[otel].",
+)
+@click.option(
     "--no-pace",
     is_flag=True,
     envvar="EVERWRITE_NO_PACE",

@@ -18,7 +18,6 @@ Everything is checked before the first process starts; DIR/lock keeps a second c
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
@@ -35,6 +34,7 @@ from everwrite.cli.output import say
 from everwrite.cli.serve import PORT_MAX, WORKERS_MAX, serve, serve_options
 from everwrite.cli.supervisor import Child, Supervisor
 from everwrite.core.errors import ConfigError
+from everwrite.server.logs import begin_logging
 from everwrite.server.settings import NAME_BYTES_MAX, cannot_listen, split_address
 from everwrite.storage.lock import DirectoryLock
 from everwrite.storage.manifest import (
@@ -186,9 +186,7 @@ class Workers:
 
 def run_workers(count: int, given: Mapping[str, Any]) -> None:
     """Run workers until SIGTERM or SIGINT; raise an EverwriteError if they cannot be kept up."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    begin_logging(given["log_format"])
     workers = Workers(count, given)
     workers.check()
     prepare_directory(workers.directory)

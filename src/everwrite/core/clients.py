@@ -61,12 +61,12 @@ class Clients:
         error = waited_in_vain() if verdict == "late" else turned_away()
         if isinstance(message, Put | Touch) and message.retry:
             error.outcome = "unknown"  # an earlier try may have been carried out
-        self._local.fail(source, message.rid, error)
+        self._local.fail(source, message, error)
 
     def put(self, source: Place, put: Put | Touch) -> None:
         local = self._local
         if self._full() or not self.open:
-            local.fail(source, put.rid, self._not_now())
+            local.fail(source, put, self._not_now())
             return
         try:
             split_key(put.key)
@@ -77,7 +77,7 @@ class Clients:
                 if put.value is not None and len(put.value) > VALUE_BYTES_MAX:
                     checked_value(put.value)
         except EverwriteError as error:
-            local.fail(source, put.rid, error)
+            local.fail(source, put, error)
             return
         if not 0 < put.timeout_ms <= local.config.request_timeout_max_ms:
             put = msgspec.structs.replace(put, timeout_ms=self._timeout(put.timeout_ms))
@@ -88,13 +88,13 @@ class Clients:
     def get(self, source: Place, get: Get) -> None:
         local = self._local
         if self._full() or not self.open:
-            local.fail(source, get.rid, self._not_now())
+            local.fail(source, get, self._not_now())
             return
         try:
             split_key(get.key)
             check_get(get, local.cluster.replicas)
         except EverwriteError as error:
-            local.fail(source, get.rid, error)
+            local.fail(source, get, error)
             return
         if not 0 < get.timeout_ms <= local.config.request_timeout_max_ms:
             get = msgspec.structs.replace(get, timeout_ms=self._timeout(get.timeout_ms))
@@ -104,19 +104,19 @@ class Clients:
 
     def fetch(self, source: Place, fetch: Fetch) -> None:
         if not self.open:
-            self._local.fail(source, fetch.rid, self._not_now())
+            self._local.fail(source, fetch, self._not_now())
             return
         try:
             split_key(fetch.key)
         except EverwriteError as error:
-            self._local.fail(source, fetch.rid, error)
+            self._local.fail(source, fetch, error)
             return
         self._node.replica.fetch(source, fetch)
 
     def list(self, source: Place, message: List) -> None:
         local = self._local
         if self._full() or not self.open:
-            local.fail(source, message.rid, self._not_now())
+            local.fail(source, message, self._not_now())
             return
         if not 0 < message.timeout_ms <= local.config.request_timeout_max_ms:
             left = self._timeout(message.timeout_ms)

@@ -7,7 +7,6 @@ start is never taken back by a crash.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from hashlib import blake2b
@@ -26,6 +25,7 @@ from everwrite.core.node import Node
 from everwrite.core.records import CONFIRMED, FLOORS, HELD
 from everwrite.core.request.write import LEASE
 from everwrite.server import holdings
+from everwrite.server.logs import log_of
 from everwrite.server.settings import ServeOptions, split_address
 from everwrite.server.state import (
     NODE,
@@ -40,7 +40,7 @@ from everwrite.server.trees import TREES, restore_trees, saved_trees
 from everwrite.storage.manifest import record_node
 from everwrite.storage.store import Store
 
-log = logging.getLogger("everwrite")
+log = log_of()
 
 SALT_BYTES = 32
 CLUSTER_NAME = "everwrite"
@@ -165,9 +165,9 @@ def _settle_stage(state: NodeState, known: Known, options: ServeOptions) -> None
     waits = ruling_of(known, state.node_id) is None
     if state.staged and waits and not options.stage:
         log.info(
-            "%s waits for an operator, as an earlier --stage said: everwrite plan join %s",
-            state.name,
-            state.name,
+            "waits for an operator",
+            node=state.name,
+            why=f"An earlier --stage said so. To let it in: everwrite plan join {state.name}",
         )
     state.staged = waits and (state.staged or options.stage)
 
@@ -199,12 +199,10 @@ def _settle(store: Store, state: NodeState, known: Known, options: ServeOptions)
             continue
         if stored and fixed:
             log.warning(
-                "%s = %r is kept, not %r: it decides which data this node owns. To change it, use "
-                "`everwrite plan %s`",
-                what,
-                stored,
-                given,
-                what,
+                "option left aside",
+                node=state.name,
+                why=f"{what} = {stored!r} is kept, not {given!r}: it decides which data this node "
+                f"owns. To change it, use `everwrite plan {what}`.",
             )
             continue
         setattr(state, what, given)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from typing import cast
 
@@ -12,10 +11,11 @@ from everwrite.core.errors import DeniedError, EverwriteError, Unreachable
 from everwrite.core.handshake import NONCE_BYTES, Identity, confirm, hello
 from everwrite.core.messages.greeting import Hello
 from everwrite.core.wire import FrameReader, encode_frame
+from everwrite.server.logs import log_of
 from everwrite.server.rarely import Rarely
 from everwrite.server.settings import split_address
 
-log = logging.getLogger("everwrite")
+log = log_of()
 
 DIAL_S = 2.0
 BACKOFF_MIN_S = 0.05
@@ -73,7 +73,7 @@ async def ask_cluster(seeds: tuple[str, ...], secret: bytes, me: Identity) -> He
                 raise
             except (OSError, TimeoutError, EverwriteError) as error:
                 if said:
-                    log.info("no answer yet from %s: %s", seed, str(error) or "it is silent")
+                    log.info("no answer yet", seed=seed, why=str(error) or "it is silent")
         await asyncio.sleep(backoff)
         backoff = min(backoff * 2, BACKOFF_MAX_S)
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import signal
 import sys
 from typing import Any
 
 from everwrite.core.errors import EverwriteError
 from everwrite.server.descriptors import raise_limit
+from everwrite.server.logs import Lines, begin_logging, log_of
 from everwrite.server.runtime import Runtime, start
 from everwrite.server.settings import ServeOptions
 
-log = logging.getLogger("everwrite")
+log = log_of()
 
 GC_THRESHOLD = 50_000
 """Messages and records are acyclic by rule, so there is little for the collector to find."""
@@ -22,12 +22,10 @@ GC_THRESHOLD = 50_000
 
 def run(options: ServeOptions) -> None:
     """Run a node until SIGTERM or SIGINT; raise an EverwriteError if it cannot go on."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    lines = begin_logging(options.log_format)
     raise_limit()
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        failure = runner.run(_run(options))
+        failure = runner.run(_run(options, lines))
     if failure is not None:
         raise failure
 
@@ -41,7 +39,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _run(options: ServeOptions) -> EverwriteError | None:
+async def _run(options: ServeOptions, lines: Lines) -> EverwriteError | None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -58,6 +56,7 @@ async def _run(options: ServeOptions) -> EverwriteError | None:
             await asyncio.gather(starting, return_exceptions=True)
             return None
         runtime = starting.result()
+        lines.node = runtime.node.local.members.me.name
         _greet(runtime)
         gc.collect()
         gc.freeze()
@@ -67,7 +66,7 @@ async def _run(options: ServeOptions) -> EverwriteError | None:
         await runtime.stop()
         if runtime.left.done():
             _say_goodbye(runtime)
-        log.info("stopped name=%s", runtime.node.local.members.me.name)
+        runtime.log.info("stopped")
         return runtime.failed.result() if runtime.failed.done() else None
     finally:
         told.cancel()
@@ -90,7 +89,7 @@ def _watch(loop: asyncio.AbstractEventLoop, lifeline: int, stopping: asyncio.Eve
 
     def ended() -> None:
         loop.remove_reader(lifeline)
-        log.error("the process that started this node is gone: stopping")
+        log.error("stopping", why="The process that started this node is gone.")
         stopping.set()
 
     loop.add_reader(lifeline, ended)

@@ -39,8 +39,6 @@ from everwrite.server.settings import split_address
 from everwrite.server.state import fence_mark
 from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, TURN_BYTES, Connection
 
-log = logging.getLogger("everwrite")
-
 DIAL_S = 2.0
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 0.5
@@ -60,6 +58,7 @@ class Peers:
 
     def __init__(self, driver: Driver, identity: Identity, secret: bytes, seeds: tuple[str, ...]):
         self.driver = driver
+        self._log = driver.log
         self.identity = identity
         self.secret = secret
         self._seeds = [split_address(seed) for seed in seeds]
@@ -133,14 +132,14 @@ class Peers:
         now = self.driver.loop.time()
         if now - self._warned_since >= 1:
             if self._unwarned:
-                log.warning("connections refused, left out here: %d", self._unwarned)
+                self._log.warning("connections refused", left_out=self._unwarned)
             self._warned_since, self._warned, self._unwarned = now, 0, 0
         if self._warned >= WARNINGS_PER_S:
             self._unwarned += 1
             return
         self._warned += 1
         level = logging.ERROR if isinstance(error, Fenced) else logging.WARNING
-        log.log(level, "connection refused from=%r code=%s: %s", name, error.code, error)
+        self._log.log(level, "connection refused", peer=name, code=error.code, why=error)
 
     def admit(self, connection: Connection, theirs: Hello) -> Place:
         """Give an end that knows the secret its place; DeniedError if it may not come in."""
@@ -157,6 +156,11 @@ class Peers:
         self.check_newcomer(theirs)
         self._fence(theirs, dialled=connection.dialled)
         return theirs.node_id
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many clients there are, by whatever protocol, and how many peers are connected."""
+        return len(self._clients) + self.guests, len(self._links)
 
     def guests_may_come(self) -> bool:
         """Say whether there is room for one more client, whatever it speaks."""
@@ -198,7 +202,7 @@ class Peers:
         self._choose(place, links)
         if place not in self.driver.deaf_to:
             self.driver.arrived(place, [])
-        log.info("peer connected id=%s dialled=%s", place.hex(), connection.dialled)
+        self._log.info("peer connected", peer=place.hex(), dialled=connection.dialled)
 
     def closed(self, connection: Connection) -> None:
         """A connection is over."""
@@ -216,14 +220,14 @@ class Peers:
                 self._choose(place, links)
             else:
                 self._links.pop(place, None)
-                log.info("peer lost id=%s", place.hex())
+                self._log.info("peer lost", peer=place.hex())
                 self.driver.peer_lost(place)
                 self.dial_all()
 
     def told(self, connection: Connection, error: EverwriteError) -> None:
         """A peer has ended a connection with this."""
         name = connection.theirs.name[:64] if connection.theirs is not None else ""
-        log.warning("connection ended by=%r code=%s: %s", name, error.code, error)
+        self._log.warning("connection ended", by=name, code=error.code, why=error)
         if isinstance(error, Fenced):
             self._stop_for(error)
 
@@ -301,7 +305,7 @@ class Peers:
             elif why is not None:
                 self.driver.node.doubted |= isinstance(why, StillThere)
                 if rarely.due(self.driver.loop.time()):
-                    log.warning("no connection to %s:%d: %s", *address, why)
+                    self._log.warning("no connection", to=f"{address[0]}:{address[1]}", why=why)
                 backoff = self._backoff_max(address)
                 if isinstance(why, OtherCluster):
                     self._foreign.add(address)
@@ -441,11 +445,11 @@ class Peers:
 
     def _stop_for(self, error: Fenced) -> None:
         """Stop this node for good; it is told so again at its next start."""
-        log.critical("this node must stop: %s", error)
+        self._log.critical("this node must stop", why=error)
         try:
             self.driver.disk.write_at_last(*fence_mark(error))
         except StorageError as why:
-            log.error("that this node was refused could not be written: %s", why)
+            self._log.error("refusal not written", why=why)
         self.driver.fatal(error)
 
     def _choose(self, peer: bytes, links: list[Connection]) -> None:

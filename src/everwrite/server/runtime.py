@@ -7,11 +7,12 @@ a thread, tests as many as they like.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import socket
 import time
 from typing import TYPE_CHECKING
+
+from structlog.contextvars import bound_contextvars
 
 from everwrite.core.config import ClusterConfig
 from everwrite.core.errors import ConfigError, EverwriteError, Fenced, StorageError
@@ -32,8 +33,8 @@ from everwrite.storage.store import Store, open_store
 
 if TYPE_CHECKING:
     from everwrite.server.http.service import HttpService
+    from everwrite.server.metrics.exposition import Exposition
 
-log = logging.getLogger("everwrite")
 
 LOOK_EVERY_S = 0.5
 """How often it is looked whether this node still belongs to its cluster."""
@@ -51,6 +52,7 @@ class Runtime:
         self.options = options
         self.started_ms = time.monotonic_ns() // 1_000_000
         self.driver = Driver(loop, node, store)
+        self.log = self.driver.log
         cluster = local.cluster
         identity = Identity(
             name=local.members.me.name,
@@ -80,6 +82,16 @@ class Runtime:
         self.driver.ask = Admin(self).ask
         self._server: asyncio.Server | None = None
         self.http: HttpService | None = None
+        self._exposition: Exposition | None = None
+
+    @property
+    def exposition(self) -> Exposition:
+        """The metrics of this node; made when somebody asks, since their library takes time."""
+        if self._exposition is None:
+            from everwrite.server.metrics.exposition import Exposition
+
+            self._exposition = Exposition(self)
+        return self._exposition
 
     @property
     def address(self) -> str:
@@ -127,9 +139,7 @@ class Runtime:
         whole = self.node.rounds.whole
         if whole and not self.node.ready and self.options.join:
             members = self.node.local.members
-            log.info(
-                "%s is in touch with its cluster: %d nodes in all", members.me.name, len(members)
-            )
+            self._log.info("in touch with its cluster", nodes=len(members))
         self.node.ready = whole
 
     def _look(self) -> None:
@@ -143,31 +153,31 @@ class Runtime:
         for node_id in sorted(members.clones - self._clones):
             self._clones.add(node_id)
             known = members.get(node_id)
-            log.error(
-                "two processes run as node %r (%s): one has a copied data directory. Stop it",
-                known.name if known is not None else "",
-                node_id.hex(),
+            name = known.name if known is not None else ""
+            self.log.error(
+                "identity doubled",
+                whose=node_id.hex(),
+                why=f"two processes run as node {name!r}: one has a copied data directory. Stop it",
             )
             if node_id == me.node_id:
                 self._fatal(two_of_me(me.name, node_id))
         namesake = rounds.namesake()
         if namesake is not None and namesake.node_id != self._namesake:
             self._namesake = namesake.node_id
-            log.error(
-                "there is a node named %r already (%s): this one (%s) owns no data while that is "
-                "so. Stop one of them, and give it a name of its own (--name) in a new directory",
-                me.name,
-                namesake.node_id.hex(),
-                me.node_id.hex(),
+            self.log.error(
+                "name taken",
+                by=namesake.node_id.hex(),
+                why=f"there is a node named {me.name!r} already: this one owns no data while that "
+                "is so. Stop one of them, and give it a name of its own (--name) and directory",
             )
         if self._ending is not None:
             return
         if rounds.left:
-            log.info("node %s (%s) has left its cluster", me.name, me.node_id.hex())
+            self.log.info("left its cluster")
             self._ending = self.driver.loop.call_later(LAST_WORDS_S, self._leave)
         elif rounds.out_for_good:
             error = removed(me.name, me.node_id)
-            log.critical("this node must stop: %s", error)
+            self.log.critical("this node must stop", why=error)
             self._ending = self.driver.loop.call_later(LAST_WORDS_S, self._fatal, error)
 
     def _leave(self) -> None:
@@ -176,7 +186,7 @@ class Runtime:
         try:
             self.driver.disk.write_at_last(LEFT, b"1")
         except StorageError as why:
-            log.error("that this node has left could not be written: %s", why)
+            self._log.error("that this node has left could not be written", why=why)
         self.left.set_result(None)
 
 
@@ -186,9 +196,14 @@ async def start(options: ServeOptions, *, listen: bool = True) -> Runtime:
     Raises ConfigError, DeniedError or a StorageError, with nothing left open. A node that is new
     and was told whom to join waits here until one of them answers.
     """
+    if options.otel:
+        from everwrite.server.spans import check_installed
+
+        check_installed()
     store = open_store(options.data, options.engine)
     try:
-        return await _start(options, store, listen=listen)
+        with bound_contextvars(node=options.name or options.default_name):
+            return await _start(options, store, listen=listen)
     except BaseException:
         store.close()
         raise

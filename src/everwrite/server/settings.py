@@ -6,6 +6,7 @@ import errno
 from ipaddress import ip_address
 from pathlib import Path
 from socket import gaierror
+from typing import Literal
 
 import msgspec
 
@@ -13,6 +14,9 @@ from everwrite.core.errors import ConfigError
 
 PORT = 7400
 NAME_BYTES_MAX = 64
+
+
+LogFormat = Literal["text", "json"]
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +35,10 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``lifeline`` is a pipe's reading end that came from the process that started the node: when the
     pipe ends, that process is gone, and the node stops.
+
+    ``log_format``: how lines of the log look, for people or for programs.
+
+    ``otel``: HTTP requests become spans of OpenTelemetry.
 
     ``pace``: background work gives way to requests; not so only for comparison.
 
@@ -56,6 +64,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     secret: bytes = b""
     development: bool = False
     lifeline: int | None = None
+    log_format: LogFormat = "text"
+    otel: bool = False
     partitions: int | None = None
     replicas: int | None = None
     cluster_name: str = ""
@@ -73,6 +83,11 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port = {self.port} is not possible.", hint="Use 1 to 65535.")
+        if self.otel and self.http_port is None:
+            raise ConfigError(
+                "Spans are made of HTTP requests, and this node takes none.",
+                hint="Leave out --otel, or --http-port off. Nothing was started.",
+            )
         if self.http_port is not None and not 0 <= self.http_port <= 65535:
             raise ConfigError(
                 f"http_port = {self.http_port} is not possible.", hint="Use 1 to 65535."

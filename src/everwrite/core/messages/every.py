@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from everwrite.core.messages.explain import Show, Shown
 from everwrite.core.messages.greeting import Hello, Proof, Refused
 from everwrite.core.messages.hints import AskRoom, Room
 from everwrite.core.messages.listing import List, Listed, Named, Names
@@ -68,4 +69,6 @@ AnyMessage = (
     | Listed
     | Names
     | Named
+    | Show
+    | Shown
 )

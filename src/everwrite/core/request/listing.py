@@ -55,7 +55,7 @@ class Listings:
             check_list(message, self._local.cluster.replicas)
             Listing(self._local, source, message).begin()
         except EverwriteError as error:
-            self._local.fail(source, message.rid, error)
+            self._local.fail(source, message, error)
 
     def names(self, source: Place, message: Names) -> None:
         """A coordinator's question, of this node among others."""
@@ -151,7 +151,8 @@ class Listing(Request):
         elif not self._pending:
             self._end()
             self._local.counters.quorum_failures += 1
-            self._local.fail(self._source, self._list.rid, self._too_few("answered in time"))
+            error = self._too_few("answered in time")
+            self._local.fail(self._source, self._list, error, self._took_ms())
 
     def _answer(self) -> None:
         local, asked, last = self._local, self._list, self._last
@@ -159,6 +160,7 @@ class Listing(Request):
         told = sorted(key for key in self._heard if not last or key <= last)
         keys = [key[begin:] for key in told]
         quality = (self._owners, self._fallbacks, self._r)
+        local.measures.took["list"].add(self._took_ms())
         local.out.send(
             self._source, Listed(asked.rid, keys, last or self._next_partition(), *quality)
         )
@@ -172,6 +174,9 @@ class Listing(Request):
 
     def _end(self) -> None:
         del self._local.requests[self._rid]
+
+    def _took_ms(self) -> int:
+        return self._local.now - (self._deadline - self._list.timeout_ms)
 
     def _too_few(self, what: str) -> QuorumNotMet:
         count = self._owners + self._fallbacks if self._rid else len(self._pending)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from everwrite.core.data.keys import checked_bucket
 from everwrite.core.errors import NotFound, RequestError, UnavailableError
 from everwrite.core.messages.requests import Ask, Told
 from everwrite.server.http.asked import Asked
-from everwrite.server.http.options import NOTHING, parse
+from everwrite.server.http.objects import key_in
+from everwrite.server.http.options import EXPLAINS, NOTHING, decode64, parse
 from everwrite.server.http.place import HttpPlace
+from everwrite.server.http.values import key_in_json
 
 ORDER_BYTES_MAX = 1 << 20
+EXPLAIN = b"/v1/explain/"
 
 T = TypeVar("T")
 
@@ -36,11 +42,16 @@ class HttpAdmin:
     """The paths of operators."""
 
     def __init__(
-        self, place: HttpPlace, ready: Callable[[], bool], openapi: Callable[[], bytes]
+        self,
+        place: HttpPlace,
+        ready: Callable[[], bool],
+        openapi: Callable[[], bytes],
+        render: Callable[[str], Awaitable[tuple[bytes, str]]],
     ) -> None:
         self._place = place
         self._ready = ready
         self._openapi = openapi
+        self._render = render
 
     # -- health ------------------------------------------------------------------------------------
 
@@ -66,6 +77,24 @@ class HttpAdmin:
         await asked.reply_json(200, self._openapi())
 
     # -- questions ---------------------------------------------------------------------------------
+
+    async def metrics(self, asked: Asked) -> None:
+        """Give what was counted, as Prometheus reads it."""
+        parse(asked.query, NOTHING)
+        body, said = await self._render(asked.headers.get(b"accept", b"").decode("latin-1"))
+        headers = [(b"content-type", said.encode("latin-1")), (b"cache-control", b"no-store")]
+        await asked.reply(200, headers, body)
+
+    async def explain(self, asked: Asked) -> None:
+        """Tell why a key is as it is."""
+        options = parse(asked.query, EXPLAINS)
+        bucket, _, raw = asked.path[len(EXPLAIN) :].partition(b"/")
+        name = checked_bucket(unquote_to_bytes(bucket)).decode()
+        key, in_base64 = key_in_json(key_in(raw, options))
+        arguments: dict[str, Any] = {"bucket": name, "key": key, "n": options.n, "r": options.r}
+        if in_base64:
+            arguments["key"] = {"base64": b64encode(decode64(in_base64.encode())).decode()}
+        await asked.reply_json(200, await self._ask("explain", arguments))
 
     async def status(self, asked: Asked) -> None:
         await self._pass_on(asked, "status")

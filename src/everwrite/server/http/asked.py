@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,6 +18,9 @@ from everwrite.server.http.problems import (
     body_too_large,
     problem_of,
 )
+
+if TYPE_CHECKING:
+    from everwrite.server.tracing import Timeline
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -67,8 +70,13 @@ class Asked:
         "headers",
         "id",
         "method",
+        "operation",
         "path",
         "query",
+        "recorded",
+        "status",
+        "timeline",
+        "told",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, budget: Budget) -> None:
@@ -83,6 +91,15 @@ class Asked:
         self.id = given if given and _ID.fullmatch(given) else secrets.token_hex(8).encode()
         self.begun = False
         """Whether the answer's head is out."""
+        self.operation = "other"
+        """What is asked for, by its name in routes.py."""
+        self.recorded = False
+        """Whether a span is made of it (server/spans.py)."""
+        self.timeline: Timeline | None = None
+        self.told: Callable[[], bytes] | None = None
+        """What a Trace header says, if one was asked for."""
+        self.status = 0
+        """What it was answered with; 0: with nothing yet."""
 
     # -- the body ----------------------------------------------------------------------------------
 
@@ -137,16 +154,18 @@ class Asked:
     async def reply(self, status: int, headers: list[Header], body: bytes = b"") -> None:
         """Send an answer as a whole."""
         headers.append((b"request-id", self.id))
+        if self.told is not None:
+            headers.append((b"trace", self.told()))
         if status not in {204, 304}:
             headers.append((b"content-length", b"%d" % len(body)))
-        self.begun = True
+        self.begun, self.status = True, status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
     async def begin(self, status: int, headers: list[Header]) -> None:
         """Send the head of an answer that comes in pieces (``write``)."""
         headers.append((b"request-id", self.id))
-        self.begun = True
+        self.begun, self.status = True, status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes, *, more: bool = True) -> None:

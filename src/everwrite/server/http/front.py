@@ -7,10 +7,11 @@ an EverwriteError or a Refusal: these become problem documents here and nowhere 
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.routing import Route, Router
+from structlog.stdlib import BoundLogger
 
 from everwrite.core.errors import EverwriteError, InvariantError
 from everwrite.server.http.admin import HttpAdmin
@@ -18,18 +19,22 @@ from everwrite.server.http.asked import Asked, Budget, Receive, Scope, Send
 from everwrite.server.http.batch import Batches
 from everwrite.server.http.guard import Guard
 from everwrite.server.http.keys import Buckets
+from everwrite.server.http.measures import HttpMeasures
 from everwrite.server.http.objects import PREFIX, Objects
 from everwrite.server.http.openapi import document
 from everwrite.server.http.operations import Operations
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.http.problems import Gone, Refusal, no_such_path, not_allowed
-from everwrite.server.http.routes import OPERATIONS
-
-log = logging.getLogger("everwrite")
+from everwrite.server.http.routes import BUCKET, KEY, OPERATIONS
+from everwrite.server.logs import serve_request
+from everwrite.server.spans import Spans
 
 Handler = Callable[[Asked], Awaitable[None]]
 
 ASKED = "everwrite.asked"
+
+_OF_OBJECTS = {each.method: each.name for each in OPERATIONS if each.path == KEY}
+_OF_BUCKETS = {each.method: each.name for each in OPERATIONS if each.path == BUCKET}
 
 
 class Front:
@@ -44,17 +49,25 @@ class Front:
         replicas: Callable[[], int],
         timeout_ms: int,
         ready: Callable[[], bool],
+        render: Callable[[str], Awaitable[tuple[bytes, str]]],
+        log: BoundLogger,
+        spans: Spans | None = None,
     ) -> None:
+        self._log = log
+        self.spans = spans
+        self.measures = HttpMeasures()
         self._guard = guard
         self._budget = budget
         operations = Operations(place, replicas, timeout_ms)
         self._objects = Objects(operations)
         self._buckets = Buckets(place, self._objects)
-        admin = HttpAdmin(place, ready, document)
+        admin = HttpAdmin(place, ready, document, render)
         handlers: dict[str, Handler] = {
             "live": admin.live,
             "ready": admin.ready,
             "openapi": admin.openapi,
+            "metrics": admin.metrics,
+            "explain": admin.explain,
             "status": admin.status,
             "ring": admin.ring,
             "nodes": admin.nodes,
@@ -72,12 +85,17 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         asked = Asked(scope, receive, send, self._budget)
+        serve_request(asked.id.decode())
+        began_ns = time.monotonic_ns()
+        span = self.spans.begin(asked) if self.spans is not None else None
         try:
             self._guard.check(asked.path, asked.headers)
             if asked.path.startswith(PREFIX):
                 if b"/" in asked.path[len(PREFIX) :].rstrip(b"/"):
+                    asked.operation = _OF_OBJECTS.get(asked.method, "other")
                     await self._objects.serve(asked)
                 else:
+                    asked.operation = _OF_BUCKETS.get(asked.method, "other")
                     await self._buckets.serve(asked)
             else:
                 scope[ASKED] = asked
@@ -91,34 +109,43 @@ class Front:
                 raise
             await asked.reply_problem(error)
         except Exception as error:
-            log.exception("request failed id=%s", asked.id.decode())
+            self._log.exception("request failed", operation=asked.operation, why=repr(error))
             if not asked.begun:
                 await asked.reply_problem(_ours(error))
             raise
+        finally:
+            self.measures.add(asked, time.monotonic_ns() - began_ns)
+            if self.spans is not None and span is not None:
+                self.spans.end(span, asked)
 
 
 class Paths:
     """One path: which of its operations a request means."""
 
-    def __init__(self, methods: Mapping[str, Handler]) -> None:
+    def __init__(self, methods: Mapping[str, tuple[str, Handler]]) -> None:
         self._methods = methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked: Asked = scope[ASKED]
         method = "GET" if asked.method == "HEAD" else asked.method
-        handler = self._methods.get(method)
-        if handler is None:
+        found = self._methods.get(method)
+        if found is None:
             raise not_allowed(asked.method, [*self._methods])
+        asked.operation, handler = found
         await handler(asked)
 
 
 def _routes(handlers: Mapping[str, Handler]) -> list[Route]:
     """Return Starlette's routes for all operations but those on keys."""
-    paths: dict[str, dict[str, Handler]] = {}
+    paths: dict[str, dict[str, tuple[str, Handler]]] = {}
     for operation in OPERATIONS:
         if not operation.path.encode().startswith(PREFIX):
-            paths.setdefault(operation.path, {})[operation.method] = handlers[operation.name]
-    return [Route(path, Paths(methods)) for path, methods in paths.items()]
+            named = operation.name, handlers[operation.name]
+            paths.setdefault(operation.path, {})[operation.method] = named
+    return [
+        Route(path.replace("{key}", "{key:path}"), Paths(methods))
+        for path, methods in paths.items()
+    ]
 
 
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:

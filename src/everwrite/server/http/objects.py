@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -30,6 +31,7 @@ from everwrite.server.http.operations import Operations, op_in
 from everwrite.server.http.options import (
     PUTS,
     READS,
+    TRACED,
     WRITES,
     Options,
     context_in,
@@ -48,6 +50,7 @@ from everwrite.server.http.values import (
     moment,
     resolve,
 )
+from everwrite.server.tracing import Timeline, current
 
 PREFIX = b"/v1/kv/"
 CONTEXT_HEADER_MAX = 16 << 10
@@ -90,7 +93,19 @@ class Objects:
         if method is None:
             raise not_allowed(asked.method, [*self._methods])
         bucket, _, key = asked.path[len(PREFIX) :].partition(b"/")
-        await method(asked, checked_bucket(unquote_to_bytes(bucket)), key)
+        name = checked_bucket(unquote_to_bytes(bucket))
+        if asked.recorded or b"trace=1" in asked.query:
+            self._begin_trace(asked, name, key)
+        await method(asked, name, key)
+
+    def _begin_trace(self, asked: Asked, bucket: bytes, raw_key: bytes) -> None:
+        """Note from now on what happens to a request, and tell it in a header of its answer."""
+        options = parse_query(asked.query, TRACED)
+        if asked.recorded or options.trace:
+            asked.timeline = Timeline(data_key(bucket, key_in(raw_key, options)))
+            current.set(asked.timeline)
+        if options.trace and asked.timeline is not None:
+            asked.told = partial(self._operations.told, asked.timeline)
 
     # -- over HTTP ---------------------------------------------------------------------------------
 

@@ -44,6 +44,10 @@ PARAMETERS: dict[str, tuple[Json, str]] = {
     ),
     "resolve": ({"type": "string", "enum": list(RESOLVES)}, "One value in the place of several"),
     "dot": ({"type": "string"}, "One of the siblings, by the name that the envelope gives it"),
+    "trace": (
+        {"type": "string", "enum": ["0", "1"]},
+        "Tell in the Trace header what happened to the request, and when",
+    ),
     "ttl": (_TIME, "How long the value is to live: 30s, 12h; from a second to ten years"),
     "key_encoding": (
         {"type": "string", "enum": ["percent", "base64url"]},
@@ -76,6 +80,7 @@ HEADERS: dict[str, tuple[Json, str]] = {
     ),
     "Durable": ({"type": "string", "pattern": "^[0-9]+$"}, "How many of them have it fsynced"),
     "Expires-At": ({"type": "string", "format": "date-time"}, "When the value ends"),
+    "Trace": ({"type": "string"}, "The timeline that trace=1 asks for: a JSON list"),
     "Location": ({"type": "string"}, "Where the value is"),
     "Request-Id": ({"type": "string"}, "Yours, or one that was made"),
     "Retry-After": (

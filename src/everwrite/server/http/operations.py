@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from everwrite.core.errors import BadContext, DeadlineExceeded, NotFound, Reques
 from everwrite.core.messages.requests import Get, GetReply, Put, PutReply, Touch
 from everwrite.server.http.options import Options
 from everwrite.server.http.place import HttpPlace
+from everwrite.server.tracing import Timeline
 
 
 class Operations:
@@ -124,6 +126,11 @@ class Operations:
         if not reply.siblings:
             raise NotFound("Nothing is there to live on.", hint="Nothing was changed.")
         return reply
+
+    def told(self, timeline: Timeline) -> bytes:
+        """Return what a Trace header says."""
+        told = timeline.told(self._place.local)
+        return json.dumps(told, separators=(",", ":")).encode("ascii")  # a header is no UTF-8
 
     def _level(self, options: Options) -> int:
         """Return how many nodes a word for consistency means; 0: the cluster's default."""

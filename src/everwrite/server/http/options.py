@@ -30,10 +30,12 @@ UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _TIME = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)?")
 _BASE64 = re.compile(rb"[A-Za-z0-9_-]*={0,2}")
 
-COPIES = frozenset({"n", "timeout", "strict", "consistency", "key_encoding"})
+COPIES = frozenset({"n", "timeout", "strict", "consistency", "key_encoding", "trace"})
 READS = COPIES | {"r", "format", "resolve", "dot"}
 WRITES = COPIES | {"w", "dw"}
 PUTS = WRITES | {"ttl"}
+TRACED = READS | PUTS
+EXPLAINS = frozenset({"n", "r", "key_encoding"})
 LISTS = frozenset({"r", "timeout", "prefix", "after", "limit", "key_encoding"})
 NOTHING: frozenset[str] = frozenset()
 
@@ -53,6 +55,7 @@ class Options(msgspec.Struct, frozen=True):
     dot: str = ""
     ttl_ms: int = 0
     base64: bool = False
+    trace: bool = False
     prefix: str = ""
     after: str = ""
     limit: int = 0
@@ -99,6 +102,7 @@ def options_of(given: dict[str, str]) -> Options:
         resolve=_one_of(given, "resolve", RESOLVES),
         dot=given.get("dot", ""),
         ttl_ms=_time(given, "ttl", TTL_MIN_MS, TTL_MAX_MS),
+        trace=_one_of(given, "trace", ("0", "1")) == "1",
         base64=_one_of(given, "key_encoding", ("percent", "base64url")) == "base64url",
         prefix=given.get("prefix", ""),
         after=given.get("after", ""),

@@ -24,6 +24,7 @@ from everwrite.core.messages.listing import List
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Ask, Failure, Get, Put, Touch
 from everwrite.server.driver import Driver
+from everwrite.server.tracing import current
 from everwrite.server.transport import TURN_BYTES
 
 REQUESTS_MAX = 4096
@@ -38,12 +39,13 @@ Request = Get | Put | Touch | List | Ask
 class Waiting:
     """A request that was handed in."""
 
-    __slots__ = ("deadline", "future", "writes")
+    __slots__ = ("deadline", "future", "traced", "writes")
 
-    def __init__(self, future: Future[Any], deadline: float, *, writes: bool) -> None:
+    def __init__(self, future: Future[Any], deadline: float, *, writes: bool, traced: bool) -> None:
         self.future = future
         self.deadline = deadline
         self.writes = writes
+        self.traced = traced
 
 
 class HttpPlace:
@@ -51,6 +53,7 @@ class HttpPlace:
 
     def __init__(self, driver: Driver, timeout_ms: int) -> None:
         self._driver = driver
+        self.local = driver.node.local
         self._loop = driver.loop
         self._timeout_ms = timeout_ms
         """What the core takes where a request says nothing."""
@@ -85,7 +88,11 @@ class HttpPlace:
         left_ms = getattr(message, "timeout_ms", 0) or self._timeout_ms
         deadline = self._loop.time() + left_ms / 1000 + GRACE_S
         writes = not isinstance(message, Get | List)
-        self._waiting[message.rid] = Waiting(future, deadline, writes=writes)
+        timeline = current.get()
+        if timeline is not None:
+            self._driver.tracer.begin(self._place, message.rid, timeline)
+        traced = timeline is not None
+        self._waiting[message.rid] = Waiting(future, deadline, writes=writes, traced=traced)
         if not self._queued:
             self._loop.call_soon(self._hand_in)
         self._queued.append(message)
@@ -95,6 +102,8 @@ class HttpPlace:
         """Take answers of the core."""
         for message in messages:
             waiting = self._waiting.pop(message.rid, None)  # type: ignore[attr-defined]
+            if waiting is not None and waiting.traced:
+                self._driver.tracer.end(self._place, message.rid)  # type: ignore[attr-defined]
             if waiting is None or waiting.future.done():  # whoever asked has gone
                 continue
             if type(message) is Failure:
@@ -143,6 +152,8 @@ class HttpPlace:
         for rid, waiting in list(self._waiting.items()):
             if waiting.deadline < now:
                 del self._waiting[rid]
+                if waiting.traced:
+                    self._driver.tracer.end(self._place, rid)
                 _fail(waiting, lost_sight_of(waiting))
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
 

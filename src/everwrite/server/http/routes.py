@@ -11,7 +11,7 @@ from everwrite.server.http.batch import Operation as BatchOperation
 from everwrite.server.http.batch import Outcome
 from everwrite.server.http.keys import KeyLine
 from everwrite.server.http.objects import Written
-from everwrite.server.http.options import LISTS, NOTHING, PUTS, READS, WRITES
+from everwrite.server.http.options import EXPLAINS, LISTS, NOTHING, PUTS, READS, WRITES
 from everwrite.server.http.values import Envelope
 
 JSON = "application/json"
@@ -48,8 +48,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Statuses of problems beside those that any operation may have."""
 
 
-READ_HEADERS = ("Causal-Context", "ETag", "Siblings", "Replicas", "Expires-At")
-WRITE_HEADERS = ("Causal-Context", "Siblings", "Replicas", "Durable", "Expires-At")
+READ_HEADERS = ("Causal-Context", "ETag", "Siblings", "Replicas", "Expires-At", "Trace")
+WRITE_HEADERS = ("Causal-Context", "Siblings", "Replicas", "Durable", "Expires-At", "Trace")
 KEY = "/v1/kv/{bucket}/{key}"
 BUCKET = "/v1/kv/{bucket}"
 _WRITTEN = Answer(200, "Done; the context is too long for a header", JSON, Written)
@@ -169,6 +169,16 @@ OPERATIONS: tuple[Operation, ...] = (
     _question("hints", "What this node keeps for others"),
     _question("transfers", "What moves, and how far it is"),
     _question("repairs", "When copies were compared last, and what was mended"),
+    Operation(
+        method="GET",
+        path="/v1/explain/{bucket}/{key}",
+        name="explain",
+        summary="Why a key is as it is: its copies, what a get answers, what will be repaired",
+        tag="operators",
+        query=EXPLAINS,
+        answers=(Answer(200, "The explanation", JSON, dict[str, Any]),),
+        problems=(413,),
+    ),
     _question("show_plan", "The plan that is staged, if there is one", "/v1/plans"),
     Operation(
         method="POST",
@@ -203,4 +213,13 @@ OPERATIONS: tuple[Operation, ...] = (
     _question("live", "Whether the process runs", "/health/live"),
     _question("ready", "Whether this node takes requests", "/health/ready"),
     _question("openapi", "This description", "/openapi.json"),
+    Operation(
+        method="GET",
+        path="/metrics",
+        name="metrics",
+        summary="What this node has counted, for Prometheus",
+        tag="operators",
+        headers=("Accept",),
+        answers=(Answer(200, "All families: docs/metrics.md", "text/plain", str),),
+    ),
 )

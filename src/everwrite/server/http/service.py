@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 from collections.abc import Generator
 from typing import TYPE_CHECKING
@@ -18,11 +17,11 @@ from everwrite.server.http.front import Front
 from everwrite.server.http.guard import Guard
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.settings import split_address
+from everwrite.server.spans import open_spans
 
 if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
 
-log = logging.getLogger("everwrite")
 
 BACKLOG = 512
 LOOK_S = 1.0
@@ -66,7 +65,12 @@ class HttpService:
             replicas=lambda: local.routes.placement.replicas,
             timeout_ms=local.config.request_timeout_ms,
             ready=runtime.serves,
+            render=runtime.exposition.render,
+            log=runtime.log,
+            spans=open_spans(local) if options.otel else None,
         )
+        self.front = front
+        runtime.exposition.more.append(front.measures)
         config = HttpConfig(
             front,
             http=HttpConnection,
@@ -118,6 +122,8 @@ class HttpService:
         self.place.close()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
+        if self.front.spans is not None:  # it may have to wait for a collector
+            await self.front.spans.close(END_S)
 
     def _look(self) -> None:
         loop = self._runtime.driver.loop
@@ -138,7 +144,8 @@ class HttpService:
             if total <= UNREAD_BYTES_MAX:
                 return
             total -= size
-            log.warning("HTTP client cut off: it does not read its answers bytes=%d", size)
+            why = "It does not read its answers."
+            self._runtime.log.warning("HTTP client cut off", bytes=size, why=why)
             connection.transport.abort()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
