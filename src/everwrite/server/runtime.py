@@ -139,7 +139,7 @@ class Runtime:
         whole = self.node.rounds.whole
         if whole and not self.node.ready and self.options.join:
             members = self.node.local.members
-            self._log.info("in touch with its cluster", nodes=len(members))
+            self.log.info("in touch with its cluster", nodes=len(members))
         self.node.ready = whole
 
     def _look(self) -> None:
@@ -186,7 +186,7 @@ class Runtime:
         try:
             self.driver.disk.write_at_last(LEFT, b"1")
         except StorageError as why:
-            self._log.error("that this node has left could not be written", why=why)
+            self.log.error("that this node has left could not be written", why=why)
         self.left.set_result(None)
 
 
