@@ -6,12 +6,15 @@ shell cannot hand in at once wait at the door (core/pace/door.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec.structs import replace
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_value, split_key
 from everwrite.core.errors import EverwriteError, UnavailableError
+from everwrite.core.failures import failure_of
+from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Fetch, Get, Put, Touch
 from everwrite.core.outbox import Place
 from everwrite.core.pace.door import Asked, Door, Verdict
@@ -31,6 +34,11 @@ if TYPE_CHECKING:
 LATE_MS = 200
 """A request that waited for so long may have been made again at another node meanwhile: a client
 does that after a quarter of a second."""
+
+_WRITES = (Put, Touch)
+
+# Made once: an overloaded node says them some ten thousand times a second.
+_LATE, _OVERLOADED = failure_of(0, waited_in_vain()), failure_of(0, turned_away())
 
 
 class Clients:
@@ -55,12 +63,23 @@ class Clients:
         finally:
             node.late_ms = before
 
-    def turn_away(self, source: Place, message: Asked, verdict: Verdict) -> None:
-        """Answer a client's request that was not let in."""
-        error = waited_in_vain() if verdict == "late" else turned_away()
-        if isinstance(message, Put | Touch) and message.retry:
-            error.outcome = "unknown"  # an earlier try may have been carried out
-        self._local.fail(source, message.rid, error)
+    def line_up(self, source: Place, messages: Sequence[Asked], now_us: int) -> None:
+        """Let requests wait at the door, or refuse them at once."""
+        refused = self.door.line_up(source, messages, now_us)  # type: ignore[arg-type]
+        if refused:
+            self.turn_away(source, refused, "overloaded")
+
+    def turn_away(self, source: Place, messages: Sequence[Asked], verdict: Verdict) -> None:
+        """Answer requests of a client that were not let in."""
+        local, said = self._local, _LATE if verdict == "late" else _OVERLOADED
+        local.counters.refused += len(messages)
+        replies: list[Message] = []
+        for message in messages:
+            reply = replace(said, rid=message.rid)
+            if isinstance(message, _WRITES) and message.retry:
+                reply = replace(reply, outcome="unknown")  # an earlier try may have succeeded
+            replies.append(reply)
+        local.out.sends.setdefault(source, []).extend(replies)
 
     def put(self, source: Place, put: Put | Touch) -> None:
         local = self._local
@@ -79,9 +98,9 @@ class Clients:
             local.fail(source, put.rid, error)
             return
         if not 0 < put.timeout_ms <= local.config.request_timeout_max_ms:
-            put = msgspec.structs.replace(put, timeout_ms=self._timeout(put.timeout_ms))
+            put = replace(put, timeout_ms=self._timeout(put.timeout_ms))
         if put.forwarded:
-            put = msgspec.structs.replace(put, forwarded=False)
+            put = replace(put, forwarded=False)
         self._node.put(source, put)
 
     def get(self, source: Place, get: Get) -> None:
@@ -96,9 +115,9 @@ class Clients:
             local.fail(source, get.rid, error)
             return
         if not 0 < get.timeout_ms <= local.config.request_timeout_max_ms:
-            get = msgspec.structs.replace(get, timeout_ms=self._timeout(get.timeout_ms))
+            get = replace(get, timeout_ms=self._timeout(get.timeout_ms))
         if get.forwarded:
-            get = msgspec.structs.replace(get, forwarded=False)
+            get = replace(get, forwarded=False)
         self._node.reads.get(source, get)
 
     def fetch(self, source: Place, fetch: Fetch) -> None:

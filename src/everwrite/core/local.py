@@ -23,6 +23,7 @@ from everwrite.core.copies import Copies
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.errors import EverwriteError, StorageError
 from everwrite.core.expiry.clock import Clock
+from everwrite.core.failures import failure_of
 from everwrite.core.messages.members import IN, LEAVING
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.moving import GaveUp, Matched, Slice
@@ -30,7 +31,6 @@ from everwrite.core.messages.requests import (
     STORED,
     SYNC_BOTH,
     SYNC_NO,
-    Failure,
     FetchReply,
     Store,
     StoreReply,
@@ -321,19 +321,7 @@ class Local:
     def fail(self, source: Place, rid: int, error: EverwriteError) -> None:
         """Answer a client's request with an error."""
         self.counters.refused += 1
-        self.out.send(
-            source,
-            Failure(
-                rid,
-                error.code,
-                error.message,
-                error.hint,
-                error.outcome,
-                error.acked,
-                error.required,
-                error.retry_after_ms,
-            ),
-        )
+        self.out.send(source, failure_of(rid, error))
 
     def acknowledge(self, source: Place, message: Store) -> None:
         """Queue the ack or acks that a Store asked for: once this tick's batch is written,
