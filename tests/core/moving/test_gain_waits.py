@@ -16,7 +16,11 @@ def join_and_settle(world: World) -> set[str]:
     """Let a node join; return for what reasons its gains were given up on the way."""
     node = world.join()
     whys: set[str] = set()
-    world.watch = lambda: whys.update(world.nodes[node].moves._why.values())
+
+    def look() -> None:
+        whys.update(each.waiting for each in world.nodes[node].moves.progress() if each.waiting)
+
+    world.watch = look
     world.settle(240_000)
     return whys
 
