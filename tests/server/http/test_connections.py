@@ -327,20 +327,60 @@ async def test_nonsense_behind_a_put_that_is_under_way_is_no_answer_to_it() -> N
 
 
 @in_loop
-async def test_who_reads_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "UNREAD_S", 1.2)
+async def test_who_reads_slowly_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service, "LOOK_S", 3600.0)  # the test looks instead, by a clock of its own
     async with one() as (runtime, client):
         await client.put(KEY, content=b"x" * VALUE_BYTES_MAX)
-        assert runtime.http is not None
         with socket.socket() as slow:
             slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
             slow.setblocking(False)
             loop = asyncio.get_running_loop()
-            await loop.sock_connect(slow, ("127.0.0.1", runtime.http.port))
+            await loop.sock_connect(slow, ("127.0.0.1", client.base_url.port))
             get = b"GET " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"\r\n"
             await loop.sock_sendall(slow, get * 6)
-            for _ in range(20):
+            served = await _unread(runtime)
+            now = loop.time()
+            served.look(now)
+            for _ in range(10):
+                left = served.left_bytes
                 assert await loop.sock_recv(slow, 100_000)
-                await asyncio.sleep(0.15)
 
-            assert runtime.peers.guests == 2
+                async def taken(left: int = left) -> bool:
+                    return served.left_bytes < left
+
+                await eventually(taken, "the node sees that something was read")
+                now += connection.UNREAD_S * 0.9
+                served.look(now)
+                assert not served.transport.is_closing()
+
+            served.look(now + connection.UNREAD_S * 0.9)
+            assert not served.transport.is_closing()
+            served.look(now + connection.UNREAD_S * 1.1)
+            assert served.transport.is_closing()
+
+        async def gone() -> bool:
+            return runtime.peers.guests == 1
+
+        await eventually(gone, "who reads no more is cut off")
+        assert (await client.get("/health/live")).status_code == 200
+        assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+async def _unread(runtime: Runtime) -> connection.HttpConnection:
+    """Return the connection that has so much to read that the kernel takes no more of it."""
+    assert runtime.http is not None
+    server = runtime.http._server
+
+    async def full() -> list[connection.HttpConnection]:
+        connections = [
+            each
+            for each in server.server_state.connections
+            if isinstance(each, connection.HttpConnection)
+        ]
+        return [each for each in connections if each.flow.write_paused]
+
+    await eventually(full, "it has more to read than fits on the way")
+    (found,) = await full()
+    return found

@@ -11,6 +11,9 @@ so and closed; native and HTTP clients share it.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import sys
+import termios
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -82,10 +85,14 @@ class HttpConnection(HttpToolsProtocol):
         self._head_bytes = 0
         self._streams = False
         self._counted = False
+        self._running: RequestResponseCycle | None = None
+        """The request that is being answered; uvicorn's ``cycle`` is the one that came last."""
         self._unread = 0
         """What was not read yet of the answers when that was looked at last,"""
         self._unread_since = 0.0
-        """and since when the other end has read nothing of it."""
+        """since when the other end has read nothing of it,"""
+        self._reads = False
+        """and whether it has read much since that look."""
 
     # -- asyncio -----------------------------------------------------------------------------------
 
@@ -109,6 +116,7 @@ class HttpConnection(HttpToolsProtocol):
         if self._counted:
             self._room.guests -= 1
             self._counted = False
+        self._hang_up()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -130,7 +138,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         """The other end has read much of what was too much."""
-        self._unread_since = self.loop.time()
+        self._reads = True
         super().resume_writing()
 
     # -- the parser --------------------------------------------------------------------------------
@@ -143,6 +151,8 @@ class HttpConnection(HttpToolsProtocol):
         self._phase, self._head_bytes = BODY, 0
         self._streams = self.url in STREAMS
         super().on_headers_complete()
+        if not self.pipeline:
+            self._running = self.cycle
         if len(self.pipeline) > PIPELINE_MAX:
             raise ValueError("too many requests before their answers")  # the parser stops at it
 
@@ -153,6 +163,8 @@ class HttpConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         if self._phase == ANSWER:
             self._phase, self._since = IDLE, self.loop.time()
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -165,18 +177,28 @@ class HttpConnection(HttpToolsProtocol):
 
     @property
     def unread_bytes(self) -> int:
-        """What the other end has not read yet."""
+        """What this process holds that the other end has not read yet."""
         return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
+
+    @property
+    def left_bytes(self) -> int:
+        """What the other end has not read yet, with what the kernel holds of it.
+
+        The kernel takes more only once a third of its megabytes is read. Whoever reads 30 KiB/s
+        would seem to read nothing for half a minute, by what this process holds.
+        """
+        held = self.unread_bytes
+        return held + _in_kernel(self.transport) if held else 0
 
     def look(self, now: float) -> None:
         """From time to time: end it if its other end says or reads nothing for too long."""
-        unread = self.unread_bytes
-        if not unread or unread < self._unread:
+        unread = self.left_bytes
+        if not unread or unread < self._unread or self._reads:
             self._unread_since = now
         elif now - self._unread_since > UNREAD_S:
-            self.transport.abort()
+            self.cut_off()
             return
-        self._unread = unread
+        self._unread, self._reads = unread, False
         waited = now - self._since
         if self._phase == IDLE:
             cycle: RequestResponseCycle | None = self.cycle  # none before the first request
@@ -202,6 +224,22 @@ class HttpConnection(HttpToolsProtocol):
                 ),
                 408,
             )
+
+    def cut_off(self) -> None:
+        """End it without a word: nobody reads one."""
+        self._hang_up()
+        self.transport.abort()
+
+    def _hang_up(self) -> None:
+        """Tell the requests under way that nobody hears their answers.
+
+        uvicorn tells only the request that came last. One before it would go on to answer, into a
+        socket that is closed.
+        """
+        for cycle in (self._running, self.cycle):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
 
     def _end(self, error: EverwriteError, status: int) -> None:
         """Say what is wrong, if that can be taken for nothing else, and close.
@@ -230,7 +268,14 @@ class HttpConnection(HttpToolsProtocol):
             ]
             head = b"".join(b"%s: %s\r\n" % header for header in headers)
             self.transport.write(b"HTTP/1.1 %d \r\n%s\r\n" % (status, head) + body)
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            cycle.message_event.set()
+        self._hang_up()
         self.transport.close()
+
+
+def _in_kernel(transport: asyncio.Transport) -> int:
+    """Return what the kernel holds for the other end; 0 where it does not tell (it is no Linux)."""
+    try:
+        told = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(told, sys.byteorder)

@@ -146,7 +146,7 @@ class HttpService:
             total -= size
             why = "It does not read its answers."
             self._runtime.log.warning("HTTP client cut off", bytes=size, why=why)
-            connection.transport.abort()
+            connection.cut_off()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """uvicorn ends by itself only if something is wrong with it."""
