@@ -61,6 +61,11 @@ START_SECONDS = 30.0
 SAFE = b"safe"
 """What the guard is told when there is nothing left for it to do."""
 
+PASSED_ON = ("EVERWRITE_LOG_FORMAT",)
+"""What nodes take from the environment in which they are started, beside the secret. All else there
+may be meant for a node of its own: its name, its directory, its ports.
+"""
+
 _LOCK = "cluster.lock"
 _POLL_SECONDS = 0.03
 _ASK_SECONDS = 1.0
@@ -234,7 +239,11 @@ class DevCluster:
         node = self.node(number)
         if node.state() != "gone":
             raise NodeFailed(f"Node {node.name} runs already (pid {node.pid}).")
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("EVERWRITE_")}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("EVERWRITE_") or name in PASSED_ON
+        }
         secret = {SECRET_VARIABLE: os.fsdecode(self._secret)} if self._secret else {}
         with self.log(number).open("ab") as log:
             child = subprocess.Popen(

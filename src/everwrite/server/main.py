@@ -75,6 +75,10 @@ async def _run(options: ServeOptions, lines: Lines) -> EverwriteError | None:
 def _say_goodbye(runtime: Runtime) -> None:
     """Say on stderr what is to be done with what a node leaves behind."""
     options = runtime.options
+    if options.log_format == "json":
+        data = str(options.data) if options.data is not None else ""
+        runtime.log.info("left", data=data, why="All that it held is with the others.")
+        return
     rest = f" {options.data} can be deleted." if options.data is not None else ""
     print(
         f"everwrite: node {runtime.node.local.members.me.name} has left its cluster, and all that "
@@ -99,6 +103,18 @@ def _greet(runtime: Runtime) -> None:
     """Say on stderr what runs, where, and how to talk to it."""
     options, local = runtime.options, runtime.node.local
     me, cluster = local.members.me, local.cluster
+    if options.log_format == "json":
+        runtime.log.info(
+            "serving",
+            address=runtime.address,
+            http=runtime.http.url if runtime.http is not None else "",
+            data=str(options.data) if options.data is not None else "",
+            engine=options.engine,
+            fsync=local.fsync,
+            cluster=cluster.name,
+            ready=runtime.node.ready,
+        )
+        return
     where = options.data if options.data is not None else "in memory, lost at the end"
     durable = (
         "nothing is durable"
