@@ -34,8 +34,8 @@ from everwrite.cli.output import say
 from everwrite.cli.serve import PORT_MAX, WORKERS_MAX, serve, serve_options
 from everwrite.cli.supervisor import Child, Supervisor
 from everwrite.core.errors import ConfigError
-from everwrite.server.logs import begin_logging
-from everwrite.server.settings import NAME_BYTES_MAX, cannot_listen, split_address
+from everwrite.server.logs import begin_logging, log_of
+from everwrite.server.settings import NAME_BYTES_MAX, LogFormat, cannot_listen, split_address
 from everwrite.storage.lock import DirectoryLock
 from everwrite.storage.manifest import (
     MANIFEST_NAME,
@@ -193,10 +193,7 @@ def run_workers(count: int, given: Mapping[str, Any]) -> None:
     lock = DirectoryLock(workers.directory)
     try:
         workers.remember()
-        say(
-            f"everwrite: {count} workers of zone {workers.zone} on ports {workers.port(1)} to "
-            f"{workers.port(count)}\n  data     {workers.directory_of(1)} and so on"
-        )
+        _greet(workers, count, given["log_format"])
         children = [
             Child(workers.name(number), partial(workers.command_line, number))
             for number in range(1, count + 1)
@@ -204,6 +201,19 @@ def run_workers(count: int, given: Mapping[str, Any]) -> None:
         Supervisor(children, _environment()).run()
     finally:
         lock.release()
+
+
+def _greet(workers: Workers, count: int, form: LogFormat) -> None:
+    """Say what is going to run, and where."""
+    first, last = workers.port(1), workers.port(count)
+    if form == "json":
+        data = str(workers.directory)
+        log_of().info("workers", count=count, zone=workers.zone, ports=[first, last], data=data)
+        return
+    say(
+        f"everwrite: {count} workers of zone {workers.zone} on ports {first} to {last}\n"
+        f"  data     {workers.directory_of(1)} and so on"
+    )
 
 
 def refuse_workers(directory: Path) -> None:
