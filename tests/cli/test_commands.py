@@ -344,7 +344,7 @@ def test_explain_shows_each_copy_and_what_a_get_answers(key: str, url: str) -> N
 
 
 def test_explain_says_by_its_exit_code_that_a_get_would_fail(key: str, url: str) -> None:
-    assert everwrite("explain", "things", key, "--r", "4", "--url", url).code == Exit.ERROR
+    assert everwrite("explain", "things", key, "--r", "4", "--url", url).code == Exit.USAGE
     nothing = everwrite("explain", "things", key, "--url", url)
     assert (nothing.code, "absent (never)" in nothing.out) == (Exit.OK, True)
 

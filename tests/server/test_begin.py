@@ -157,7 +157,7 @@ def test_who_waits_or_rejoins_must_say_where(options: dict[str, bool]) -> None:
         ServeOptions(**options)  # type: ignore[arg-type]
 
     assert "--join HOST:PORT" in caught.value.hint
-    assert ServeOptions(join=("127.0.0.1:7400",), **options)  # type: ignore[arg-type]
+    assert ServeOptions(join=("127.0.0.1:7401",), **options)  # type: ignore[arg-type]
 
 
 # -- what the disk says ----------------------------------------------------------------------------

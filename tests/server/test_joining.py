@@ -137,8 +137,9 @@ async def test_a_seed_that_is_not_there_is_told_ever_less_often(
     joining.cancel()
     with pytest.raises(asyncio.CancelledError):
         await joining
-    lines = [line for line in caplog.messages if "no answer yet from 127.0.0.1:1" in line]
+    lines = [line for line in caplog.messages if line.startswith("no answer yet ")]
     assert len(lines) == 1
+    assert "seed=127.0.0.1:1:" in lines[0]
 
 
 def test_what_goes_on_is_due_at_once_and_then_ever_less_often() -> None:
