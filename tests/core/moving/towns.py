@@ -52,6 +52,10 @@ def keys_on(world: World, node: bytes) -> list[bytes]:
     return sorted(key[1:] for key in world.disk[node] if key.startswith(OWN))
 
 
+def standing(world: World, node: bytes) -> int | None:
+    return world.nodes[world.ids[0]].local.members.standing(node)
+
+
 def moved_bytes(world: World) -> int:
     """Return how many bytes of records all nodes have taken over by moves."""
     return sum(node.moves.counters.bytes_in for node in world.nodes.values())

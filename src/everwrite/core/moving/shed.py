@@ -39,13 +39,42 @@ REFUSALS_MAX = 50
 """Tries to give one owner a slice, ten seconds in all, before another one is begun with."""
 
 
+class Handed(Request):
+    """One record on its way to one owner. Its number is its own: so an ack that comes twice counts
+    once, and one that comes late counts for nothing.
+    """
+
+    __slots__ = ("_local", "_owner", "_rid", "_shed")
+
+    def __init__(self, local: Local, shed: Shed, owner: bytes) -> None:
+        self._local = local
+        self._shed = shed
+        self._owner = owner
+        self._rid = local.open_request(self, local.now + local.config.move_retry_ms)
+        local.background += 1
+
+    @property
+    def rid(self) -> int:
+        return self._rid
+
+    def stored(self, source: Place, reply: StoreReply) -> None:
+        if source == self._owner:
+            self.close()
+            self._shed.handed(self._owner, self, reply.status)
+
+    def close(self) -> None:
+        if self._local.requests.pop(self._rid, None) is not None:
+            self._local.background -= 1
+
+
 class Lacking:
     """How far one owner is with the records of a slice."""
 
     __slots__ = ("refused", "sent", "waiting")
 
     def __init__(self) -> None:
-        self.sent = self.waiting = 0
+        self.sent = 0
+        self.waiting: set[Handed] = set()
         self.refused = False
 
 
@@ -209,11 +238,12 @@ class Shed(Request):
         lacking = self._lacking[owner]
         if lacking.waiting or not self._may_go_on(owner):
             return
-        while lacking.sent < len(self._items) and lacking.waiting < self._window:
+        while lacking.sent < len(self._items) and len(lacking.waiting) < self._window:
             key, record = self._items[lacking.sent]
             lacking.sent += 1
-            lacking.waiting += 1
-            store = Store(self.rid, key, record, 0, SYNC_YES, sent_ms=self._read_ms)
+            handed = Handed(self._local, self, owner)
+            lacking.waiting.add(handed)
+            store = Store(handed.rid, key, record, 0, SYNC_YES, sent_ms=self._read_ms)
             self._local.out.send(owner, store)
 
     def _may_go_on(self, owner: bytes) -> bool:
@@ -229,16 +259,14 @@ class Shed(Request):
             local.wake_at(self.rid, self._waits_ms)
         return False
 
-    def stored(self, source: Place, reply: StoreReply) -> None:
-        lacking = self._lacking.get(source)  # type: ignore[arg-type]
-        if lacking is None or not lacking.waiting:
-            return
-        source = node_at(source)
-        lacking.waiting -= 1
-        if reply.status != STORED:
+    def handed(self, owner: bytes, record: Handed, status: int) -> None:
+        """An owner has a record for good, or says why not."""
+        lacking = self._lacking[owner]
+        lacking.waiting.remove(record)
+        if status != STORED:
             sometimes("an owner does not take what a node has that lets its partition go")
             lacking.refused = True
-            if reply.status == UNREADABLE:
+            if status == UNREADABLE:
                 if self._window == 1:  # now it is known which one
                     mend(self._local, *self._items[lacking.sent - 1], self._read_ms)
                 self._window = 1
@@ -246,7 +274,7 @@ class Shed(Request):
         if lacking.waiting:
             return
         if lacking.sent < len(self._items) and not lacking.refused:
-            self._give(source)
+            self._give(owner)
             return
         if lacking.refused:  # all of it once more, in smaller parts
             self._refusals += 1
@@ -254,10 +282,10 @@ class Shed(Request):
                 self.end("an owner does not take it")
                 return
             self._window = max(1, self._window // 4)
-            self._again.add(source)
+            self._again.add(owner)
             self._later()
             return
-        del self._lacking[source]
+        del self._lacking[owner]
         self._check_slice()
 
     def _later(self) -> None:
@@ -337,3 +365,6 @@ class Shed(Request):
         local = self._local
         if local.requests.pop(self.rid, None) is not None:
             local.background -= 1
+        for lacking in self._lacking.values():
+            for record in lacking.waiting:
+                record.close()
