@@ -216,7 +216,7 @@ class CartLoad:
             for removal in taken_out:
                 if item in items and writes[removal].outcome == "ok":
                     kept = any(
-                        writes[each].tries > 1 or _apart(causality, each, removal)
+                        writes[each].may_stand_twice or _apart(causality, each, removal)
                         for each in holds[item]
                     )
                     if not kept:

@@ -32,12 +32,13 @@ async def test_no_two_puts_have_the_same_op() -> None:
     async with FakeCluster() as cluster, await everwrite.connect(cluster.url) as db:
         things = db.bucket("things")
 
-        await asyncio.gather(*(things.put(f"k{number}", b"v") for number in range(600)))
+        stored = await asyncio.gather(*(things.put(f"k{number}", b"v") for number in range(600)))
 
         ops = {asked.op for asked in puts(cluster)}
         assert len(ops) == 600
         assert {len(op) for op in ops} == {12}
         assert not any(asked.retry for asked in puts(cluster))
+        assert not any(each.retried for each in stored)
 
 
 @in_loop

@@ -71,6 +71,11 @@ def test_a_put_that_was_carried_out_twice_may_outlive_what_knew_it() -> None:
     assert rules(*history) == []
 
 
+def test_a_put_may_stand_twice_that_was_tried_again_or_whose_end_nobody_knows() -> None:
+    assert rules(put("a", tries=2), put("b", "a"), get("a", "b"), get("a", "b")) == []
+    assert rules(put("a", outcome="unknown"), put("b", "a"), get("a", "b"), get("a", "b")) == []
+
+
 def test_what_an_acknowledged_delete_had_seen_does_not_come_back() -> None:
     assert rules(put("a"), delete("d", "a"), get("a")) == ["resurrection"]
 

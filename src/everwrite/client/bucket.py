@@ -321,4 +321,5 @@ def _stored(reply: PutReply) -> Stored:
         reply.required,
         reply.ends,
         reply.time_ms,
+        reply.retried,
     )

@@ -36,7 +36,7 @@ from everwrite.core.errors import (
 )
 from everwrite.core.failures import error_of
 from everwrite.core.messages.every import AnyMessage
-from everwrite.core.messages.requests import Ask, Failure, Fetch, Get, Put, Touch
+from everwrite.core.messages.requests import Ask, Failure, Fetch, Get, Put, PutReply, Touch
 
 if TYPE_CHECKING:
     from everwrite.client.connection import Connection
@@ -70,6 +70,8 @@ class Call(msgspec.Struct, eq=False):
     """The worst that a finished try left behind."""
     error: EverwriteError | None = None
     """The last failure."""
+    again: bool = False
+    """Whether a try of a write began when an earlier one may have been carried out."""
     waiting: int = 0
     """Under which id it waits in the table for ``due`` to make its next try; 0: it does not."""
 
@@ -93,6 +95,8 @@ class Call(msgspec.Struct, eq=False):
             if self.tries or self.waiting:
                 self.forget()
             if not self.future.done():
+                if self.again and type(message) is PutReply:
+                    message = replace(message, retried=True)
                 self.future.set_result(message)
         elif type(message) is Failure:
             error = error_of(message)
@@ -166,6 +170,7 @@ class Call(msgspec.Struct, eq=False):
         if isinstance(message, Put | Touch):
             # Only tries that surely came to nothing need not be looked for.
             again = bool(self.tries) or self.outcome != "none"
+            self.again |= again
             message = replace(message, rid=rid, timeout_ms=time_ms, view=table.view, retry=again)
         elif isinstance(message, Get):
             message = replace(message, rid=rid, timeout_ms=time_ms, view=table.view)

@@ -132,6 +132,9 @@ class Stored(msgspec.Struct, frozen=True):
     """
     time_ms: int = 0
     """The time by the cluster's clock; 0: nobody said."""
+    retried: bool = False
+    """Whether this client, or the node that it asked, tried again when an earlier try may have been
+    carried out: somebody who overwrites one of the two copies may find the other as a sibling."""
 
     @property
     def expires(self) -> datetime | None:

@@ -78,7 +78,7 @@ def assumed(history: Iterable[Operation]) -> Allowed:
     """Return what a history without a simulator's knowledge has to spare."""
     history = list(history)
     return Allowed(
-        lingering={each.id for each in history if each.is_write and each.tries > 1},
+        lingering={each.id for each in history if each.may_stand_twice},
         ends=_assumed_ends(history),
     )
 

@@ -50,6 +50,7 @@ class Operation(msgspec.Struct):
     dw: int = 0
     strict: bool = False
     tries: int = 0
+    """By the client, or by a node that took it over from another."""
     owners: int = 0
     """What the answer said: owners and fallbacks that took part, and copies on disk for good."""
     fallbacks: int = 0
@@ -65,6 +66,13 @@ class Operation(msgspec.Struct):
     @property
     def is_read(self) -> bool:
         return self.kind in READS
+
+    @property
+    def may_stand_twice(self) -> bool:
+        """Whether a write may have been carried out by two nodes, each of which gave it a version
+        of its own. Of one whose end is not known nobody said how often it was tried.
+        """
+        return self.is_write and (self.tries > 1 or self.outcome == "unknown")
 
     def describe(self) -> str:
         """Return the operation as one line for a person."""

@@ -30,6 +30,7 @@ def test_a_stand_in_whose_hint_is_damaged_for_good_takes_a_put_over() -> None:
     reply = world.reply(client, PutReply)
 
     assert (reply.owners, reply.fallbacks) == (1, 1)
+    assert reply.retried
     assert b"new" in world.hint(stand_in)[1]
 
 

@@ -208,6 +208,8 @@ class PutReply(Message, tag=34, frozen=True):
     never."""
     time_ms: int = 0
     """With ``ends``: the time of day."""
+    retried: bool = False
+    """Whether another try may have been carried out too, so that the write may stand twice."""
 
 
 class Failure(Message, tag=35, frozen=True):

@@ -266,6 +266,7 @@ class PutRequest(Request):
                 False,
                 self.ends,
                 self._local.time_ms if self.ends else 0,
+                self._put.retry,
             ),
         )
 
