@@ -79,6 +79,7 @@ class Crowd:
         self._closed = self._over = False
         self.asked = self.good = self.refused = self.late = 0
         self.us = Histogram()
+        self.refused_us = Histogram()
         self.lag_us = Histogram()
         """How much later than it should the crowd itself runs: that is in all its latencies."""
 
@@ -116,6 +117,7 @@ class Crowd:
     def reset(self) -> None:
         self.asked = self.good = self.refused = self.late = 0
         self.us = Histogram()
+        self.refused_us = Histogram()
         self.lag_us = Histogram()
 
     # -- what connections need -------------------------------------------------------------------
@@ -140,6 +142,7 @@ class Crowd:
         )
         if not good:
             self.refused += 1
+            self.refused_us.record(us)
         elif us > IN_TIME_US:
             self.late += 1
         else:
@@ -247,6 +250,7 @@ async def one_round(crowd: Crowd, options: argparse.Namespace) -> dict[str, Any]
         f"{crowd.refused / options.seconds:,.0f}/s refused, "
         f"{crowd.late / options.seconds:,.0f}/s late, "
         f"p99 {crowd.us.in_milliseconds()['p99']:.1f} ms of the good ones, "
+        f"{crowd.refused_us.in_milliseconds()['p99']:.1f} ms of the refused ones, "
         f"{crowd.lag_us.in_milliseconds()['p99']:.1f} ms of the crowd's own lag"
     )
     overloaded = {
@@ -256,6 +260,7 @@ async def one_round(crowd: Crowd, options: argparse.Namespace) -> dict[str, Any]
         "refused_per_s": round(crowd.refused / options.seconds, 1),
         "late_per_s": round(crowd.late / options.seconds, 1),
         "ms": crowd.us.in_milliseconds(),
+        "refused_ms": crowd.refused_us.in_milliseconds(),
         "crowd_lag_ms": crowd.lag_us.in_milliseconds(),
         "each_second": [round(rate) for rate in during],
     }

@@ -6,14 +6,17 @@ shell cannot hand in at once wait at the door (core/pace/door.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec.structs import replace
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_value, split_key
 from everwrite.core.errors import EverwriteError, UnavailableError
+from everwrite.core.failures import failure_of
 from everwrite.core.messages.listing import List
-from everwrite.core.messages.requests import Fetch, Get, Put, Touch
+from everwrite.core.messages.message import Message
+from everwrite.core.messages.requests import Failure, Fetch, Get, Put, Touch
 from everwrite.core.outbox import Place
 from everwrite.core.pace.door import Asked, Door, Verdict
 from everwrite.core.request.limits import (
@@ -32,6 +35,26 @@ if TYPE_CHECKING:
 LATE_MS = 200
 """A request that waited for so long may have been made again at another node meanwhile: a client
 does that after a quarter of a second."""
+
+_WRITES = (Put, Touch)
+
+
+def _said() -> Iterator[tuple[tuple[Verdict, bool], tuple[EverwriteError, Failure]]]:
+    """Yield what those are told that were not let in: made once, since an overloaded node says it
+    some ten thousand times a second.
+    """
+    for again in (False, True):
+        errors: dict[Verdict, EverwriteError] = {
+            "late": waited_in_vain(),
+            "overloaded": turned_away(),
+        }
+        for verdict, error in errors.items():
+            if again:
+                error.outcome = "unknown"  # an earlier try may have been carried out
+            yield (verdict, again), (error, failure_of(0, error))
+
+
+_SAID = dict(_said())
 
 
 class Clients:
@@ -56,12 +79,23 @@ class Clients:
         finally:
             node.late_ms = before
 
-    def turn_away(self, source: Place, message: Asked, verdict: Verdict) -> None:
-        """Answer a client's request that was not let in."""
-        error = waited_in_vain() if verdict == "late" else turned_away()
-        if isinstance(message, Put | Touch) and message.retry:
-            error.outcome = "unknown"  # an earlier try may have been carried out
-        self._local.fail(source, message, error)
+    def line_up(self, source: Place, messages: Sequence[Asked], now_us: int) -> None:
+        """Let requests wait at the door, or refuse them at once."""
+        refused = self.door.line_up(source, messages, now_us)  # type: ignore[arg-type]
+        if refused:
+            self.turn_away(source, refused, "overloaded")
+
+    def turn_away(self, source: Place, messages: Sequence[Asked], verdict: Verdict) -> None:
+        """Answer requests of a client that were not let in."""
+        local, fail = self._local, self._local.measures.fail
+        local.counters.refused += len(messages)
+        replies: list[Message] = []
+        for message in messages:
+            again = isinstance(message, _WRITES) and message.retry
+            error, reply = _SAID[verdict, again]
+            fail(message, error, 0)
+            replies.append(replace(reply, rid=message.rid))
+        local.out.sends.setdefault(source, []).extend(replies)
 
     def put(self, source: Place, put: Put | Touch) -> None:
         local = self._local
@@ -80,9 +114,9 @@ class Clients:
             local.fail(source, put, error)
             return
         if not 0 < put.timeout_ms <= local.config.request_timeout_max_ms:
-            put = msgspec.structs.replace(put, timeout_ms=self._timeout(put.timeout_ms))
+            put = replace(put, timeout_ms=self._timeout(put.timeout_ms))
         if put.forwarded:
-            put = msgspec.structs.replace(put, forwarded=False)
+            put = replace(put, forwarded=False)
         self._node.put(source, put)
 
     def get(self, source: Place, get: Get) -> None:
@@ -97,9 +131,9 @@ class Clients:
             local.fail(source, get, error)
             return
         if not 0 < get.timeout_ms <= local.config.request_timeout_max_ms:
-            get = msgspec.structs.replace(get, timeout_ms=self._timeout(get.timeout_ms))
+            get = replace(get, timeout_ms=self._timeout(get.timeout_ms))
         if get.forwarded:
-            get = msgspec.structs.replace(get, forwarded=False)
+            get = replace(get, forwarded=False)
         self._node.reads.get(source, get)
 
     def fetch(self, source: Place, fetch: Fetch) -> None:
@@ -120,7 +154,7 @@ class Clients:
             return
         if not 0 < message.timeout_ms <= local.config.request_timeout_max_ms:
             left = self._timeout(message.timeout_ms)
-            message = msgspec.structs.replace(message, timeout_ms=left)
+            message = replace(message, timeout_ms=left)
         self._node.listings.list(source, message)
 
     @property

@@ -1,4 +1,4 @@
-"""A node's answer that it failed, as the error that it is."""
+"""A node's answer that it failed, and the error that it reports."""
 
 from __future__ import annotations
 
@@ -20,4 +20,18 @@ def error_of(failure: Failure) -> EverwriteError:
         acked=failure.acked,
         required=failure.required,
         retry_after_ms=failure.retry_after_ms,
+    )
+
+
+def failure_of(rid: int, error: EverwriteError) -> Failure:
+    """Return the answer that reports an error to a client."""
+    return Failure(
+        rid,
+        error.code,
+        error.message,
+        error.hint,
+        error.outcome,
+        error.acked,
+        error.required,
+        error.retry_after_ms,
     )

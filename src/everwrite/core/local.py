@@ -23,6 +23,7 @@ from everwrite.core.copies import Copies
 from everwrite.core.data.epochs import Epochs
 from everwrite.core.errors import EverwriteError, StorageError
 from everwrite.core.expiry.clock import Clock
+from everwrite.core.failures import failure_of
 from everwrite.core.measures import Asked, Measures
 from everwrite.core.messages.explain import Shown
 from everwrite.core.messages.listing import Named
@@ -33,7 +34,6 @@ from everwrite.core.messages.requests import (
     STORED,
     SYNC_BOTH,
     SYNC_NO,
-    Failure,
     FetchReply,
     Store,
     StoreReply,
@@ -354,19 +354,7 @@ class Local:
         self.counters.refused += 1
         if source != self.me:
             self.measures.fail(asked, error, took_ms)
-        self.out.send(
-            source,
-            Failure(
-                asked.rid,
-                error.code,
-                error.message,
-                error.hint,
-                error.outcome,
-                error.acked,
-                error.required,
-                error.retry_after_ms,
-            ),
-        )
+        self.out.send(source, failure_of(asked.rid, error))
 
     def acknowledge(self, source: Place, message: Store) -> None:
         """Queue the ack or acks that a Store asked for: once this tick's batch is written,

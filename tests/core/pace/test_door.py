@@ -16,6 +16,10 @@ MS = 1000
 ROOM = 1 << 20
 
 
+def lines_up(door: Door, source: int, asked: Asked, now_us: int) -> bool:
+    return not door.line_up(source, [asked], now_us)
+
+
 def get(rid: int, timeout_ms: int = 5_000) -> Get:
     return Get(rid, KEY, timeout_ms)
 
@@ -35,7 +39,7 @@ def verdicts(door: Door, now_us: int) -> list[str]:
 def test_requests_are_let_in_in_the_order_in_which_they_came() -> None:
     door = Door(10, ROOM)
     for rid in range(5):
-        assert door.line_up(1, get(rid), rid)
+        assert lines_up(door, 1, get(rid), rid)
 
     taken = [door.next(9) for _ in range(5)]
 
@@ -55,10 +59,10 @@ def test_requests_are_let_in_in_the_order_in_which_they_came() -> None:
 )
 def test_all_that_may_be_long_counts(asked: Asked) -> None:
     door = Door(10, 1_000)
-    assert door.line_up(1, asked, 0)
+    assert lines_up(door, 1, asked, 0)
     assert 900 <= door.bytes <= 1_000
 
-    assert not door.line_up(1, asked, 0)
+    assert not lines_up(door, 1, asked, 0)
     assert verdicts(door, 0) == ["in"]
     assert door.bytes == 0
 
@@ -73,7 +77,7 @@ def test_a_put_that_waits_for_the_disk_counts_with_its_context_and_its_key() -> 
 def test_a_burst_is_served_though_its_last_one_waits_longer_than_the_patience() -> None:
     door = Door(100, ROOM)
     for rid in range(50):
-        door.line_up(1, get(rid), 0)
+        lines_up(door, 1, get(rid), 0)
 
     assert verdicts(door, PATIENCE_US + 50 * MS) == ["in"] * 50
     assert door.refused == 0
@@ -81,11 +85,11 @@ def test_a_burst_is_served_though_its_last_one_waits_longer_than_the_patience() 
 
 def test_where_somebody_always_waits_the_patience_is_short() -> None:
     door, now = Door(100_000, ROOM), 0
-    door.line_up(1, get(0), now)
+    lines_up(door, 1, get(0), now)
     while now <= STANDING_US:
         now += 10 * MS
-        door.line_up(1, get(now), now)
-        door.line_up(1, get(now + 1), now)
+        lines_up(door, 1, get(now), now)
+        lines_up(door, 1, get(now + 1), now)
         door.next(now)
 
     refused = [entry for entry in iter(lambda: door.next(now), None) if entry[1] == "overloaded"]
@@ -96,19 +100,19 @@ def test_where_somebody_always_waits_the_patience_is_short() -> None:
 
 def test_once_nobody_waited_the_patience_is_long_again() -> None:
     door = Door(10, ROOM)
-    door.line_up(1, get(1), 0)
+    lines_up(door, 1, get(1), 0)
     assert verdicts(door, 2 * STANDING_US) == ["overloaded"]
 
-    door.line_up(1, get(2), 3 * STANDING_US)
+    lines_up(door, 1, get(2), 3 * STANDING_US)
 
     assert verdicts(door, 3 * STANDING_US + 2 * PATIENCE_US) == ["in"]
 
 
 def test_whose_own_time_is_over_is_not_served() -> None:
     door = Door(10, ROOM)
-    door.line_up(1, get(1, timeout_ms=20), 0)
-    door.line_up(1, Fetch(2, KEY, 20), 0)
-    door.line_up(1, get(3, timeout_ms=40), 0)
+    lines_up(door, 1, get(1, timeout_ms=20), 0)
+    lines_up(door, 1, Fetch(2, KEY, 20), 0)
+    lines_up(door, 1, get(3, timeout_ms=40), 0)
 
     assert verdicts(door, 30 * MS) == ["late", "late", "in"]
 
@@ -116,13 +120,13 @@ def test_whose_own_time_is_over_is_not_served() -> None:
 def test_a_queue_at_its_cap_refuses_at_once() -> None:
     few, small = Door(3, ROOM), Door(100, 100 + 2 * len(KEY))
 
-    assert [few.line_up(1, get(rid), 0) for rid in range(5)] == [True] * 3 + [False] * 2
-    assert [small.line_up(1, put(rid, b"x" * 40), 0) for rid in range(4)] == [True, True] + [
+    assert [lines_up(few, 1, get(rid), 0) for rid in range(5)] == [True] * 3 + [False] * 2
+    assert [lines_up(small, 1, put(rid, b"x" * 40), 0) for rid in range(4)] == [True, True] + [
         False
     ] * 2
     verdicts(small, 1)
     assert small.bytes == 0
-    assert small.line_up(1, put(9, b"x" * 100), 1)
+    assert lines_up(small, 1, put(9, b"x" * 100), 1)
 
 
 @settings(deadline=None)
@@ -132,7 +136,7 @@ def test_everyone_who_came_is_let_in_or_refused_once(steps: list[tuple[int, int,
     came, seen = set(), []
     for rid, (gap_ms, size, takes) in enumerate(steps):
         now += gap_ms * MS
-        if door.line_up(1, put(rid, b"x" * size), now):
+        if lines_up(door, 1, put(rid, b"x" * size), now):
             came.add(rid)
         if takes and (entry := door.next(now)) is not None:
             seen.append(entry)
@@ -153,7 +157,7 @@ def test_ten_times_the_load_costs_a_tenth_of_the_work() -> None:
         now += 500
         for _ in range(5):
             rid += 1
-            door.line_up(1, get(rid, 1_000), now)
+            lines_up(door, 1, get(rid, 1_000), now)
         left_us = 500
         while left_us > 0 and (entry := door.next(now)) is not None:
             left_us -= 1000 if entry[1] == "in" else 50
@@ -166,13 +170,75 @@ def test_ten_times_the_load_costs_a_tenth_of_the_work() -> None:
     assert max(last) <= PATIENCE_US
 
 
+def overloaded_for(door: Door, now_us: int, seconds: float) -> dict[int, list[bool]]:
+    """Let ten connections ask for ten times what is done: one each in every millisecond, of which
+    one is begun. Return who was let in and refused as they came, by connection.
+    """
+    came: dict[int, list[bool]] = {source: [] for source in range(10)}
+    for at in range(now_us, now_us + int(seconds * 1e6), MS):
+        for source in range(10):
+            came[source].append(lines_up(door, source, get(at), at))
+        while (entry := door.next(at)) is not None and entry[1] != "in":
+            pass
+    return came
+
+
+def test_who_would_wait_in_vain_is_refused_as_it_comes() -> None:
+    door = Door(100_000, ROOM)
+    overloaded_for(door, 0, 2)
+    before = door.refused
+
+    came = overloaded_for(door, 2_000_000, 2)
+
+    at_once = sum(taken.count(False) for taken in came.values())
+    assert at_once > 0.85 * 2 * 10_000
+    assert at_once > 0.9 * (door.refused - before)
+    assert len(door) <= 2 * PATIENCE_US // MS
+
+
+def test_who_is_let_in_of_too_many_is_left_to_chance_and_not_to_the_order() -> None:
+    door = Door(100_000, ROOM)
+    overloaded_for(door, 0, 2)
+
+    came = overloaded_for(door, 2_000_000, 4)
+
+    taken = [sum(each) for each in came.values()]
+    assert max(taken) < 1.4 * min(taken)
+
+
+def test_when_the_many_are_gone_everyone_is_let_in_soon() -> None:
+    door, now = Door(100_000, ROOM), 2_000_000
+    overloaded_for(door, 0, 2)
+    while door.next(now) is not None:
+        pass
+
+    refused = []
+    for at in range(now, now + 1_000_000, 10 * MS):  # so few that there is time for all of them
+        refused += [at - now for _ in range(5) if not lines_up(door, 1, get(at), at)]
+        verdicts(door, at + MS)
+
+    assert all(at < 400_000 for at in refused)
+    assert len(refused) < 100
+
+
+def test_who_comes_to_an_empty_door_is_let_in_however_many_were_refused() -> None:
+    door = Door(100_000, ROOM)
+    overloaded_for(door, 0, 2)
+    while door.next(2_000_000) is not None:
+        pass
+
+    for at in range(2_000_000, 2_020_000, MS):
+        assert lines_up(door, 1, get(at), at)
+        assert verdicts(door, at) == ["in"]
+
+
 def test_a_refusal_says_when_to_come_again_and_that_nothing_was_done() -> None:
     world = World()
     node = world.nodes[world.ids[0]]
 
-    node.clients.turn_away(7, put(1), "overloaded")
-    node.clients.turn_away(7, put(2, retry=True), "overloaded")
-    node.clients.turn_away(7, get(3), "late")
+    node.clients.turn_away(7, [put(1)], "overloaded")
+    node.clients.turn_away(7, [put(2, retry=True)], "overloaded")
+    node.clients.turn_away(7, [get(3)], "late")
 
     first, again, late = node.out.sends[7]
     assert isinstance(first, Failure) and isinstance(again, Failure) and isinstance(late, Failure)

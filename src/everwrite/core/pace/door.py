@@ -11,13 +11,20 @@ costs a tenth of doing it, and the rest is done in time. *Too long* is PATIENCE_
 had to wait at every moment of the last STANDING_US: then it is no burst, and shortness helps all.
 Before that it is STANDING_US. Whose own deadline is over is not served in any case.
 
-Source: Nichols & Jacobson 2012 (CoDel); Maurer 2015, "Fail at scale" (its use for requests).
-Costs: 0.5 us for a request that waits; nothing where none does.
+While that is so, most of those who come would wait in vain, and are refused as they come: only as
+large a *share* lines up as could be begun lately, and a little more, so that nobody is refused for
+whom there is time. Who that is a throw of dice decides, or it would always be those whose
+connection is read first. Where nobody waits everyone is let in, whatever the share.
+
+Source: Nichols & Jacobson 2012 (CoDel); Maurer 2015, "Fail at scale" (its use for requests); Floyd
+and Jacobson 1993 (RED: early, and by chance). Costs: 0.5 us for a request that waits; nothing where
+none does.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from everwrite.core.messages.listing import List
@@ -27,6 +34,13 @@ PATIENCE_US = 100_000
 """More than a thousand requests in a closed loop wait for one another, a tenth of a person's
 patience, and less than a client waits before it asks somebody else."""
 STANDING_US = 500_000
+WINDOW_US = 100_000
+"""Over so long a time is counted who came and who was begun."""
+MORE = 1.25
+"""How much larger the share is than what was begun: what was too many is refused by its age."""
+BACK = 3.0
+"""By how much it grows when there was time for more."""
+DICE = 2147483647
 RETRY_AFTER_MS = 200
 """When a refused request may come again: clients spread it by half to both sides."""
 
@@ -49,8 +63,14 @@ class Door:
     """The queue of one node."""
 
     __slots__ = (
+        "_begun",
         "_bytes_max",
+        "_came",
+        "_counted_us",
+        "_dice",
         "_empty_us",
+        "_limit",
+        "_share",
         "_waiting",
         "_waiting_max",
         "bytes",
@@ -65,6 +85,11 @@ class Door:
         self._bytes_max = bytes_max
         self._empty_us = 0
         """When nobody waited last."""
+        self._share = 1.0
+        """Of those who come so many may line up."""
+        self._limit = DICE
+        self._came = self._begun = self._counted_us = 0
+        self._dice = 1
         self.bytes = 0
         """What those that wait hold."""
         self.refused = self.late = 0
@@ -75,24 +100,34 @@ class Door:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def line_up(self, source: int, message: Asked, now_us: int) -> bool:
-        """Let a request wait; False, and it is refused, if as many do as may."""
-        waiting = self._waiting
-        if not waiting:
+    def line_up(self, source: int, messages: Sequence[Asked], now_us: int) -> list[Asked]:
+        """Let the requests of a client wait; return those that are refused, since there is no time
+        or no place for them.
+        """
+        if now_us - self._counted_us > WINDOW_US:
+            self._count(now_us)
+        self._came += len(messages)
+        if not self._waiting:
             self._empty_us = now_us
-        size = len(message.after if isinstance(message, List) else message.key)
-        if type(message) is Put:
-            size += len(message.context) + len(message.value or b"")
-            if type(message.kind) is bytes:
-                size += len(message.kind)
-        elif type(message) is Get:
-            size += len(message.seen)
-        if len(waiting) >= self._waiting_max or self.bytes + size > self._bytes_max:
-            self._turn_away(now_us)
-            return False
-        waiting.append(Waiting(source, message, now_us, size))
-        self.bytes += size
-        return True
+        refused = []
+        waiting, limit, dice = self._waiting, self._limit, self._dice
+        for message in messages:
+            if limit < DICE and waiting:
+                dice = dice * 16807 % DICE  # Lewis 1969: the same throws in every run
+                if dice > limit:
+                    refused.append(message)
+                    continue
+            size = _size(message)
+            if len(waiting) >= self._waiting_max or self.bytes + size > self._bytes_max:
+                refused.append(message)
+                continue
+            waiting.append(Waiting(source, message, now_us, size))
+            self.bytes += size
+        self._dice = dice
+        if refused:
+            self.refused += len(refused)
+            self.turned_away_us = now_us
+        return refused
 
     def next(self, now_us: int) -> tuple[Waiting, Verdict] | None:
         """Take the request that waits longest, and say what becomes of it; None: nobody waits."""
@@ -111,6 +146,8 @@ class Door:
             verdict = "late"
             self.late += 1
             self._turn_away(now_us)
+        else:
+            self._begun += 1
         if not self._waiting:
             self._empty_us = now_us
         return first, verdict
@@ -129,6 +166,26 @@ class Door:
         self._waiting.clear()
         self.bytes = 0
 
+    def _count(self, now_us: int) -> None:
+        """Say how large a share may line up from now on."""
+        if self._empty_us >= self._counted_us:
+            self._share = min(1.0, self._share * BACK)
+        elif self._came and (now_us - self._empty_us > STANDING_US or self._share < 1.0):
+            self._share = min(1.0, MORE * max(1, self._begun) / self._came)
+        self._limit = int(self._share * DICE)
+        self._came = self._begun = 0
+        self._counted_us = now_us
+
     def _turn_away(self, now_us: int) -> None:
         self.refused += 1
         self.turned_away_us = now_us
+
+
+def _size(message: Asked) -> int:
+    """Return how many bytes of a request count."""
+    if type(message) is Put:
+        size = len(message.key) + len(message.context) + len(message.value or b"")
+        return size + len(message.kind) if type(message.kind) is bytes else size
+    if type(message) is Get:
+        return len(message.key) + len(message.seen)
+    return len(message.after if isinstance(message, List) else message.key)
