@@ -118,7 +118,8 @@ class Page:
             return wait.until(lambda _: true())
         except TimeoutException:
             shown = self.text("body")
-        raise AssertionError(f"in vain: {what}. The page says:\n{shown}")
+        said = "\n".join([shown, *self.complaints()])
+        raise AssertionError(f"in vain: {what}. The page says:\n{said}")
 
     def complaints(self) -> list[str]:
         """Return what the browser has found wrong with the page since the last look; an answer with

@@ -16,7 +16,7 @@ import everwrite
 from everwrite.cli.devcluster import DevCluster
 
 PLACE = Path(__file__).parents[2] / "docs/images"
-SIZE = "--window-size=1180,860"
+SIZE = "--window-size=1180,1000"
 CARTS = 40
 PUTS = 1500
 
@@ -51,13 +51,14 @@ def tell_a_story(cluster: DevCluster, page: Page) -> None:
     take(page, "overview")
 
     page.open(here, "#play")
+    shop_here = page.driver.current_window_handle
     page.click("#add-tea")
     page.says("#carts", "tea")
     page.click("#cut")
     page.until(lambda: page.all(".ring g.node-down"), "one side takes the other for down")
     page.click("#add-jam")
     page.says("#carts", "jam")
-    page.open(there, "#play")
+    page.in_a_new_tab(there, "#play")
     page.until(lambda: page.all(".ring g.node-down"), "the other side does so too")
     page.says("#carts", "tea")
     page.click("#add-milk")
@@ -65,7 +66,8 @@ def tell_a_story(cluster: DevCluster, page: Page) -> None:
     page.open(here, "#gossip")
     page.until(lambda: page.all(".matrix td.differs"), "nodes differ")
     take(page, "gossip")
-    page.open(here, "#play")
+    page.driver.close()
+    page.at(shop_here)
     page.says("#carts", "jam")
     page.click("#heal")
     page.until(lambda: len(page.all("#carts .cart")) == 2, "there are two carts")

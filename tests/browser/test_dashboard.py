@@ -168,6 +168,16 @@ def test_hostile_keys_and_values_are_shown_and_nothing_more(
     assert page.complaints() == []
 
 
+def test_pages_that_were_left_do_not_hold_connections(cluster: DevCluster, page: Page) -> None:
+    for _ in range(8):  # a browser has six to one node
+        page.open(cluster.node(1).http)
+        page.says("#verdict", "All 5 nodes are up")
+
+    page.open(cluster.node(1).http, "#walk/carts/anybody")
+
+    page.says("#walked", "What each node has")
+
+
 def test_percentiles_in_the_browser_are_those_of_a_tally(cluster: DevCluster, page: Page) -> None:
     largest = {bucket_of(value): value for value in range(1 << 17)}
     page.open(cluster.node(1).http)

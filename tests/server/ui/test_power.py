@@ -9,6 +9,7 @@ import httpx
 import pytest
 from tests.client.fake_node import in_loop
 from tests.server.http.api import one, problem
+from tests.server.ui.events import first, listening
 
 from everwrite.core.errors import ConfigError, RequestError
 from everwrite.server.settings import ServeOptions
@@ -30,6 +31,15 @@ async def test_a_plain_node_takes_no_orders() -> None:
         assert (await client.get(PATH)).json() == {"enabled": False, "token": ""}
 
         problem(await give(client, {"order": "kill", "node": "n1"}), 403, "denied")
+
+
+@in_loop
+async def test_a_page_learns_whether_there_is_a_playground() -> None:
+    for options in ({"development": False}, {"playground": ECHO}):
+        async with one(**options) as (_, client), listening(client) as events:
+            said = await first(events, "cluster")
+
+            assert said["playground"] is ("playground" in options)
 
 
 @in_loop

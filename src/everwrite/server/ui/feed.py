@@ -1,6 +1,7 @@
 """The stream of a dashboard: once a second what all nodes say, as server-sent events.
 
-    cluster   each second: {"by", "left_out", "nodes": [{"name", "said": a glance, or null}]}
+    cluster   each second: {"by", "playground", "left_out", "nodes": [{"name", "said": a glance or
+              null}]}
     ring      when it has changed: who owns what, and what is on its way
 
 A round asks this node and the others (neighbours.py), makes each event once, and wakes all who
@@ -139,7 +140,10 @@ class Feed:
         )
         said = sorted({**answers, me: mine}.items())
         nodes = [{"name": name, "said": answer} for name, answer in said]
-        self._publish("cluster", {"by": me, "left_out": left_out, "nodes": nodes})
+        playground = bool(self._runtime.options.playground)
+        self._publish(
+            "cluster", {"by": me, "playground": playground, "left_out": left_out, "nodes": nodes}
+        )
 
     def _others(self) -> tuple[dict[str, Address], int]:
         """Return where the others are, and how many of them are not asked."""

@@ -2,7 +2,7 @@
 
 import { browseView } from "./browse.js";
 import { el, keep, put, say } from "./dom.js";
-import { askJson, listen, Problem, signIn } from "./feed.js";
+import { listen, Problem, signIn } from "./feed.js";
 import { gossipView } from "./gossip.js";
 import { latencyView } from "./latency.js";
 import { overview } from "./overview.js";
@@ -17,7 +17,7 @@ const VIEWS = [
   ["overview", "Overview", "o", overview],
   ["ring", "Ring", "r", ringView],
   ["walk", "Key walk", "w", walkView],
-  ["repairs", "Hints and repairs", "h", repairsView],
+  ["repairs", "Repairs", "h", repairsView],
   ["gossip", "Gossip", "g", gossipView],
   ["latency", "Latency", "l", latencyView],
   ["data", "Data", "d", browseView],
@@ -56,7 +56,7 @@ function decoded(part) {
   }
 }
 
-const offered = (id) => id !== "play" || Boolean(known.playground && known.playground.enabled);
+const offered = (id) => id !== "play" || Boolean(known.cluster && known.cluster.playground);
 
 function nav() {
   const current = location.hash.slice(1).split("/")[0] || "overview";
@@ -71,7 +71,9 @@ function refresh() {
 
 function hear(kind, data) {
   heard = performance.now();
+  const before = offered("play");
   take(kind, data);
+  if (offered("play") !== before) show();
   of("lost").hidden = true;
   if (kind === "cluster") say(of("who"), `${data.by}, one of ${data.nodes.length + data.left_out} nodes`);
   if (!document.hidden) refresh();
@@ -108,14 +110,8 @@ function askForSecret() {
   field.focus();
 }
 
-async function start() {
+function start() {
   listen(hear, lost);
-  try {
-    known.playground = await askJson("/v1/playground");
-  } catch {
-    known.playground = null;  // the stream says what is wrong
-    return;
-  }
   show();
 }
 
@@ -144,9 +140,11 @@ function keys(event) {
 }
 
 window.addEventListener("hashchange", show);
-document.addEventListener("visibilitychange", refresh);
+document.addEventListener("visibilitychange", () => {
+  heard = performance.now();  // what was not listened to was not silent
+  refresh();
+});
 document.addEventListener("keydown", keys);
 setInterval(watch, 1000);
 theme();
-show();
 start();

@@ -42,12 +42,21 @@ export function base64url(text) {
   return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
-// Listen for ever: hear(kind, data) for each event, lost(problem) whenever the stream ends.
+const HIDDEN_MS = 10000;
+
+// Listen for ever: hear(kind, data) for each event, lost(problem) whenever the stream ends. A browser has six connections
+// to one node, for all tabs together: so who is not seen, or was left by the back button, gives its own back.
 export async function listen(hear, lost) {
-  let pause = 500;
+  let pause = 500, hidden = null, stream = new AbortController();
+  window.addEventListener("pagehide", () => stream.abort());
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(hidden);
+    if (document.hidden) hidden = setTimeout(() => stream.abort(), HIDDEN_MS);
+  });
   for (;;) {
+    stream = new AbortController();
     try {
-      const response = await ask("/v1/events");
+      const response = await ask("/v1/events", { signal: stream.signal });
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";
       for (;;) {
@@ -59,12 +68,21 @@ export async function listen(hear, lost) {
       }
       lost(new Problem(0, { detail: "The node has ended the stream." }));
     } catch (error) {
+      if (stream.signal.aborted) {
+        await seen();
+        continue;
+      }
       lost(error instanceof Problem ? error : new Problem(0, { detail: "The connection to the node broke." }));
       if (error.status === 401) return;
     }
     await new Promise((go) => setTimeout(go, pause));
     pause = Math.min(pause * 2, 4000);
   }
+}
+
+async function seen() {
+  await new Promise((go) => setTimeout(go, 0));  // a page that is left stands still here
+  while (document.hidden) await new Promise((go) => document.addEventListener("visibilitychange", go, { once: true }));
 }
 
 function event(part, hear) {

@@ -3,7 +3,7 @@
 import { dress, el, keep, put, say } from "./dom.js";
 import { stateCell, swatch } from "./overview.js";
 import { known } from "./state.js";
-import { ago } from "./words.js";
+import { ago, byName } from "./words.js";
 
 export function gossipView() {
   const head = el("tr"), rows = el("tbody"), verdict = el("p", { role: "status" });
@@ -14,7 +14,7 @@ export function gossipView() {
 
   node.update = () => {
     const { cluster } = known;
-    const names = [...new Set(cluster.nodes.flatMap(({ name, said }) => [name, ...(said ? said.nodes.map((peer) => peer.name) : [])]))];
+    const names = [...new Set(cluster.nodes.flatMap(({ name, said }) => [name, ...(said ? said.nodes.map((peer) => peer.name) : [])]))].sort(byName);
     put(head, [el("th", { scope: "col" }, "says \u2193  of \u2192"), names.map((name) => el("th", { scope: "col" }, swatch(name), name))]);
     const opinions = new Map(names.map((name) => [name, new Set(cluster.nodes.flatMap(({ said }) => (said ? said.nodes : [])
       .filter((peer) => peer.name === name && peer.state !== "self").map((peer) => (peer.state === "down" ? "down" : "up"))))]));

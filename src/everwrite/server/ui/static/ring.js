@@ -3,7 +3,7 @@
 import { dress, el, keep, put, say, svg, table } from "./dom.js";
 import { stateCell, swatch } from "./overview.js";
 import { colourOf, known, stateOf } from "./state.js";
-import { count, number } from "./words.js";
+import { byName, count, number } from "./words.js";
 
 const OUTER = 150, WIDTH = 26, GAP = 3;
 
@@ -99,7 +99,7 @@ export function ringView() {
     const { ring, cluster } = known;
     if (!ring || !cluster) return;
     picture.update();
-    const named = [...ring.nodes].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+    const named = [...ring.nodes].sort((a, b) => byName(a.name, b.name));
     keep(pick, named, ({ name }) => name, ({ name }) => el("button", {
       type: "button", "aria-pressed": "false",
       onclick: () => {

@@ -4,7 +4,7 @@ import { percentile } from "./tally.js";
 
 export const SECONDS_MAX = 300;
 
-export const known = { cluster: null, ring: null, colours: new Map(), playground: null };
+export const known = { cluster: null, ring: null, colours: new Map() };
 
 // One list per node of {at, puts, gets, put_p50, put_p99, turn_p50, turn_p99, cpu, failed}: at most SECONDS_MAX of each.
 export const history = new Map();

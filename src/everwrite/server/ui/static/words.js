@@ -3,6 +3,9 @@
 export const number = (value) => Math.round(value).toLocaleString("en");
 export const count = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`;
 
+// n2 before n10.
+export const byName = (a, b) => a.localeCompare(b, "en", { numeric: true });
+
 export function size(bytes) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let at = 0;
