@@ -120,8 +120,8 @@ def test_carts_on_both_sides_of_a_cut_become_siblings_and_merge(
     page.click("#cut")
     for name in ("n3", "n4", "n5"):
         page.until(lambda name=name: "node-down" in state_on_ring(page, name), f"no link to {name}")
-    page.click("#add-jam")
-    page.says("#carts", "tea", "jam")
+    page.click("#add-jam")  # whether the tea is on this side, too, is a matter of the ring
+    page.says("#carts", "jam")
     page.at(there)
     page.until(lambda: "node-down" in state_on_ring(page, "n1"), "no link to n1")
     assert "jam" not in page.text("#carts")
@@ -226,7 +226,8 @@ def test_a_cluster_with_a_secret_shows_nothing_without_it(tmp_path: Path, page: 
         page.open(alone.node(1).http)
         page.says("#view", "This cluster has a secret")
         page.find("#secret").send_keys("guessed\n")
-        page.until(lambda: not page.run("return document.querySelector('#secret').value"), "again")
+        empty = "return document.querySelector('#secret')?.value === ''"
+        page.until(lambda: page.run(empty), "the page asks again")
 
         page.find("#secret").send_keys("s3cret\n")
 

@@ -40,6 +40,7 @@ function show() {
     if (shown && shown.leave) shown.leave();
     shown = node;
     put(of("view"), node);
+    window.scrollTo(0, 0);
     if (node.enter) node.enter();
   }
   if (node.open) node.open(rest.map(decoded));

@@ -17,8 +17,8 @@ export function chart(label, unit) {
     const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - BOTTOM - TOP);
     put(body, [
       [0, 0.5, 1].map((part) => [svg("line", { class: "axis", x1: LEFT, x2: WIDTH, y1: y(top * part), y2: y(top * part) }),
-        svg("text", { class: "thin", x: LEFT - 6, y: y(top * part) + 4, "text-anchor": "end" }, unit(top * part))]),
-      [300, 240, 180, 120, 60, 0].map((s) => svg("text", { class: "thin", x: x(now - s * 1000), y: HEIGHT - 4, "text-anchor": s ? "middle" : "end" }, s ? `-${s / 60} min` : "now")),
+        svg("text", { class: "thin", x: LEFT - 6, y: y(top * part) + 4, "text-anchor": "end" }, part ? unit(top * part) : "0")]),
+      [300, 240, 180, 120, 60, 0].map((s) => svg("text", { class: "thin", x: x(now - s * 1000), y: HEIGHT - 4, "text-anchor": s === SECONDS_MAX ? "start" : s ? "middle" : "end" }, s ? `-${s / 60} min` : "now")),
       lines.map(({ kind, points }, at) => svg("path", { class: `line ${kind} none`, d: path(points, x, y), "stroke-dasharray": DASHES[at % DASHES.length] })),
     ]);
     const newest = all.length ? lines.map(({ name, points }) => `${name} ${points.length && points.at(-1)[1] !== null && points.at(-1)[1] !== undefined ? unit(points.at(-1)[1]) : "nothing"}`).join(", ") : "nothing yet";

@@ -7,7 +7,7 @@ import { ago, KINDS, number, SHAPES, size, took, verdict } from "./words.js";
 export const swatch = (name) => el("span", { class: `swatch ${colourOf(name)}`, "aria-hidden": "true" });
 
 export function stateCell(state) {
-  return el("span", { class: `state ${KINDS[state] || ""}` }, `${SHAPES[state] || "?"} ${state === "silent" ? "does not answer" : state}`);
+  return el("span", { class: `state ${KINDS[state] || ""}` }, `${SHAPES[state] || "?"} ${state === "silent" ? "no answer" : state}`);
 }
 
 export function overview() {

@@ -4,7 +4,7 @@ import { dress, el, keep, put, say, table } from "./dom.js";
 import { ask, askJson } from "./feed.js";
 import { swatch } from "./overview.js";
 import { known } from "./state.js";
-import { ago, count, number, size } from "./words.js";
+import { ago, byName, count, number, size } from "./words.js";
 
 const VERBS = { leave: "let it leave: it hands over all it has", remove: "remove it: it is gone for good", join: "let it in: it is waiting", weight: "give it another weight", zone: "move it to another zone" };
 
@@ -51,10 +51,10 @@ export function plansView() {
   node.update = () => {
     const mine = known.cluster.nodes.find(({ name, said: it }) => it && name === known.cluster.by) || known.cluster.nodes.find((each) => each.said);
     if (!mine) return;
-    const members = mine.said.nodes;
+    const members = [...mine.said.nodes].sort((a, b) => byName(a.name, b.name));
     keep(who, members, ({ id }) => id, ({ name }) => el("option", { value: name }, name));
     const left = members.reduce((sum, each) => sum + each.to_gain + each.to_shed, 0);
-    say(dress(steady, left ? "warn" : "good"), left ? `${count(left, "partition")} have still to move.` : "Done: every node serves all it owns, and nothing else.");
+    say(dress(steady, left ? "warn" : "good"), left ? `${count(left, "move")} still to be made.` : "Done: every node serves all it owns, and nothing else.");
     keep(progress, members, ({ id }) => id, ({ name }) => el("tr", null, el("td", null, swatch(name), name), el("td"), el("td", null, el("progress", { max: 1 }), " ", el("span")), el("td"), el("td")),
       (row, each) => {
         const has = each.owned - each.to_gain;

@@ -9,6 +9,7 @@ import { known, stateOf } from "./state.js";
 import { count } from "./words.js";
 
 const BUCKET = "carts", GOODS = ["tea", "jam", "bread", "milk", "apples", "cheese"];
+const EMPTY = { unknown: "No copy of the cart is on this side, and not all of its owners can be asked. It takes what you put in all the same." };
 const LOOK_MS = 1000, LOG_MAX = 50;
 
 export function playView() {
@@ -151,8 +152,8 @@ function cartPart(tell) {
     const { siblings } = found;
     node.seen.siblings ||= siblings.length > 1;
     merge.hidden = siblings.length < 2;
-    say(say2, !siblings.length ? "The cart is empty." : siblings.length > 1
-      ? `${siblings.length} carts! They were changed on two sides that could not hear each other. Neither is lost: here are both.` : "One cart, and all sides agree as far as this node can see.");
+    say(say2, !siblings.length ? EMPTY[found.absent] || "The cart is empty." : siblings.length > 1
+      ? `${siblings.length} carts! They were changed on two sides that could not hear each other. Neither is lost: here are both.` : "One cart, as far as this side can see.");
     const told = JSON.stringify(siblings.map(({ value }) => value));
     if (told === drawn) return;
     drawn = told;

@@ -111,7 +111,7 @@ export function ringView() {
     const told = cluster.nodes.flatMap(({ name, said }) => (said ? said.moves.map((move) => ({ name, ...move })) : []));
     say(still, told.length ? "" : "None: every partition is where it belongs.");
     keep(moves, told, (move) => `${move.name} ${move.partition} ${move.kind}`, () => el("li"),
-      (item, move) => say(item, `partition ${move.partition}: ${move.name} ${move.kind} ${move.peer ? `with ${move.peer}` : ""}, ${move.waiting || move.phase}, ${count(move.keys, "key")}`));
+      (item, move) => say(item, `${move.name} ${move.kind}s partition ${move.partition}${move.peer ? `, with ${move.peer}` : ""}: ${move.waiting ? `waits for ${move.waiting}` : `${move.phase}, ${count(move.keys, "key")}`}`));
   };
   return node;
 }
