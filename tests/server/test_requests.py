@@ -207,7 +207,7 @@ async def test_impossible_fields_of_raw_requests_are_answered_one_by_one() -> No
         (
             "explode",
             {},
-            "There is no verb 'explode'. Use one of: explain, heal, hints, locate, partition",
+            "There is no verb 'explode'. Use one of: explain, glance, heal, hints, locate,",
         ),
         ("locate", {}, "A bucket is needed"),
         ("locate", {"bucket": "b"}, "A key is needed"),

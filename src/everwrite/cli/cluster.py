@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -16,10 +17,11 @@ from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.devplan import STATE_FILE, Node
 from everwrite.cli.exits import Exit
 from everwrite.cli.mistakes import Commands
+from everwrite.cli.orders import Act, Order, carry_out, give
 from everwrite.cli.output import count, emit, emit_json, say, size, table
 from everwrite.cli.reports import Status
 from everwrite.cli.splits import node_number
-from everwrite.core.errors import ConfigError, Unreachable
+from everwrite.core.errors import ConfigError, DirectoryInUse, Unreachable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -74,6 +76,7 @@ def cluster() -> None:
     type=click.Choice(["on", "off"]),
     help="Whether writes are on disk before they are acknowledged.  [default: on]",
 )
+@click.option("--open", "opens", is_flag=True, help="Show its dashboard in a browser.")
 @takes_a_format
 def start(
     directory: Path,
@@ -81,6 +84,7 @@ def start(
     base_port: int | None,
     engine: str | None,
     fsync: str | None,
+    opens: bool,
     form: str,
 ) -> None:
     """Start all nodes, or those that do not run; return when all know each other.
@@ -99,6 +103,7 @@ def start(
             engine=engine or "rocksdb",
             fsync=fsync != "off",
             secret=read_secret(None),
+            playground=True,
         )
     with found.locked():
         running = len(found.running())
@@ -111,6 +116,8 @@ def start(
     else:
         say(f"started {count(absent, 'node')} in {time.monotonic() - began:.1f} s")
     _show_addresses(found, form)
+    if opens:
+        webbrowser.open(found.nodes[0].dashboard)
 
 
 @cluster.command()
@@ -256,6 +263,22 @@ def heal(directory: Path) -> None:
     _say_untold(untold)
 
 
+@cluster.command(hidden=True)
+@click.argument("act", type=click.Choice(get_args(Act)))
+@click.argument("what", default="")
+@_in_directory
+def order(act: Act, what: str, directory: Path) -> None:
+    """Carry out what a button of a dashboard says, on a cluster or on that of a running demo."""
+    found = _open(directory)
+    given = Order(act, what)
+    try:
+        with found.locked():
+            said = asyncio.run(carry_out(found, given))
+    except DirectoryInUse:
+        said = asyncio.run(give(directory, given))
+    emit(said)
+
+
 def _refuse_other_options(
     found: DevCluster,
     nodes: int | None,
@@ -290,6 +313,7 @@ def _show_addresses(found: DevCluster, form: str) -> None:
                         "name": n.name,
                         "address": n.address,
                         "http": n.http,
+                        "dashboard": n.dashboard,
                         "pid": n.pid,
                     }
                     for n in found.nodes
@@ -300,6 +324,7 @@ def _show_addresses(found: DevCluster, form: str) -> None:
     for node in found.nodes:
         emit(f"{node.name}  {node.address}  pid {node.pid}")
     first = found.nodes[0].address
+    say(f"dashboard: {found.nodes[0].dashboard}")
     say(f"try: everwrite put fruit best apple --url {first}")
     say(f"     everwrite status --url {first}")
     say(f"     curl -i {found.nodes[0].http}/v1/kv/fruit/best")

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -92,6 +93,8 @@ class DevCluster:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._guard: subprocess.Popen[bytes] | None = None
         self._held = contextlib.ExitStack()
+        self.turn = asyncio.Lock()
+        """Held while a fault is made or mended: a story and a person may want to at once."""
         self.temporary = False
         """Whether the directory goes with the scope (``with cluster:``), unless that fails."""
 
@@ -108,6 +111,7 @@ class DevCluster:
         partitions: int = 256,
         secret: bytes = b"",
         advertise: Mapping[int, str] | None = None,
+        playground: bool = False,
     ) -> Self:
         """Prepare a new cluster in an empty or new directory; base port 0 finds free ones.
 
@@ -128,7 +132,13 @@ class DevCluster:
                 hint="Name a new directory; nothing was changed.",
             )
         plan = Plan(
-            base, members, engine=engine, fsync=fsync, replicas=replicas, partitions=partitions
+            base,
+            members,
+            engine=engine,
+            fsync=fsync,
+            replicas=replicas,
+            partitions=partitions,
+            playground=playground,
         )
         cluster = cls(directory, plan, secret)
         cluster._save()
@@ -417,6 +427,9 @@ class DevCluster:
                 command += ["--join", address] if other is not node else []
         if node.advertise:
             command += ["--advertise", node.advertise]
+        if plan.playground:
+            order = [sys.executable, "-P", "-m", "everwrite", "cluster", "order"]
+            command += ["--playground", shlex.join([*order, "--dir", str(self.directory)])]
         return command
 
     def _alive(self, number: int) -> Node:

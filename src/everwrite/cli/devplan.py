@@ -42,6 +42,11 @@ class Node(msgspec.Struct):
         """Where it answers HTTP."""
         return f"http://{HOST}:{self.port + 200}"
 
+    @property
+    def dashboard(self) -> str:
+        """Where its dashboard is."""
+        return f"{self.http}/ui/"
+
     def state(self) -> processes.State:
         """Say how its process is now."""
         return processes.state(self.pid, self.born) if self.pid else "gone"
@@ -57,6 +62,8 @@ class Plan(msgspec.Struct):
     replicas: int = 3
     partitions: int = 256
     split: str = ""
+    playground: bool = False
+    """Whether the nodes' dashboards have buttons that kill, freeze and cut."""
     founded: bool = False
     """Whether the cluster exists: until then node 1 starts without --join, which founds it."""
     format: int = 1

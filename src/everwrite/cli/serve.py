@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import socket
 import stat
 from pathlib import Path
@@ -331,6 +332,7 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
     help="Run K nodes of one zone, one per core: in DIR/worker-1, ..., on ports P, P+1, ..., "
     "called NAME-1, ...",
 )
+@click.option("--playground", default="", hidden=True)
 @click.option("--lifeline", type=click.IntRange(0), hidden=True, callback=_check_lifeline)
 @takes_a_secret
 def serve(workers: int, **given: Any) -> None:
@@ -373,6 +375,7 @@ def serve_options(
     no_pace: bool,
     secret_file: Path | None,
     cluster_name: str | None,
+    playground: str = "",
     **same: Any,
 ) -> ServeOptions:
     """Return what the command line says as the server wants it; ConfigError if it can't be."""
@@ -389,6 +392,7 @@ def serve_options(
         pace=not no_pace,
         secret=read_secret(secret_file),
         cluster_name=cluster_name or "",
+        playground=tuple(shlex.split(playground)),
         **same,
     )
 

@@ -34,6 +34,7 @@ from everwrite.server.checking import disk_report
 from everwrite.server.collecting import Collecting
 from everwrite.server.explaining import Explaining
 from everwrite.server.repairing import Repairing
+from everwrite.server.ui.glance import glance
 
 if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
@@ -57,6 +58,7 @@ class Admin:
             "ring": self.ring,
             "locate": self.locate,
             "hints": self.hints,
+            "glance": lambda _: glance(runtime, self.status),
             "partition": self.partition,
             "heal": self.heal,
             **Changes(runtime).verbs,

@@ -40,6 +40,9 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``otel``: HTTP requests become spans of OpenTelemetry.
 
+    ``playground``: the command line, to be followed by an order, of whoever started this node to be
+    played with (server/ui/power.py).
+
     ``pace``: background work gives way to requests; not so only for comparison.
 
     ``partitions``, ``replicas`` and ``cluster_name`` are for the node that founds a cluster (256, 3
@@ -63,6 +66,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     pace: bool = True
     secret: bytes = b""
     development: bool = False
+    playground: tuple[str, ...] = ()
     lifeline: int | None = None
     log_format: LogFormat = "text"
     otel: bool = False
@@ -130,6 +134,11 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
 
     def _check_flags(self) -> None:
+        if self.playground and not (self.development and is_loopback(self.host)):
+            raise ConfigError(
+                "A playground is for a development cluster on one machine.",
+                hint="Use --playground with --development, on a loopback address, or leave it out.",
+            )
         if self.rejoin_as_new and not self.join:
             raise ConfigError(
                 "A node that rejoins must be told where.",

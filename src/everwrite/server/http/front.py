@@ -28,6 +28,7 @@ from everwrite.server.http.problems import Gone, Refusal, no_such_path, not_allo
 from everwrite.server.http.routes import BUCKET, KEY, OPERATIONS
 from everwrite.server.logs import serve_request
 from everwrite.server.spans import Spans
+from everwrite.server.ui.pages import lead_there, serve_page
 
 Handler = Callable[[Asked], Awaitable[None]]
 
@@ -50,6 +51,7 @@ class Front:
         timeout_ms: int,
         ready: Callable[[], bool],
         render: Callable[[str], Awaitable[tuple[bytes, str]]],
+        more: Mapping[str, Handler],
         log: BoundLogger,
         spans: Spans | None = None,
     ) -> None:
@@ -79,6 +81,7 @@ class Front:
             "commit_plan": admin.commit,
             "cancel_plan": admin.cancel,
             "batch": Batches(operations, budget).serve,
+            **more,
         }
         self._rest = Router(_routes(handlers), redirect_slashes=False, default=_nowhere)
 
@@ -136,12 +139,14 @@ class Paths:
 
 
 def _routes(handlers: Mapping[str, Handler]) -> list[Route]:
-    """Return Starlette's routes for all operations but those on keys."""
+    """Return Starlette's routes for the pages, and all operations but those on keys."""
     paths: dict[str, dict[str, tuple[str, Handler]]] = {}
     for operation in OPERATIONS:
         if not operation.path.encode().startswith(PREFIX):
             named = operation.name, handlers[operation.name]
             paths.setdefault(operation.path, {})[operation.method] = named
+    paths["/ui"] = {"GET": ("page", lead_there)}
+    paths["/ui/{key}"] = {"GET": ("page", serve_page)}
     return [
         Route(path.replace("{key}", "{key:path}"), Paths(methods))
         for path, methods in paths.items()

@@ -18,6 +18,10 @@ from everwrite.server.settings import is_loopback
 OPEN_PATHS = (b"/health/live", b"/health/ready")
 """They say one bit, and those who ask for it (balancers, supervisors) hold no secrets."""
 
+PAGES = b"/ui/"
+"""The files of the dashboard: what is in every wheel. A link on any page may lead there, and who
+follows it gives the secret there."""
+
 HOSTS_MAX = 256
 
 
@@ -35,13 +39,16 @@ class Guard:
         host = headers.get(b"host", b"")
         if not self._expected and host not in self._known:
             self._check_host(host)
+        is_page = path.startswith(PAGES) or path == PAGES[:-1]
+        if is_page and headers.get(b"sec-fetch-mode") == b"navigate":
+            return
         origin = headers.get(b"origin")
         if origin is not None and not _same(origin, host):
             raise _foreign(origin)
         site = headers.get(b"sec-fetch-site")
         if site is not None and site not in (b"same-origin", b"none"):
             raise _foreign(site)
-        if self._expected and path not in OPEN_PATHS:
+        if self._expected and not is_page and path not in OPEN_PATHS:
             given = headers.get(b"authorization", b"")
             if not compare_digest(given, self._expected):
                 raise without_secret(bool(given))

@@ -72,6 +72,10 @@ HEADERS: dict[str, tuple[Json, str]] = {
         {"type": "string", "pattern": "^[ !-~]*$"},
         'application/json; profile="siblings" asks for the envelope',
     ),
+    "Playground-Token": (
+        {"type": "string", "pattern": "^[!-~]*$"},
+        "What GET /v1/playground tells",
+    ),
     "ETag": ({"type": "string"}, "Of the values, whatever the context"),
     "Siblings": ({"type": "string", "pattern": "^[0-9]+$"}, "How many values there are"),
     "Replicas": (

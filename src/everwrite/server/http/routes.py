@@ -13,6 +13,7 @@ from everwrite.server.http.keys import KeyLine
 from everwrite.server.http.objects import Written
 from everwrite.server.http.options import EXPLAINS, LISTS, NOTHING, PUTS, READS, WRITES
 from everwrite.server.http.values import Envelope
+from everwrite.server.ui.power import Done, Order, Playground
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
@@ -80,7 +81,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Answer(300, "Several siblings: the envelope", JSON, Envelope, READ_HEADERS),
             Answer(304, "The reader has it", headers=READ_HEADERS),
         ),
-        problems=(404, 409),
+        problems=(404, 409, 413),
     ),
     Operation(
         method="HEAD",
@@ -95,7 +96,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Answer(300, "There are several siblings", headers=READ_HEADERS),
             Answer(304, "The reader has it", headers=READ_HEADERS),
         ),
-        problems=(404, 409),
+        problems=(404, 409, 413),
     ),
     Operation(
         method="PUT",
@@ -209,6 +210,33 @@ OPERATIONS: tuple[Operation, ...] = (
         tag="operators",
         answers=(Answer(200, "It is forgotten", JSON, dict[str, Any]),),
         problems=(404,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/events",
+        name="events",
+        summary="What all nodes say, each second, as long as you listen: docs/dashboard.md",
+        tag="operators",
+        answers=(Answer(200, "Server-sent events: cluster, ring", "text/event-stream", str),),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/playground",
+        name="show_playground",
+        summary="Whether nodes may be killed, paused and cut off from here, and the token for it",
+        tag="playground",
+        answers=(Answer(200, "Whether, and the token", JSON, Playground),),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/playground",
+        name="order_playground",
+        summary="Kill, pause or bring back a node, cut links, heal: on development clusters only",
+        tag="playground",
+        headers=("Playground-Token",),
+        body=((JSON, Order),),
+        answers=(Answer(200, "Done", JSON, Done),),
+        problems=(413,),
     ),
     _question("live", "Whether the process runs", "/health/live"),
     _question("ready", "Whether this node takes requests", "/health/ready"),

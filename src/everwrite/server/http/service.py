@@ -18,6 +18,7 @@ from everwrite.server.http.guard import Guard
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.settings import split_address
 from everwrite.server.spans import open_spans
+from everwrite.server.ui.dashboard import Dashboard
 
 if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
@@ -58,6 +59,7 @@ class HttpService:
         if options.advertise:
             names.append(split_address(options.advertise)[0])
         self.place = HttpPlace(runtime.driver, local.config.request_timeout_ms)
+        self.dashboard = Dashboard(runtime, self.place)
         front = Front(
             self.place,
             Guard(options.secret, names),
@@ -66,6 +68,7 @@ class HttpService:
             timeout_ms=local.config.request_timeout_ms,
             ready=runtime.serves,
             render=runtime.exposition.render,
+            more=self.dashboard.handlers,
             log=runtime.log,
             spans=open_spans(local) if options.otel else None,
         )
@@ -118,6 +121,7 @@ class HttpService:
             return
         self._looking.cancel()
         self._server.should_exit = True
+        await self.dashboard.close()
         await self.place.empty(END_S / 2)
         self.place.close()
         await asyncio.gather(self._task, return_exceptions=True)
