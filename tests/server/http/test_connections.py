@@ -90,7 +90,14 @@ async def test_a_head_over_the_limit_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "nonsense", [b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"hello\r\n\r\n", b"\x00" * 100]
+    "nonsense",
+    [
+        b"\x16\x03\x01\x02\x00",
+        b"GET\r\n\r\n",
+        b"hello\r\n\r\n",
+        b"\x00" * 100,
+        b"GET http://localhost HTTP/1.1\r\n" + HOST + b"\r\n",
+    ],
 )
 @in_loop
 async def test_bytes_that_are_no_http_get_a_problem(nonsense: bytes) -> None:
@@ -311,14 +318,19 @@ async def test_old_clients_are_answered_and_let_go() -> None:
         assert answer.endswith(b'{"live":true}')
 
 
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"\x00nonsense\r\n\r\n", b"PUT http://localhost HTTP/1.1\r\n" + HOST + b"\r\n"],
+    ids=["no HTTP", "no path"],
+)
 @in_loop
-async def test_nonsense_behind_a_put_that_is_under_way_is_no_answer_to_it() -> None:
+async def test_nonsense_behind_a_put_that_is_under_way_is_no_answer_to_it(nonsense: bytes) -> None:
     async with one() as (runtime, client):
         assert runtime.http is not None
         held = runtime.http.place._hand_in
         runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
         put = b"PUT " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"content-length: 1\r\n\r\nv"
-        answer = await raw(runtime, put, b"\x00nonsense\r\n\r\n", pause_s=0.1)
+        answer = await raw(runtime, put, nonsense, pause_s=0.1)
 
         assert answer == b"", "nobody knows yet what becomes of the put"
         runtime.http.place._hand_in = held  # type: ignore[method-assign]

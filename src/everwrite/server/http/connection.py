@@ -148,9 +148,10 @@ class HttpConnection(HttpToolsProtocol):
         self._phase, self._since = HEAD, self.loop.time()
 
     def on_headers_complete(self) -> None:
-        self._phase, self._head_bytes = BODY, 0
+        self._head_bytes = 0
         self._streams = self.url in STREAMS
-        super().on_headers_complete()
+        super().on_headers_complete()  # it raises for a target that is no path
+        self._phase = BODY
         if not self.pipeline:
             self._running = self.cycle
         if len(self.pipeline) > PIPELINE_MAX:
