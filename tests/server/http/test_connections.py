@@ -126,6 +126,25 @@ async def test_who_says_nothing_for_long_is_not_waited_for(
 
 
 @in_loop
+async def test_who_was_answered_before_its_body_came_is_idle_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "IDLE_S", 0.2)
+    async with one() as (runtime, _):
+        assert runtime.http is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", runtime.http.port)
+        put = b"PUT " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"if-match: x\r\n"
+        writer.write(put + b"content-length: 1\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 501 ")
+
+        writer.write(b"v")
+
+        async with asyncio.timeout(10):
+            await reader.read()
+        writer.close()
+
+
+@in_loop
 async def test_a_request_that_waits_for_its_answer_is_not_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -160,6 +160,8 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._phase = ANSWER
         super().on_message_complete()
+        if self.cycle.response_complete:  # it was refused before its body was whole
+            self._phase, self._since = IDLE, self.loop.time()
 
     def on_response_complete(self) -> None:
         if self._phase == ANSWER:
