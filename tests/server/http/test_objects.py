@@ -196,6 +196,25 @@ async def test_a_head_has_no_body() -> None:
         assert (await client.head("/v1/kv/carts/nobody")).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [("Content-Range", "bytes 1-1/4", 400), ("Content-Encoding", "gzip", 415)],
+)
+@in_loop
+async def test_a_body_that_is_not_the_value_itself_is_refused(
+    name: str, value: str, status: int
+) -> None:
+    async with one() as (_, client):
+        await client.put(KEY, content=b"four")
+        for ask, path in ((client.put, KEY), (client.post, "/v1/kv/carts")):
+            refused = await ask(path, content=b"x", headers={name: value})
+
+            assert problem(refused, status, "bad_request")["outcome"] == "none"
+        assert (await client.get(KEY)).content == b"four"
+        plain = await client.put(KEY, content=b"v", headers={"Content-Encoding": "identity"})
+        assert plain.status_code == 204
+
+
 @in_loop
 async def test_a_write_on_a_condition_is_refused_by_name() -> None:
     async with one() as (_, client):
