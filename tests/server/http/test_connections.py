@@ -7,7 +7,7 @@ import socket
 
 import pytest
 from tests.client.fake_node import in_loop
-from tests.server.http.api import KEY, client_of, one, problem, raw
+from tests.server.http.api import KEY, client_of, lines, one, problem, raw
 from tests.server.nodes import eventually
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
@@ -193,6 +193,31 @@ async def test_only_so_many_requests_wait_for_an_answer(monkeypatch: pytest.Monk
         refused = await client.get(KEY)
 
         assert problem(refused, 429, "overloaded")["outcome"] == "none"
+
+
+@in_loop
+async def test_a_retry_that_is_turned_away_is_not_told_that_nothing_has_happened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with one() as (runtime, client):
+        again = {"Idempotency-Key": "order-7"}
+        assert (await client.put(KEY, content=b"v", headers=again)).status_code == 204
+
+        runtime.node.ready = False
+        refused = await client.put(KEY, content=b"v", headers=again)
+        assert problem(refused, 503, "unavailable")["outcome"] == "unknown"
+        runtime.node.ready = True
+
+        monkeypatch.setattr(place, "REQUESTS_MAX", 0)
+        for ask in (client.put, client.patch):
+            refused = await ask(f"{KEY}?ttl=1h", headers=again)
+            assert problem(refused, 429, "overloaded")["outcome"] == "unknown"
+        refused = await client.delete(KEY, headers=again)
+        assert problem(refused, 429, "overloaded")["outcome"] == "unknown"
+        line = b'{"op":"delete","bucket":"carts","key":"alice","idempotency_key":"order-7"}'
+        kind = {"content-type": "application/x-ndjson"}
+        batch = await client.post("/v1/batch", content=line, headers=kind)
+        assert lines(batch)[0]["problem"]["outcome"] == "unknown"
 
 
 @in_loop

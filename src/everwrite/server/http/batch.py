@@ -18,7 +18,7 @@ from everwrite.core.errors import EverwriteError, InvariantError, RequestError, 
 from everwrite.core.messages.requests import GetReply, PutReply
 from everwrite.server.http.asked import Asked, Budget
 from everwrite.server.http.objects import absent
-from everwrite.server.http.operations import Operations, op_in
+from everwrite.server.http.operations import Operations, op_in, unsure
 from everwrite.server.http.options import (
     NOTHING,
     Options,
@@ -115,13 +115,17 @@ class Batches:
     async def carry_out(self, line: int, data: bytes, request_id: str) -> bytes:
         """Carry out one line, and return the line that answers it."""
         name: str | int | None = None
+        again = False
         try:
             operation = _operation(data)
             name = operation.id
+            again = operation.op != "get" and operation.idempotency_key != ""
             found = await self._do(operation, line)
         except InvariantError:
             raise
         except (EverwriteError, Refusal) as error:
+            if again:
+                unsure(error)
             problem, _ = problem_of(error, request_id=request_id)
             found = Outcome(line=line, id=name, status=problem.status, problem=problem)
         return msgspec.json.encode(found) + b"\n"

@@ -10,7 +10,13 @@ from hashlib import blake2b
 
 from everwrite.core.data.context import CONTEXT_BYTES_MAX
 from everwrite.core.data.labels import KIND_BYTES, Kind
-from everwrite.core.errors import BadContext, DeadlineExceeded, NotFound, RequestError
+from everwrite.core.errors import (
+    BadContext,
+    DeadlineExceeded,
+    EverwriteError,
+    NotFound,
+    RequestError,
+)
 from everwrite.core.messages.requests import Get, GetReply, Put, PutReply, Touch
 from everwrite.server.http.options import Options
 from everwrite.server.http.place import HttpPlace
@@ -137,6 +143,16 @@ class Operations:
         if options.level == "one":
             return 1
         return (options.n or self._replicas()) if options.level == "all" else 0
+
+
+def unsure(error: Exception) -> None:
+    """Take back that nothing has happened: of the tries with one Idempotency-Key this is perhaps
+    not the first. The core does so too, for what gets as far as a coordinator (write.py). What is
+    wrong with the request itself was wrong each time.
+    """
+    if isinstance(error, EverwriteError) and error.retryable and error.outcome == "none":
+        error.outcome = "unknown"
+        error.hint = "An earlier try may have been carried out. Repeat it with the same key."
 
 
 def op_in(given: bytes | None, data: bytes) -> tuple[bytes, bool]:
