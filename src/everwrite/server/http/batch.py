@@ -203,11 +203,17 @@ class Run:
 
 
 async def _lines(asked: Asked, budget: Budget) -> AsyncIterator[bytes]:
-    """Yield the lines of a body as they come; empty ones are left out."""
-    kept, held = b"", 0
+    """Yield the lines of a body as they come; empty ones are left out. A byte is looked at once,
+    however small the pieces in which a line comes.
+    """
+    kept, held = bytearray(), 0
     try:
         async for chunk in asked.chunks():
-            *whole, kept = (kept + chunk).split(b"\n")
+            first, *rest = chunk.split(b"\n")
+            kept += first
+            whole: list[bytes] = []
+            if rest:
+                whole, kept = [bytes(kept), *rest[:-1]], bytearray(rest[-1])
             budget.take(len(kept))
             budget.give(held)
             held = len(kept)
@@ -219,7 +225,7 @@ async def _lines(asked: Asked, budget: Budget) -> AsyncIterator[bytes]:
             if len(kept) > LINE_BYTES_MAX:
                 raise _too_long()
         if kept.strip():
-            yield kept
+            yield bytes(kept)
     finally:
         budget.give(held)
 
