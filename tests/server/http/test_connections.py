@@ -12,7 +12,7 @@ from tests.server.nodes import eventually
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.server import peers
-from everwrite.server.http import asked, connection, place, service
+from everwrite.server.http import asked, batch, connection, place, service
 from everwrite.server.runtime import Runtime
 
 HOST = b"host: localhost\r\n"
@@ -287,6 +287,23 @@ async def test_all_that_nobody_reads_has_a_cap(monkeypatch: pytest.MonkeyPatch) 
         _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port, limit=1024)
         get = b"GET " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"\r\n"
         writer.write(get * 20)
+
+        await _cut_off(runtime)
+        assert (await client.get("/health/live")).status_code == 200
+        writer.close()
+
+
+@in_loop
+async def test_lines_of_a_batch_that_nobody_reads_are_under_that_cap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "UNREAD_BYTES_MAX", 16 << 20)
+    async with one() as (runtime, client):
+        await client.put(KEY, content=b"x" * VALUE_BYTES_MAX)
+        _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port, limit=1024)
+        get = b'{"op":"get","bucket":"carts","key":"alice"}\n' * batch.IN_FLIGHT
+        head = b"POST /v1/batch HTTP/1.1\r\n" + HOST + b"content-type: application/x-ndjson\r\n"
+        writer.write(head + b"content-length: %d\r\n\r\n" % len(get) + get)
 
         await _cut_off(runtime)
         assert (await client.get("/health/live")).status_code == 200

@@ -190,7 +190,12 @@ class Run:
         try:
             line = await self._batches.carry_out(number, data, self._asked.id.decode())
             self._done.append(line)
-            await self._write(more=True)
+            # They count as what nobody reads: 32 lines with all siblings are 90 MB.
+            self._asked.unsent.bytes += len(line)
+            try:
+                await self._write(more=True)
+            finally:
+                self._asked.unsent.bytes -= len(line)
         finally:
             self._places.release()
 
