@@ -18,6 +18,7 @@ from everwrite.core.errors import (
     RequestError,
 )
 from everwrite.core.messages.requests import Get, GetReply, Put, PutReply, Touch
+from everwrite.core.request.limits import cannot_tell
 from everwrite.server.http.options import Options
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.tracing import Timeline
@@ -87,7 +88,9 @@ class Operations:
     async def remove(
         self, data: bytes, context: bytes, options: Options, op: bytes, *, retry: bool
     ) -> PutReply:
-        """Take away what a context has seen; without one, what a read finds, in the same time."""
+        """Take away what a context has seen; without one, what a read finds, in the same time.
+        Stand-ins that have nothing do not know whether there is something: that is no success.
+        """
         left_ms = options.timeout_ms or self._timeout_ms
         if not context:
             began = time.monotonic()
@@ -100,7 +103,10 @@ class Operations:
             context = found.context
             left_ms -= round((time.monotonic() - began) * 1000)
             if not context:  # a tombstone would be for nobody
-                return PutReply(0, b"", 0, 0, 0, 0, found.quality.required)
+                quality = found.quality
+                if quality.absent == "unknown" and quality.owners < quality.required:
+                    raise cannot_tell(quality.owners, quality.required)
+                return PutReply(0, b"", 0, 0, 0, 0, quality.required)
             if left_ms <= 0:
                 raise DeadlineExceeded(
                     "The time was over when the key was read.",
