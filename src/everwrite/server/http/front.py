@@ -100,6 +100,8 @@ class Front:
                     await self._buckets.serve(asked)
             else:
                 scope[ASKED] = asked
+                # Routes are found by the path that handlers take apart: in it %2F is no slash.
+                scope["path"] = asked.path.decode("latin-1")
                 await self._rest(scope, receive, send)
         except Gone:
             return
