@@ -25,10 +25,11 @@ from everwrite.core.errors import (
     DeniedError,
     OtherCluster,
 )
-from everwrite.core.handshake import NONCE_BYTES, Identity, answer
+from everwrite.core.handshake import NODE_ID_BYTES, NONCE_BYTES, Identity, answer
 from everwrite.core.messages.greeting import Hello
 from everwrite.core.messages.requests import Failure, Fetch, Get, PutReply
 from everwrite.core.wire import FrameReader, encode_frame
+from everwrite.server import inquiry
 from everwrite.server.rarely import Rarely
 
 
@@ -46,6 +47,30 @@ async def test_a_newcomer_to_a_cluster_with_data_comes_in_and_gets_its_share(
         assert late.driver.disk.store.get(b"d" + KEY) is not None
         async with await everwrite.connect(nodes.url()) as db:
             assert [len(copy.values) for copy in await db.replicas("carts", "alice")] == [1, 1]
+
+
+@in_loop
+async def test_a_seed_that_stays_silent_costs_no_file_for_each_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inquiry, "DIAL_S", 0.05)
+    hung_up = asyncio.Event()
+
+    class Silent(asyncio.Protocol):
+        def connection_lost(self, error: Exception | None) -> None:
+            hung_up.set()
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Silent, "127.0.0.1", 0)
+    seed = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    me = Identity(name="late", node_id=b"n" * NODE_ID_BYTES)
+    asking = loop.create_task(inquiry.ask_cluster((seed,), b"", me))
+    try:
+        await asyncio.wait_for(hung_up.wait(), 5)
+        assert not asking.done()
+    finally:
+        asking.cancel()
+        server.close()
 
 
 @in_loop

@@ -81,5 +81,9 @@ async def ask_cluster(seeds: tuple[str, ...], secret: bytes, me: Identity) -> He
 async def _ask(address: tuple[str, int], identity: Identity, secret: bytes) -> Hello:
     inquiry = Inquiry(identity, secret)
     async with asyncio.timeout(DIAL_S):
-        await asyncio.get_running_loop().create_connection(lambda: inquiry, *address)
-        return await inquiry.answer
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(lambda: inquiry, *address)
+        try:
+            return await inquiry.answer
+        finally:  # one that stays silent would keep a file for each question
+            transport.close()

@@ -92,3 +92,17 @@ async def test_a_plan_that_is_not_understood_changes_nothing(body: bytes) -> Non
     async with one() as (_, client):
         problem(await client.post("/v1/plans", content=body), 400, "bad_request")
         assert (await client.get("/v1/plans")).json() == {"plan": "", "staged": False}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/plans%2F00ff%2Fcommit"),
+        ("DELETE", "/v1/plans%2F00ff"),
+        ("GET", "/v1%2Fexplain/carts/alice"),
+    ],
+)
+@in_loop
+async def test_a_slash_in_percents_parts_no_path(method: str, path: str) -> None:
+    async with one() as (_, client):
+        problem(await client.request(method, path), 404, "not_found")

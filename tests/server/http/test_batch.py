@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.server.http.api import KEY, lines, one, problem, three
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.server.http import batch
+from everwrite.server.http.asked import Budget
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -208,3 +210,35 @@ async def test_who_hangs_up_leaves_nothing_behind() -> None:
         assert answers[0]["status"] == 204
         assert runtime.http is not None
         assert runtime.http.place.under_way == 0
+
+
+class Pieces:
+    """A request whose body comes in these pieces."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = pieces
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+
+@in_loop
+async def test_lines_are_the_same_however_they_are_cut() -> None:
+    body, budget = b"one\n\n two \n\nlast", Budget()
+    for size in range(1, len(body) + 1):
+        cut = [body[at : at + size] for at in range(0, len(body), size)]
+        found = [line async for line in batch._lines(Pieces(*cut), budget)]  # type: ignore[arg-type]
+
+        assert found == [b"one", b" two ", b"last"]
+    assert budget.held == 0
+
+
+@in_loop
+async def test_a_long_line_in_tiny_pieces_does_not_hold_up_the_node() -> None:
+    pieces = [b"x" * (batch.LINE_BYTES_MAX - 5000), *[b"y"] * 5000]
+    began = time.thread_time()
+    found = [line async for line in batch._lines(Pieces(*pieces), Budget())]  # type: ignore[arg-type]
+
+    assert [len(line) for line in found] == [batch.LINE_BYTES_MAX]
+    assert time.thread_time() - began < 0.25, "a byte is looked at once, not with all before it"

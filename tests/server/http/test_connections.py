@@ -7,12 +7,12 @@ import socket
 
 import pytest
 from tests.client.fake_node import in_loop
-from tests.server.http.api import KEY, client_of, one, problem, raw
+from tests.server.http.api import KEY, client_of, lines, one, problem, raw
 from tests.server.nodes import eventually
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.server import peers
-from everwrite.server.http import asked, connection, place, service
+from everwrite.server.http import asked, batch, connection, place, service
 from everwrite.server.runtime import Runtime
 
 HOST = b"host: localhost\r\n"
@@ -90,7 +90,14 @@ async def test_a_head_over_the_limit_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "nonsense", [b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"hello\r\n\r\n", b"\x00" * 100]
+    "nonsense",
+    [
+        b"\x16\x03\x01\x02\x00",
+        b"GET\r\n\r\n",
+        b"hello\r\n\r\n",
+        b"\x00" * 100,
+        b"GET http://localhost HTTP/1.1\r\n" + HOST + b"\r\n",
+    ],
 )
 @in_loop
 async def test_bytes_that_are_no_http_get_a_problem(nonsense: bytes) -> None:
@@ -116,6 +123,25 @@ async def test_who_says_nothing_for_long_is_not_waited_for(
         monkeypatch.setattr(connection, name, 0.2)
     async with one() as (runtime, _):
         assert (await raw(runtime, begun)).startswith(status)
+
+
+@in_loop
+async def test_who_was_answered_before_its_body_came_is_idle_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "IDLE_S", 0.2)
+    async with one() as (runtime, _):
+        assert runtime.http is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", runtime.http.port)
+        put = b"PUT " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"if-match: x\r\n"
+        writer.write(put + b"content-length: 1\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 501 ")
+
+        writer.write(b"v")
+
+        async with asyncio.timeout(10):
+            await reader.read()
+        writer.close()
 
 
 @in_loop
@@ -167,6 +193,31 @@ async def test_only_so_many_requests_wait_for_an_answer(monkeypatch: pytest.Monk
         refused = await client.get(KEY)
 
         assert problem(refused, 429, "overloaded")["outcome"] == "none"
+
+
+@in_loop
+async def test_a_retry_that_is_turned_away_is_not_told_that_nothing_has_happened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with one() as (runtime, client):
+        again = {"Idempotency-Key": "order-7"}
+        assert (await client.put(KEY, content=b"v", headers=again)).status_code == 204
+
+        runtime.node.ready = False
+        refused = await client.put(KEY, content=b"v", headers=again)
+        assert problem(refused, 503, "unavailable")["outcome"] == "unknown"
+        runtime.node.ready = True
+
+        monkeypatch.setattr(place, "REQUESTS_MAX", 0)
+        for ask in (client.put, client.patch):
+            refused = await ask(f"{KEY}?ttl=1h", headers=again)
+            assert problem(refused, 429, "overloaded")["outcome"] == "unknown"
+        refused = await client.delete(KEY, headers=again)
+        assert problem(refused, 429, "overloaded")["outcome"] == "unknown"
+        line = b'{"op":"delete","bucket":"carts","key":"alice","idempotency_key":"order-7"}'
+        kind = {"content-type": "application/x-ndjson"}
+        batch = await client.post("/v1/batch", content=line, headers=kind)
+        assert lines(batch)[0]["problem"]["outcome"] == "unknown"
 
 
 @in_loop
@@ -242,6 +293,23 @@ async def test_all_that_nobody_reads_has_a_cap(monkeypatch: pytest.MonkeyPatch) 
         writer.close()
 
 
+@in_loop
+async def test_lines_of_a_batch_that_nobody_reads_are_under_that_cap(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "UNREAD_BYTES_MAX", 16 << 20)
+    async with one() as (runtime, client):
+        await client.put(KEY, content=b"x" * VALUE_BYTES_MAX)
+        _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port, limit=1024)
+        get = b'{"op":"get","bucket":"carts","key":"alice"}\n' * batch.IN_FLIGHT
+        head = b"POST /v1/batch HTTP/1.1\r\n" + HOST + b"content-type: application/x-ndjson\r\n"
+        writer.write(head + b"content-length: %d\r\n\r\n" % len(get) + get)
+
+        await _cut_off(runtime)
+        assert (await client.get("/health/live")).status_code == 200
+        writer.close()
+
+
 async def _cut_off(runtime: Runtime) -> None:
     """Return once the second connection was there, and is gone."""
 
@@ -311,14 +379,19 @@ async def test_old_clients_are_answered_and_let_go() -> None:
         assert answer.endswith(b'{"live":true}')
 
 
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"\x00nonsense\r\n\r\n", b"PUT http://localhost HTTP/1.1\r\n" + HOST + b"\r\n"],
+    ids=["no HTTP", "no path"],
+)
 @in_loop
-async def test_nonsense_behind_a_put_that_is_under_way_is_no_answer_to_it() -> None:
+async def test_nonsense_behind_a_put_that_is_under_way_is_no_answer_to_it(nonsense: bytes) -> None:
     async with one() as (runtime, client):
         assert runtime.http is not None
         held = runtime.http.place._hand_in
         runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
         put = b"PUT " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"content-length: 1\r\n\r\nv"
-        answer = await raw(runtime, put, b"\x00nonsense\r\n\r\n", pause_s=0.1)
+        answer = await raw(runtime, put, nonsense, pause_s=0.1)
 
         assert answer == b"", "nobody knows yet what becomes of the put"
         runtime.http.place._hand_in = held  # type: ignore[method-assign]

@@ -49,6 +49,17 @@ async def test_requests_are_counted_by_operation_and_outcome() -> None:
 
 
 @in_loop
+async def test_a_form_that_nobody_knows_is_told_as_text() -> None:
+    async with one() as (_, client):
+        for version in ("next", "1.0.0.0", "1.0.next", ""):
+            accept = {"Accept": f"application/openmetrics-text; version={version}"}
+            told = await client.get("/metrics", headers=accept)
+
+            assert told.status_code == 200
+            assert b"everwrite_ready 1.0" in told.content
+
+
+@in_loop
 async def test_a_scrape_is_told_in_the_form_that_is_asked_for() -> None:
     async with one() as (_, client):
         plain = await client.get("/metrics")

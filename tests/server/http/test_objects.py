@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 from tests.client.fake_node import in_loop
 from tests.server.http.api import KEY, client_of, one, problem, three
-from tests.server.nodes import eventually
+from tests.server.nodes import Nodes, eventually
 
 import everwrite
 
@@ -158,6 +159,33 @@ async def test_absence_says_why() -> None:
 
 
 @in_loop
+async def test_a_delete_that_only_stand_ins_have_heard_of_has_not_succeeded() -> None:
+    async with Nodes(http_port=0) as nodes:
+        *_, last = await nodes.grow("n1", "n2", "n3", "n4")
+        async with client_of(last) as client:
+            key = await _stood_in_for(client, "n4")
+            assert (await client.put(f"/v1/kv/carts/{key}?w=3", content=b"v")).status_code == 204
+            for name in ("n1", "n2", "n3"):
+                await nodes.stop(name)
+            for name in ("n1", "n2", "n3"):
+                await nodes.missed(name)
+
+            refused = await client.delete(f"/v1/kv/carts/{key}?consistency=one")
+
+            found = problem(refused, 503, "quorum_not_met")
+            assert (found["outcome"], found["acked"], found["required"]) == ("none", 0, 1)
+
+
+async def _stood_in_for(client: httpx.AsyncClient, name: str) -> str:
+    """Return a key that this node does not own."""
+    for key in map(str, range(100)):
+        told = (await client.get(f"/v1/explain/carts/{key}")).json()
+        if name in [each["node"] for each in told["preference"] if each["role"] == "fallback"]:
+            return key
+    raise AssertionError(f"{name} owns all of them")
+
+
+@in_loop
 async def test_a_delete_takes_away_what_its_context_has_seen_and_no_more() -> None:
     async with one() as (_, client):
         first = await client.put(KEY, content=b"seen")
@@ -194,6 +222,25 @@ async def test_a_head_has_no_body() -> None:
         assert (found.status_code, found.content) == (200, b"")
         assert found.headers["content-length"] == "4"
         assert (await client.head("/v1/kv/carts/nobody")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [("Content-Range", "bytes 1-1/4", 400), ("Content-Encoding", "gzip", 415)],
+)
+@in_loop
+async def test_a_body_that_is_not_the_value_itself_is_refused(
+    name: str, value: str, status: int
+) -> None:
+    async with one() as (_, client):
+        await client.put(KEY, content=b"four")
+        for ask, path in ((client.put, KEY), (client.post, "/v1/kv/carts")):
+            refused = await ask(path, content=b"x", headers={name: value})
+
+            assert problem(refused, status, "bad_request")["outcome"] == "none"
+        assert (await client.get(KEY)).content == b"four"
+        plain = await client.put(KEY, content=b"v", headers={"Content-Encoding": "identity"})
+        assert plain.status_code == 204
 
 
 @in_loop

@@ -89,7 +89,7 @@ def check_get(get: Get, replicas: int) -> None:
 
 
 def cannot_tell(heard: int, required: int) -> QuorumNotMet:
-    """Return the error for a touch of a key that few nodes say they do not have."""
+    """Return the error for a change of what is there, where few nodes say that nothing is."""
     return QuorumNotMet(
         f"{heard} of the {required} nodes that must say that nothing is there did.",
         hint="Nothing was changed. Try again when more nodes are up.",

@@ -29,6 +29,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 BODIES_BYTES_MAX = 64 << 20
 """What all bodies that are not handed on yet may hold: sixty of the largest values."""
 
+UNSENT = "everwrite.unsent"
+"""Under this name a connection gives each of its requests its ``Unsent``."""
+
 _ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _JSON = (b"content-type", b"application/json")
 _NEWS = (b"cache-control", b"no-store")
@@ -59,6 +62,15 @@ class Budget:
         self.held -= size
 
 
+class Unsent:
+    """Answers of one connection that wait until those before them are taken."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class Asked:
     """A request. ``path`` is as it was sent, percent signs and all."""
 
@@ -77,6 +89,7 @@ class Asked:
         "status",
         "timeline",
         "told",
+        "unsent",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, budget: Budget) -> None:
@@ -100,6 +113,7 @@ class Asked:
         """What a Trace header says, if one was asked for."""
         self.status = 0
         """What it was answered with; 0: with nothing yet."""
+        self.unsent: Unsent = scope[UNSENT]
 
     # -- the body ----------------------------------------------------------------------------------
 

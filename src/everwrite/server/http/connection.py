@@ -28,6 +28,7 @@ from everwrite.core.errors import (
     RequestError,
     TooLarge,
 )
+from everwrite.server.http.asked import UNSENT, Unsent
 from everwrite.server.http.problems import MEDIA_TYPE, problem_of
 
 HEAD_BYTES_MAX = 64 << 10
@@ -87,6 +88,7 @@ class HttpConnection(HttpToolsProtocol):
         self._counted = False
         self._running: RequestResponseCycle | None = None
         """The request that is being answered; uvicorn's ``cycle`` is the one that came last."""
+        self._unsent = Unsent()
         self._unread = 0
         """What was not read yet of the answers when that was looked at last,"""
         self._unread_since = 0.0
@@ -145,12 +147,14 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        cast(dict[str, Any], self.scope)[UNSENT] = self._unsent
         self._phase, self._since = HEAD, self.loop.time()
 
     def on_headers_complete(self) -> None:
-        self._phase, self._head_bytes = BODY, 0
+        self._head_bytes = 0
         self._streams = self.url in STREAMS
-        super().on_headers_complete()
+        super().on_headers_complete()  # it raises for a target that is no path
+        self._phase = BODY
         if not self.pipeline:
             self._running = self.cycle
         if len(self.pipeline) > PIPELINE_MAX:
@@ -159,6 +163,8 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._phase = ANSWER
         super().on_message_complete()
+        if self.cycle.response_complete:  # it was refused before its body was whole
+            self._phase, self._since = IDLE, self.loop.time()
 
     def on_response_complete(self) -> None:
         if self._phase == ANSWER:
@@ -178,7 +184,9 @@ class HttpConnection(HttpToolsProtocol):
     @property
     def unread_bytes(self) -> int:
         """What this process holds that the other end has not read yet."""
-        return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
+        if self.transport.is_closing():
+            return 0
+        return self.transport.get_write_buffer_size() + self._unsent.bytes
 
     @property
     def left_bytes(self) -> int:
@@ -187,7 +195,7 @@ class HttpConnection(HttpToolsProtocol):
         The kernel takes more only once a third of its megabytes is read. Whoever reads 30 KiB/s
         would seem to read nothing for half a minute, by what this process holds.
         """
-        held = self.unread_bytes
+        held = 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
         return held + _in_kernel(self.transport) if held else 0
 
     def look(self, now: float) -> None:

@@ -22,7 +22,7 @@ from everwrite.server.http.keys import Buckets
 from everwrite.server.http.measures import HttpMeasures
 from everwrite.server.http.objects import PREFIX, Objects
 from everwrite.server.http.openapi import document
-from everwrite.server.http.operations import Operations
+from everwrite.server.http.operations import Operations, unsure
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.http.problems import Gone, Refusal, no_such_path, not_allowed
 from everwrite.server.http.routes import BUCKET, KEY, OPERATIONS
@@ -34,6 +34,7 @@ Handler = Callable[[Asked], Awaitable[None]]
 
 ASKED = "everwrite.asked"
 
+_READS = ("GET", "HEAD")
 _OF_OBJECTS = {each.method: each.name for each in OPERATIONS if each.path == KEY}
 _OF_BUCKETS = {each.method: each.name for each in OPERATIONS if each.path == BUCKET}
 
@@ -102,6 +103,8 @@ class Front:
                     await self._buckets.serve(asked)
             else:
                 scope[ASKED] = asked
+                # Routes are found by the path that handlers take apart: in it %2F is no slash.
+                scope["path"] = asked.path.decode("latin-1")
                 await self._rest(scope, receive, send)
         except Gone:
             return
@@ -110,6 +113,8 @@ class Front:
         except (EverwriteError, Refusal) as error:
             if asked.begun:
                 raise
+            if asked.method not in _READS and b"idempotency-key" in asked.headers:
+                unsure(error)
             await asked.reply_problem(error)
         except Exception as error:
             self._log.exception("request failed", operation=asked.operation, why=repr(error))

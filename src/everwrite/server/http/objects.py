@@ -143,6 +143,7 @@ class Objects:
         options = parse_query(asked.query, PUTS)
         key = key_in(raw_key, options)
         refuse_conditions(asked.headers)
+        refuse_parts(asked.headers)
         context = context_in(asked.headers.get(b"causal-context"))
         body = await asked.body(VALUE_BYTES_MAX)
         kind = kind_in(asked.headers, body)
@@ -155,6 +156,7 @@ class Objects:
         """Write a value under a key that is made here."""
         options = parse_query(asked.query, PUTS - {"key_encoding"})
         refuse_conditions(asked.headers)
+        refuse_parts(asked.headers)
         given = asked.headers.get(b"idempotency-key")
         # A retry must come to the same key, or it would be another value.
         key = (op_in(given, bucket)[0].hex() if given else new_key()).encode()
@@ -289,6 +291,24 @@ def refuse_conditions(headers: Mapping[bytes, bytes]) -> None:
                 hint="Nothing was done. Send the Causal-Context of a read: what you had not seen "
                 "stays, as a sibling.",
             )
+
+
+def refuse_parts(headers: Mapping[bytes, bytes]) -> None:
+    """Raise for a body that is not the value as it is: a part of it would take its place, and a
+    compressed one would come back without a word of that (RFC 9110, 14.5 and 8.4).
+    """
+    if b"content-range" in headers:
+        raise RequestError(
+            "A part of a value cannot be written.",
+            hint="Nothing was written. Send the whole value, without Content-Range.",
+        )
+    coding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if coding != b"identity":
+        error = RequestError(
+            "A body with a Content-Encoding is not taken: a value has none.",
+            hint="Nothing was written. Send it plain, or as a type of its own: application/gzip.",
+        )
+        raise Refusal(415, error, [(b"accept-encoding", b"identity")])
 
 
 def wants_envelope(accept: bytes) -> bool:

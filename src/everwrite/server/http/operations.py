@@ -10,8 +10,15 @@ from hashlib import blake2b
 
 from everwrite.core.data.context import CONTEXT_BYTES_MAX
 from everwrite.core.data.labels import KIND_BYTES, Kind
-from everwrite.core.errors import BadContext, DeadlineExceeded, NotFound, RequestError
+from everwrite.core.errors import (
+    BadContext,
+    DeadlineExceeded,
+    EverwriteError,
+    NotFound,
+    RequestError,
+)
 from everwrite.core.messages.requests import Get, GetReply, Put, PutReply, Touch
+from everwrite.core.request.limits import cannot_tell
 from everwrite.server.http.options import Options
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.tracing import Timeline
@@ -81,7 +88,9 @@ class Operations:
     async def remove(
         self, data: bytes, context: bytes, options: Options, op: bytes, *, retry: bool
     ) -> PutReply:
-        """Take away what a context has seen; without one, what a read finds, in the same time."""
+        """Take away what a context has seen; without one, what a read finds, in the same time.
+        Stand-ins that have nothing do not know whether there is something: that is no success.
+        """
         left_ms = options.timeout_ms or self._timeout_ms
         if not context:
             began = time.monotonic()
@@ -94,7 +103,10 @@ class Operations:
             context = found.context
             left_ms -= round((time.monotonic() - began) * 1000)
             if not context:  # a tombstone would be for nobody
-                return PutReply(0, b"", 0, 0, 0, 0, found.quality.required)
+                quality = found.quality
+                if quality.absent == "unknown" and quality.owners < quality.required:
+                    raise cannot_tell(quality.owners, quality.required)
+                return PutReply(0, b"", 0, 0, 0, 0, quality.required)
             if left_ms <= 0:
                 raise DeadlineExceeded(
                     "The time was over when the key was read.",
@@ -137,6 +149,16 @@ class Operations:
         if options.level == "one":
             return 1
         return (options.n or self._replicas()) if options.level == "all" else 0
+
+
+def unsure(error: Exception) -> None:
+    """Take back that nothing has happened: of the tries with one Idempotency-Key this is perhaps
+    not the first. The core does so too, for what gets as far as a coordinator (write.py). What is
+    wrong with the request itself was wrong each time.
+    """
+    if isinstance(error, EverwriteError) and error.retryable and error.outcome == "none":
+        error.outcome = "unknown"
+        error.hint = "An earlier try may have been carried out. Repeat it with the same key."
 
 
 def op_in(given: bytes | None, data: bytes) -> tuple[bytes, bool]:

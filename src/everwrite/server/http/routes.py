@@ -108,7 +108,7 @@ OPERATIONS: tuple[Operation, ...] = (
         headers=("Causal-Context", "Idempotency-Key"),
         body=((ANY, None),),
         answers=(Answer(204, "Written", headers=WRITE_HEADERS), _WRITTEN),
-        problems=(413, 501, 507),
+        problems=(413, 415, 501, 507),
     ),
     Operation(
         method="DELETE",
@@ -152,7 +152,7 @@ OPERATIONS: tuple[Operation, ...] = (
         headers=("Idempotency-Key",),
         body=((ANY, None),),
         answers=(Answer(201, "Written", headers=("Location", *WRITE_HEADERS)),),
-        problems=(413, 501, 507),
+        problems=(413, 415, 501, 507),
     ),
     Operation(
         method="POST",

@@ -45,7 +45,10 @@ class Exposition(Collector):
     async def render(self, accept: str) -> tuple[bytes, str]:
         """Return a scrape in the form that is asked for, and its content type."""
         self._space = await self._look_at_disk()
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # it compares versions that are no numbers with some
+            encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
     def collect(self) -> Iterator[Metric]:
