@@ -24,13 +24,15 @@ from everwrite.core.data.keys import checked_bucket, checked_key, data_key
 from everwrite.core.data.labels import label_of
 from everwrite.core.data.versions import Dot, Version
 from everwrite.core.errors import EverwriteError
+from everwrite.core.failures import failure_of
 from everwrite.core.messages.explain import Copy, Shown
-from everwrite.core.messages.requests import FOUND, UNREADABLE, Failure, Get, Told
+from everwrite.core.messages.requests import FOUND, UNREADABLE, Get, Told
 from everwrite.core.outbox import Place
 from everwrite.core.request.foresee import Answer as Foreseen
 from everwrite.core.request.foresee import Voice, answers, joined, lacking, voices
 from everwrite.core.request.limits import check_get
 from everwrite.core.request.survey import Found
+from everwrite.server.answering import answering
 from everwrite.server.arguments import bytes_in, number_in
 
 if TYPE_CHECKING:
@@ -80,10 +82,11 @@ class Explaining:
     ) -> None:
         local = self._local
         try:
-            answer = {**named, **self._explain(key, n, r, found)}
-            local.out.send(place, Told(rid, msgspec.json.encode(answer)))
+            with answering(self._runtime.log, "explain"):
+                answer = {**named, **self._explain(key, n, r, found)}
+                local.out.send(place, Told(rid, msgspec.json.encode(answer)))
         except EverwriteError as error:  # a node has sent what is no record
-            local.out.send(place, Failure(rid, error.code, error.message, error.hint, "none", 0, 0))
+            local.out.send(place, failure_of(rid, error))
 
     def _explain(self, key: bytes, n: int, r: int, found: Found) -> Answer:
         local = self._local
