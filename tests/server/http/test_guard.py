@@ -89,3 +89,16 @@ def test_a_secret_does_not_let_other_origins_in() -> None:
 )
 def test_the_name_in_a_host_header(host: bytes, name: str) -> None:
     assert host_in(host) == name
+
+
+@pytest.mark.parametrize("hosts", [(b"evil.example", b"localhost"), (b"localhost", b"localhost")])
+@in_loop
+async def test_a_request_of_two_hosts_is_refused(hosts: tuple[bytes, bytes]) -> None:
+    async with one() as (runtime, _):
+        named = b"".join(b"host: %s\r\n" % host for host in hosts)
+        answer = await raw(
+            runtime, b"GET /v1/status HTTP/1.1\r\n" + named + b"connection: close\r\n\r\n"
+        )
+
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"Host is given twice" in answer
