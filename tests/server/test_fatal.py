@@ -118,7 +118,7 @@ async def test_an_error_in_a_verb_fails_the_question_and_not_the_node(
             assert isinstance(await raw.call(Ask(2, "status", b"{}")), Told)
         assert not node.failed.done()
         (record,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
-        assert f"verb={verb}" in record.getMessage()
+        assert f"asked={verb}" in record.getMessage()
         assert record.exc_info is not None
         assert record.exc_info[0] is ZeroDivisionError
 
