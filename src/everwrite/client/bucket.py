@@ -36,7 +36,7 @@ from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_key, checked_value
 from everwrite.core.data.labels import KIND_BYTES
 from everwrite.core.errors import RequestError
 from everwrite.core.messages.requests import FetchReply, PutReply
-from everwrite.core.request.limits import check_copies
+from everwrite.core.request.limits import cannot_tell, check_copies
 
 
 class AsyncBucket:
@@ -247,8 +247,9 @@ class AsyncBucket:
         """Take away what the context has seen; values that it has not seen stay.
 
         Without a context the key is read first, in the same timeout, and what is found is taken
-        away; if there is nothing, nothing is written (``owners`` 0). b"" is the context that has
-        seen nothing: it takes nothing away.
+        away; if there is nothing, nothing is written (``owners`` 0), and it is QuorumNotMet if too
+        few owners were heard to say so. b"" is the context that has seen nothing: it takes nothing
+        away.
         """
         try:
             data = data_key(self._name, checked_key(key))
@@ -265,6 +266,9 @@ class AsyncBucket:
             if not context:
                 # Nothing to supersede, so a tombstone would be for nobody: a logout after the end.
                 check_copies(n, w, dw, self._cluster.replicas)
+                quality = found.quality
+                if quality.absent == "unknown" and quality.owners < quality.required:
+                    raise cannot_tell(quality.owners, quality.required)
                 return Stored(b"", 0, 0, 0, 0, 0)
             timeout_s = max(deadline - self._cluster.now(), 0.001)
         check_context(context)

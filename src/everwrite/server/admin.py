@@ -23,11 +23,13 @@ from everwrite.core.cluster.placement import fair_shares
 from everwrite.core.cluster.plans import name_of
 from everwrite.core.data.keys import checked_bucket, checked_key, data_key
 from everwrite.core.errors import DeniedError, EverwriteError, RequestError, UnavailableError
+from everwrite.core.failures import failure_of
 from everwrite.core.messages.members import Member
 from everwrite.core.messages.message import Message
-from everwrite.core.messages.requests import Ask, Failure, Told
+from everwrite.core.messages.requests import Ask, Told
 from everwrite.core.outbox import Place
 from everwrite.core.repair.met import RepairCounters
+from everwrite.server.answering import answering
 from everwrite.server.arguments import bytes_in
 from everwrite.server.changes import Changes, seat_of
 from everwrite.server.checking import disk_report
@@ -70,13 +72,14 @@ class Admin:
         """Answer one client."""
         message: Message
         try:
-            if ask.verb == "explain":  # other nodes are asked first
-                self._explaining.begin(place, ask.rid, _arguments(ask))
-                self._runtime.driver.soon()
-                return
-            message = Told(ask.rid, msgspec.json.encode(self._answer(ask)))
+            with answering(self._runtime.log, ask.verb):
+                if ask.verb == "explain":  # other nodes are asked first
+                    self._explaining.begin(place, ask.rid, _arguments(ask))
+                    self._runtime.driver.soon()
+                    return
+                message = Told(ask.rid, msgspec.json.encode(self._answer(ask)))
         except EverwriteError as error:
-            message = Failure(ask.rid, error.code, error.message, error.hint, "none", 0, 0)
+            message = failure_of(ask.rid, error)
         self._local.out.send(place, message)
         self._runtime.driver.soon()
 

@@ -24,13 +24,14 @@ from everwrite.core.data.keys import checked_bucket, checked_key, data_key
 from everwrite.core.data.labels import label_of
 from everwrite.core.data.versions import Dot, Version
 from everwrite.core.errors import EverwriteError
+from everwrite.core.failures import failure_of
 from everwrite.core.messages.explain import Copy, Shown
-from everwrite.core.messages.requests import FOUND, UNREADABLE, Failure, Get, Told
+from everwrite.core.messages.requests import FOUND, UNREADABLE, Get, Told
 from everwrite.core.outbox import Place
-from everwrite.core.request.foresee import Answer as Foreseen
-from everwrite.core.request.foresee import Voice, answers, joined, lacking, voices
+from everwrite.core.request.foresee import Outlook, Voice, answers, joined, lacking, voices
 from everwrite.core.request.limits import check_get
 from everwrite.core.request.survey import Found
+from everwrite.server.answering import answering
 from everwrite.server.arguments import bytes_in, number_in
 
 if TYPE_CHECKING:
@@ -80,10 +81,11 @@ class Explaining:
     ) -> None:
         local = self._local
         try:
-            answer = {**named, **self._explain(key, n, r, found)}
-            local.out.send(place, Told(rid, msgspec.json.encode(answer)))
+            with answering(self._runtime.log, "explain"):
+                answer = {**named, **self._explain(key, n, r, found)}
+                local.out.send(place, Told(rid, msgspec.json.encode(answer)))
         except EverwriteError as error:  # a node has sent what is no record
-            local.out.send(place, Failure(rid, error.code, error.message, error.hint, "none", 0, 0))
+            local.out.send(place, failure_of(rid, error))
 
     def _explain(self, key: bytes, n: int, r: int, found: Found) -> Answer:
         local = self._local
@@ -190,14 +192,14 @@ class Explaining:
 
     # -- what a get answers ------------------------------------------------------------------------
 
-    def _read(self, n: int, r: int, heard: list[Voice], foreseen: list[Foreseen]) -> Answer:
+    def _read(self, n: int, r: int, heard: list[Voice], foreseen: Outlook) -> Answer:
         return {
             "n": n,
             "r": r,
             "asks": [
                 {"node": self._name(voice.node), "counts": _COUNTS[voice.kind]} for voice in heard
             ],
-            "certain": len(foreseen) == 1,
+            "certain": foreseen.whole and len(foreseen.answers) == 1,
             "why": _certainty(foreseen, heard, r),
             "answers": [
                 {
@@ -205,7 +207,7 @@ class Explaining:
                     "dots": [self._dot(dot) for dot in each.live],
                     "after": [self._name(node) for node in each.nodes],
                 }
-                for each in foreseen
+                for each in foreseen.answers
             ],
         }
 
@@ -282,10 +284,12 @@ class Explaining:
         return name_of(self._local.members, node)
 
 
-def _certainty(foreseen: list[Foreseen], heard: list[Voice], r: int) -> str:
-    if not foreseen:
+def _certainty(foreseen: Outlook, heard: list[Voice], r: int) -> str:
+    if not foreseen.answers:
         count = sum(voice.kind in ("owner", "fallback") for voice in heard)
         return f"It fails with quorum_not_met: {count} of the {r} nodes that it needs would count."
-    if len(foreseen) > 1:
+    if not foreseen.whole:
+        return "It depends on who answers first, in more ways than are told: this is after all."
+    if len(foreseen.answers) > 1:
         return "It depends on who answers first: not all of them have the same."
     return "Whoever answers first, it comes to the same."

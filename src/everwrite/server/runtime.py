@@ -72,6 +72,7 @@ class Runtime:
         """Done when the node cannot go on: its disk failed, or the cluster will not have it."""
         self.left: asyncio.Future[None] = loop.create_future()
         """Done when the node has left its cluster in good order: nothing is on its disk only."""
+        self._stopping = False
         self._clones: set[bytes] = set()
         self._namesake = b""
         self._ending: asyncio.TimerHandle | None = None
@@ -107,10 +108,12 @@ class Runtime:
 
     def serves(self) -> bool:
         """Say whether this node takes requests of clients now."""
-        return self.node.clients.open and not self.failed.done() and not self.left.done()
+        ends = self._stopping or self.failed.done() or self.left.done()
+        return self.node.clients.open and not ends
 
     async def stop(self) -> None:
         """Take no more, finish what the disk is doing, and close; safe to call twice."""
+        self._stopping = True
         if self.http is not None:
             await self.http.stop()
         self._looking.cancel()

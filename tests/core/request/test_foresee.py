@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.data.histories import version
 from tests.core.request.test_survey import surveyed
 from tests.core.world import KEY, World
 
+from everwrite.core.data import versions
+from everwrite.core.data.versions import Record
 from everwrite.core.messages.requests import GetReply
 from everwrite.core.records import OWN
-from everwrite.core.request.foresee import Answer, answers, joined, lacking, voices
+from everwrite.core.request import foresee
+from everwrite.core.request.foresee import Answer, Voice, answers, joined, lacking, voices
 
 
 def foreseen(world: World, node: bytes, r: int) -> list[Answer]:
@@ -18,7 +23,7 @@ def foreseen(world: World, node: bytes, r: int) -> list[Answer]:
     found = surveyed(world, node)
     route = local.routes.route(KEY, 0)
     owners = route.owners if route.whole and not route.stray else ()
-    return answers(voices(route, found), r, all_owners=owners, time_ms=local.time_ms)
+    return answers(voices(route, found), r, all_owners=owners, time_ms=local.time_ms).answers
 
 
 def answered(world: World, node: bytes, r: int) -> tuple[str, tuple[tuple[bytes, int], ...]] | None:
@@ -103,3 +108,42 @@ def test_an_owner_lacks_what_the_join_has_and_it_has_not() -> None:
 
     assert gaps[a] == gaps[b] == []
     assert len(gaps[c]) == 1
+
+
+def differing(count: int) -> list[Voice]:
+    """Return voices of owners of which each has a value that no other has."""
+    found = []
+    for number in range(count):
+        mine = version(b"%016d" % number, 1)
+        record = versions.encode(Record({mine.actor: 1}, [mine]))
+        found.append(Voice(b"node%04d" % number, "owner", record))
+    return found
+
+
+def test_each_set_of_records_is_joined_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    merges = []
+    merge = versions.merge
+
+    def counted(mine: Record, theirs: Record) -> Record:
+        merges.append((mine, theirs))
+        return merge(mine, theirs)
+
+    monkeypatch.setattr(foresee.versions, "merge", counted)
+    a, b, _ = differing(3)
+    heard = [Voice(b"node%04d" % at, "owner", (a, b)[at % 2].record) for at in range(9)]
+
+    found = answers(heard, 5, all_owners=(), time_ms=0)
+
+    assert found.whole
+    assert sorted(len(answer.live) for answer in found.answers) == [1, 2]
+    assert len(merges) == 1
+
+
+def test_of_too_many_sets_only_what_all_together_answer_is_told() -> None:
+    heard = differing(18)
+
+    found = answers(heard, 5, all_owners=(), time_ms=0)
+
+    assert not found.whole
+    assert [len(answer.live) for answer in found.answers] == [18]
+    assert not answers(heard, 19, all_owners=(), time_ms=0).answers

@@ -60,6 +60,24 @@ async def test_health_is_open_and_says_whether_requests_are_taken() -> None:
 
 
 @in_loop
+async def test_a_node_that_stops_is_not_ready_while_it_still_answers() -> None:
+    async with one() as (runtime, client):
+        assert runtime.http is not None
+        http, stop = runtime.http, runtime.http.stop
+        answers = [await client.get("/health/ready")]
+
+        async def look_and_stop() -> None:
+            http.stop = stop  # type: ignore[method-assign]
+            answers.append(await client.get("/health/ready"))
+            await stop()
+
+        http.stop = look_and_stop  # type: ignore[method-assign]
+        await runtime.stop()
+
+        assert [answer.status_code for answer in answers] == [200, 503]
+
+
+@in_loop
 async def test_a_plan_is_staged_shown_cancelled_and_committed() -> None:
     async with three() as (nodes, clients):
         change = {"changes": [{"verb": "weight", "node": "n2", "weight": 2.0}]}

@@ -26,6 +26,17 @@ async def test_with_a_secret_every_request_needs_it_but_for_health() -> None:
         assert (await client.get("/openapi.json")).status_code == 401
 
 
+@pytest.mark.parametrize("scheme", [b"Bearer", b"bearer", b"BEARER"])
+def test_the_name_of_the_scheme_is_in_any_case(scheme: bytes) -> None:
+    guard = Guard(b"s3cret", [])
+
+    guard.check(b"/v1/status", {b"authorization": scheme + b" s3cret"})
+
+    for wrong in (b"Basic s3cret", scheme + b" S3cret", scheme, scheme + b"s3cret"):
+        with pytest.raises(Refusal):
+            guard.check(b"/v1/status", {b"authorization": wrong})
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:7601", "127.0.0.1.evil.example"])
 @in_loop
 async def test_without_a_secret_a_node_has_only_the_names_of_its_machine(host: str) -> None:
@@ -89,3 +100,16 @@ def test_a_secret_does_not_let_other_origins_in() -> None:
 )
 def test_the_name_in_a_host_header(host: bytes, name: str) -> None:
     assert host_in(host) == name
+
+
+@pytest.mark.parametrize("hosts", [(b"evil.example", b"localhost"), (b"localhost", b"localhost")])
+@in_loop
+async def test_a_request_of_two_hosts_is_refused(hosts: tuple[bytes, bytes]) -> None:
+    async with one() as (runtime, _):
+        named = b"".join(b"host: %s\r\n" % host for host in hosts)
+        answer = await raw(
+            runtime, b"GET /v1/status HTTP/1.1\r\n" + named + b"connection: close\r\n\r\n"
+        )
+
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"Host is given twice" in answer

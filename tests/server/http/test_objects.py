@@ -479,3 +479,24 @@ async def test_a_node_without_http_has_no_port_for_it() -> None:
         async with client_of(runtime) as other:
             assert (await other.get("/health/live")).json() == {"live": True}
     assert runtime.http.place.under_way == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["Meta-Colour", "Causal-Context", "Idempotency-Key", "Content-Type"]
+)
+@in_loop
+async def test_a_header_that_is_given_twice_is_not_half_taken(name: str) -> None:
+    async with one() as (_, client):
+        refused = await client.put(KEY, content=b"v", headers=[(name, "a"), (name.lower(), "b")])
+
+        assert f"The header {name} is given twice." in refused.text
+        assert refused.status_code == 400
+        assert (await client.get(KEY)).status_code == 404
+
+
+@in_loop
+async def test_a_header_that_is_a_list_may_be_given_in_parts() -> None:
+    async with one() as (_, client):
+        parts = [("Accept", "text/plain"), ("Accept", "*/*"), ("Meta-A", "1"), ("Meta-B", "2")]
+
+        assert (await client.put(KEY, content=b"v", headers=parts)).status_code == 204

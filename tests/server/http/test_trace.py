@@ -9,8 +9,11 @@ from typing import Any
 
 import httpx
 from tests.client.fake_node import in_loop
-from tests.server.http.api import KEY, client_of, one, problem, three
+from tests.server.http.api import KEY, client_of, one, problem, raw, three
 from tests.server.nodes import Nodes
+
+from everwrite.server.http.place import Request
+from everwrite.server.tracing import current
 
 
 def trace_of(response: httpx.Response) -> list[dict[str, Any]]:
@@ -89,3 +92,23 @@ async def test_who_asks_for_no_trace_is_told_none() -> None:
             assert "trace" not in (await client.put(KEY + query, content=b"tea")).headers
         problem(await client.get(KEY + "?trace=2"), 400, "bad_request")
         problem(await client.get("/v1/kv/carts?trace=1"), 400, "bad_request")
+
+
+@in_loop
+async def test_a_request_behind_a_traced_one_is_not_traced() -> None:
+    async with one() as (runtime, _):
+        head = b" HTTP/1.1\r\nhost: localhost\r\n"
+        traced = b"GET " + KEY.encode() + b"?trace=1" + head + b"\r\n"
+        plain = b"GET " + KEY.encode() + head
+        timelines: list[object] = []
+        assert runtime.http is not None
+        hand_in = runtime.http.place.ask
+
+        def look(message: Request) -> asyncio.Future[Any]:
+            timelines.append(current.get())
+            return hand_in(message)
+
+        runtime.http.place.ask = look  # type: ignore[method-assign]
+        await raw(runtime, traced + plain + b"\r\n" + plain + b"connection: close\r\n\r\n")
+
+        assert [timeline is not None for timeline in timelines] == [True, False, False]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from everwrite.core.errors import EverwriteError, Overloaded
+from everwrite.core.errors import EverwriteError, Overloaded, RequestError
 from everwrite.server.http.problems import (
     MEDIA_TYPE,
     Gone,
@@ -31,6 +31,19 @@ BODIES_BYTES_MAX = 64 << 20
 
 UNSENT = "everwrite.unsent"
 """Under this name a connection gives each of its requests its ``Unsent``."""
+
+ONCE = frozenset(
+    (
+        b"host",
+        b"origin",
+        b"sec-fetch-site",
+        b"authorization",
+        b"content-type",
+        b"causal-context",
+        b"idempotency-key",
+    )
+)
+"""Of these a request has one at most: who reads the first and who the last would not agree."""
 
 _ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _JSON = (b"content-type", b"application/json")
@@ -76,6 +89,7 @@ class Asked:
 
     __slots__ = (
         "_budget",
+        "_given",
         "_receive",
         "_send",
         "begun",
@@ -99,7 +113,8 @@ class Asked:
         self.method: str = scope["method"]
         self.path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._given: list[Header] = scope["headers"]
+        self.headers: dict[bytes, bytes] = dict(self._given)
         given = self.headers.get(b"request-id")
         self.id = given if given and _ID.fullmatch(given) else secrets.token_hex(8).encode()
         self.begun = False
@@ -114,6 +129,19 @@ class Asked:
         self.status = 0
         """What it was answered with; 0: with nothing yet."""
         self.unsent: Unsent = scope[UNSENT]
+
+    def check_head(self) -> None:
+        """Raise RequestError for a header that is given twice where only one can be meant."""
+        if len(self._given) == len(self.headers):
+            return
+        seen = set()
+        for name, _ in self._given:
+            if name in seen and (name in ONCE or name.startswith(b"meta-")):
+                raise RequestError(
+                    f"The header {name.decode('latin-1')[:64].title()} is given twice.",
+                    hint="Nothing was done. Give each once.",
+                )
+            seen.add(name)
 
     # -- the body ----------------------------------------------------------------------------------
 

@@ -93,6 +93,7 @@ class Front:
         began_ns = time.monotonic_ns()
         span = self.spans.begin(asked) if self.spans is not None else None
         try:
+            asked.check_head()
             self._guard.check(asked.path, asked.headers)
             if asked.path.startswith(PREFIX):
                 if b"/" in asked.path[len(PREFIX) :].rstrip(b"/"):

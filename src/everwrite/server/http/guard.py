@@ -29,7 +29,7 @@ class Guard:
     """The guard of one node; ``names`` are hosts by which it is known beside loopback."""
 
     def __init__(self, secret: bytes, names: Collection[str]) -> None:
-        self._expected = b"Bearer " + secret if secret else b""
+        self._secret = secret
         self._names = {name.lower() for name in names if name}
         self._known: set[bytes] = set()
         """Host headers that were looked at and found good."""
@@ -37,7 +37,7 @@ class Guard:
     def check(self, path: bytes, headers: Mapping[bytes, bytes]) -> None:
         """Raise a Refusal if this request is not to be answered."""
         host = headers.get(b"host", b"")
-        if not self._expected and host not in self._known:
+        if not self._secret and host not in self._known:
             self._check_host(host)
         is_page = path.startswith(PAGES) or path == PAGES[:-1]
         if is_page and headers.get(b"sec-fetch-mode") == b"navigate":
@@ -48,9 +48,10 @@ class Guard:
         site = headers.get(b"sec-fetch-site")
         if site is not None and site not in (b"same-origin", b"none"):
             raise _foreign(site)
-        if self._expected and not is_page and path not in OPEN_PATHS:
+        if self._secret and not is_page and path not in OPEN_PATHS:
             given = headers.get(b"authorization", b"")
-            if not compare_digest(given, self._expected):
+            scheme, _, secret = given.partition(b" ")
+            if not compare_digest(secret, self._secret) or scheme.lower() != b"bearer":
                 raise without_secret(bool(given))
 
     def _check_host(self, host: bytes) -> None:

@@ -19,10 +19,11 @@ from everwrite.core.errors import (
     Overloaded,
     UnavailableError,
 )
-from everwrite.core.failures import error_of
+from everwrite.core.failures import error_of, failure_of
 from everwrite.core.messages.listing import List
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Ask, Failure, Get, Put, Touch
+from everwrite.server.answering import answering
 from everwrite.server.driver import Driver
 from everwrite.server.tracing import current
 from everwrite.server.transport import TURN_BYTES
@@ -142,10 +143,15 @@ class HttpPlace:
                     if self._queued:
                         self._loop.call_soon(self._hand_in)
                     break
-        try:
-            self._driver.arrived(self._place, queued)  # type: ignore[arg-type]
-        except InvariantError as error:  # a bug of ours, whatever was asked
-            self._driver.broken(error)
+        for message in queued:  # one by one, so that none is lost with another
+            try:
+                with answering(self._driver.log, type(message).__name__):
+                    self._driver.arrived(self._place, [message])
+            except InvariantError as error:  # a bug of ours, whatever was asked
+                self._driver.broken(error)
+                return
+            except EverwriteError as error:
+                self.send([failure_of(message.rid, error)])
 
     def _sweep(self) -> None:
         now = self._loop.time()

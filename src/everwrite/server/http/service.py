@@ -86,6 +86,7 @@ class HttpService:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            reset_contextvars=True,  # else a request has the trace of the one whose end began it
             timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=END_S,
             backlog=BACKLOG,
