@@ -11,10 +11,6 @@ from tests.server.http.api import KEY, client_of, lines, one, problem, raw
 from tests.server.nodes import eventually
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.core.errors import EverwriteError
-from everwrite.core.messages.every import AnyMessage
-from everwrite.core.messages.requests import Ask, Told
-from everwrite.core.outbox import Place
 from everwrite.server import peers
 from everwrite.server.http import asked, batch, connection, place, service
 from everwrite.server.runtime import Runtime
@@ -461,30 +457,3 @@ async def _unread(runtime: Runtime) -> connection.HttpConnection:
     await eventually(full, "it has more to read than fits on the way")
     (found,) = await full()
     return found
-
-
-@in_loop
-async def test_an_error_in_one_request_of_a_turn_loses_no_other(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async with one() as (runtime, _):
-        assert runtime.http is not None
-        http, arrived = runtime.http.place, runtime.driver.arrived
-        first, second = Ask(http.next_rid(), "ring", b""), Ask(http.next_rid(), "ring", b"")
-
-        def broken(source: Place, messages: list[AnyMessage]) -> None:
-            if first in messages:
-                raise ZeroDivisionError("a bug in a request")
-            arrived(source, messages)
-
-        runtime.driver.arrived = broken  # type: ignore[method-assign]
-        async with asyncio.timeout(1):
-            failed, told = await asyncio.gather(
-                http.ask(first), http.ask(second), return_exceptions=True
-            )
-
-        assert isinstance(failed, EverwriteError)
-        assert (failed.code, failed.outcome) == ("internal", "unknown")
-        assert isinstance(told, Told)
-        (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
-        assert "a bug in a request" in record.getMessage()
