@@ -519,3 +519,17 @@ async def test_the_links_of_siblings_lead_to_them_and_do_not_repeat_the_key(enco
         targets = [several.url.join(link[1:].partition(">")[0]) for link in links]
         values = {(await client.get(target)).content for target in targets}
         assert values == {b"tea", b"jam"}
+
+
+@in_loop
+async def test_of_a_sibling_that_is_gone_nobody_says_that_the_key_is_absent() -> None:
+    async with one() as (_, client):
+        written = await client.put(KEY, content=b"old")
+        envelope = (await client.get(KEY, params={"format": "envelope"})).json()
+        seen = {"Causal-Context": written.headers["causal-context"]}
+        await client.put(KEY, content=b"new", headers=seen)
+
+        gone = await client.get(KEY, params={"dot": envelope["siblings"][0]["dot"]})
+
+        assert "absent" not in problem(gone, 404, "not_found")
+        assert gone.headers["causal-context"]

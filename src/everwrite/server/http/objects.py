@@ -323,7 +323,11 @@ def named(dot: str, reply: GetReply) -> tuple[Kind, bytes, int]:
     for at, mark in enumerate(reply.marks):
         if dot_of(mark) == dot:
             return (*reply.values[at], reply.ends[at] if reply.ends else 0)
-    raise absent(reply, "No sibling is of that write, or not any more.")
+    error = NotFound(
+        "No sibling is of that write, or not any more.",
+        hint="Those that are there have other dots: read the key without one.",
+    )
+    raise Refusal(404, error, _quality(reply))  # the key is not absent
 
 
 def last_end(reply: GetReply) -> int:
@@ -331,15 +335,19 @@ def last_end(reply: GetReply) -> int:
     return reply.ends[0] if reply.ends else 0
 
 
-def absent(reply: GetReply, what: str = "") -> Refusal:
+def absent(reply: GetReply) -> Refusal:
     """Return the answer to a read that found nothing. Its context covers what was deleted."""
     why = reply.quality.absent or "unknown"
-    error = NotFound(what or _WHY[why], hint=_HINT if why == "unknown" else "")
+    error = NotFound(_WHY[why], hint=_HINT if why == "unknown" else "")
+    return Refusal(404, error, _quality(reply), {"absent": why})
+
+
+def _quality(reply: GetReply) -> list[Header]:
     quality = reply.quality
     headers = [replicas(quality.owners, quality.fallbacks, quality.required)]
     if 0 < len(reply.context) <= CONTEXT_HEADER_MAX:
         headers.append((b"causal-context", encode64(reply.context)))
-    return Refusal(404, error, headers, {"absent": why})
+    return headers
 
 
 _WHY: dict[str, Any] = {
