@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import msgspec
 import pytest
 from tests.client.fake_node import in_loop
 from tests.server.http.api import KEY, client_of, lines, one, problem, raw
@@ -377,6 +378,26 @@ async def test_old_clients_are_answered_and_let_go() -> None:
 
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert answer.endswith(b'{"live":true}')
+
+
+@pytest.mark.parametrize("what", ["listing", "batch"])
+@in_loop
+async def test_old_clients_get_a_stream_up_to_the_end_of_the_connection(what: str) -> None:
+    async with one() as (runtime, client):
+        await client.put(KEY, content=b"v")
+        ask = b"GET /v1/kv/carts HTTP/1.0\r\nconnection: keep-alive\r\n" + HOST + b"\r\n"
+        line = b'{"op":"get","bucket":"carts","key":"alice"}\n'
+        if what == "batch":
+            ask = b"POST /v1/batch HTTP/1.0\r\n" + HOST
+            ask += b"content-type: application/x-ndjson\r\n"
+            ask += b"content-length: %d\r\n\r\n" % len(line) + line
+        head, _, body = (await raw(runtime, ask)).partition(b"\r\n\r\n")
+
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"transfer-encoding" not in head
+        assert b"connection: close" in head
+        told = [msgspec.json.decode(each) for each in body.splitlines()]
+        assert told[0]["line" if what == "batch" else "key"] in (1, "alice")
 
 
 @pytest.mark.parametrize(
