@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import msgspec
 import pytest
 from tests.client.fake_node import in_loop
 from tests.server.http.api import KEY, client_of, lines, one, problem, raw
 from tests.server.nodes import eventually
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.core.errors import EverwriteError
-from everwrite.core.messages.every import AnyMessage
-from everwrite.core.messages.requests import Ask, Told
-from everwrite.core.outbox import Place
 from everwrite.server import peers
 from everwrite.server.http import asked, batch, connection, place, service
 from everwrite.server.runtime import Runtime
@@ -383,6 +380,26 @@ async def test_old_clients_are_answered_and_let_go() -> None:
         assert answer.endswith(b'{"live":true}')
 
 
+@pytest.mark.parametrize("what", ["listing", "batch"])
+@in_loop
+async def test_old_clients_get_a_stream_up_to_the_end_of_the_connection(what: str) -> None:
+    async with one() as (runtime, client):
+        await client.put(KEY, content=b"v")
+        ask = b"GET /v1/kv/carts HTTP/1.0\r\nconnection: keep-alive\r\n" + HOST + b"\r\n"
+        line = b'{"op":"get","bucket":"carts","key":"alice"}\n'
+        if what == "batch":
+            ask = b"POST /v1/batch HTTP/1.0\r\n" + HOST
+            ask += b"content-type: application/x-ndjson\r\n"
+            ask += b"content-length: %d\r\n\r\n" % len(line) + line
+        head, _, body = (await raw(runtime, ask)).partition(b"\r\n\r\n")
+
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"transfer-encoding" not in head
+        assert b"connection: close" in head
+        told = [msgspec.json.decode(each) for each in body.splitlines()]
+        assert told[0]["line" if what == "batch" else "key"] in (1, "alice")
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [b"\x00nonsense\r\n\r\n", b"PUT http://localhost HTTP/1.1\r\n" + HOST + b"\r\n"],
@@ -461,30 +478,3 @@ async def _unread(runtime: Runtime) -> connection.HttpConnection:
     await eventually(full, "it has more to read than fits on the way")
     (found,) = await full()
     return found
-
-
-@in_loop
-async def test_an_error_in_one_request_of_a_turn_loses_no_other(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async with one() as (runtime, _):
-        assert runtime.http is not None
-        http, arrived = runtime.http.place, runtime.driver.arrived
-        first, second = Ask(http.next_rid(), "ring", b""), Ask(http.next_rid(), "ring", b"")
-
-        def broken(source: Place, messages: list[AnyMessage]) -> None:
-            if first in messages:
-                raise ZeroDivisionError("a bug in a request")
-            arrived(source, messages)
-
-        runtime.driver.arrived = broken  # type: ignore[method-assign]
-        async with asyncio.timeout(1):
-            failed, told = await asyncio.gather(
-                http.ask(first), http.ask(second), return_exceptions=True
-            )
-
-        assert isinstance(failed, EverwriteError)
-        assert (failed.code, failed.outcome) == ("internal", "unknown")
-        assert isinstance(told, Told)
-        (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
-        assert "a bug in a request" in record.getMessage()

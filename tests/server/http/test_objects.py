@@ -500,3 +500,36 @@ async def test_a_header_that_is_a_list_may_be_given_in_parts() -> None:
         parts = [("Accept", "text/plain"), ("Accept", "*/*"), ("Meta-A", "1"), ("Meta-B", "2")]
 
         assert (await client.put(KEY, content=b"v", headers=parts)).status_code == 204
+
+
+@pytest.mark.parametrize("encoded", [False, True], ids=["plain", "base64url"])
+@in_loop
+async def test_the_links_of_siblings_lead_to_them_and_do_not_repeat_the_key(encoded: bool) -> None:
+    async with one() as (_, client):
+        key = "/v1/kv/carts/" + "a2V5" * 200
+        query = {"key_encoding": "base64url"} if encoded else {}
+        for value in (b"tea", b"jam"):
+            await client.put(key, params=query, content=value)
+
+        several = await client.get(key, params=query)
+
+        links = several.headers.get_list("link")
+        assert several.status_code == 300
+        assert all(len(link) < 120 for link in links)
+        targets = [several.url.join(link[1:].partition(">")[0]) for link in links]
+        values = {(await client.get(target)).content for target in targets}
+        assert values == {b"tea", b"jam"}
+
+
+@in_loop
+async def test_of_a_sibling_that_is_gone_nobody_says_that_the_key_is_absent() -> None:
+    async with one() as (_, client):
+        written = await client.put(KEY, content=b"old")
+        envelope = (await client.get(KEY, params={"format": "envelope"})).json()
+        seen = {"Causal-Context": written.headers["causal-context"]}
+        await client.put(KEY, content=b"new", headers=seen)
+
+        gone = await client.get(KEY, params={"dot": envelope["siblings"][0]["dot"]})
+
+        assert "absent" not in problem(gone, 404, "not_found")
+        assert gone.headers["causal-context"]

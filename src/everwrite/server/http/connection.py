@@ -14,7 +14,7 @@ import asyncio
 import fcntl
 import sys
 import termios
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 from uvicorn import Config
@@ -30,6 +30,9 @@ from everwrite.core.errors import (
 )
 from everwrite.server.http.asked import UNSENT, Unsent
 from everwrite.server.http.problems import MEDIA_TYPE, problem_of
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
 
 HEAD_BYTES_MAX = 64 << 10
 """Twice what any proxy lets through."""
@@ -154,6 +157,8 @@ class HttpConnection(HttpToolsProtocol):
         self._head_bytes = 0
         self._streams = self.url in STREAMS
         super().on_headers_complete()  # it raises for a target that is no path
+        if self.parser.get_http_version() == "1.0":
+            self.cycle.send = Unframed(self.cycle).send  # type: ignore[method-assign]
         self._phase = BODY
         if not self.pipeline:
             self._running = self.cycle
@@ -278,6 +283,28 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.write(b"HTTP/1.1 %d \r\n%s\r\n" % (status, head) + body)
         self._hang_up()
         self.transport.close()
+
+
+class Unframed:
+    """The way back of a request of HTTP/1.0, which knows no chunks (RFC 9112, 6.1): an answer of
+    which nobody has said how long it is ends with its connection.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._send = cycle.send
+        self._unframed = False
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send a part of the answer, the head first."""
+        if message["type"] == "http.response.start":
+            names = [name.lower() for name, _ in message.get("headers", ())]
+            self._unframed = b"content-length" not in names
+            if self._unframed:
+                self._cycle.chunked_encoding = False
+        elif self._unframed and message["type"] == "http.response.body":
+            self._cycle.expected_content_length = len(message.get("body", b""))
+        await self._send(message)
 
 
 def _in_kernel(transport: asyncio.Transport) -> int:

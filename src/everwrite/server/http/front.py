@@ -53,10 +53,12 @@ class Front:
         ready: Callable[[], bool],
         render: Callable[[str], Awaitable[tuple[bytes, str]]],
         more: Mapping[str, Handler],
+        broken: Callable[[BaseException], None],
         log: BoundLogger,
         spans: Spans | None = None,
     ) -> None:
         self._log = log
+        self._broken = broken
         self.spans = spans
         self.measures = HttpMeasures()
         self._guard = guard
@@ -88,11 +90,16 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        asked = Asked(scope, receive, send, self._budget)
-        serve_request(asked.id.decode())
-        began_ns = time.monotonic_ns()
-        span = self.spans.begin(asked) if self.spans is not None else None
+        began_ns, span = time.monotonic_ns(), None
         try:
+            asked = Asked(scope, receive, send, self._budget)
+        except Exception as error:
+            self._log.exception("request failed", operation="other", why=repr(error))
+            raise
+        serve_request(asked.id.decode())
+        try:
+            if self.spans is not None:
+                span = self.spans.begin(asked)
             asked.check_head()
             self._guard.check(asked.path, asked.headers)
             if asked.path.startswith(PREFIX):
@@ -109,7 +116,8 @@ class Front:
                 await self._rest(scope, receive, send)
         except Gone:
             return
-        except InvariantError:  # no answer: the node stops
+        except InvariantError as error:  # a bug of ours, whatever was asked
+            self._broken(error)
             raise
         except (EverwriteError, Refusal) as error:
             if asked.begun:
@@ -119,6 +127,8 @@ class Front:
             await asked.reply_problem(error)
         except Exception as error:
             self._log.exception("request failed", operation=asked.operation, why=repr(error))
+            if isinstance(error, ExceptionGroup) and (met := error.subgroup(InvariantError)):
+                self._broken(met)  # a line of a batch
             if not asked.begun:
                 await asked.reply_problem(_ours(error))
             raise

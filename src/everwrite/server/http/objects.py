@@ -216,8 +216,10 @@ class Objects:
             return
         headers.append(_JSON)
         if status == 300:
+            # Relative to the path: with a long key in each, many siblings make a head of 200 KB.
+            more = b"&key_encoding=base64url" if parse_query(asked.query, READS).base64 else b""
             for mark in reply.marks:
-                link = b'<%s?dot=%s>; rel="alternate"' % (asked.path, dot_of(mark).encode())
+                link = b'<?dot=%s%s>; rel="alternate"' % (dot_of(mark).encode(), more)
                 headers.append((b"link", link))
         body = msgspec.json.encode(envelope_of(bucket, key, reply))
         await asked.reply(status, headers, body)
@@ -321,7 +323,11 @@ def named(dot: str, reply: GetReply) -> tuple[Kind, bytes, int]:
     for at, mark in enumerate(reply.marks):
         if dot_of(mark) == dot:
             return (*reply.values[at], reply.ends[at] if reply.ends else 0)
-    raise absent(reply, "No sibling is of that write, or not any more.")
+    error = NotFound(
+        "No sibling is of that write, or not any more.",
+        hint="Those that are there have other dots: read the key without one.",
+    )
+    raise Refusal(404, error, _quality(reply))  # the key is not absent
 
 
 def last_end(reply: GetReply) -> int:
@@ -329,15 +335,19 @@ def last_end(reply: GetReply) -> int:
     return reply.ends[0] if reply.ends else 0
 
 
-def absent(reply: GetReply, what: str = "") -> Refusal:
+def absent(reply: GetReply) -> Refusal:
     """Return the answer to a read that found nothing. Its context covers what was deleted."""
     why = reply.quality.absent or "unknown"
-    error = NotFound(what or _WHY[why], hint=_HINT if why == "unknown" else "")
+    error = NotFound(_WHY[why], hint=_HINT if why == "unknown" else "")
+    return Refusal(404, error, _quality(reply), {"absent": why})
+
+
+def _quality(reply: GetReply) -> list[Header]:
     quality = reply.quality
     headers = [replicas(quality.owners, quality.fallbacks, quality.required)]
     if 0 < len(reply.context) <= CONTEXT_HEADER_MAX:
         headers.append((b"causal-context", encode64(reply.context)))
-    return Refusal(404, error, headers, {"absent": why})
+    return headers
 
 
 _WHY: dict[str, Any] = {

@@ -108,7 +108,7 @@ class HttpPlace:
             if waiting is None or waiting.future.done():  # whoever asked has gone
                 continue
             if type(message) is Failure:
-                waiting.future.set_exception(error_of(message))
+                waiting.future.set_exception(_told(message))
             else:
                 waiting.future.set_result(message)
 
@@ -162,6 +162,14 @@ class HttpPlace:
                     self._driver.tracer.end(self._place, rid)
                 _fail(waiting, lost_sight_of(waiting))
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
+
+
+def _told(failure: Failure) -> EverwriteError:
+    """Return the error that is reported. A broken invariant of another node is none of this one."""
+    error = error_of(failure)
+    if not isinstance(error, InvariantError):
+        return error
+    return EverwriteError(error.message, hint=error.hint, outcome=error.outcome)
 
 
 def _fail(waiting: Waiting, error: EverwriteError) -> None:

@@ -69,6 +69,7 @@ class HttpService:
             ready=runtime.serves,
             render=runtime.exposition.render,
             more=self.dashboard.handlers,
+            broken=runtime.driver.broken,
             log=runtime.log,
             spans=open_spans(local) if options.otel else None,
         )
