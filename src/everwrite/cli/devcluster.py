@@ -36,8 +36,8 @@ from everwrite.cli.devplan import (
     HOST,
     Node,
     Plan,
+    check_ports,
     find_base_port,
-    port_is_free,
     read_plan,
     write_plan,
 )
@@ -124,7 +124,7 @@ class DevCluster:
             Node(number, base + number, advertise=doors.get(number, ""))
             for number in range(1, nodes + 1)
         ]
-        _check_ports(members)
+        check_ports(members)
         directory.mkdir(parents=True, exist_ok=True)
         if any(entry.name != _LOCK for entry in directory.iterdir()):
             raise ConfigError(
@@ -322,7 +322,7 @@ class DevCluster:
         If that fails, the nodes that this call started are stopped again.
         """
         idle = [node for node in self._plan.nodes if node.state() == "gone"]
-        _check_ports(idle)
+        check_ports(idle)
         ready = False
         try:
             for node in idle:
@@ -489,15 +489,3 @@ class DevCluster:
 
     def _save(self) -> None:
         write_plan(self.directory, self._plan)
-
-
-def _check_ports(nodes: Sequence[Node]) -> None:
-    """Raise ConfigError if another process listens where one of these nodes should."""
-    for node in nodes:
-        busy = [port for port in (node.port, node.port + 200) if not port_is_free(port)]
-        if busy:
-            raise ConfigError(
-                f"Port {busy[0]} of node {node.name} is in use by another process.",
-                hint="Is another cluster running? Choose other ports with --base-port. "
-                "Nothing was started.",
-            )

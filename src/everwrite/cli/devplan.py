@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -116,3 +117,15 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def check_ports(nodes: Sequence[Node]) -> None:
+    """Raise ConfigError if another process listens where one of these nodes should."""
+    for node in nodes:
+        busy = [port for port in (node.port, node.port + 200) if not port_is_free(port)]
+        if busy:
+            raise ConfigError(
+                f"Port {busy[0]} of node {node.name} is in use by another process.",
+                hint="Is another cluster running? Choose other ports with --base-port. "
+                "Nothing was started.",
+            )
