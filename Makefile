@@ -16,10 +16,10 @@ FITS    = import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 QUIETLY = --quiet --no-input --disable-pip-version-check
 
 .PHONY: help setup test demo check lint format types imports sim chaos scale plots bench grow \
-        overload sessions mend clean
+        overload sessions mend browser screenshots openapi dashboard clean
 
 help:
-	@echo "make demo       five nodes, shoppers, faults, and a verdict: about 40 seconds"
+	@echo "make demo       five nodes, shoppers, faults, and a verdict: 30 seconds, and some more"
 	@echo "make test       all tests"
 	@echo "make check      lint, formatting, types, import layers"
 	@echo "make sim        200 simulated clusters with faults; make sim SEED=7 repeats one of them"
@@ -31,6 +31,10 @@ help:
 	@echo "make overload   three nodes are asked for ten times what they can do: about a minute"
 	@echo "make mend       one of three nodes loses a key in a hundred: what it takes to mend that"
 	@echo "make sessions   200,000 sessions that end within a minute: about 12 minutes"
+	@echo "make browser    the dashboard in a real browser: needs Debian's chromium and chromium-driver"
+	@echo "make screenshots  take the pictures of docs/images anew, in that browser"
+	@echo "make openapi    describe the HTTP API anew, from the code"
+	@echo "make dashboard  make the Grafana dashboard anew, from its table"
 	@echo "make setup      only the environment, in $(VENV)"
 	@echo "make clean      remove the environment and all caches"
 
@@ -81,6 +85,20 @@ sessions: setup
 
 mend: setup
 	@$(BIN)/python bench/repairing.py $(ARGS)
+
+browser: setup
+	@$(BIN)/python -m pip install $(QUIETLY) --editable '.[browser]'
+	@$(BIN)/python -m pytest $(or $(ARGS),tests/browser)
+
+screenshots: setup
+	@$(BIN)/python -m pip install $(QUIETLY) --editable '.[browser]'
+	@$(BIN)/python -m tests.browser.screenshots
+
+openapi: setup
+	@$(BIN)/python -m everwrite.server.http.openapi > docs/openapi.json
+
+dashboard: setup
+	@$(BIN)/python ops/grafana/dashboard.py > ops/grafana/everwrite.json
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

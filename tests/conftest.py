@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-REAL = frozenset({"chaos", "cli", "client", "process", "server", "storage", "test_examples.py"})
+REAL = frozenset(
+    {"browser", "chaos", "cli", "client", "process", "server", "storage", "test_examples.py"}
+)
 
 
 class ByKind(LoadScopeScheduling):  # type: ignore[misc]

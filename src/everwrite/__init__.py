@@ -1,4 +1,5 @@
-"""Everwrite: a leaderless, replicated key-value store that always accepts writes.
+"""Everwrite: a leaderless, replicated key-value store that takes writes
+as long as W nodes can be reached.
 
 Purpose:       The public names and the version, nothing else.                 (Dynamo, SOSP 2007)
 Comes in:      Nothing.

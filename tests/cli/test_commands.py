@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -132,6 +134,9 @@ def test_a_delete_takes_what_is_there_and_says_what_was_not(key: str, url: str) 
         (["put", "things", "k" * 1025, "v"], "1024"),
         (["put", "things", "k", "v" * ((1 << 20) + 1)], "1048576"),
         (["put", "thi\x07ngs", "k", "v"], "control characters"),
+        (["put", "b" * 129, "k", "v"], "Use a short name for many keys"),
+        (["plan", "weight", "n2", "0"], "weight"),
+        (["plan", "leave", "n9"], "n9"),
         (["put", "things", "", "v"], "key is empty"),
         (["put", "things", "k", "{", "--kind", "json"], "not JSON"),
         (["get", "things", "k", "--r", "4"], "4"),
@@ -145,7 +150,7 @@ def test_bad_input_is_refused_with_a_reason_and_a_hint(
 ) -> None:
     ended = everwrite(*arguments, "--url", url)
 
-    assert (ended.code, ended.out) == (Exit.ERROR, "")
+    assert (ended.code, ended.out) == (Exit.USAGE, "")
     assert "error: " in ended.err
     assert says in ended.err
 
@@ -157,7 +162,7 @@ def test_a_context_of_another_key_is_refused_and_changes_nothing(key: str, url: 
 
     ended = put(f"{key}-2", "honey", url, "--context", context)
 
-    assert ended.code == Exit.ERROR
+    assert ended.code == Exit.USAGE
     assert "context" in ended.err
     assert "The write has not happened." in ended.err
     assert get(f"{key}-2", url).out == "jam"
@@ -168,6 +173,7 @@ def test_a_node_that_is_not_there_is_exit_code_4() -> None:
 
     for arguments in (["get", "a", "b"], ["put", "a", "b", "c"], ["status"], ["ring"], ["hints"]):
         ended = everwrite(*arguments, "--url", f"127.0.0.1:{port}")
+        assert ("The write has not happened." in ended.err) == (arguments[0] == "put")
         assert (ended.code, ended.out) == (Exit.UNREACHABLE, "")
         assert f"127.0.0.1:{port}" in ended.err
 
@@ -229,6 +235,65 @@ def test_a_dead_node_makes_the_cluster_degraded_and_its_hints_are_shown(
         asyncio.run(cluster.restart(3))
 
 
+def test_a_value_over_the_limit_says_how_large_it_is_where_that_is_known(
+    key: str, url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "large"
+    file.write_bytes(b"v" * 5_000_000)
+
+    piped = put(key, "-", url, stdin=b"v" * 5_000_000)
+    with file.open() as large:
+        done = subprocess.run(
+            [sys.executable, "-m", "everwrite", "put", "things", key, "--url", url],
+            stdin=large,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    assert (piped.code, done.returncode) == (Exit.USAGE, Exit.USAGE)
+    assert "The value has more than 1,048,576 bytes; the most is 1,048,576." in piped.err
+    assert "The value has 5,000,000 bytes" in done.stderr
+    assert get(key, url).code == Exit.ERROR
+
+
+def test_nodes_that_are_silent_are_exit_code_5_and_nothing_is_written(
+    cluster: DevCluster, key: str, url: str
+) -> None:
+    for number in (1, 2, 3):
+        cluster.pause(number)
+    try:
+        written = put(key, "tea", url, "--timeout", "1")
+        read = get(key, url, "--timeout", "1")
+    finally:
+        for number in (1, 2, 3):
+            asyncio.run(cluster.resume(number))
+
+    assert (written.code, read.code) == (Exit.TIMED_OUT, Exit.TIMED_OUT)
+    assert "The write has not happened." in written.err
+    assert "The write" not in read.err
+    for ended in (written, read):
+        assert "--timeout" in ended.err
+        assert "timeout=" not in ended.err
+
+
+def test_an_absence_that_not_every_owner_could_confirm_is_exit_code_3(
+    cluster: DevCluster, key: str, url: str
+) -> None:
+    cluster.kill(2)
+    cluster.kill(3)
+    try:
+        ended = get(key, cluster.addresses[0], "--r", "1")
+        deleted = everwrite("delete", "things", key, "--url", url, "--w", "1", "--timeout", "2")
+    finally:
+        asyncio.run(cluster.restart(2))
+        asyncio.run(cluster.restart(3))
+
+    assert ended.code == Exit.DEGRADED
+    assert "not every owner could say" in ended.err
+    assert deleted.code != Exit.OK
+
+
 def test_too_few_nodes_for_w_is_exit_code_3_and_says_what_became_of_the_write(
     cluster: DevCluster, key: str, url: str
 ) -> None:
@@ -246,7 +311,13 @@ def test_ring_shares_add_up_to_all_copies(url: str) -> None:
     ring = everwrite("ring", "--url", url, "-o", "json").json()
 
     assert sum(node["owned"] for node in ring["nodes"]) == 3 * ring["partitions"]
-    assert everwrite("ring", "--url", url).out.startswith("256 partitions, 3 replicas")
+    table = everwrite("ring", "--url", url).out
+    assert table.startswith("256 partitions, 3 replicas")
+    assert [line.split()[:2] for line in table.splitlines()[3:]] == [
+        ["n1", "up"],
+        ["n2", "up"],
+        ["n3", "up"],
+    ]
 
 
 def test_locate_shows_the_preference_list(key: str, url: str) -> None:
@@ -255,6 +326,27 @@ def test_locate_shows_the_preference_list(key: str, url: str) -> None:
     rows = [line.split() for line in ended.out.splitlines()[3:]]
     assert [row[:2] for row in rows] == [["1", "owner"], ["2", "owner"], ["3", "owner"]]
     assert {row[2] for row in rows} == {"n1", "n2", "n3"}
+    assert "SERVES" in ended.out
+    assert "HAS COPIES" not in ended.out
+
+
+def test_explain_shows_each_copy_and_what_a_get_answers(key: str, url: str) -> None:
+    put(key, "tea", url, "--w", "3")
+
+    ended = everwrite("explain", "things", key, "--url", url)
+    told = everwrite("explain", "things", key, "--url", url, "-o", "json").json()
+
+    assert ended.code == Exit.OK
+    assert ended.out.count("own copy") == 3
+    assert "Nothing to repair" in ended.out
+    assert told["read"]["certain"]
+    assert "tea" not in ended.out
+
+
+def test_explain_says_by_its_exit_code_that_a_get_would_fail(key: str, url: str) -> None:
+    assert everwrite("explain", "things", key, "--r", "4", "--url", url).code == Exit.USAGE
+    nothing = everwrite("explain", "things", key, "--url", url)
+    assert (nothing.code, "absent (never)" in nothing.out) == (Exit.OK, True)
 
 
 def test_a_development_cluster_lives_from_start_to_stop_by_commands(tmp_path: Path) -> None:
@@ -267,6 +359,7 @@ def test_a_development_cluster_lives_from_start_to_stop_by_commands(tmp_path: Pa
         started = cluster("start", "--nodes", "3", "--base-port", "0", "--fsync", "off")
         assert started.code == Exit.OK
         assert len(started.out.splitlines()) == 3
+        assert "starting 3 nodes: this takes some seconds" in started.err
         assert "running already" in cluster("start").err
         assert cluster("start", "--nodes", "4").code == Exit.USAGE
         assert cluster("status").code == Exit.OK
@@ -334,7 +427,7 @@ def test_a_touch_of_what_has_no_end_or_is_not_there_says_so(key: str, url: str) 
     absent = everwrite("touch", "things", f"{key}-2", "1h", "--url", url)
 
     assert kept.code == Exit.OK
-    assert "lives for ever" in kept.err
+    assert "it has no end, and was left as it was" in kept.err
     assert get(key, url, "-o", "json").json()["expires"] is None
     assert (absent.code, absent.out) == (Exit.ERROR, "")
     assert "not found" in absent.err
@@ -370,6 +463,9 @@ def test_a_tombstone_is_shown_with_why_it_is_still_there(
     assert everywhere.code == Exit.OK
     assert key in rows(everywhere)
     assert everywhere.json()["waiting"] >= 1
+    collecting = everwrite("tombstones", "--collect", "--url", url)
+    assert "Each node goes through its tombstones now" in collecting.err
+    assert f"everwrite tombstones --url {url}" in collecting.err
     cluster.kill(3)
     try:
         while (left := everwrite("tombstones", "--url", url)).code == Exit.OK:

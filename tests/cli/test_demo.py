@@ -143,3 +143,17 @@ def test_a_benchmark_measures_without_errors(tmp_path: Path, more: list[str]) ->
     assert report["reads"]["count"] > 0
     assert report["writes"]["count"] > 0
     assert report["idle_rss_bytes"] > 0
+
+
+def test_a_benchmark_over_http_says_what_idle_connections_cost() -> None:
+    ended = everwrite(
+        *("bench", "--http", "--seconds", "0.5", "--warmup", "0.1", "--keys", "300"),
+        *("--concurrency", "8", "--processes", "2", "-o", "json"),
+    )
+
+    report = ended.json()
+    assert ended.code == Exit.OK, ended.out
+    assert report["errors"] == 0
+    assert report["reads"]["count"] > 0
+    assert report["writes"]["count"] > 0
+    assert 0 < report["idle_connections_bytes"] < 60 << 20

@@ -61,6 +61,19 @@ def test_a_started_cluster_is_whole_and_its_state_file_says_where_it_is(tmp_path
     assert [node.state() for node in DevCluster.open(tmp_path / "dev").nodes] == ["gone"] * 3
 
 
+def test_nodes_take_the_form_of_their_log_from_the_environment_and_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVERWRITE_LOG_FORMAT", "json")
+    monkeypatch.setenv("EVERWRITE_NAME", "somebody")
+    with started(tmp_path / "dev", nodes=2) as cluster:
+        for node in cluster.nodes:
+            lines = [json.loads(line) for line in cluster.log(node.number).read_text().splitlines()]
+
+            assert lines
+            assert {line["node"] for line in lines} == {node.name}
+
+
 def test_a_killed_node_comes_back_and_a_frozen_one_goes_on(tmp_path: Path) -> None:
     with started(tmp_path / "dev") as cluster:
         cluster.kill(2)

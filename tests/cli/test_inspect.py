@@ -12,7 +12,7 @@ def a_node(name: str, owned: int, **said: object) -> dict[str, object]:
 
 def test_a_ring_shows_what_nodes_serve_and_gain_and_its_shares_are_of_all_copies() -> None:
     nodes = [
-        a_node("n3", 0, load=0.0, standing="leaving", serves=32, to_shed=32),
+        a_node("n3", 0, load=0.0, standing="leaving", state="down", serves=32, to_shed=32),
         a_node("n1", 64, load=1.0, serves=64),
         a_node("n2", 64, load=1.0, serves=32, to_gain=32),
     ]
@@ -21,12 +21,12 @@ def test_a_ring_shows_what_nodes_serve_and_gain_and_its_shares_are_of_all_copies
     rows = ring_rows(read(ring, Ring))
 
     assert [row[0] for row in rows] == ["n1", "n2", "n3"]
-    assert [row[4:8] for row in rows] == [
+    assert [row[5:9] for row in rows] == [
         ["64", "64", "0", "50.0%"],
         ["64", "32", "32", "50.0%"],
         ["0", "32", "0", "0.0%"],
     ]
-    assert rows[2][1] == "leaving"
+    assert rows[2][1:3] == ["down", "leaving"]
 
 
 def test_locate_shows_who_serves_for_an_owner_that_is_filling_up() -> None:
@@ -44,7 +44,7 @@ def test_locate_shows_who_serves_for_an_owner_that_is_filling_up() -> None:
 
     assert [(row[1], row[2], row[6]) for row in rows] == [
         ("owner", "n1", "yes"),
-        ("filling", "n4", "yes"),
+        ("filling", "n4", "not yet"),
         ("serves for n4", "n2", "yes"),
         ("fallback", "n3", "-"),
     ]

@@ -29,6 +29,7 @@ def test_help_names_every_command_and_imports_none() -> None:
     page, _, modules = done.stdout.rstrip().rpartition("\n")
     assert all(f"\n  {name} " in page for name in COMMANDS)
     assert "Exit codes: 0 ok, 1 error, 2 usage, 3 degraded, 4 unreachable, 5 timed out" in page
+    assert "130 interrupted" in page
     for heavy in ("asyncio", "rich", "uvloop", "everwrite.client", "everwrite.cli.demo"):
         assert f"'{heavy}" not in modules
 
@@ -39,6 +40,13 @@ def test_every_command_has_help_that_agrees_with_the_overview(name: str) -> None
 
     assert ended.code == Exit.OK
     assert ended.out.startswith(f"Usage: everwrite {name}")
+
+
+def test_the_help_of_status_explains_its_second_table() -> None:
+    page = everwrite("status", "--help").out
+
+    for column in ("MAY DO", "DOES", "P99 OF REQUESTS", "quiet", "WHY"):
+        assert column in page
 
 
 def test_python_dash_m_is_the_same_command() -> None:
@@ -54,9 +62,9 @@ def test_python_dash_m_is_the_same_command() -> None:
     ("error", "code"),
     [
         (errors.EverwriteError, Exit.ERROR),
-        (errors.RequestError, Exit.ERROR),
-        (errors.BadContext, Exit.ERROR),
-        (errors.TooLarge, Exit.ERROR),
+        (errors.RequestError, Exit.USAGE),
+        (errors.BadContext, Exit.USAGE),
+        (errors.TooLarge, Exit.USAGE),
         (errors.DeniedError, Exit.ERROR),
         (errors.StorageError, Exit.ERROR),
         (errors.DirectoryInUse, Exit.ERROR),
@@ -96,6 +104,9 @@ def test_an_error_has_the_exit_code_that_says_what_to_do(
         ["demo", "--nodes", "2"],
         ["bench", "--kill", "4", "1", "--nodes", "3"],
         ["bench", "--processes", "65"],
+        ["bench", "--output", "/nonexist/x.json"],
+        ["bench", "--ttl", "30"],
+        ["bench", "--ttl", "1s"],
         ["get", "bucket", "key", "--secret-file", "/nowhere/at/all"],
     ],
 )
@@ -115,6 +126,8 @@ def test_a_wrong_command_line_is_exit_code_2_and_says_why(arguments: list[str]) 
         (["plan", "jion", "n4"], "Did you mean 'join'?"),
         (["siblings", "carts", "alice"], "get shows siblings"),
         (["get", "carts/alice"], "Write it as two words: everwrite get carts alice\n"),
+        (["get", "my carts/al*"], "Write it as two words: everwrite get 'my carts' 'al*'\n"),
+        (["get", "a/b", "--url", "h:1"], "as two words: everwrite get a b --url h:1\n"),
         (["touch", "carts/alice", "30m"], "from now on: everwrite touch carts alice 30m\n"),
         (["touch", "carts", "alice"], "from now on: everwrite touch carts alice 30m\n"),
         (["expire", "carts", "alice", "30m"], "touch lets a value live longer"),
@@ -150,7 +163,17 @@ def test_a_directory_that_cannot_be_used_is_no_traceback(tmp_path: Path) -> None
     )
 
     assert ended.code == Exit.ERROR
-    assert ended.err.startswith("error: ")
+    assert f"error: {tmp_path / 'file' / 'dev'} cannot be used: not a directory." in ended.err
+    assert "hint: Use a directory in which you may write." in ended.err
+
+
+@pytest.mark.parametrize("arguments", [["cluster", "start", "--dir"], ["demo", "--data"]])
+def test_a_place_where_nobody_may_write_is_said_in_words(arguments: list[str]) -> None:
+    ended = everwrite(*arguments, "/proc/everwrite")
+
+    assert ended.code == Exit.ERROR
+    assert "error: /proc/everwrite cannot be used: " in ended.err
+    assert "Errno" not in ended.err
 
 
 def test_output_that_nobody_reads_to_its_end_is_no_traceback() -> None:
@@ -168,7 +191,17 @@ def test_output_that_nobody_reads_to_its_end_is_no_traceback() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["bars", "output", "plan", "reports", "splits", "transfers", "demo.carts", "demo.screen"],
+    [
+        "bars",
+        "copyable",
+        "output",
+        "plan",
+        "reports",
+        "splits",
+        "transfers",
+        "demo.carts",
+        "demo.screen",
+    ],
 )
 def test_the_examples_in_the_text_are_true(module: str) -> None:
     found = doctest.testmod(importlib.import_module(f"everwrite.cli.{module}"))

@@ -82,7 +82,7 @@ def test_a_cluster_grows_by_one_node_and_shrinks_again(tmp_path: Path) -> None:
             listed = everwrite("plan", "show", "--moves", *there).out
             assert listed.count("instead of n") == shown["copies_moved"]
             again = everwrite("plan", "join", "n4", *there)
-            assert again.code == Exit.ERROR
+            assert again.code == Exit.USAGE
             assert "n4 is in the cluster already, or will be" in again.err
 
             assert everwrite("plan", "commit", *there).out.startswith("committed ")
@@ -109,10 +109,10 @@ def test_a_cluster_grows_by_one_node_and_shrinks_again(tmp_path: Path) -> None:
         assert "● up" in screen and "Ctrl-C ends the watch" in screen
 
         refused = everwrite("plan", "remove", "n3", *there)
-        assert refused.code == Exit.ERROR
+        assert refused.code == Exit.USAGE
         assert "2 nodes would be left for 3 replicas" in refused.err
         assert "--force" in refused.err
-        assert everwrite("plan", "commit", *there).code == Exit.ERROR
+        assert everwrite("plan", "commit", *there).code == Exit.USAGE
         forced = everwrite("plan", "remove", "n3", "--force", *there)
         assert "* n3 is up: `everwrite plan leave n3`" in forced.out
         cancelled = everwrite("plan", "cancel", *there)

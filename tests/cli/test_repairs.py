@@ -71,6 +71,8 @@ def test_owners_that_agreed_lately_agree_and_no_partition_is_listed() -> None:
     answers = {"n1": a_node("n1", Pair(0, "n2", 50_000.0), Pair(1, "n2", 170_000.0))}
 
     assert headline(answers) == "All owners agree."
+    assert headline(answers, ["n2"]) == "All owners that could be compared agree; n2 is down."
+    assert headline(answers, ["n2", "n3"]).endswith("; n2 and n3 are down.")
     assert pair_rows(answers) == [
         ["n1", "n2", "2", "2", "3 min", "0", "0", "0", "0 B"],
     ]
@@ -222,7 +224,7 @@ def test_a_node_that_lost_keys_gets_them_back_when_it_is_told_to(tmp_path: Path)
         assert everwrite("repair", "b", "k1", *there).code == Exit.OK
         assert everwrite("repair", "--partition", "3", *there).code == Exit.OK
         missing = everwrite("repair", "--partition", "16", *there)
-        assert missing.code == Exit.ERROR and "numbered from 0 to 15" in missing.err
+        assert missing.code == Exit.USAGE and "numbered from 0 to 15" in missing.err
         shown = everwrite("repairs", *there)
         assert shown.code == Exit.OK, shown
         assert shown.out.startswith("All owners agree.")

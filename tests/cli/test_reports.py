@@ -111,8 +111,39 @@ def test_partitions_on_their_way_are_named_and_a_node_that_waits_is_no_replica()
 
     verdict = judge(asked, {"n2": status("n2"), "n3": status("n3")})
 
-    assert verdict.summary == "3 of 3 nodes up, 0 hints waiting, 5 partitions to move"
-    assert verdict.reasons == ["2 nodes for 3 replicas"]
+    assert verdict.summary == (
+        "3 of 3 nodes up, 0 hints waiting, 5 partitions to move; 2 nodes for 3 replicas, so each "
+        "value has 2 copies"
+    )
+    assert verdict.healthy
+
+
+def test_one_node_of_three_replicas_says_that_there_is_one_copy_and_is_well() -> None:
+    asked = Status(
+        cluster=Cluster("c", "everwrite", 64, 1, "v", replicas_wanted=3),
+        node=Identity("id", "n1", "n1:7400", ready=True),
+        nodes=[Peer("n1", "n1", "n1:7400", "self")],
+        hints=Hints(0),
+    )
+
+    assert judge(asked, {}).line() == (
+        "HEALTHY: 1 of 1 node up, 0 hints waiting; 1 node for 3 replicas, so each value has one "
+        "copy"
+    )
+
+
+def test_two_nodes_for_three_replicas_are_degraded_once_one_is_down() -> None:
+    asked = Status(
+        cluster=Cluster("c", "everwrite", 64, 2, "v", replicas_wanted=3),
+        node=Identity("id", "n1", "n1:7400", ready=True),
+        nodes=[
+            Peer("n1", "n1", "n1:7400", "self"),
+            Peer("n2", "n2", "n2:7400", "down", silent_ms=1500.0),
+        ],
+        hints=Hints(0),
+    )
+
+    assert not judge(asked, {"n2": None}).healthy
 
 
 def test_an_answer_of_a_newer_node_is_understood_and_one_of_another_shape_is_not() -> None:

@@ -67,6 +67,7 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         name = "n1"
         base-port = 7411
         host = "0.0.0.0"
+        http-port = 8080
         advertise = "example.org:7500"
         join = ["one:7400", "[::1]:7402"]
         stage = true
@@ -90,6 +91,7 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         default_name=options("--base-port", "7411").default_name,
         port=7411,
         host="0.0.0.0",
+        http_port=8080,
         advertise="example.org:7500",
         join=("one:7400", "[::1]:7402"),
         stage=True,
@@ -111,8 +113,12 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("base-prot = 1", "base-prot"),
-        ('base-port = "7400"', "base-port"),
-        ("join = 'one:7400'", "join"),
+        ('base-port = "7400"', "base-port must be a whole number, not text in quotes"),
+        ("weight = 'much'", "weight must be a number, not text in quotes"),
+        ("join = 'one:7400'", r"join must be a list in \[ \], not text in quotes"),
+        ("join = [7400]", "each part of join must be text in quotes, not a whole number"),
+        ("stage = 1", "stage must be true or false, not a whole number"),
+        ("color = 'red'", "there is no setting color"),
         ("secret = 'hush'", "secret"),
         ("name = ", "Invalid value"),
     ],
@@ -183,3 +189,30 @@ def test_joins_may_be_given_one_by_one_or_in_a_list() -> None:
 
 def test_a_node_in_memory_has_no_directory() -> None:
     assert options("--engine", "memory", "--data", "somewhere").data is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "port"),
+    [
+        ([], 7600),
+        (["--base-port", "7411"], 7611),
+        (["--http-port", "8080"], 8080),
+        (["--http-port", "off"], None),
+    ],
+)
+def test_http_is_answered_200_above_the_base_port_or_where_it_is_told(
+    arguments: list[str], port: int | None
+) -> None:
+    assert options(*arguments).http_port == port
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "on", "-1", "8o80", ""])
+def test_what_is_no_port_is_refused(port: str) -> None:
+    code, _, said = everwrite("serve", f"--http-port={port}")
+
+    assert code == Exit.USAGE
+    assert "is no port, nor off" in said
+
+
+def test_a_file_can_turn_http_off(tmp_path: Path) -> None:
+    assert options("--config", config(tmp_path, 'http-port = "off"')).http_port is None

@@ -64,6 +64,22 @@ def test_workers_share_all_but_name_port_directory_and_whom_they_join(tmp_path: 
     assert second.join == ("one:7400", "two:7400", "127.0.0.1:7500")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "ports"),
+    [
+        ([], [7601, 7602, 7603]),
+        (["--http-port", "8080"], [8080, 8081, 8082]),
+        (["--http-port", "off"], [None, None, None]),
+    ],
+)
+def test_each_worker_answers_http_on_a_port_of_its_own(
+    arguments: list[str], ports: list[int | None], tmp_path: Path
+) -> None:
+    lot = workers(3, "--data", str(tmp_path), "--base-port", "7401", *arguments)
+
+    assert [started(lot, number).http_port for number in (1, 2, 3)] == ports
+
+
 def test_without_more_words_the_first_founds_in_the_zone_of_this_machine(tmp_path: Path) -> None:
     lot = workers(64, "--data", str(tmp_path))
 
@@ -74,6 +90,9 @@ def test_without_more_words_the_first_founds_in_the_zone_of_this_machine(tmp_pat
     assert started(lot, 64).port == 7463
 
 
+ADVERTISED = ["--advertise", "n1.example:7400"]
+
+
 @pytest.mark.parametrize(
     ("host", "joins"),
     [("0.0.0.0", "127.0.0.1:7400"), ("::", "[::1]:7400"), ("10.0.0.1", "10.0.0.1:7400")],
@@ -82,7 +101,7 @@ def test_workers_find_the_first_where_it_listens(
     host: str, joins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVERWRITE_SECRET", "hush")
-    lot = workers(2, "--data", str(tmp_path), "--host", host)
+    lot = workers(2, "--data", str(tmp_path), "--host", host, *ADVERTISED)
 
     assert started(lot, 2).join == (joins,)
     assert not [word for word in lot.command_line(2, 0) if "hush" in word]

@@ -483,6 +483,7 @@ async def test_a_failed_try_of_a_read_says_nothing_of_writes() -> None:
             await db.bucket("things").get("k")
 
         assert failed.value.outcome == "none"
+        assert failed.value.hint.startswith("Try again: other nodes may answer.")
 
 
 @in_loop

@@ -8,6 +8,7 @@ import socket
 import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -280,3 +281,9 @@ def test_ends_outlast_a_restart(tmp_path: Path, engine: str) -> None:
         assert logins.get("touched").expires == touched.expires
         assert logins.get("second").quality.absent == "expired"
         assert logins.touch("second", 3600).siblings == 0
+
+
+@pytest.mark.parametrize(("path", "says"), [(3, "An int"), ([], "A list")])
+def test_what_is_no_path_is_refused_as_that(path: Any, says: str) -> None:
+    with pytest.raises(everwrite.ConfigError, match=f"{says} is no path of a data directory"):
+        everwrite.open(path)

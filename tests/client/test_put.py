@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
+import pytest
 from tests.client.fake_node import FakeCluster, FakeNode, Mood, in_loop, until
 
 import everwrite
-from everwrite.core.messages.requests import Fetch, Put, PutReply
+from everwrite.core.errors import QuorumNotMet
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import Fetch, Get, GetReply, Put, PutReply, Quality
 
 
 def puts(cluster: FakeCluster) -> list[Put]:
@@ -145,3 +149,32 @@ async def test_an_owner_that_is_down_has_a_line_among_the_replicas() -> None:
         replicas = await db.replicas("things", "k")
 
         assert [copy.status for copy in replicas] == ["down", "found", "found"]
+
+
+@in_loop
+async def test_a_delete_that_only_stand_ins_have_heard_of_has_not_succeeded() -> None:
+    async with FakeCluster() as cluster, await everwrite.connect(cluster.url) as db:
+        things = db.bucket("things", strict=True)  # a node coordinates the read
+        for node in cluster.nodes:
+            node.reply = partial(nothing, Quality(1, 1, 2, "unknown"))
+
+        with pytest.raises(QuorumNotMet) as caught:
+            await things.delete("k")
+
+        assert caught.value.outcome == "none"
+        assert (caught.value.acked, caught.value.required) == (1, 2)
+        assert not puts(cluster)
+
+
+@in_loop
+async def test_a_delete_of_which_enough_owners_know_nothing_has_succeeded() -> None:
+    async with FakeCluster() as cluster, await everwrite.connect(cluster.url) as db:
+        for node in cluster.nodes:
+            node.reply = partial(nothing, Quality(2, 0, 2, "unknown"))
+
+        assert (await db.bucket("things", strict=True).delete("k")).owners == 0
+        assert not puts(cluster)
+
+
+def nothing(quality: Quality, asked: AnyMessage) -> list[AnyMessage] | None:
+    return [GetReply(asked.rid, [], b"", quality)] if isinstance(asked, Get) else None

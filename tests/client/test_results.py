@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import everwrite
 from everwrite.client.results import decode_value, encode_value
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.core.messages.requests import KIND_JSON, KIND_TEXT
+from everwrite.core.data.labels import KIND_JSON, KIND_TEXT
 
 TEXT = st.text(st.characters(codec="utf-8"))
 NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -118,7 +118,7 @@ def test_a_list_that_contains_itself_is_a_bad_request() -> None:
     circle: list[Any] = []
     circle.append(circle)
 
-    with pytest.raises(everwrite.RequestError):
+    with pytest.raises(everwrite.RequestError, match=r"A list .*: it refers to itself"):
         encode_value(circle)
 
 

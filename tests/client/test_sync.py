@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import signal
@@ -107,8 +108,31 @@ def test_a_failed_connect_leaves_no_thread() -> None:
         everwrite.connect_sync("127.0.0.1:1")
     with pytest.raises(everwrite.RequestError):
         everwrite.connect_sync("nonsense:port")
+    with pytest.raises(everwrite.RequestError, match="An int is no secret"):
+        everwrite.connect_sync("127.0.0.1:1", secret=5)  # type: ignore[arg-type]
 
     assert threading.active_count() == before
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_async_change_is_refused_and_nothing_is_left_unawaited() -> None:
+    async def change(_: object) -> str:
+        return "new"
+
+    def hidden(old: object) -> object:
+        return change(old)
+
+    with background_cluster() as cluster, everwrite.connect_sync(cluster.url) as db:
+        things = db.bucket("things")
+
+        for wrong in (change, hidden):
+            with pytest.raises(everwrite.RequestError, match="The change is an async function"):
+                things.update("k", wrong)
+        with pytest.raises(everwrite.RequestError, match="An int is no change"):
+            things.update("k", 5)  # type: ignore[arg-type]
+        gc.collect()
+
+        assert not things.get("k")
 
 
 def test_close_ends_the_thread_and_later_calls_say_so() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import get_args
 
 from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.explain import Copy, Show, Shown
 from everwrite.core.messages.greeting import Hello, Proof, Refused
 from everwrite.core.messages.hints import AskRoom, Room
+from everwrite.core.messages.listing import List, Listed, Named, Names
 from everwrite.core.messages.load import Load
 from everwrite.core.messages.members import (
     IN,
@@ -28,6 +30,7 @@ from everwrite.core.messages.requests import (
     SAME,
     STORED,
     SYNC_YES,
+    UNREADABLE,
     Ask,
     Failure,
     Fetch,
@@ -56,6 +59,8 @@ EXAMPLES: list[AnyMessage] = [
     Put(2, b"key", b"value", b"context", b"op", 5000, 1, 3, 2, 0, True, True, b"view", True),
     Put(3, b"key", None, b"", b"op", 5000),
     Put(3, b"key", b"value", b"", b"op", 5000, ttl_ms=60_000),
+    Put(3, b"key", b"value", b"", b"op", 5000, kind=b"a label"),
+    Get(3, b"key", 5000, marks=True),
     Touch(4, b"key", 60_000, b"op", 5000, 3, 2, 1, True, True, b"view", True),
     Ask(4, "status", b"{}"),
     Fetch(5, b"key", 4000, b"view", True),
@@ -68,6 +73,7 @@ EXAMPLES: list[AnyMessage] = [
     GetReply(10, [(0, b"a"), (2, b"{}")], b"context", Quality(2, 1, 2, "", 1), True),
     GetReply(11, [], b"", Quality(2, 0, 2, "deleted")),
     GetReply(11, [(0, b"a"), (0, b"b")], b"context", Quality(2, 0, 2), False, [0, 5], 4),
+    GetReply(11, [(b"a label", b"a")], b"c", Quality(2, 0, 2), marks=[(b"a" * 16, 1, 5)]),
     PutReply(12, b"context", 2, 1, 3, 1, 2, True),
     PutReply(12, b"context", 2, 1, 3, 1, 2, True, 5, 4),
     Failure(13, "overloaded", "Too much.", "Wait.", "none", 0, 2, 100),
@@ -100,6 +106,14 @@ EXAMPLES: list[AnyMessage] = [
     Differing(26, FOUND, [(b"key", b"record")], [5], b"last"),
     AskRoom(24, 1000, 300_000),
     Room(24, 32, 0),
+    List(27, b"carts", b"a", b"after-key", 5000, 2),
+    Listed(27, [b"a1", b"a2"], b"next-key", 2, 1, 2),
+    Names(28, b"carts", b"a", b"after-key", 5000),
+    Show(29, b"key"),
+    Shown(
+        29, FOUND, Copy(FOUND, b"record"), Copy(UNREADABLE, b"", "rot", True), 1, 5, {b"n" * 8: 7}
+    ),
+    Named(28, FOUND, [b"data-key"], b"data-key"),
 ]
 
 assert {type(example) for example in EXAMPLES} == set(get_args(AnyMessage))

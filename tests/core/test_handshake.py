@@ -124,6 +124,13 @@ def test_an_acceptor_without_the_secret_is_not_trusted_with_a_request() -> None:
     assert "EVERWRITE_SECRET" in caught.value.hint
 
 
+def test_a_side_without_any_secret_is_told_that() -> None:
+    with pytest.raises(DeniedError, match="'node-1' has a secret, and you gave none"):
+        shake(secret_c=b"", secret_n=b"secret")
+    with pytest.raises(DeniedError, match="'node-1' has no secret, and you gave one"):
+        shake(secret_c=b"secret", secret_n=b"")
+
+
 @pytest.mark.parametrize("forged", [b"", b"p" * 32, b"\xff" * 31])
 def test_a_connector_without_the_secret_is_refused(forged: bytes) -> None:
     first = hello(CLIENT, NONCE_C)

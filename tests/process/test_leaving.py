@@ -79,5 +79,10 @@ async def test_a_node_that_has_left_ends_well_and_says_that_its_directory_can_go
 
         code, said = await ended(process)
 
+        again, said_again = await ended(await serve(tmp_path / "n2", one.address))
+
     assert code == 0, said
     assert f"{tmp_path / 'n2'} can be deleted" in said
+    assert again == 1
+    assert "has left its cluster, and all that it held is with the others" in said_again
+    assert "was removed" not in said_again

@@ -84,7 +84,7 @@ def test_workers_are_nodes_of_one_zone_and_stop_together(tmp_path: Path, base: i
         assert parent.wait() == 0
         assert all(is_gone(each.pid) for each in workers)
         for name in ("host-1", "host-2"):
-            parent.until_said(rf"^{name} \| .*stopped name={name}$")
+            parent.until_said(rf"^{name} \| .*stopped node={name}$")
 
 
 def test_a_worker_that_was_killed_comes_back_as_who_it_was(tmp_path: Path, base: int) -> None:
@@ -116,7 +116,7 @@ def test_a_killed_command_takes_its_workers_along(tmp_path: Path, base: int) -> 
 
 def test_workers_that_wait_for_a_cluster_are_stopped_too(tmp_path: Path, base: int) -> None:
     with lot(tmp_path / "data", base, "--join", f"127.0.0.1:{base + 2}") as parent:
-        parent.until_said(r"^worker-[12] \| .*no answer yet from", times=2)
+        parent.until_said(r"^worker-[12] \| .*no answer yet node=", times=2)
         pids = [int(pid) for pid in parent.until_said(r"started child=.* pid=(\d+)", times=2)]
         parent.send(signal.SIGINT)
 
@@ -144,7 +144,7 @@ def test_workers_keep_who_they_are_at_other_ports_and_new_ones_get_their_zone(
 def test_workers_join_the_cluster_of_another_machine(tmp_path: Path, base: int) -> None:
     founder = [*EVERWRITE, "serve", "--data", str(tmp_path / "one"), "--base-port", str(base)]
     with (
-        watched([*founder, "--name", "one"], tmp_path / "log"),
+        watched([*founder, "--name", "one", "--replicas", "2"], tmp_path / "log"),
         lot(tmp_path / "data", base + 1, "--join", f"127.0.0.1:{base}", "--name", "two") as parent,
     ):
         assert [each.name for each in whole(parent, base, count=3)] == ["one", "two-1", "two-2"]
@@ -170,3 +170,17 @@ def test_workers_take_their_options_from_file_environment_and_secret(
 
         assert parent.wait() == 0
         assert "hush" not in parent.said()
+
+
+def test_all_that_workers_say_to_programs_is_json(tmp_path: Path, base: int) -> None:
+    with lot(tmp_path / "data", base, "--name", "host", "--log-format", "json") as parent:
+        whole(parent, base)
+        parent.send(signal.SIGTERM)
+
+        assert parent.wait() == 0
+        events = [json.loads(line) for line in parent.said().splitlines()]
+        assert events[0]["event"] == "workers"
+        assert {each["node"] for each in events if each["event"] == "serving"} == {
+            "host-1",
+            "host-2",
+        }

@@ -157,7 +157,7 @@ def test_who_waits_or_rejoins_must_say_where(options: dict[str, bool]) -> None:
         ServeOptions(**options)  # type: ignore[arg-type]
 
     assert "--join HOST:PORT" in caught.value.hint
-    assert ServeOptions(join=("127.0.0.1:7400",), **options)  # type: ignore[arg-type]
+    assert ServeOptions(join=("127.0.0.1:7401",), **options)  # type: ignore[arg-type]
 
 
 # -- what the disk says ----------------------------------------------------------------------------
@@ -186,7 +186,7 @@ async def test_a_node_whose_disk_does_not_say_what_it_serves_must_prove_itself_a
         assert copies.bit_count() == 1
         serves, keeps = held(again)
         assert (serves, keeps & copies) == (0, copies)
-        assert "what this node serves cannot be read" in caplog.text
+        assert "What this node serves cannot be read" in caplog.text
         await nodes.met()
         await nodes.settled()
         assert held(again) == (ALL, ALL)

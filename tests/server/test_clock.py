@@ -48,7 +48,7 @@ async def test_a_wrong_clock_is_logged_and_shown_and_changes_nothing(
 
             assert abs(told.clock.off_ms - HOURS_MS) < 60_000
             assert judge(told, others).reasons == ["the clock of n1 is 3.0 h ahead"]
-            assert any("clock wrong off_ms=" in line for line in caplog.messages)
+            assert any("clock wrong node=n1 off_ms=" in line for line in caplog.messages)
             assert abs(nodes.running["n1"].node.local.time_ms - time.time() * 1000) < 60_000
             assert found.value == "v"
 
@@ -58,4 +58,4 @@ async def test_a_wrong_clock_is_logged_and_shown_and_changes_nothing(
                 return not await wrong()
 
             await eventually(right, "the node notices that its clock is right")
-            assert any("clock right off_ms=" in line for line in caplog.messages)
+            assert any("clock right node=n1 off_ms=" in line for line in caplog.messages)

@@ -25,8 +25,8 @@ async def test_a_damaged_copy_is_logged_when_it_is_found_and_not_each_time_it_is
         with caplog.at_level(logging.ERROR):
             for _ in range(3):
                 driver._loaded([OWN + KEY], [damaged])
-        assert caplog.text.count("unreadable key=") == 1
+        assert caplog.text.count("unreadable node=n1 key=") == 1
 
         with caplog.at_level(logging.ERROR):
             driver._loaded([HINT + KEY], [damaged])
-        assert caplog.text.count("unreadable key=") == 2
+        assert caplog.text.count("unreadable node=n1 key=") == 2

@@ -16,6 +16,7 @@ from everwrite.core.errors import InvariantError
 from everwrite.core.local import Request
 from everwrite.core.messages.greeting import Proof
 from everwrite.core.messages.requests import FOUND, Ask, Failure, FetchReply, PutReply, Told
+from everwrite.server import admin, explaining
 
 
 class Broken(Request):
@@ -90,6 +91,36 @@ async def test_a_broken_invariant_in_a_put_ends_the_node_and_answers_nobody() ->
             raw.send(a_put())
 
             assert "epoch numbers are not exhausted" in str(await end(node))
+
+
+# -- a verb that fails is no bug that ends a node --------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["ring", "explain"])
+@in_loop
+async def test_an_error_in_a_verb_fails_the_question_and_not_the_node(
+    verb: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> object:
+        raise ZeroDivisionError("a bug in a verb")
+
+    monkeypatch.setattr(admin.Admin, "ring", broken)
+    monkeypatch.setattr(explaining, "voices", broken)
+    async with Nodes() as nodes:
+        (node,) = await nodes.grow("n1")
+        async with await Raw.enter(node) as raw:
+            failure = await raw.call(Ask(1, verb, b'{"bucket": "carts", "key": "alice"}'))
+
+            assert isinstance(failure, Failure)
+            assert (failure.code, failure.outcome) == ("internal", "unknown")
+            assert f"'{verb}'" in failure.message
+            assert "ZeroDivisionError" in failure.message
+            assert isinstance(await raw.call(Ask(2, "status", b"{}")), Told)
+        assert not node.failed.done()
+        (record,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
+        assert f"asked={verb}" in record.getMessage()
+        assert record.exc_info is not None
+        assert record.exc_info[0] is ZeroDivisionError
 
 
 # -- a message that cannot be sent -----------------------------------------------------------------

@@ -333,7 +333,7 @@ async def test_a_node_that_left_in_good_order_ends_without_an_error(tmp_path: Pa
         assert not one.failed.done()
         await nodes.stop("n2")
         assert copies(tmp_path / "n2") == []
-        with pytest.raises(Fenced, match="was removed from its cluster for good"):
+        with pytest.raises(Fenced, match="has left its cluster"):
             await nodes.start("n2")
 
 
@@ -420,7 +420,7 @@ async def test_a_peer_that_ends_a_line_with_a_word_is_heard_and_nothing_else_hap
             raw.send(Refused("overloaded", "Not now."))
 
             async def said() -> bool:
-                return "connection ended by='n2' code=overloaded: Not now." in caplog.text
+                return "ended node=n1 by=n2 code=overloaded: Not now." in caplog.text
 
             await eventually(said, "the reason is logged")
         assert await still_serves(node)

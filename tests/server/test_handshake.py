@@ -65,7 +65,7 @@ async def test_another_cluster_is_refused() -> None:
 
             refused = await raw.refusal()
 
-        assert refused.code == "denied"
+        assert refused.code == "other_cluster"
         assert mine.hex() in refused.message
         assert b"another cluster!".hex() in refused.message
         assert refused.hint.startswith("Clusters are never merged: check the address")
@@ -85,16 +85,21 @@ async def test_a_node_of_another_cluster_is_refused_and_neither_takes_the_other(
                     cluster_id=identity.cluster_id, node_id=identity.node_id, name=identity.name
                 )
             )
-            assert (await raw.refusal()).code == "denied"
+            assert (await raw.refusal()).code == "other_cluster"
 
         assert (contents(a), contents(b)) == before
         assert len(a.node.local.members) == len(b.node.local.members) == 1
 
 
 @pytest.mark.scenario(77)
-@pytest.mark.parametrize("secret", [b"", b"another"])
+@pytest.mark.parametrize(
+    ("secret", "says"),
+    [(b"", "'test' gave no secret."), (b"another", "'test' has another secret.")],
+)
 @in_loop
-async def test_a_client_with_another_secret_is_refused_before_it_can_ask(secret: bytes) -> None:
+async def test_a_client_with_another_secret_is_refused_before_it_can_ask(
+    secret: bytes, says: str
+) -> None:
     async with Nodes(secret=SECRET) as nodes:
         (node,) = await nodes.grow("n1")
         before = contents(node)
@@ -105,9 +110,28 @@ async def test_a_client_with_another_secret_is_refused_before_it_can_ask(secret:
             refused = await raw.refusal()
 
         assert refused.code == "denied"
-        assert refused.message == "'test' has another secret."
+        assert refused.message == says
         assert refused.hint == "Give both sides the same EVERWRITE_SECRET."
         assert contents(node) == before
+
+
+@pytest.mark.parametrize(
+    ("mine", "secret", "says"),
+    [
+        (SECRET, b"", r"'n1' has a secret, and you gave none\. Set EVERWRITE_SECRET"),
+        (b"", SECRET, r"'n1' has no secret, and you gave one\. Unset EVERWRITE_SECRET"),
+    ],
+)
+@in_loop
+async def test_the_python_client_says_which_side_has_no_secret(
+    mine: bytes, secret: bytes, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EVERWRITE_SECRET", raising=False)
+    async with Nodes(secret=mine) as nodes:
+        (node,) = await nodes.grow("n1")
+
+        with pytest.raises(DeniedError, match=says):
+            await everwrite.connect(node.address, secret=secret)
 
 
 @pytest.mark.parametrize("secret", [b"another", b"x" * 200])

@@ -14,17 +14,23 @@ from tests.server.nodes import (
     Nodes,
     Raw,
     a_put,
+    an_honest_hello,
     contents,
+    end,
+    still_serves,
 )
 
 import everwrite
 from everwrite.core.errors import (
     DeniedError,
+    OtherCluster,
 )
-from everwrite.core.handshake import NONCE_BYTES, Identity, answer
+from everwrite.core.handshake import NODE_ID_BYTES, NONCE_BYTES, Identity, answer
 from everwrite.core.messages.greeting import Hello
 from everwrite.core.messages.requests import Failure, Fetch, Get, PutReply
 from everwrite.core.wire import FrameReader, encode_frame
+from everwrite.server import inquiry
+from everwrite.server.rarely import Rarely
 
 
 @in_loop
@@ -41,6 +47,30 @@ async def test_a_newcomer_to_a_cluster_with_data_comes_in_and_gets_its_share(
         assert late.driver.disk.store.get(b"d" + KEY) is not None
         async with await everwrite.connect(nodes.url()) as db:
             assert [len(copy.values) for copy in await db.replicas("carts", "alice")] == [1, 1]
+
+
+@in_loop
+async def test_a_seed_that_stays_silent_costs_no_file_for_each_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inquiry, "DIAL_S", 0.05)
+    hung_up = asyncio.Event()
+
+    class Silent(asyncio.Protocol):
+        def connection_lost(self, error: Exception | None) -> None:
+            hung_up.set()
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Silent, "127.0.0.1", 0)
+    seed = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    me = Identity(name="late", node_id=b"n" * NODE_ID_BYTES)
+    asking = loop.create_task(inquiry.ask_cluster((seed,), b"", me))
+    try:
+        await asyncio.wait_for(hung_up.wait(), 5)
+        assert not asking.done()
+    finally:
+        asking.cancel()
+        server.close()
 
 
 @in_loop
@@ -66,6 +96,83 @@ async def test_a_newcomer_with_another_secret_is_refused_and_ends(tmp_path: Path
 
         assert "EVERWRITE_SECRET" in caught.value.hint
         assert len(node.node.local.members) == 1
+
+
+@in_loop
+async def test_a_node_ends_if_all_whom_it_is_to_join_are_of_another_cluster(tmp_path: Path) -> None:
+    async with Nodes(tmp_path) as nodes:
+        (mine,) = await nodes.grow("n1")
+        await nodes.stop("n1")
+        other = await nodes.start("other")
+
+        back = await nodes.start("n1", join=(other.address,))
+        why = await end(back)
+
+        assert isinstance(why, OtherCluster)
+        mine_id, other_id = (each.node.local.cluster.cluster_id.hex() for each in (mine, other))
+        assert f"'n1' belongs to cluster everwrite ({mine_id})" in why.message
+        assert f"another one: {other.address}" in why.message
+        assert mine_id != other_id
+        assert await still_serves(other)
+
+
+@in_loop
+async def test_a_wrong_address_among_right_ones_ends_no_node(tmp_path: Path) -> None:
+    async with Nodes(tmp_path) as nodes:
+        one, _ = await nodes.grow("n1", "n2")
+        await nodes.stop("n2")
+        other = await nodes.start("other")
+
+        back = await nodes.start("n2", join=(other.address, one.address))
+        new = await nodes.start("n3", join=(one.address, other.address))
+        del nodes.running["other"]
+        await nodes.met()
+        alone = await nodes.start("n2b", join=(one.address, other.address))
+        await nodes.met()
+
+        assert not any(each.failed.done() for each in (back, new, alone))
+        await other.stop()
+
+
+@in_loop
+async def test_what_both_sides_hear_of_two_clusters_is_true_of_both(tmp_path: Path) -> None:
+    async with Nodes(tmp_path) as nodes:
+        one = await nodes.start("n1")
+        two = await nodes.start("n2")
+        ids = [each.node.local.cluster.cluster_id for each in (one, two)]
+
+        async with await Raw.dial(one) as raw:
+            raw.send(an_honest_hello(cluster_id=ids[1], name="n2"))
+            refused = await raw.refusal()
+
+        assert refused.message == (
+            f"'n2' belongs to cluster {ids[1].hex()}, 'n1' to {ids[0].hex()}."
+        )
+
+
+@in_loop
+async def test_a_seed_that_is_not_there_is_told_ever_less_often(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    joining = asyncio.ensure_future(Nodes().start("n1", join=("127.0.0.1:1",)))
+
+    await asyncio.sleep(0.8)
+
+    joining.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await joining
+    lines = [line for line in caplog.messages if line.startswith("no answer yet ")]
+    assert len(lines) == 1
+    assert "seed=127.0.0.1:1:" in lines[0]
+
+
+def test_what_goes_on_is_due_at_once_and_then_ever_less_often() -> None:
+    rarely = Rarely()
+
+    due = [second for second in range(400) if rarely.due(float(second))]
+
+    assert due == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 303, 363]
 
 
 @in_loop

@@ -204,7 +204,11 @@ async def test_impossible_fields_of_raw_requests_are_answered_one_by_one() -> No
 @pytest.mark.parametrize(
     ("verb", "arguments", "says"),
     [
-        ("explode", {}, "There is no verb 'explode'. Use one of: heal, hints, locate, partition"),
+        (
+            "explode",
+            {},
+            "There is no verb 'explode'. Use one of: explain, glance, heal, hints, locate,",
+        ),
         ("locate", {}, "A bucket is needed"),
         ("locate", {"bucket": "b"}, "A key is needed"),
         ("locate", {"bucket": "", "key": "k"}, "The bucket's name is empty."),

@@ -35,7 +35,31 @@ def test_an_address_that_others_can_reach_needs_a_secret(host: str) -> None:
     with pytest.raises(ConfigError, match="EVERWRITE_SECRET"):
         ServeOptions(host=host)
 
-    assert ServeOptions(host=host, secret=b"open sesame")
+    assert ServeOptions(host=host, secret=b"open sesame", advertise="n1.example:7400")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "0::0", ""])
+def test_who_listens_everywhere_must_say_how_others_reach_it(host: str) -> None:
+    with pytest.raises(ConfigError, match="must say how others reach it") as caught:
+        ServeOptions(host=host, secret=b"open sesame")
+
+    assert "--advertise HOST:PORT" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "join"),
+    [
+        ({}, ("127.0.0.1:7400",)),
+        ({}, ("localhost:7400", "[::1]:7400")),
+        ({"port": 7401, "advertise": "n1.example:7500"}, ("n1.example:7500", "127.0.0.1:7401")),
+    ],
+)
+def test_a_node_cannot_join_only_itself(options: dict[str, Any], join: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="names only this node itself") as caught:
+        ServeOptions(**options, join=join)
+
+    assert "without --join this node founds one" in caught.value.hint
+    assert ServeOptions(**options, join=(*join, "n2.example:7400")), "one list for all nodes"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from tests.client.fake_node import in_loop
@@ -47,6 +48,41 @@ async def test_a_port_in_use_is_refused_and_says_what_to_do(tmp_path: Path) -> N
         assert await still_serves(first)
         second = await nodes.start("n2")
         assert second.node.local.members.me.incarnation == 1, "nothing was started before"
+
+
+@in_loop
+async def test_an_address_of_another_machine_is_refused_as_that(tmp_path: Path) -> None:
+    async with Nodes(tmp_path, secret=b"open sesame") as nodes:
+        with pytest.raises(ConfigError, match=r"Cannot listen on 192\.0\.2\.1") as caught:
+            await nodes.start("n1", host="192.0.2.1")
+
+        assert "is no address of this machine" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"replicas": 5}, "replicas = 3"),
+        ({"partitions": 64}, "partitions = 16"),
+        ({"cluster_name": "shop"}, "cluster_name = 'everwrite'"),
+    ],
+)
+@in_loop
+async def test_what_is_fixed_for_a_cluster_is_refused_if_it_is_given_otherwise(
+    tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    async with Nodes(tmp_path) as nodes:
+        (first,) = await nodes.grow("n1")
+        for label, join in (("n2", (first.address,)), ("n1", ())):
+            if label == "n1":
+                await nodes.stop("n1")
+            with pytest.raises(ConfigError, match=says) as caught:
+                await nodes.start(label, join=join, **options)
+            assert "Leave out --" in caught.value.hint
+
+        again = await nodes.start("n1", replicas=3, cluster_name="everwrite")
+
+        assert again.node.local.members.me.incarnation == 2, "the refused start was none"
 
 
 @in_loop

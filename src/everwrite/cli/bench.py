@@ -20,9 +20,11 @@ from everwrite.cli.connection import DEFAULT_URL, read_secret, takes_a_format
 from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.exits import Exit
 from everwrite.cli.histogram import Histogram
-from everwrite.cli.load import Load, LoadOptions, LoadResult, connect
+from everwrite.cli.idle import IDLE_CONNECTIONS, Idle, measure_idle
+from everwrite.cli.lifetimes import read_lifetime
+from everwrite.cli.load import Load, LoadOptions, LoadResult, connect, http_urls
 from everwrite.cli.loop import run_on_uvloop
-from everwrite.cli.output import count, emit, emit_json, say, size, table
+from everwrite.cli.output import count, emit, emit_json, say, size, table, writable_file
 from everwrite.cli.reports import Status, ask_status
 from everwrite.core.errors import EverwriteError, UnavailableError
 
@@ -55,6 +57,7 @@ class BenchOptions(msgspec.Struct, frozen=True):
     rate: str
     kill: tuple[int, float] | None
     ttl: float = 0.0
+    http: bool = False
 
 
 def _check_rate(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -65,13 +68,6 @@ def _check_rate(_: click.Context, __: click.Parameter, value: str) -> str:
     if not 0 < number < 10_000_000:
         raise click.BadParameter(f"{value!r} is no rate, like 5000 or 2x")
     return value
-
-
-class Idle(msgspec.Struct, frozen=True):
-    """One node alone, before it has any data."""
-
-    start_s: float
-    rss_bytes: int
 
 
 @click.command()
@@ -99,11 +95,12 @@ class Idle(msgspec.Struct, frozen=True):
 @click.option("--keys", type=click.IntRange(1, 10_000_000), default=100_000, show_default=True)
 @click.option(
     "--ttl",
-    type=click.FloatRange(2, 86_400),
-    metavar="SECONDS",
-    help="The keys are logins that live so long: writes touch those that live and replace those "
-    "that have ended.",
+    callback=read_lifetime,
+    metavar="TTL",
+    help="The keys are logins that live so long (30m): writes touch those that live and replace "
+    "those that have ended.",
 )
+@click.option("--http", is_flag=True, help="Ask over HTTP, one connection per request.")
 @click.option("--seconds", type=click.FloatRange(0.1, 86_400), default=10.0, show_default=True)
 @click.option("--warmup", type=click.FloatRange(0, 600), default=2.0, show_default=True)
 @click.option(
@@ -128,7 +125,9 @@ class Idle(msgspec.Struct, frozen=True):
     help="Kill node N (SIGKILL) so long after the measurement began.",
 )
 @click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the JSON there, too."
+    "--output",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=writable_file,
 )
 @takes_a_format
 def bench(output: Path | None, form: str, kill: tuple[int, float] | None, **given: Any) -> int:
@@ -136,7 +135,7 @@ def bench(output: Path | None, form: str, kill: tuple[int, float] | None, **give
 
     First it loads all keys (with --url into that cluster), which may take longer than --seconds,
     and warms up; then it measures. Every request goes through the public client, with one retry.
-    Exit code 3 if any has failed.
+    --output FILE gets the JSON, too. Exit code 3 if any request has failed.
     """
     options = BenchOptions(
         **{**given, "fsync": given["fsync"] == "on", "ttl": given["ttl"] or 0.0}, kill=kill
@@ -158,6 +157,8 @@ def bench(output: Path | None, form: str, kill: tuple[int, float] | None, **give
 def _check(options: BenchOptions) -> None:
     if 0 < options.ttl < TTL_MIN_S:
         raise click.UsageError(f"--ttl can't be less than {TTL_MIN_S:g} seconds.")
+    if options.ttl and options.http:
+        raise click.UsageError("--ttl is for the native client: leave out --http.")
     if options.processes > options.concurrency:
         raise click.UsageError("--processes can't be more than --concurrency.")
     if options.kill is None:
@@ -178,7 +179,8 @@ async def _run(options: BenchOptions, place: Path) -> dict[str, Any]:
         cluster: DevCluster | None = None
         urls = (options.url or DEFAULT_URL).split(",")
         if options.url is None:
-            idle = await _measure_idle(options, place / "idle")
+            alone = _create(options, place / "idle", 1)
+            idle = await measure_idle(alone, read_secret(None), http=options.http)
             cluster = _create(options, place / "cluster", options.nodes)
             stack.enter_context(cluster)
             await cluster.start()
@@ -233,16 +235,6 @@ async def _measure(
     after_all = asyncio.gather(*(load.stop() for load in loads))
     after = await _ask_all(db)
     return list(await after_all), (before, after)
-
-
-async def _measure_idle(options: BenchOptions, directory: Path) -> Idle:
-    """Start one node by itself: how long until it answers, and how much memory it takes."""
-    with _create(options, directory, 1) as alone:
-        began = time.perf_counter()
-        await alone.start()
-        start_s = time.perf_counter() - began
-        status = await alone.status(1)
-        return Idle(round(start_s, 3), status.node.rss_bytes if status is not None else 0)
 
 
 def _create(options: BenchOptions, directory: Path, nodes: int) -> DevCluster:
@@ -342,6 +334,7 @@ async def _loads(
             value_bytes=options.value_bytes,
             keys=options.keys,
             ttl_s=options.ttl,
+            http=http_urls(urls) if options.http else [],
             part=part,
             parts=options.processes,
         )
@@ -420,6 +413,7 @@ def _report(
         "load_ops_per_s": round(options.keys / load_s, 1),
         "idle_rss_bytes": idle.rss_bytes if idle is not None else None,
         "start_s": idle.start_s if idle is not None else None,
+        "idle_connections_bytes": idle.connections_bytes if idle is not None else None,
         "rss_bytes": {name: status.node.rss_bytes for name, status in after.items()},
         "nodes": len(before),
         "replicas": next(iter(before.values())).cluster.replicas,
@@ -487,6 +481,8 @@ def _show(report: dict[str, Any]) -> None:
     if report["idle_rss_bytes"] is not None:
         idle = f"{size(report['idle_rss_bytes'])} idle, ready {report['start_s']:.2f} s after start"
         emit(f"One node: {idle}; {loaded}")
+        if (grown := report["idle_connections_bytes"]) is not None:
+            emit(f"{IDLE_CONNECTIONS} idle HTTP connections to it: {size(grown)}")
     else:
         emit(f"{loaded[0].upper()}{loaded[1:]}")
     if options.ttl:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from everwrite.cli.connection import DEFAULT_PORT, read_secret, takes_a_format
+from everwrite.cli.copyable import command
 from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.devplan import STATE_FILE, Node
 from everwrite.cli.exits import Exit
 from everwrite.cli.mistakes import Commands
+from everwrite.cli.orders import Act, Order, carry_out, give
 from everwrite.cli.output import count, emit, emit_json, say, size, table
 from everwrite.cli.reports import Status
 from everwrite.cli.splits import node_number
-from everwrite.core.errors import ConfigError, Unreachable
+from everwrite.core.errors import ConfigError, DirectoryInUse, Unreachable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -73,6 +76,7 @@ def cluster() -> None:
     type=click.Choice(["on", "off"]),
     help="Whether writes are on disk before they are acknowledged.  [default: on]",
 )
+@click.option("--open", "opens", is_flag=True, help="Show its dashboard in a browser.")
 @takes_a_format
 def start(
     directory: Path,
@@ -80,6 +84,7 @@ def start(
     base_port: int | None,
     engine: str | None,
     fsync: str | None,
+    opens: bool,
     form: str,
 ) -> None:
     """Start all nodes, or those that do not run; return when all know each other.
@@ -98,16 +103,21 @@ def start(
             engine=engine or "rocksdb",
             fsync=fsync != "off",
             secret=read_secret(None),
+            playground=True,
         )
     with found.locked():
         running = len(found.running())
+        absent = len(found.nodes) - running
+        if absent:
+            say(f"starting {count(absent, 'node')}: this takes some seconds ...")
         asyncio.run(found.start())
     if running == len(found.nodes):
         say(f"{count(running, 'node')} running already")
     else:
-        fresh = len(found.nodes) - running
-        say(f"started {count(fresh, 'node')} in {time.monotonic() - began:.1f} s")
+        say(f"started {count(absent, 'node')} in {time.monotonic() - began:.1f} s")
     _show_addresses(found, form)
+    if opens:
+        webbrowser.open(found.nodes[0].dashboard)
 
 
 @cluster.command()
@@ -176,7 +186,8 @@ def kill(node: str, directory: Path) -> None:
     with found.locked():
         number = node_number(node, len(found.nodes))
         found.kill(number)
-    say(f"killed n{number}; start it again: everwrite cluster restart {number} --dir {directory}")
+    line = command("cluster restart", number, dir=directory)
+    say(f"killed n{number}; start it again: {line}")
 
 
 @cluster.command()
@@ -201,7 +212,8 @@ def pause(node: str, directory: Path) -> None:
     with found.locked():
         number = node_number(node, len(found.nodes))
         found.pause(number)
-    say(f"paused n{number}; let it go on: everwrite cluster resume {number} --dir {directory}")
+    line = command("cluster resume", number, dir=directory)
+    say(f"paused n{number}; let it go on: {line}")
 
 
 @cluster.command()
@@ -235,7 +247,7 @@ def partition(groups: str, directory: Path) -> None:
         _need_a_node(found, "Nothing was cut.")
         untold = asyncio.run(found.partition(groups))
     links = count(len(found.split.cut), "link")
-    say(f"cut {links}; undo: everwrite cluster heal --dir {directory}")
+    say(f"cut {links}; undo: {command('cluster heal', dir=directory)}")
     _say_untold(untold)
 
 
@@ -249,6 +261,22 @@ def heal(directory: Path) -> None:
         _need_a_node(found, "When they start, no link will be cut.")
     say("all links are restored")
     _say_untold(untold)
+
+
+@cluster.command(hidden=True)
+@click.argument("act", type=click.Choice(get_args(Act)))
+@click.argument("what", default="")
+@_in_directory
+def order(act: Act, what: str, directory: Path) -> None:
+    """Carry out what a button of a dashboard says, on a cluster or on that of a running demo."""
+    found = _open(directory)
+    given = Order(act, what)
+    try:
+        with found.locked():
+            said = asyncio.run(carry_out(found, given))
+    except DirectoryInUse:
+        said = asyncio.run(give(directory, given))
+    emit(said)
 
 
 def _refuse_other_options(
@@ -280,7 +308,14 @@ def _show_addresses(found: DevCluster, form: str) -> None:
             {
                 "directory": str(found.directory),
                 "nodes": [
-                    {"number": n.number, "name": n.name, "address": n.address, "pid": n.pid}
+                    {
+                        "number": n.number,
+                        "name": n.name,
+                        "address": n.address,
+                        "http": n.http,
+                        "dashboard": n.dashboard,
+                        "pid": n.pid,
+                    }
                     for n in found.nodes
                 ],
             }
@@ -289,8 +324,10 @@ def _show_addresses(found: DevCluster, form: str) -> None:
     for node in found.nodes:
         emit(f"{node.name}  {node.address}  pid {node.pid}")
     first = found.nodes[0].address
+    say(f"dashboard: {found.nodes[0].dashboard}")
     say(f"try: everwrite put fruit best apple --url {first}")
     say(f"     everwrite status --url {first}")
+    say(f"     curl -i {found.nodes[0].http}/v1/kv/fruit/best")
 
 
 def _good(answer: Status | None) -> bool:
@@ -342,7 +379,7 @@ def _need_a_node(found: DevCluster, so: str) -> None:
     if not found.running():
         raise Unreachable(
             f"No node of the cluster in {found.directory} is running. {so}",
-            hint=f"Start them: everwrite cluster start --dir {found.directory}",
+            hint=f"Start them: {command('cluster start', dir=found.directory)}",
         )
 
 

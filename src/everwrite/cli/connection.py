@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from everwrite.core.errors import ConfigError, RequestError, Unreachable
+from everwrite.core.errors import ConfigError, DeadlineExceeded, RequestError, Unreachable
 
 if TYPE_CHECKING:
     from everwrite.client import AsyncClient
@@ -102,6 +102,16 @@ async def connect(
         if _nobody_chose("url"):
             error.hint = _NO_URL_HINT
         raise
+    except DeadlineExceeded as error:
+        error.hint = error.hint.partition("?")[0] + f"? {_patience()}"
+        raise
+
+
+def _patience() -> str:
+    """Return how to give a command more time."""
+    context = click.get_current_context(silent=True)
+    takes = context is not None and "timeout" in context.params
+    return "Give it more time with --timeout." if takes else "Try again."
 
 
 def _nobody_chose(option: str) -> bool:

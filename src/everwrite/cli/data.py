@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import os
+import stat
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,12 +15,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
+from everwrite.cli.answers import (
+    absence,
+    exit_for_found,
+    found_json,
+    show_found,
+    show_stored,
+    stored_json,
+    touched_json,
+)
 from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
+from everwrite.cli.copyable import shown
 from everwrite.cli.exits import Exit
-from everwrite.cli.lifetimes import end_for_json, end_sentence, read_lifetime
-from everwrite.cli.output import count, emit_bytes, emit_json, outcome_sentence, say
+from everwrite.cli.lifetimes import read_lifetime
+from everwrite.cli.output import emit_json, outcome_sentence, say
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.core.errors import EverwriteError, RequestError
+from everwrite.core.errors import EverwriteError, RequestError, TooLarge
 
 if TYPE_CHECKING:
     from everwrite.client import AsyncBucket, Found, Stored
@@ -27,7 +39,9 @@ Answer = TypeVar("Answer")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _read_context(_: click.Context, __: click.Parameter, text: str) -> bytes:
+def _read_context(_: click.Context, __: click.Parameter, text: str | None) -> bytes | None:
+    if text is None:
+        return None
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
@@ -66,10 +80,9 @@ def _concerns_a_key(command: Command) -> Command:
 def _writes(command: Command) -> Command:
     context = click.option(
         "--context",
-        default="",
         callback=_read_context,
         metavar="CONTEXT",
-        help="From the read that came before.",
+        help="From the read that came before; '' has seen nothing.",
     )
     return _takes_numbers(context(command))
 
@@ -121,7 +134,8 @@ def get(
 
     The value goes to standard output as it is; if several were written at the same time, each under
     a heading. How good the answer is, when the value ends, and the context for the next put go to
-    standard error. Exit code 1: no value.
+    standard error. Exit code 1: there is no value; 3: none was found, but not every owner could
+    say whether there is one.
     """
 
     async def ask(chosen: AsyncBucket) -> Found:
@@ -129,10 +143,10 @@ def get(
 
     found = _run(url, secret_file, bucket, timeout, ask)
     if form == "json":
-        emit_json(_found_json(bucket, key, found))
+        emit_json(found_json(bucket, key, found))
     else:
-        _show_found(bucket, key, found)
-    return Exit.OK if found.values else Exit.ERROR
+        show_found(bucket, key, found)
+    return exit_for_found(found)
 
 
 @click.command()
@@ -159,7 +173,7 @@ def put(
     value: str | None,
     kind: str,
     ttl: float | None,
-    context: bytes,
+    context: bytes | None,
     w: int,
     dw: int,
     n: int,
@@ -182,10 +196,18 @@ def put(
 
     async def ask(chosen: AsyncBucket) -> Stored:
         return await chosen.put(
-            key, content, context=context, n=n, w=w, dw=dw, timeout=timeout, strict=strict, ttl=ttl
+            key,
+            content,
+            context=context or b"",
+            n=n,
+            w=w,
+            dw=dw,
+            timeout=timeout,
+            strict=strict,
+            ttl=ttl,
         )
 
-    _show_stored(
+    show_stored(
         "stored", bucket, key, _run(url, secret_file, bucket, timeout, ask, writes=True), form
     )
 
@@ -219,11 +241,11 @@ def touch(
 
     stored = _run(url, secret_file, bucket, timeout, ask, writes=True)
     if stored.siblings == 0:
-        say(f"not found: there is nothing at {bucket}/{key} that could live longer")
+        say(f"not found: there is nothing at {shown(bucket)}/{shown(key)} that could live longer")
         if form == "json":
-            emit_json(_stored_json("absent", bucket, key, stored))
+            emit_json(touched_json("absent", bucket, key, stored))
         return Exit.ERROR
-    _show_stored("touched", bucket, key, stored, form)
+    show_stored("touched", bucket, key, stored, form)
     return Exit.OK
 
 
@@ -234,7 +256,7 @@ def touch(
 def delete(
     bucket: str,
     key: str,
-    context: bytes,
+    context: bytes | None,
     w: int,
     dw: int,
     n: int,
@@ -246,14 +268,14 @@ def delete(
 ) -> int:
     """Delete KEY of BUCKET.
 
-    With --context only what that read has shown is deleted; without it the key is read first, and
-    what is there now is deleted. What others write meanwhile stays. Exit code 1: there was no
-    value.
+    With --context only what that read has shown is deleted (with '', nothing); without it the key
+    is read first, and what is there now is deleted. What others write meanwhile stays. Exit code 1:
+    there was no value.
     """
 
     async def ask(chosen: AsyncBucket) -> Found | Stored:
         known = context
-        if not known:
+        if known is None:
             found = await chosen.get(key, n=n, timeout=timeout, strict=strict)
             if not found.values:
                 return found
@@ -262,15 +284,16 @@ def delete(
             key, context=known, n=n, w=w, dw=dw, timeout=timeout, strict=strict
         )
 
-    from everwrite.client import Found
+    from everwrite.client import Found, Stored
 
     answer = _run(url, secret_file, bucket, timeout, ask, writes=True)
     if isinstance(answer, Found):
-        say(f"not found: {_absence(bucket, key, answer)}")
+        say(f"not found: {absence(bucket, key, answer)}")
         if form == "json":
-            emit_json(_found_json(bucket, key, answer))
-        return Exit.ERROR
-    _show_stored("deleted", bucket, key, answer, form)
+            nothing = Stored(answer.context, 0, 0, 0, 0, answer.quality.required)
+            emit_json(stored_json("absent", bucket, key, nothing))
+        return exit_for_found(answer)
+    show_stored("deleted", bucket, key, answer, form)
     return Exit.OK
 
 
@@ -286,14 +309,14 @@ def _run(
     """Connect, carry out one request on a bucket, and close."""
 
     async def go() -> Answer:
-        async with await connect(url, secret_file, seconds=timeout) as db:
-            chosen = db.bucket(bucket)
-            try:
-                return await ask(chosen)
-            except EverwriteError as error:
-                if writes:
-                    say(outcome_sentence(error))
-                raise
+        try:
+            async with await connect(url, secret_file, seconds=timeout) as db:
+                return await ask(db.bucket(bucket))
+        except EverwriteError as error:
+            if writes:
+                say(outcome_sentence(error))
+            error.hint = error.hint.replace("with timeout=", "with --timeout")
+            raise
 
     return asyncio.run(go())
 
@@ -304,10 +327,27 @@ def _raw(value: str | None) -> bytes:
         return value.encode(errors="surrogateescape")
     # One byte more than is allowed is enough for the refusal that says so.
     raw = b"" if sys.stdin.isatty() else sys.stdin.buffer.read(VALUE_BYTES_MAX + 1)
+    if len(raw) > VALUE_BYTES_MAX:
+        raise TooLarge(
+            f"The value has {_size_of_input()} bytes; the most is {VALUE_BYTES_MAX:,}.",
+            hint="Split it, or keep it in a blob store and put its address here. Nothing was "
+            "written.",
+        )
     if not raw and (value is None or sys.stdin.isatty()):
         # A forgotten VALUE under cron or in a script must not empty the key.
         raise click.UsageError("Give a VALUE, or - and the value on standard input.")
     return raw
+
+
+def _size_of_input() -> str:
+    """Return how large standard input is, or in words that this is not known."""
+    try:
+        found = os.fstat(sys.stdin.fileno())
+    except (OSError, ValueError):
+        found = None
+    if found is not None and stat.S_ISREG(found.st_mode) and found.st_size > VALUE_BYTES_MAX:
+        return f"{found.st_size:,}"
+    return f"more than {VALUE_BYTES_MAX:,}"
 
 
 def _value(raw: bytes, kind: str) -> object:
@@ -330,130 +370,3 @@ def _value(raw: bytes, kind: str) -> object:
             f"The value is not UTF-8 text: {error.reason} at byte {error.start}.",
             hint="Use --kind bytes. Nothing was written.",
         ) from error
-
-
-def _plain(value: object) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    return (
-        value.encode(errors="surrogateescape")
-        if isinstance(value, str)
-        else msgspec.json.encode(value)
-    )
-
-
-def _show_found(bucket: str, key: str, found: Found) -> None:
-    if not found.values:
-        say(f"not found: {_absence(bucket, key, found)}")
-        return
-    if len(found.values) == 1:
-        content = _plain(found.values[0])
-        emit_bytes(content)
-        if not content.endswith(b"\n") and not sys.stdout.isatty():
-            # Both streams may go to one place, and the value must stay as it is.
-            say("")
-    else:
-        for number, value in enumerate(found.values, start=1):
-            emit_bytes(b"--- sibling %d of %d\n" % (number, len(found.values)))
-            emit_bytes(_plain(value).removesuffix(b"\n") + b"\n")
-    sys.stdout.flush()
-    say(f"answered by {_replies(found)}")
-    if found.expires is not None:
-        say(f"{'the last of them ' if len(found.values) > 1 else ''}{end_sentence(found)}")
-    if len(found.values) > 1:
-        say(f"{len(found.values)} siblings: their writers did not know of each other.")
-        say("Put what they make together, with the context of this read:")
-        say(f"  everwrite put {bucket} {key} VALUE --context {_token(found.context)}")
-    else:
-        say(f"context {_token(found.context)}")
-
-
-_UNKNOWN = "was not found, but not every owner could say"
-
-_ABSENCE = {"deleted": "was deleted", "never": "was never written", "expired": "has ended"}
-
-
-def _absence(bucket: str, key: str, found: Found) -> str:
-    what = _ABSENCE.get(found.quality.absent, _UNKNOWN)
-    return f"{bucket}/{key} {what} (said by {_replies(found)})"
-
-
-def _replies(found: Found) -> str:
-    quality = found.quality
-    said = count(quality.owners, "owner")
-    if quality.fallbacks:
-        said += f" and {count(quality.fallbacks, 'stand-in')}"
-    said += f", {quality.required} required"
-    if quality.unreadable:
-        said += f"; {count(quality.unreadable, 'copy')} unreadable"
-    return said
-
-
-def _show_stored(verb: str, bucket: str, key: str, stored: Stored, form: str) -> None:
-    if form == "json":
-        emit_json(_stored_json(verb, bucket, key, stored))
-        return
-    said = f"{verb} on {count(stored.owners, 'owner')}"
-    if stored.fallbacks:
-        said += f" and {count(stored.fallbacks, 'stand-in')}"
-    say(f"{said}, {stored.durable} of them on disk")
-    if stored.expires is not None:
-        say(end_sentence(stored))
-    elif verb == "touched":
-        say("lives for ever: a touch leaves that as it is")
-    if stored.siblings > 1 and verb != "touched":
-        say(
-            f"{stored.siblings} siblings are there now: this write had not seen the others. "
-            f"`everwrite get {bucket} {key}` shows them and how to settle it."
-        )
-    if verb == "stored":
-        say(f"context {_token(stored.context)}")
-
-
-def _stored_json(verb: str, bucket: str, key: str, stored: Stored) -> dict[str, object]:
-    # A touch writes nothing that a later put would have to have seen.
-    context = {"context": _token(stored.context)} if stored.context else {}
-    return {
-        "bucket": bucket,
-        "key": key,
-        "outcome": verb,
-        **context,
-        "expires": end_for_json(stored.expires),
-        "owners": stored.owners,
-        "fallbacks": stored.fallbacks,
-        "durable": stored.durable,
-        "required": stored.required,
-        "siblings": stored.siblings,
-    }
-
-
-def _found_json(bucket: str, key: str, found: Found) -> dict[str, object]:
-    quality = found.quality
-    return {
-        "bucket": bucket,
-        "key": key,
-        "found": bool(found.values),
-        "values": [_json_value(value) for value in found.values],
-        "kinds": [_kind(value) for value in found.values],
-        "context": _token(found.context),
-        "expires": end_for_json(found.expires),
-        "quality": {
-            "owners": quality.owners,
-            "fallbacks": quality.fallbacks,
-            "required": quality.required,
-            "absent": quality.absent,
-            "unreadable": quality.unreadable,
-        },
-    }
-
-
-def _kind(value: object) -> str:
-    return "bytes" if isinstance(value, bytes) else "text" if isinstance(value, str) else "json"
-
-
-def _json_value(value: object) -> object:
-    return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
-
-
-def _token(context: bytes) -> str:
-    return base64.b64encode(context).decode()

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,12 +31,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from everwrite.cli import processes
 from everwrite.cli.connection import SECRET_VARIABLE
+from everwrite.cli.copyable import command
 from everwrite.cli.devplan import (
     HOST,
     Node,
     Plan,
+    check_ports,
     find_base_port,
-    port_is_free,
     read_plan,
     write_plan,
 )
@@ -59,6 +61,11 @@ START_SECONDS = 30.0
 
 SAFE = b"safe"
 """What the guard is told when there is nothing left for it to do."""
+
+PASSED_ON = ("EVERWRITE_LOG_FORMAT",)
+"""What nodes take from the environment in which they are started, beside the secret. All else there
+may be meant for a node of its own: its name, its directory, its ports.
+"""
 
 _LOCK = "cluster.lock"
 _POLL_SECONDS = 0.03
@@ -86,6 +93,8 @@ class DevCluster:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._guard: subprocess.Popen[bytes] | None = None
         self._held = contextlib.ExitStack()
+        self.turn = asyncio.Lock()
+        """Held while a fault is made or mended: a story and a person may want to at once."""
         self.temporary = False
         """Whether the directory goes with the scope (``with cluster:``), unless that fails."""
 
@@ -102,6 +111,7 @@ class DevCluster:
         partitions: int = 256,
         secret: bytes = b"",
         advertise: Mapping[int, str] | None = None,
+        playground: bool = False,
     ) -> Self:
         """Prepare a new cluster in an empty or new directory; base port 0 finds free ones.
 
@@ -114,7 +124,7 @@ class DevCluster:
             Node(number, base + number, advertise=doors.get(number, ""))
             for number in range(1, nodes + 1)
         ]
-        _check_ports(members)
+        check_ports(members)
         directory.mkdir(parents=True, exist_ok=True)
         if any(entry.name != _LOCK for entry in directory.iterdir()):
             raise ConfigError(
@@ -122,7 +132,13 @@ class DevCluster:
                 hint="Name a new directory; nothing was changed.",
             )
         plan = Plan(
-            base, members, engine=engine, fsync=fsync, replicas=replicas, partitions=partitions
+            base,
+            members,
+            engine=engine,
+            fsync=fsync,
+            replicas=replicas,
+            partitions=partitions,
+            playground=playground,
         )
         cluster = cls(directory, plan, secret)
         cluster._save()
@@ -233,7 +249,11 @@ class DevCluster:
         node = self.node(number)
         if node.state() != "gone":
             raise NodeFailed(f"Node {node.name} runs already (pid {node.pid}).")
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("EVERWRITE_")}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("EVERWRITE_") or name in PASSED_ON
+        }
         secret = {SECRET_VARIABLE: os.fsdecode(self._secret)} if self._secret else {}
         with self.log(number).open("ab") as log:
             child = subprocess.Popen(
@@ -302,7 +322,7 @@ class DevCluster:
         If that fails, the nodes that this call started are stopped again.
         """
         idle = [node for node in self._plan.nodes if node.state() == "gone"]
-        _check_ports(idle)
+        check_ports(idle)
         ready = False
         try:
             for node in idle:
@@ -407,6 +427,9 @@ class DevCluster:
                 command += ["--join", address] if other is not node else []
         if node.advertise:
             command += ["--advertise", node.advertise]
+        if plan.playground:
+            order = [sys.executable, "-P", "-m", "everwrite", "cluster", "order"]
+            command += ["--playground", shlex.join([*order, "--dir", str(self.directory)])]
         return command
 
     def _alive(self, number: int) -> Node:
@@ -414,7 +437,7 @@ class DevCluster:
         if node.state() == "gone":
             raise NodeFailed(
                 f"Node {node.name} does not run.",
-                hint=f"See: everwrite cluster status --dir {self.directory}",
+                hint=f"See: {command('cluster status', dir=self.directory)}",
             )
         return node
 
@@ -466,14 +489,3 @@ class DevCluster:
 
     def _save(self) -> None:
         write_plan(self.directory, self._plan)
-
-
-def _check_ports(nodes: Sequence[Node]) -> None:
-    """Raise ConfigError if another process listens where one of these nodes should."""
-    for node in nodes:
-        if not port_is_free(node.port):
-            raise ConfigError(
-                f"Port {node.port} of node {node.name} is in use by another process.",
-                hint="Is another cluster running? Choose other ports with --base-port. "
-                "Nothing was started.",
-            )

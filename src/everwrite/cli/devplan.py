@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import random
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from everwrite.cli import processes
+from everwrite.cli.copyable import command
 from everwrite.core.errors import ConfigError
 
 HOST = "127.0.0.1"
@@ -36,6 +38,16 @@ class Node(msgspec.Struct):
         """HOST:PORT of the native protocol."""
         return f"{HOST}:{self.port}"
 
+    @property
+    def http(self) -> str:
+        """Where it answers HTTP."""
+        return f"http://{HOST}:{self.port + 200}"
+
+    @property
+    def dashboard(self) -> str:
+        """Where its dashboard is."""
+        return f"{self.http}/ui/"
+
     def state(self) -> processes.State:
         """Say how its process is now."""
         return processes.state(self.pid, self.born) if self.pid else "gone"
@@ -51,6 +63,8 @@ class Plan(msgspec.Struct):
     replicas: int = 3
     partitions: int = 256
     split: str = ""
+    playground: bool = False
+    """Whether the nodes' dashboards have buttons that kill, freeze and cut."""
     founded: bool = False
     """Whether the cluster exists: until then node 1 starts without --join, which founds it."""
     format: int = 1
@@ -64,7 +78,7 @@ def read_plan(directory: Path) -> Plan:
     except FileNotFoundError as error:
         raise ConfigError(
             f"There is no development cluster in {directory}.",
-            hint=f"Make one: everwrite cluster start --dir {directory}",
+            hint=f"Make one: {command('cluster start', dir=directory)}",
         ) from error
     except msgspec.MsgspecError as error:
         raise ConfigError(
@@ -103,3 +117,15 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def check_ports(nodes: Sequence[Node]) -> None:
+    """Raise ConfigError if another process listens where one of these nodes should."""
+    for node in nodes:
+        busy = [port for port in (node.port, node.port + 200) if not port_is_free(port)]
+        if busy:
+            raise ConfigError(
+                f"Port {busy[0]} of node {node.name} is in use by another process.",
+                hint="Is another cluster running? Choose other ports with --base-port. "
+                "Nothing was started.",
+            )

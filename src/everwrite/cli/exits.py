@@ -9,6 +9,7 @@ from everwrite.core.errors import (
     DeadlineExceeded,
     EverwriteError,
     QuorumNotMet,
+    RequestError,
     UnavailableError,
     Unreachable,
 )
@@ -29,7 +30,7 @@ class Exit(enum.IntEnum):
 def exit_for(error: EverwriteError) -> Exit:
     """Return the exit code of a command that ended with this error."""
     match error:
-        case ConfigError():
+        case ConfigError() | RequestError():
             return Exit.USAGE
         case QuorumNotMet() | UnavailableError(code=UnavailableError.code):
             return Exit.DEGRADED

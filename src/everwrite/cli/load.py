@@ -31,11 +31,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from everwrite.cli.connection import read_secret
 from everwrite.cli.histogram import Histogram, Plain
 from everwrite.cli.logins import Login, Logins
+from everwrite.cli.serve import HTTP_ABOVE
 from everwrite.core.errors import EverwriteError
 
 if TYPE_CHECKING:
+    from everwrite.cli.httpload import HttpBucket
     from everwrite.client import AsyncBucket, AsyncClient
 
 BUCKET = "bench"
@@ -65,6 +68,8 @@ class LoadOptions(msgspec.Struct, frozen=True):
     parts: int = 1
     ttl_s: float = 0.0
     """How long a value lives; 0: for ever."""
+    http: list[str] = []
+    """Ask over HTTP, at these URLs; empty: by the native client."""
     rate: float = 0.0
     """Requests a second, of all parts together; 0: as ``concurrency`` allows."""
 
@@ -89,7 +94,8 @@ class Load:
 
     def __init__(self, options: LoadOptions, db: AsyncClient) -> None:
         self._options = options
-        self._bucket: AsyncBucket = db.bucket(BUCKET)
+        self._over_http = _http_bucket(options) if options.http else None
+        self._bucket: AsyncBucket = self._over_http or db.bucket(BUCKET)  # type: ignore[assignment]
         self._keys = [f"{number:08d}" for number in range(options.keys)]
         self._own = range(options.part, options.keys, options.parts)
         self._contexts: dict[int, bytes | None] = {}
@@ -173,6 +179,8 @@ class Load:
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
+        if self._over_http is not None:
+            self._over_http.close()
 
     async def _work(self, own: range) -> None:
         reads = _READS[self._options.mix]
@@ -313,6 +321,21 @@ class Load:
             # Some errors come at once, and a worker that never waits would have the loop for
             # itself.
             await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _http_bucket(options: LoadOptions) -> HttpBucket:
+    """Return the bucket over HTTP, with a connection for each worker."""
+    from everwrite.cli.httpload import HttpBucket
+
+    return HttpBucket(options.http, BUCKET, options.concurrency, read_secret(None))
+
+
+def http_urls(urls: list[str]) -> list[str]:
+    """Return where nodes that are known by their native addresses answer HTTP."""
+    from everwrite.server.settings import split_address
+
+    addresses = [split_address(url) for url in urls]
+    return [f"http://{host}:{port + HTTP_ABOVE}" for host, port in addresses]
 
 
 async def connect(urls: list[str]) -> AsyncClient:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import click
 
 from everwrite.cli.exits import Exit, exit_for
-from everwrite.cli.mistakes import Commands, hint_for
+from everwrite.cli.mistakes import Commands, hint_for, of_the_system
 from everwrite.cli.output import report_error, say, say_hint
 from everwrite.core.errors import EverwriteError
 
@@ -36,6 +36,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("everwrite.cli.inspect:status", "How the cluster is, in one line and one table."),
     "ring": ("everwrite.cli.inspect:ring", "Who owns how much of the ring."),
     "locate": ("everwrite.cli.inspect:locate", "Where a key lives: its preference list."),
+    "explain": (
+        "everwrite.cli.explain:explain",
+        "Why a key is as it is: its copies, what a get answers, what is repaired.",
+    ),
     "hints": ("everwrite.cli.inspect:hints", "Writes that wait for a node to come back."),
     "plan": ("everwrite.cli.plan:plan", "Grow, shrink, replace: see what moves, then commit it."),
     "transfers": ("everwrite.cli.transfers:transfers", "Partitions on their way, node by node."),
@@ -54,9 +58,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Command -> (module:attribute, one line of help), in the order of the help page."""
 
 _EPILOG = """\b
-Exit codes: 0 ok, 1 error, 2 usage, 3 degraded, 4 unreachable, 5 timed out.
+Exit codes: 0 ok, 1 error, 2 usage, 3 degraded, 4 unreachable, 5 timed out,
+130 interrupted.
 Data goes to standard output, all else to standard error; -o json for scripts.
-EVERWRITE_URL names the node to talk to, EVERWRITE_SECRET holds the cluster's secret.
+EVERWRITE_URL names the node or nodes to talk to, EVERWRITE_SECRET holds the cluster's secret.
 
 \b
 Start here:  everwrite demo
@@ -144,6 +149,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.ERROR
     except OSError as error:
-        report_error(EverwriteError(f"{error}."))
+        report_error(of_the_system(error))
         return Exit.ERROR
     return int(code or Exit.OK)

@@ -6,9 +6,14 @@ Click says what is wrong; the hint here says what to type. Nothing is guessed an
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Sequence
 
 import click
+
+from everwrite.cli.copyable import command, shown
+from everwrite.core.errors import EverwriteError
 
 _ELSEWHERE = {
     "siblings": "get shows siblings: everwrite get BUCKET KEY",
@@ -45,24 +50,47 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def of_the_system(error: OSError) -> EverwriteError:
+    """Return in words what the operating system would not do."""
+    why = (error.strerror or str(error) or type(error).__name__).lower()
+    if error.filename is None:
+        return EverwriteError(f"The system refused: {why}.")
+    hint = "Use a directory in which you may write."
+    if error.errno == errno.ENOSPC:
+        hint = "Make room on that disk, or use another one."
+    return EverwriteError(f"{_named(error.filename)} cannot be used: {why}.", hint=hint)
+
+
+def _named(name: object) -> str:
+    return shown(os.fsdecode(name)) if isinstance(name, str | bytes) else str(name)
+
+
 def hint_for(error: click.UsageError) -> str:
     """Return what to type instead; empty if nothing comes to mind."""
-    command = error.ctx.info_name if error.ctx is not None else None
+    if error.ctx is None:
+        return _hint(error, "")
+    with error.ctx.scope(cleanup=False):  # what the hint is made from is what was given to it
+        return _hint(error, error.ctx.info_name or "")
+
+
+def _hint(error: click.UsageError, name: str) -> str:
     match error:
         case NoSuchCommand():
-            near = difflib.get_close_matches(error.word.lower(), error.known, n=1)
-            if near:
-                return f"Did you mean '{near[0]}'?"
-            return _ELSEWHERE.get(error.word.lower(), "")
-        case click.NoSuchOption() if command == "put" and not error.option_name.startswith("--"):
+            word = error.word.lower()
+            if word in _ELSEWHERE:
+                return _ELSEWHERE[word]
+            near = difflib.get_close_matches(word, error.known, n=1)
+            return f"Did you mean '{near[0]}'?" if near else ""
+        case click.NoSuchOption() if name == "put" and not error.option_name.startswith("--"):
             return "A value that begins with - stands after --: everwrite put BUCKET KEY -- VALUE"
         case click.MissingParameter(param=click.Argument(name="key"), ctx=click.Context() as ctx):
             bucket, slash, key = str(ctx.params.get("bucket", "")).partition("/")
             if bucket and slash and key:
-                return f"Write it as two words: everwrite {command} {bucket} {key}"
+                return f"Write it as two words: {command(name, bucket, key)}"
         case click.MissingParameter(param=click.Argument(name="ttl"), ctx=click.Context() as ctx):
             bucket, key = str(ctx.params.get("bucket", "")), str(ctx.params.get("key", ""))
             if "/" in bucket and key:
                 bucket, _, key = bucket.partition("/")
-            return f"Say how long it is to live from now on: everwrite touch {bucket} {key} 30m"
+            line = command("touch", bucket, key, "30m")
+            return f"Say how long it is to live from now on: {line}"
     return ""

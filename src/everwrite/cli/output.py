@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
+from everwrite.cli.copyable import shown
 from everwrite.core.errors import EverwriteError
 
 _BAD_NEWS = {
@@ -59,15 +62,23 @@ def outcome_sentence(error: EverwriteError) -> str:
     return _BAD_NEWS[error.outcome].format(acked=error.acked, required=error.required)
 
 
+def writable_file(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    """Return a file that can be written when the work is done, as the callback of an option."""
+    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise click.BadParameter(f"{path.parent} is no directory in which you may write.")
+    return path
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Return rows as aligned text; the columns in ``right`` (numbers) lean to the right.
+    What is not printable in a cell is shown escaped.
 
     >>> print(table(["name", "keys"], [["n1", "12"], ["n2", "7"]], right=[1]))
     NAME  KEYS
     n1      12
     n2       7
     """
-    lines = [[cell.upper() for cell in head], *rows]
+    lines = [[cell.upper() for cell in head], *([shown(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "\n".join(
         "  ".join(

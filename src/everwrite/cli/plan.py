@@ -14,14 +14,13 @@ from typing import Any, TypeVar
 import click
 
 from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
+from everwrite.cli.copyable import command
 from everwrite.cli.mistakes import Commands
 from everwrite.cli.output import duration, emit, emit_json, say, say_hint, size, table
 from everwrite.cli.reports import Planned, PlannedChange, PlannedNode, read
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Changes = list[dict[str, object]]
-
-_NOTHING_MOVES = "Nothing moves yet: everwrite plan commit, or everwrite plan cancel."
 
 
 @click.group(cls=Commands)
@@ -140,7 +139,7 @@ def show(all_moves: bool, url: str, secret_file: Path | None, form: str) -> None
         if more:
             say(f"and {more:,} more")
     if planned.staged and planned.stands:
-        say_hint(_NOTHING_MOVES)
+        say_hint(_nothing_moves())
 
 
 @plan.command()
@@ -158,7 +157,7 @@ def commit(id: str, force: bool, url: str, secret_file: Path | None, form: str) 
         emit_json(answer)
         return
     _show(read(answer, Planned))
-    say_hint("Watch it: everwrite transfers --watch")
+    say_hint(f"Watch it: {command('transfers --watch')}")
 
 
 @plan.command()
@@ -189,9 +188,13 @@ def _stage(
     planned = read(answer, Planned)
     _show(planned)
     if planned.committed:
-        say_hint("Watch it: everwrite transfers --watch")
+        say_hint(f"Watch it: {command('transfers --watch')}")
     elif planned.staged:
-        say_hint(_NOTHING_MOVES)
+        say_hint(_nothing_moves())
+
+
+def _nothing_moves() -> str:
+    return f"Nothing moves yet: {command('plan commit')}, or {command('plan cancel')}."
 
 
 async def _send(

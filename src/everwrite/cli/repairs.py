@@ -14,7 +14,7 @@ import msgspec
 from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
 from everwrite.cli.exits import Exit
 from everwrite.cli.output import duration, emit, emit_json, say, size, table
-from everwrite.cli.reports import Checked, ask_status, read
+from everwrite.cli.reports import Checked, ask_status, names_of, read
 from everwrite.core.errors import RequestError, UnavailableError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def repairs(url: str, secret_file: Path | None, form: str) -> int:
         return code
     if silent:
         say(f"no answer from {', '.join(silent)}: what they compare is not shown")
-    emit(headline(there))
+    emit(headline(there, silent))
     emit("")
     head = ["node", "with", "partitions", "agree", "longest ago", "leaves", "keys in"]
     head += ["keys out", "bytes"]
@@ -139,14 +139,22 @@ def repairs(url: str, secret_file: Path | None, form: str) -> int:
     return code
 
 
-def headline(answers: Mapping[str, Repairs]) -> str:
-    """Return in one line how the cluster is."""
+def headline(answers: Mapping[str, Repairs], silent: Sequence[str] = ()) -> str:
+    """Return in one line how the cluster is; of who is silent nothing is known."""
+    said = _said(answers)
+    if silent:
+        said += f"; {names_of(silent)} {'is' if len(silent) == 1 else 'are'} down"
+        said = said.replace("All owners agree", "All owners that could be compared agree")
+    return f"{said}."
+
+
+def _said(answers: Mapping[str, Repairs]) -> str:
     pairs = [(answer, pair) for answer in answers.values() for pair in answer.pairs]
     late = sum(_is_late(answer, pair) for answer, pair in pairs)
     running = sum(bool(pair.phase) for _, pair in pairs)
     anew = sum(answer.leaves.get("made_anew", 0) for answer in answers.values())
     if not pairs:
-        return "No partition has two owners that serve it: there is nothing to compare."
+        return "No partition has two owners that serve it: there is nothing to compare"
     new = sum(pair.agreed_ms is None and not _is_late(answer, pair) for answer, pair in pairs)
     well = "No owners are known to differ" if new else "All owners agree"
     said = [f"{late:,} of {len(pairs):,} comparisons are late" if late else well]
@@ -159,7 +167,7 @@ def headline(answers: Mapping[str, Repairs]) -> str:
     damaged = sum(answer.disk.damaged for answer in answers.values())
     if damaged:
         said.append("1 copy is damaged" if damaged == 1 else f"{damaged:,} copies are damaged")
-    return ", ".join(said) + "."
+    return ", ".join(said)
 
 
 def pair_rows(answers: Mapping[str, Repairs]) -> list[list[str]]:

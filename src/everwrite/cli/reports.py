@@ -166,7 +166,9 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class RingNode(msgspec.Struct, frozen=True):
-    """A node's share of the ring; ``load`` is relative to its fair share, 1.0 is exactly fair."""
+    """A node's share of the ring; ``load`` is relative to its fair share, 1.0 is exactly fair.
+    ``state`` is as the answering node sees it.
+    """
 
     id: str
     name: str
@@ -179,6 +181,7 @@ class RingNode(msgspec.Struct, frozen=True):
     keeps: int = 0
     to_gain: int = 0
     to_shed: int = 0
+    state: str = ""
 
 
 class Ring(msgspec.Struct, frozen=True):
@@ -348,39 +351,40 @@ def judge(asked: Status, others: Mapping[str, Status | None]) -> Verdict:
     answers = [asked, *(other for other in others.values() if other is not None)]
     unready = [answer.node.name for answer in answers if not answer.node.ready]
     if unready:
-        reasons.append(f"{_names(unready)} not ready")
+        reasons.append(f"{names_of(unready)} not ready")
     if len({answer.cluster.view for answer in answers}) > 1:
         reasons.append("the nodes do not agree on the ring")
     alive = {answer.node.name for answer in answers}
     for answer in answers:
         cut = [peer.name for peer in answer.nodes if peer.state == "down" and peer.name in alive]
         if cut:
-            reasons.append(f"{answer.node.name} can't reach {_names(cut)}")
+            reasons.append(f"{answer.node.name} can't reach {names_of(cut)}")
         slow = [peer.name for peer in answer.nodes if peer.state == "slow"]
         if slow:
-            reasons.append(f"{answer.node.name} passes over {_names(slow)} for being slow")
+            reasons.append(f"{answer.node.name} passes over {names_of(slow)} for being slow")
         if answer.clock.wrong:
             off = duration(abs(answer.clock.off_ms))
             where = "ahead" if answer.clock.off_ms > 0 else "behind"
             reasons.append(f"the clock of {answer.node.name} is {off} {where}")
     full = [answer.node.name for answer in answers if answer.hints.full]
     if full:
-        reasons.append(f"{_names(full)} can keep no more hints")
+        reasons.append(f"{names_of(full)} can keep no more hints")
     reasons += [
         f"{answer.node.name} has {what}" for answer in answers for what in spoilt(answer.disk)
     ]
     names = Counter(peer.name for peer in asked.nodes)
     twins = [f"{number} nodes are named {name}" for name, number in names.items() if number > 1]
     reasons.extend(twins)
-    wanted = asked.cluster.replicas_wanted
-    inside = sum(peer.standing == "in" for peer in asked.nodes)
-    if 1 < inside < wanted:  # one node alone is a choice
-        reasons.append(f"{count(inside, 'node')} for {wanted} replicas")
     hints = count(sum(answer.hints.waiting for answer in answers), "hint")
     summary = f"{len(alive)} of {count(len(asked.nodes), 'node')} up, {hints} waiting"
     moving = sum(peer.to_gain + peer.to_shed for peer in asked.nodes)
     if moving:
         summary += f", {count(moving, 'partition')} to move"
+    wanted = asked.cluster.replicas_wanted
+    inside = sum(peer.standing == "in" for peer in asked.nodes)
+    if 0 < inside < wanted:  # it may be meant so, and no copy is lacking that there could be
+        copies = "one copy" if inside == 1 else f"{inside} copies"
+        summary += f"; {count(inside, 'node')} for {wanted} replicas, so each value has {copies}"
     return Verdict(not reasons, summary, reasons)
 
 
@@ -405,10 +409,10 @@ def _missing(asked: Status, others: Mapping[str, Status | None]) -> list[str]:
     return reasons
 
 
-def _names(names: Sequence[str]) -> str:
+def names_of(names: Sequence[str]) -> str:
     """Return names as a person would list them.
 
-    >>> _names(["a"]), _names(["a", "b", "c"])
+    >>> names_of(["a"]), names_of(["a", "b", "c"])
     ('a', 'a, b and c')
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -6,6 +6,8 @@ Flags win over the environment, that over a TOML file.
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import socket
 import stat
 from pathlib import Path
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 _ENGINES = ["rocksdb", "sqlite", "memory"]
 _NAME_LENGTH_MAX = 64
-PORT_MAX = 65535 - 200
+HTTP_ABOVE = 200
+PORT_MAX = 65535 - HTTP_ABOVE
 """Two more ports belong to each base port: 100 and 200 above it."""
 WORKERS_MAX = 64
 """Below 100, so that the ports of one protocol never meet those of another; more cores are rare."""
@@ -37,6 +40,7 @@ class FileSettings(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, o
     name: str | None = None
     base_port: int | None = None
     host: str | None = None
+    http_port: int | str | None = None
     advertise: str | None = None
     join: list[str] | None = None
     stage: bool | None = None
@@ -66,7 +70,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"The config file {path} is wrong: {error}.",
+            f"The config file {path} is wrong: {_in_words(str(error))}.",
             hint=f"It may set: {known}. The node was not started.",
         ) from error
     found = {
@@ -77,6 +81,31 @@ def read_settings(path: Path) -> dict[str, Any]:
     if "fsync" in found:
         found["fsync"] = "on" if found["fsync"] else "off"
     return found
+
+
+def _in_words(error: str) -> str:
+    """Return what is wrong with a setting, as a person would say it."""
+    wrong = re.fullmatch(r"Expected `(.+)`, got `(.+)` - at `\$\.([\w-]+)(\[.*\])?`", error)
+    if wrong is not None:
+        due, got, key, part = wrong.groups()
+        where = f"each part of {key}" if part else key
+        return f"{where} must be {_kind(due.removesuffix(' | null'))}, not {_kind(got)}"
+    unknown = re.fullmatch(r"Object contains unknown field `(.+)`", error)
+    return f"there is no setting {unknown[1]}" if unknown is not None else error
+
+
+def _kind(name: str) -> str:
+    return _KINDS.get(name, name)
+
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text in quotes",
+    "bool": "true or false",
+    "array": "a list in [ ]",
+    "object": "a table",
+}
 
 
 def _load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -101,14 +130,23 @@ def _check_advertise(_: click.Context, __: click.Parameter, value: str) -> str:
     return value
 
 
+def _check_http_port(_: click.Context, __: click.Parameter, value: str | int | None) -> str | None:
+    if value is None or value == "off":
+        return value
+    text = str(value)
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65535):
+        raise click.BadParameter(f"{text!r} is no port, nor off")
+    return text
+
+
 def _check_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     if value is not None and (not value.isprintable() or not 0 < len(value) <= _NAME_LENGTH_MAX):
         raise click.BadParameter(f"use 1 to {_NAME_LENGTH_MAX} printable characters")
     return value
 
 
-def _check_partitions(_: click.Context, __: click.Parameter, value: int) -> int:
-    if value & (value - 1):
+def _check_partitions(_: click.Context, __: click.Parameter, value: int | None) -> int | None:
+    if value is not None and value & (value - 1):
         raise click.BadParameter(f"{value} is not a power of two, like 64, 256 or 1024")
     return value
 
@@ -165,6 +203,14 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
     envvar="EVERWRITE_HOST",
     metavar="HOST",
     help="Address to listen on. One that others can reach needs a secret.",
+)
+@click.option(
+    "--http-port",
+    callback=_check_http_port,
+    envvar="EVERWRITE_HTTP_PORT",
+    metavar="P|off",
+    show_default="the base port + 200",
+    help="Port of the HTTP API, on the same address; off: none.",
 )
 @click.option(
     "--advertise",
@@ -228,6 +274,19 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
     help="Whether a write is on the disk before it is acknowledged.",
 )
 @click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    envvar="EVERWRITE_LOG_FORMAT",
+    help="Lines of the log for people, or JSON for programs.",
+)
+@click.option(
+    "--otel",
+    is_flag=True,
+    envvar="EVERWRITE_OTEL",
+    help="Send a span for each HTTP request, as the OTEL_ variables say: needs everwrite[otel].",
+)
+@click.option(
     "--no-pace",
     is_flag=True,
     envvar="EVERWRITE_NO_PACE",
@@ -236,8 +295,8 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
 @click.option(
     "--partitions",
     type=click.IntRange(1, 65536),
-    default=256,
     callback=_check_partitions,
+    show_default="256",
     envvar="EVERWRITE_PARTITIONS",
     metavar="Q",
     help="Slices of the ring; fixed when the cluster is made.",
@@ -245,15 +304,15 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
 @click.option(
     "--replicas",
     type=click.IntRange(1, 9),
-    default=3,
+    show_default="3",
     envvar="EVERWRITE_REPLICAS",
     metavar="N",
     help="Copies of each key; fixed when the cluster is made.",
 )
 @click.option(
     "--cluster-name",
-    default="everwrite",
     callback=_check_name,
+    show_default="everwrite",
     envvar="EVERWRITE_CLUSTER_NAME",
     metavar="NAME",
     help="Name of the cluster; nodes of another one are refused.",
@@ -273,6 +332,7 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
     help="Run K nodes of one zone, one per core: in DIR/worker-1, ..., on ports P, P+1, ..., "
     "called NAME-1, ...",
 )
+@click.option("--playground", default="", hidden=True)
 @click.option("--lifeline", type=click.IntRange(0), hidden=True, callback=_check_lifeline)
 @takes_a_secret
 def serve(workers: int, **given: Any) -> None:
@@ -309,10 +369,13 @@ def serve_options(
     data: Path,
     name: str | None,
     base_port: int,
+    http_port: str | None,
     engine: str,
     fsync: str,
     no_pace: bool,
     secret_file: Path | None,
+    cluster_name: str | None,
+    playground: str = "",
     **same: Any,
 ) -> ServeOptions:
     """Return what the command line says as the server wants it; ConfigError if it can't be."""
@@ -323,9 +386,19 @@ def serve_options(
         name=name or "",
         default_name=f"{socket.gethostname()}-{base_port}"[-_NAME_LENGTH_MAX:],
         port=base_port,
+        http_port=http_port_of(base_port, http_port),
         engine=engine,
         fsync=fsync == "on",
         pace=not no_pace,
         secret=read_secret(secret_file),
+        cluster_name=cluster_name or "",
+        playground=tuple(shlex.split(playground)),
         **same,
     )
+
+
+def http_port_of(base_port: int, http_port: str | None) -> int | None:
+    """Return where HTTP is to be answered; None: nowhere."""
+    if http_port == "off":
+        return None
+    return base_port + HTTP_ABOVE if http_port is None else int(http_port)

@@ -310,7 +310,11 @@ class Supervisor:
 
     def _pass_on(self, child: Child, lines: Sequence[bytes]) -> None:
         name = child.name.encode()
-        left = b"".join(b"%b | %b\n" % (name, line) for line in lines)
+        left = b"".join(
+            # A line of JSON names its node by itself, and stays JSON.
+            line + b"\n" if line.startswith(b"{") else b"%b | %b\n" % (name, line)
+            for line in lines
+        )
         try:
             while left:
                 left = left[os.write(sys.stderr.fileno(), left) :]

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
+from everwrite.cli.copyable import command
 from everwrite.cli.exits import Exit
 from everwrite.cli.output import count, duration, emit, emit_json, say, table
 from everwrite.cli.reports import ask_status, read
@@ -91,6 +92,9 @@ def tombstones(collect: bool, rows: int, url: str, secret_file: Path | None, for
         return code
     if silent:
         say(f"no answer from {', '.join(silent)}: what they see to is not shown")
+    if collect:
+        say("Each node goes through its tombstones now, and asks the others. What all of them have")
+        say(f"confirmed twice, some minutes apart, goes. How far that is: {command('tombstones')}")
     emit(_headline(found, waiting, down))
     for why in _summed(found):
         emit(f"{why.tombstones:,} wait: {why.why}")

@@ -18,7 +18,6 @@ Everything is checked before the first process starts; DIR/lock keeps a second c
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
@@ -35,7 +34,8 @@ from everwrite.cli.output import say
 from everwrite.cli.serve import PORT_MAX, WORKERS_MAX, serve, serve_options
 from everwrite.cli.supervisor import Child, Supervisor
 from everwrite.core.errors import ConfigError
-from everwrite.server.settings import NAME_BYTES_MAX, split_address
+from everwrite.server.logs import begin_logging, log_of
+from everwrite.server.settings import NAME_BYTES_MAX, LogFormat, cannot_listen, split_address
 from everwrite.storage.lock import DirectoryLock
 from everwrite.storage.manifest import (
     MANIFEST_NAME,
@@ -85,6 +85,11 @@ class Workers:
         base: int = self.given["base_port"]
         return base + number - 1
 
+    def http_port(self, number: int) -> str | None:
+        """Return where a worker answers HTTP; None: at its place above its base port."""
+        given: str | None = self.given["http_port"]
+        return given if given in (None, "off") else str(int(given) + number - 1)
+
     def options(self, number: int) -> dict[str, Any]:
         """Return what one worker is started with, as options of `serve`."""
         given = self.given
@@ -93,6 +98,7 @@ class Workers:
             "data": self.directory_of(number),
             "name": self.name(number) if given["name"] else None,
             "base_port": self.port(number),
+            "http_port": self.http_port(number),
             "advertise": _ports_on(given["advertise"], number - 1) if given["advertise"] else "",
             "zone": given["zone"] or ("" if self._is_node(number) else self.zone),
             "join": self._joins(number),
@@ -144,8 +150,10 @@ class Workers:
                 hint=f"Use one of up to {PORT_MAX - self.count + 1}. Nothing was started.",
             )
         for number in range(1, self.count + 1):
-            serve_options(**self.options(number))
-            _check_listen(self.given["host"], self.port(number))
+            found = serve_options(**self.options(number))
+            for port in (found.port, found.http_port):
+                if port is not None:
+                    _check_listen(found.host, port)
 
     def _check_directory(self) -> None:
         here = self.directory
@@ -178,19 +186,14 @@ class Workers:
 
 def run_workers(count: int, given: Mapping[str, Any]) -> None:
     """Run workers until SIGTERM or SIGINT; raise an EverwriteError if they cannot be kept up."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    begin_logging(given["log_format"])
     workers = Workers(count, given)
     workers.check()
     prepare_directory(workers.directory)
     lock = DirectoryLock(workers.directory)
     try:
         workers.remember()
-        say(
-            f"everwrite: {count} workers of zone {workers.zone} on ports {workers.port(1)} to "
-            f"{workers.port(count)}\n  data     {workers.directory_of(1)} and so on"
-        )
+        _greet(workers, count, given["log_format"])
         children = [
             Child(workers.name(number), partial(workers.command_line, number))
             for number in range(1, count + 1)
@@ -198,6 +201,19 @@ def run_workers(count: int, given: Mapping[str, Any]) -> None:
         Supervisor(children, _environment()).run()
     finally:
         lock.release()
+
+
+def _greet(workers: Workers, count: int, form: LogFormat) -> None:
+    """Say what is going to run, and where."""
+    first, last = workers.port(1), workers.port(count)
+    if form == "json":
+        data = str(workers.directory)
+        log_of().info("workers", count=count, zone=workers.zone, ports=[first, last], data=data)
+        return
+    say(
+        f"everwrite: {count} workers of zone {workers.zone} on ports {first} to {last}\n"
+        f"  data     {workers.directory_of(1)} and so on"
+    )
 
 
 def refuse_workers(directory: Path) -> None:
@@ -284,8 +300,4 @@ def _check_listen(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise ConfigError(
-            f"Cannot listen on {host}:{port} ({error.strerror}).",
-            hint="Is another node running there? Choose other ports with --base-port. "
-            "Nothing was started.",
-        ) from error
+        raise cannot_listen(host, port, error) from error

@@ -6,15 +6,27 @@ to write instead.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from inspect import iscoroutine, iscoroutinefunction
 from math import inf
 from numbers import Real
+from typing import Any
 
 from everwrite.client.limits import TIMEOUT_MAX_S, TTL_MAX_S, TTL_MIN_S
 from everwrite.client.session import Session
 from everwrite.core.data.context import CONTEXT_BYTES_MAX
 from everwrite.core.data.keys import checked_bucket
 from everwrite.core.errors import BadContext, RequestError
+
+
+def checked_secret(secret: bytes | str) -> bytes:
+    """Return a secret's bytes; RequestError for what is none, without showing it."""
+    if not isinstance(secret, bytes | str):
+        raise RequestError(
+            f"{a(type(secret).__name__)} is no secret.", hint="Secrets are text or bytes."
+        )
+    return secret.encode() if isinstance(secret, str) else secret
 
 
 def checked_timeout(seconds: float) -> float:
@@ -58,6 +70,41 @@ def check_session(session: Session | None) -> None:
         )
 
 
+def a(noun: str) -> str:
+    """Return a noun with its article, as a sentence begins.
+
+    >>> a("int"), a("dict")
+    ('An int', 'A dict')
+    """
+    return f"An {noun}" if noun[:1].lower() in "aeio" else f"A {noun}"
+
+
+def check_change(change: object) -> None:
+    """Raise RequestError for what cannot change a value as ``update`` wants it."""
+    if not callable(change):
+        raise RequestError(
+            f"{a(type(change).__name__)} is no change.", hint="Give a function of the old value."
+        )
+    if iscoroutinefunction(change):
+        raise _async_change()
+
+
+def changed(change: Callable[[Any], Any], value: Any) -> Any:
+    """Return what a change makes of a value; RequestError if that is yet to be awaited."""
+    new = change(value)
+    if iscoroutine(new):
+        new.close()
+        raise _async_change()
+    return new
+
+
+def _async_change() -> RequestError:
+    return RequestError(
+        "The change is an async function.",
+        hint="Give a plain one; await what it needs before update(), or use get() and put().",
+    )
+
+
 def bucket_name(name: str | bytes) -> bytes:
     if not isinstance(name, str | bytes):
         raise RequestError(f"{name!r} is no bucket's name.", hint="Use text such as 'carts'.")
@@ -68,7 +115,7 @@ def key_error(key: object, error: Exception) -> Exception:
     """Return why a key is refused: for what it is, before what is wrong with it."""
     if isinstance(key, str | bytes | bytearray | memoryview):
         return error
-    return RequestError(f"A {type(key).__name__} is no key.", hint="Keys are str or bytes.")
+    return RequestError(f"{a(type(key).__name__)} is no key.", hint="Keys are str or bytes.")
 
 
 def check_context(context: bytes) -> None:

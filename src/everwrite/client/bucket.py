@@ -13,6 +13,8 @@ from datetime import timedelta
 from typing import Any
 
 from everwrite.client.arguments import (
+    changed,
+    check_change,
     check_context,
     check_numbers,
     check_session,
@@ -31,9 +33,10 @@ from everwrite.client.results import (
 )
 from everwrite.client.session import Session
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_key, checked_value, data_key
+from everwrite.core.data.labels import KIND_BYTES
 from everwrite.core.errors import RequestError
-from everwrite.core.messages.requests import KIND_BYTES, FetchReply, PutReply
-from everwrite.core.request.limits import check_copies
+from everwrite.core.messages.requests import FetchReply, PutReply
+from everwrite.core.request.limits import cannot_tell, check_copies
 
 
 class AsyncBucket:
@@ -244,8 +247,9 @@ class AsyncBucket:
         """Take away what the context has seen; values that it has not seen stay.
 
         Without a context the key is read first, in the same timeout, and what is found is taken
-        away; if there is nothing, nothing is written (``owners`` 0). b"" is the context that has
-        seen nothing: it takes nothing away.
+        away; if there is nothing, nothing is written (``owners`` 0), and it is QuorumNotMet if too
+        few owners were heard to say so. b"" is the context that has seen nothing: it takes nothing
+        away.
         """
         try:
             data = data_key(self._name, checked_key(key))
@@ -262,6 +266,9 @@ class AsyncBucket:
             if not context:
                 # Nothing to supersede, so a tombstone would be for nobody: a logout after the end.
                 check_copies(n, w, dw, self._cluster.replicas)
+                quality = found.quality
+                if quality.absent == "unknown" and quality.owners < quality.required:
+                    raise cannot_tell(quality.owners, quality.required)
                 return Stored(b"", 0, 0, 0, 0, 0)
             timeout_s = max(deadline - self._cluster.now(), 0.001)
         check_context(context)
@@ -298,8 +305,9 @@ class AsyncBucket:
         deleted. Not atomic: of two updates at once both values stay, as siblings that the next one
         merges. ``ttl`` as for put: the new value does not inherit the end of the old one.
         """
+        check_change(change)
         found = await self.get(key, timeout=timeout, session=session)
-        value = change(found.value)
+        value = changed(change, found.value)
         if value is None:
             return await self.delete(key, context=found.context, timeout=timeout, session=session)
         return await self.put(

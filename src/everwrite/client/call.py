@@ -18,7 +18,7 @@ Source: Dynamo 4.5, 4.6; Dean & Barroso 2013, "The tail at scale" (hedged reques
 from __future__ import annotations
 
 from asyncio import Future
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -33,15 +33,15 @@ from everwrite.core.errors import (
     ProtocolError,
     RequestError,
     Unreachable,
-    error_from_code,
 )
+from everwrite.core.failures import error_of
 from everwrite.core.messages.every import AnyMessage
 from everwrite.core.messages.requests import Ask, Failure, Fetch, Get, Put, PutReply, Touch
 
 if TYPE_CHECKING:
     from everwrite.client.connection import Connection
 
-_WORST: dict[str, int] = {"none": 0, "partial": 1, "unknown": 2}
+_WORST: dict[Outcome, int] = {"none": 0, "partial": 1, "unknown": 2}
 
 
 class Call(msgspec.Struct, eq=False):
@@ -250,8 +250,10 @@ class Call(msgspec.Struct, eq=False):
         self._note("unknown")
         if self.error is None:
             reason = connection.error.message if connection.error else "The connection closed."
+            write = isinstance(self.message, Put | Touch)
             self.error = Unreachable(
-                f"Node {connection.name} was lost before it answered. {reason}"
+                f"Node {connection.name} was lost before it answered. {reason}",
+                hint=_MAYBE_HINT if write else _LOST_HINT,
             )
         if not self._again(0.0, of_budget=False) and not self.tries:
             self._finish()
@@ -295,25 +297,13 @@ class Call(msgspec.Struct, eq=False):
             self.future.set_exception(error)
 
 
-def error_of(failure: Failure) -> EverwriteError:
-    """Return the error that a node reports."""
-    known = failure.outcome in _WORST
-    return error_from_code(failure.code)(
-        failure.message,
-        hint=failure.hint,
-        outcome=cast("Outcome", failure.outcome) if known else "unknown",
-        acked=failure.acked,
-        required=failure.required,
-        retry_after_ms=failure.retry_after_ms,
-    )
-
-
 def foreign(message: AnyMessage) -> ProtocolError:
     """Return why a node that answers with this is given up."""
     return ProtocolError(f"The node answered with a {type(message).__name__}, unasked.")
 
 
 LATE_HINT = "Try again, or give it more time with timeout=."
+_LOST_HINT = "Try again: other nodes may answer. `everwrite status` says which are up."
 _MAYBE_HINT = "The write may have happened: read the key to see."
 _UNREACHABLE_HINT = (
     "Is the cluster running, and are its addresses right? If all of its nodes were replaced, "

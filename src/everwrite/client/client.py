@@ -27,6 +27,7 @@ import msgspec
 from everwrite.client.arguments import (
     bucket_name,
     check_numbers,
+    checked_secret,
     checked_timeout,
     checked_ttl,
     key_error,
@@ -61,13 +62,14 @@ async def connect(
 
     ``secret`` is the cluster's; EVERWRITE_SECRET if it's not given. ``timeout`` (seconds) bounds
     this call and every request that names none; ``retries`` is how many more tries a request may
-    make. Raises Unreachable if no node answers, DeniedError for the wrong secret.
+    make. Raises Unreachable if no node can be reached, DeadlineExceeded if none
+    answers in time, DeniedError for the wrong secret.
     """
     if type(retries) is not int or not 0 <= retries <= RETRIES_MAX:
         raise RequestError(f"retries={retries!r} is not possible.", hint=f"Use 0 to {RETRIES_MAX}.")
     timeout_s = checked_timeout(timeout)
     seeds = parse_urls(url)
-    raw = secret.encode() if isinstance(secret, str) else secret
+    raw = checked_secret(secret)
     cluster = Cluster(
         seeds,
         raw or os.fsencode(os.environ.get(SECRET_VARIABLE, "")),

@@ -29,7 +29,7 @@ from everwrite.client.call import Call
 from everwrite.client.connection import Connection, Request
 from everwrite.client.limits import Timing
 from everwrite.client.manners import Budget, choose, most_strained
-from everwrite.client.members import Members
+from everwrite.client.members import Members, untold
 from everwrite.client.pool import Address, Connect, Pool
 from everwrite.client.read import Read
 from everwrite.client.table import Counters, Late, left_ms
@@ -104,10 +104,7 @@ class Cluster:
                 await self._members.meet()
         except TimeoutError as error:
             await self.close()
-            raise Unreachable(
-                f"The cluster did not tell its members within {timeout_s:g} s.",
-                hint="Is it overloaded, or the network slow? Give it more time with timeout=.",
-            ) from error
+            raise untold(timeout_s) from error
         except EverwriteError:
             await self.close()
             raise

@@ -205,7 +205,9 @@ class Connection(asyncio.Protocol):
         if self.error is None:
             reason = f": {error}" if error else ""
             self.error = Unreachable(
-                f"The node {self.name or '(unknown)'} closed the connection{reason}."
+                f"The node {self.name or '(unknown)'} closed the connection{reason}.",
+                hint="Is it starting or stopping, or is this the port of another service? Its log "
+                "says more.",
             )
         if not self.opened.done():
             self.opened.set_exception(self.error)

@@ -17,13 +17,13 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 
-from everwrite.client.arguments import checked_timeout
+from everwrite.client.arguments import a, checked_timeout
 from everwrite.client.client import AsyncClient
 from everwrite.client.cluster import Cluster
 from everwrite.client.limits import IN_FLIGHT_MAX, Timing
 from everwrite.client.pool import Connect
 from everwrite.client.sync import Client, LoopThread
-from everwrite.core.errors import EverwriteError
+from everwrite.core.errors import ConfigError, EverwriteError
 from everwrite.server.runtime import Runtime, start
 from everwrite.server.settings import ServeOptions
 from everwrite.server.transport import Connection as NodeEnd
@@ -45,6 +45,11 @@ def open(
     directory open, another StorageError if it can't be read, ConfigError if it is a cluster's.
     """
     timeout_s = checked_timeout(timeout)
+    if path is not None and not isinstance(path, str | PathLike):
+        raise ConfigError(
+            f"{a(type(path).__name__)} is no path of a data directory.",
+            hint="Give text or a Path; None with engine='memory'.",
+        )
     options = ServeOptions(
         data=None if path is None else Path(path), default_name=NAME, engine=engine, fsync=fsync
     )

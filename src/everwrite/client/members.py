@@ -18,11 +18,12 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from everwrite.client.call import LATE_HINT
 from everwrite.client.connection import Connection
 from everwrite.client.limits import Timing
 from everwrite.client.table import Counters
 from everwrite.client.view import View, ask_for_view, parse_view
-from everwrite.core.errors import DeniedError, EverwriteError, Unreachable
+from everwrite.core.errors import DeadlineExceeded, DeniedError, EverwriteError, Unreachable
 
 if TYPE_CHECKING:
     from everwrite.client.pool import Address, Pool
@@ -163,3 +164,11 @@ class Members:
         self._view = view
         self.question = ask_for_view(view.version)
         self._go_by(None if view is before else view)
+
+
+def untold(timeout_s: float) -> DeadlineExceeded:
+    """Return why a client does not know its cluster: nobody told it in time."""
+    return DeadlineExceeded(
+        f"No node has told who is in the cluster within {timeout_s:g} s.",
+        hint=f"Is it paused or overloaded, or the network slow? {LATE_HINT}",
+    )

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import xxhash
 
-from everwrite.client.call import LATE_HINT, Call, error_of, foreign
+from everwrite.client.call import LATE_HINT, Call, foreign
 from everwrite.client.table import Table
 from everwrite.core.errors import DeadlineExceeded, EverwriteError, Overloaded
+from everwrite.core.failures import error_of
 from everwrite.core.messages.every import AnyMessage
 from everwrite.core.messages.requests import (
     ABSENT,

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from everwrite.client.arguments import a
 from everwrite.core.errors import RequestError
 
 _canonical = msgspec.json.Encoder(order="sorted").encode
@@ -89,7 +90,8 @@ def newest(field: str) -> Callable[[list[Any]], Any]:
 
 
 def _cannot(name: str, what: str, value: Any) -> RequestError:
+    article, kind = a(type(value).__name__).split(" ", 1)
     return RequestError(
-        f"{name} merges {what}; one sibling is a {type(value).__name__}.",
+        f"{name} merges {what}; one sibling is {article.lower()} {kind}.",
         hint="Read .values, and put what they should be with .context.",
     )

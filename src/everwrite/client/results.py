@@ -18,16 +18,15 @@ from uuid import UUID
 
 import msgspec
 
+from everwrite.client.arguments import a
 from everwrite.core.data.keys import checked_value
+from everwrite.core.data.labels import KIND_BYTES, KIND_JSON, KIND_TEXT, Kind, base_of
 from everwrite.core.data.versions import Version, decode, live
 from everwrite.core.errors import Conflict, RequestError
 from everwrite.core.messages.requests import (
     ABSENT,
     BUSY,
     FOUND,
-    KIND_BYTES,
-    KIND_JSON,
-    KIND_TEXT,
     NOT_HERE,
     REFUSED,
     STALE_VIEW,
@@ -178,8 +177,10 @@ def encode_value(value: Any) -> tuple[int, bytes]:
             if b"null" in raw:
                 _check_finite(msgspec.to_builtins(value))
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        why = "it refers to itself, or is nested too deep"
         raise RequestError(
-            f"A {type(value).__name__} that cannot be written as JSON is no value: {error}.",
+            f"{a(type(value).__name__)} that cannot be written as JSON is no value: "
+            f"{why if isinstance(error, RecursionError) else error}.",
             hint="Use bytes, text, or numbers, booleans, lists and dicts of such.",
         ) from error
     return kind, checked_value(raw)
@@ -235,10 +236,12 @@ def _check_finite(value: Any) -> None:
             _check_finite(item)
 
 
-def decode_value(kind: int, raw: bytes) -> Any:
+def decode_value(kind: Kind, raw: bytes) -> Any:
     """Return the value that these bytes of this kind are; as bytes if they are not of this kind, or
     it is unknown: one bad sibling must not hide the others.
     """
+    if type(kind) is bytes:
+        kind = base_of(kind)
     try:
         if kind == KIND_TEXT:
             return raw.decode()

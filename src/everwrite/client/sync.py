@@ -17,6 +17,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
 
+from everwrite.client.arguments import changed, check_change
 from everwrite.client.bucket import AsyncBucket
 from everwrite.client.client import DEFAULT_URL, AsyncClient, connect
 from everwrite.client.limits import IN_FLIGHT_MAX, Timing
@@ -304,8 +305,9 @@ class Bucket:
         ttl: float | timedelta | None = None,
     ) -> Stored:
         """Read the value, change it, write it back: see AsyncBucket.update."""
+        check_change(change)
         found = self.get(key, timeout=timeout, session=session)
-        value = change(found.value)
+        value = changed(change, found.value)
         if value is None:
             return self.delete(key, context=found.context, timeout=timeout, session=session)
         return self.put(

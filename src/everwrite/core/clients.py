@@ -6,7 +6,7 @@ shell cannot hand in at once wait at the door (core/pace/door.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -14,8 +14,9 @@ from msgspec.structs import replace
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_value, split_key
 from everwrite.core.errors import EverwriteError, UnavailableError
 from everwrite.core.failures import failure_of
+from everwrite.core.messages.listing import List
 from everwrite.core.messages.message import Message
-from everwrite.core.messages.requests import Fetch, Get, Put, Touch
+from everwrite.core.messages.requests import Failure, Fetch, Get, Put, Touch
 from everwrite.core.outbox import Place
 from everwrite.core.pace.door import Asked, Door, Verdict
 from everwrite.core.request.limits import (
@@ -37,8 +38,23 @@ does that after a quarter of a second."""
 
 _WRITES = (Put, Touch)
 
-# Made once: an overloaded node says them some ten thousand times a second.
-_LATE, _OVERLOADED = failure_of(0, waited_in_vain()), failure_of(0, turned_away())
+
+def _said() -> Iterator[tuple[tuple[Verdict, bool], tuple[EverwriteError, Failure]]]:
+    """Yield what those are told that were not let in: made once, since an overloaded node says it
+    some ten thousand times a second.
+    """
+    for again in (False, True):
+        errors: dict[Verdict, EverwriteError] = {
+            "late": waited_in_vain(),
+            "overloaded": turned_away(),
+        }
+        for verdict, error in errors.items():
+            if again:
+                error.outcome = "unknown"  # an earlier try may have been carried out
+            yield (verdict, again), (error, failure_of(0, error))
+
+
+_SAID = dict(_said())
 
 
 class Clients:
@@ -71,20 +87,20 @@ class Clients:
 
     def turn_away(self, source: Place, messages: Sequence[Asked], verdict: Verdict) -> None:
         """Answer requests of a client that were not let in."""
-        local, said = self._local, _LATE if verdict == "late" else _OVERLOADED
+        local, fail = self._local, self._local.measures.fail
         local.counters.refused += len(messages)
         replies: list[Message] = []
         for message in messages:
-            reply = replace(said, rid=message.rid)
-            if isinstance(message, _WRITES) and message.retry:
-                reply = replace(reply, outcome="unknown")  # an earlier try may have succeeded
-            replies.append(reply)
+            again = isinstance(message, _WRITES) and message.retry
+            error, reply = _SAID[verdict, again]
+            fail(message, error, 0)
+            replies.append(replace(reply, rid=message.rid))
         local.out.sends.setdefault(source, []).extend(replies)
 
     def put(self, source: Place, put: Put | Touch) -> None:
         local = self._local
-        if self._full() or not self._open():
-            local.fail(source, put.rid, self._not_now())
+        if self._full() or not self.open:
+            local.fail(source, put, self._not_now())
             return
         try:
             split_key(put.key)
@@ -95,7 +111,7 @@ class Clients:
                 if put.value is not None and len(put.value) > VALUE_BYTES_MAX:
                     checked_value(put.value)
         except EverwriteError as error:
-            local.fail(source, put.rid, error)
+            local.fail(source, put, error)
             return
         if not 0 < put.timeout_ms <= local.config.request_timeout_max_ms:
             put = replace(put, timeout_ms=self._timeout(put.timeout_ms))
@@ -105,14 +121,14 @@ class Clients:
 
     def get(self, source: Place, get: Get) -> None:
         local = self._local
-        if self._full() or not self._open():
-            local.fail(source, get.rid, self._not_now())
+        if self._full() or not self.open:
+            local.fail(source, get, self._not_now())
             return
         try:
             split_key(get.key)
             check_get(get, local.cluster.replicas)
         except EverwriteError as error:
-            local.fail(source, get.rid, error)
+            local.fail(source, get, error)
             return
         if not 0 < get.timeout_ms <= local.config.request_timeout_max_ms:
             get = replace(get, timeout_ms=self._timeout(get.timeout_ms))
@@ -121,17 +137,28 @@ class Clients:
         self._node.reads.get(source, get)
 
     def fetch(self, source: Place, fetch: Fetch) -> None:
-        if not self._open():
-            self._local.fail(source, fetch.rid, self._not_now())
+        if not self.open:
+            self._local.fail(source, fetch, self._not_now())
             return
         try:
             split_key(fetch.key)
         except EverwriteError as error:
-            self._local.fail(source, fetch.rid, error)
+            self._local.fail(source, fetch, error)
             return
         self._node.replica.fetch(source, fetch)
 
-    def _open(self) -> bool:
+    def list(self, source: Place, message: List) -> None:
+        local = self._local
+        if self._full() or not self.open:
+            local.fail(source, message, self._not_now())
+            return
+        if not 0 < message.timeout_ms <= local.config.request_timeout_max_ms:
+            left = self._timeout(message.timeout_ms)
+            message = replace(message, timeout_ms=left)
+        self._node.listings.list(source, message)
+
+    @property
+    def open(self) -> bool:
         """Say whether this node takes requests: it knows its cluster, and is no part of it that is
         about to go, or gone.
         """
@@ -152,7 +179,7 @@ class Clients:
         return config.request_timeout_ms if asked_ms <= 0 else config.request_timeout_max_ms
 
     def _not_now(self) -> EverwriteError:
-        if self._open():
+        if self.open:
             return too_busy(self._local)
         if self._node.doubted:
             return UnavailableError(

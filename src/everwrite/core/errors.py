@@ -53,6 +53,12 @@ class BadContext(RequestError):
     code = "bad_context"
 
 
+class Unsupported(RequestError):
+    """What was asked for cannot be promised here, by anybody: it is refused by name."""
+
+    code = "unsupported"
+
+
 class TooLarge(RequestError):
     """A key, value, name, batch or sibling set is over its limit."""
 
@@ -120,6 +126,12 @@ class DeniedError(EverwriteError):
     """The other side is not allowed: wrong secret, wrong cluster, or a verb it may not use."""
 
     code = "denied"
+
+
+class OtherCluster(DeniedError):
+    """The other side belongs to another cluster."""
+
+    code = "other_cluster"
 
 
 class Fenced(DeniedError):

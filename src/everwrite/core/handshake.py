@@ -22,7 +22,13 @@ from hmac import compare_digest
 
 import msgspec
 
-from everwrite.core.errors import DeniedError, EverwriteError, ProtocolError, error_from_code
+from everwrite.core.errors import (
+    DeniedError,
+    EverwriteError,
+    OtherCluster,
+    ProtocolError,
+    error_from_code,
+)
 from everwrite.core.messages.every import AnyMessage
 from everwrite.core.messages.greeting import PROTOCOL_MAX, PROTOCOL_MIN, Hello, Proof, Refused
 
@@ -89,7 +95,7 @@ def hello(me: Identity, nonce: bytes) -> Hello:
 def answer(me: Identity, secret: bytes, nonce: bytes, first: AnyMessage) -> Hello:
     """Return the acceptor's answer to a connector's first message, or raise."""
     theirs = _expect_hello(first)
-    _check_cluster(me.cluster_id, theirs.cluster_id, theirs.name)
+    _check_cluster((me.name, me.cluster_id), (theirs.name, theirs.cluster_id))
     mine = _hello(me, nonce, salt=me.salt if theirs.node_id else b"")
     proof = mac(secret, b"accept", me.cluster_id, signed(theirs), signed(mine))
     return msgspec.structs.replace(mine, proof=proof)
@@ -100,12 +106,23 @@ def confirm(secret: bytes, sent: Hello, reply: AnyMessage) -> Proof:
     if isinstance(reply, Refused):
         raise refused(reply)
     theirs = _expect_hello(reply)
-    _check_cluster(sent.cluster_id, theirs.cluster_id, theirs.name)
+    _check_cluster((sent.name, sent.cluster_id), (theirs.name, theirs.cluster_id))
     if not theirs.node_id:
         raise ProtocolError("The other side is no node.", hint="Is the port right?")
     nonces = (signed(sent), signed(theirs))
     if not compare_digest(theirs.proof, mac(secret, b"accept", theirs.cluster_id, *nonces)):
-        raise DeniedError(f"Node {_shown(theirs.name)} has another secret.", hint=_SECRET_HINT)
+        none = mac(b"", b"accept", theirs.cluster_id, *nonces)
+        named = f"Node {_shown(theirs.name)}"
+        if not secret:
+            raise DeniedError(
+                f"{named} has a secret, and you gave none.", hint="Set EVERWRITE_SECRET to it."
+            )
+        if compare_digest(theirs.proof, none):
+            raise DeniedError(
+                f"{named} has no secret, and you gave one.",
+                hint="Unset EVERWRITE_SECRET, or start all nodes with it.",
+            )
+        raise DeniedError(f"{named} has another secret.", hint=_SECRET_HINT)
     return Proof(mac(secret, b"connect", theirs.cluster_id, *nonces))
 
 
@@ -116,6 +133,9 @@ def admit(secret: bytes, first: Hello, sent: Hello, last: AnyMessage) -> None:
     nonces = (signed(first), signed(sent))
     due = mac(secret, b"connect", sent.cluster_id, *nonces)
     if not compare_digest(last.proof, due):
+        none = mac(b"", b"connect", sent.cluster_id, *nonces)
+        if secret and compare_digest(last.proof, none):
+            raise DeniedError(f"{_shown(first.name)} gave no secret.", hint=_SECRET_HINT)
         raise DeniedError(f"{_shown(first.name)} has another secret.", hint=_SECRET_HINT)
 
 
@@ -173,11 +193,15 @@ def _expect_hello(message: AnyMessage) -> Hello:
     return message
 
 
-def _check_cluster(mine: bytes, theirs: bytes, name: str) -> None:
-    """Raise DeniedError if both sides know their cluster, and it is not the same one."""
-    if mine and theirs and mine != theirs:
-        raise DeniedError(
-            f"{_shown(name)} belongs to cluster {theirs.hex()}, this side to {mine.hex()}.",
+def _check_cluster(mine: tuple[str, bytes], theirs: tuple[str, bytes]) -> None:
+    """Raise OtherCluster if both sides know their cluster, and it is not the same one. Both sides
+    read it, so it says neither "this" nor "the other".
+    """
+    (my_name, my_cluster), (their_name, their_cluster) = mine, theirs
+    if my_cluster and their_cluster and my_cluster != their_cluster:
+        raise OtherCluster(
+            f"{_shown(their_name)} belongs to cluster {their_cluster.hex()}, {_shown(my_name)} to "
+            f"{my_cluster.hex()}.",
             hint="Clusters are never merged: check the address, or use an empty data directory.",
         )
 

@@ -24,6 +24,9 @@ from everwrite.core.data.epochs import Epochs
 from everwrite.core.errors import EverwriteError, StorageError
 from everwrite.core.expiry.clock import Clock
 from everwrite.core.failures import failure_of
+from everwrite.core.measures import Asked, Measures
+from everwrite.core.messages.explain import Shown
+from everwrite.core.messages.listing import Named
 from everwrite.core.messages.members import IN, LEAVING
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.moving import GaveUp, Matched, Slice
@@ -41,6 +44,7 @@ from everwrite.core.pace.pace import Pace
 from everwrite.core.probes import sometimes
 from everwrite.core.recent import RecentPuts
 from everwrite.core.records import HELD, Records
+from everwrite.core.trace import Trace
 from everwrite.core.trees.trees import Trees, seed_of
 
 TICK_BITS = 4
@@ -100,6 +104,13 @@ class Request:
 
     __slots__ = ()
 
+    does = "begins"
+    """What a trace says of it."""
+
+    def serves(self) -> tuple[Place, int] | None:
+        """Return the client's request that it is for, by place and number; None: for none."""
+        return None
+
     def asked_at(self, source: Place) -> int:
         """Return since when this node owes an answer that says how fast it is; -1: it does not."""
         return -1
@@ -116,6 +127,12 @@ class Request:
 
     def relayed(self, reply: Message) -> None:
         """An answer to a forwarded request came."""
+
+    def named(self, source: Place, reply: Named) -> None:
+        """An answer to Names came."""
+
+    def shown(self, source: Place, reply: Shown) -> None:
+        """An answer to Show came."""
 
     def scanned(self, scanned: Scanned) -> None:
         """What stands in a range of the disk came."""
@@ -170,6 +187,7 @@ class Local:
         "leasing",
         "liveness",
         "me",
+        "measures",
         "members",
         "now",
         "out",
@@ -181,6 +199,8 @@ class Local:
         "routes",
         "serves",
         "strangers",
+        "traced",
+        "traces",
         "trees",
         "woken_to",
     )
@@ -231,7 +251,7 @@ class Local:
         """How many of these no client waits for: hints on their way, which have their own cap."""
         self.held_bytes = 0
         """What the requests in the table hold, roughly."""
-        self.counters = Counters()
+        self._begin_measuring()
         self.leasing = False
         self.floors: dict[bytes, int] = {}
         """For each node up to where what it had read may be older than a tombstone that was
@@ -243,6 +263,14 @@ class Local:
         self._rid = epochs.salt << RID_BITS
         self._due: dict[int, list[int]] = {}
         self.woken_to = now >> TICK_BITS
+
+    def _begin_measuring(self) -> None:
+        self.counters = Counters()
+        self.measures = Measures()
+        self.traces: dict[tuple[Place, int] | None, Trace] = {}
+        """Of requests that are traced, by their client and its number (core/trace.py)."""
+        self.traced: dict[int, Trace] = {}
+        """By the number of each conversation that serves one."""
 
     def _begin_holding(self) -> None:
         members, cluster = self.members, self.cluster
@@ -294,6 +322,9 @@ class Local:
         """Put a request into the table, to be woken once; return its id."""
         self._rid = rid = self._rid + 1
         self.requests[rid] = request
+        if self.traces and (trace := self.traces.get(request.serves())) is not None:
+            self.traced[rid] = trace
+            trace.note(request.does)
         slot = self._due.get(wake_at >> TICK_BITS)
         if slot is None:
             self._due[wake_at >> TICK_BITS] = [rid]
@@ -318,10 +349,12 @@ class Local:
         """Return when the earliest wake-up is due."""
         return (min(self._due) + 1) << TICK_BITS if self._due else None
 
-    def fail(self, source: Place, rid: int, error: EverwriteError) -> None:
+    def fail(self, source: Place, asked: Asked, error: EverwriteError, took_ms: int = 0) -> None:
         """Answer a client's request with an error."""
         self.counters.refused += 1
-        self.out.send(source, failure_of(rid, error))
+        if source != self.me:
+            self.measures.fail(asked, error, took_ms)
+        self.out.send(source, failure_of(asked.rid, error))
 
     def acknowledge(self, source: Place, message: Store) -> None:
         """Queue the ack or acks that a Store asked for: once this tick's batch is written,

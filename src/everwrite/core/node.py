@@ -24,7 +24,9 @@ from everwrite.core.gossip.rounds import MEMBERS, Rounds
 from everwrite.core.hints.delivery import Deliver, Delivered
 from everwrite.core.hints.hints import Hints, Recount
 from everwrite.core.local import Local, Request
+from everwrite.core.messages.explain import Show, Shown
 from everwrite.core.messages.hints import AskRoom, Room
+from everwrite.core.messages.listing import List, Named, Names
 from everwrite.core.messages.load import Load
 from everwrite.core.messages.members import News, Ping, Pong, Probe, Probed, Rows, Summary
 from everwrite.core.messages.message import Message
@@ -56,9 +58,11 @@ from everwrite.core.request.limits import (
     gone_for_good,
     lay_too_long,
 )
+from everwrite.core.request.listing import Listings
 from everwrite.core.request.look import LookedAround
 from everwrite.core.request.read import Reads
 from everwrite.core.request.replica import Replica
+from everwrite.core.request.survey import Surveys
 from everwrite.core.request.write import LeaseKept, Writes
 from everwrite.core.tombstones.collect import Collect
 from everwrite.core.tombstones.confirm import Confirmations
@@ -90,6 +94,8 @@ class Node:
         self.replica = Replica(local, self.hints)
         self.writes = Writes(local, self.hints)
         self.reads = Reads(local)
+        self.listings = Listings(local, self.hints)
+        self.surveys = Surveys(local, self.hints)
         self.detector = Detector(local)
         self.neighbours = Neighbours(local)
         self.expiry = Expiry(local)
@@ -120,6 +126,7 @@ class Node:
             Get: self.clients.get,
             Put: self.clients.put,
             Touch: self.clients.put,
+            List: self.clients.list,
         }
         self._from_nodes = {
             **self._of_requests(),
@@ -143,6 +150,10 @@ class Node:
             Failure: self._relayed,
             AskRoom: self.hints.asked_for_room,
             Room: self.hints.room_given,
+            Names: self.listings.names,
+            Named: self._named,
+            Show: self.surveys.show,
+            Shown: self._shown,
         }
 
     def _of_members(self) -> dict[type, Handler]:
@@ -345,13 +356,13 @@ class Node:
 
     def put(self, source: Place, put: Put | Touch) -> None:
         if self.local.closing or self.rounds.out_for_good:
-            self.local.fail(source, put.rid, gone_for_good())
+            self.local.fail(source, put, gone_for_good())
             return
         if self.late_ms:
             left = put.timeout_ms - self.late_ms
             if left <= 0:
                 self.local.counters.expired += 1
-                self.local.fail(source, put.rid, lay_too_long())
+                self.local.fail(source, put, lay_too_long())
                 return
             sometimes("a put that lay unread is taken for a retry")
             put = msgspec.structs.replace(put, timeout_ms=left, retry=True)
@@ -386,6 +397,11 @@ class Node:
         elif reply.rid:
             sometimes("an ack comes after its request is over")
 
+    def _named(self, source: Place, reply: Named) -> None:
+        request = self.local.requests.get(reply.rid)
+        if request is not None:
+            request.named(source, reply)
+
     def _time(self, request: Request, source: Place) -> None:
         """See how long a peer took to answer: by that too it is found to be slow."""
         asked_at = request.asked_at(source)
@@ -406,6 +422,11 @@ class Node:
         request = self.local.requests.get(reply.rid)
         if request is not None:
             request.matched(source, reply)
+
+    def _shown(self, source: Place, reply: Shown) -> None:
+        request = self.local.requests.get(reply.rid)
+        if request is not None:
+            request.shown(source, reply)
 
     def _relayed(self, source: Place, reply: GetReply | PutReply | Failure) -> None:
         request = self.local.requests.get(reply.rid)

@@ -226,6 +226,8 @@ def weight(message: Message) -> int:
         return len(message.key)  # type: ignore[attr-defined]
     inner = getattr(message, "put", None) or getattr(message, "request", message)
     held = sum(len(getattr(inner, field, None) or b"") for field in _HEAVY)
+    label = getattr(inner, "kind", 0)
+    held += len(label) if type(label) is bytes else 0
     return held if inner is message else held + len(getattr(message, "record", b""))
 
 

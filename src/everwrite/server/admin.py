@@ -23,16 +23,20 @@ from everwrite.core.cluster.placement import fair_shares
 from everwrite.core.cluster.plans import name_of
 from everwrite.core.data.keys import checked_bucket, checked_key, data_key
 from everwrite.core.errors import DeniedError, EverwriteError, RequestError, UnavailableError
+from everwrite.core.failures import failure_of
 from everwrite.core.messages.members import Member
 from everwrite.core.messages.message import Message
-from everwrite.core.messages.requests import Ask, Failure, Told
+from everwrite.core.messages.requests import Ask, Told
 from everwrite.core.outbox import Place
 from everwrite.core.repair.met import RepairCounters
+from everwrite.server.answering import answering
 from everwrite.server.arguments import bytes_in
 from everwrite.server.changes import Changes, seat_of
 from everwrite.server.checking import disk_report
 from everwrite.server.collecting import Collecting
+from everwrite.server.explaining import Explaining
 from everwrite.server.repairing import Repairing
+from everwrite.server.ui.glance import glance
 
 if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
@@ -47,6 +51,7 @@ class Admin:
         self._runtime = runtime
         self._node = runtime.node
         self._local = runtime.node.local
+        self._explaining = Explaining(runtime, self.roles)
         self._view: Answer = {}
         self._view_made_of: tuple[bytes, bytes, int] | None = None
         self._verbs: dict[str, Callable[[Answer], Answer]] = {
@@ -55,6 +60,7 @@ class Admin:
             "ring": self.ring,
             "locate": self.locate,
             "hints": self.hints,
+            "glance": lambda _: glance(runtime, self.status),
             "partition": self.partition,
             "heal": self.heal,
             **Changes(runtime).verbs,
@@ -66,22 +72,23 @@ class Admin:
         """Answer one client."""
         message: Message
         try:
-            message = Told(ask.rid, msgspec.json.encode(self._answer(ask)))
+            with answering(self._runtime.log, ask.verb):
+                if ask.verb == "explain":  # other nodes are asked first
+                    self._explaining.begin(place, ask.rid, _arguments(ask))
+                    self._runtime.driver.soon()
+                    return
+                message = Told(ask.rid, msgspec.json.encode(self._answer(ask)))
         except EverwriteError as error:
-            message = Failure(ask.rid, error.code, error.message, error.hint, "none", 0, 0)
+            message = failure_of(ask.rid, error)
         self._local.out.send(place, message)
         self._runtime.driver.soon()
 
     def _answer(self, ask: Ask) -> Answer:
         verb = self._verbs.get(ask.verb)
         if verb is None:
-            known = ", ".join(sorted(self._verbs))
+            known = ", ".join(sorted([*self._verbs, "explain"]))
             raise RequestError(f"There is no verb {ask.verb[:64]!r}.", hint=f"Use one of: {known}.")
-        try:
-            arguments = msgspec.json.decode(ask.arguments or b"{}", type=dict[str, Any])
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise RequestError(f"The arguments are no JSON object: {error}.") from error
-        return verb(arguments)
+        return verb(_arguments(ask))
 
     # -- questions ---------------------------------------------------------------------------------
 
@@ -245,7 +252,7 @@ class Admin:
         partition = local.routes.placement.partition_of(data)
         members = {member.node_id: member for member in self._placed()}
         rows = []
-        for node_id, role, served in self._roles(partition):
+        for node_id, role, served in self.roles(partition):
             member = members[node_id]
             row = self._seen(member)
             del row["silent_ms"], row["rtt_ms"]
@@ -313,7 +320,7 @@ class Admin:
 
     # -- parts -------------------------------------------------------------------------------------
 
-    def _roles(self, partition: int) -> list[tuple[bytes, str, bytes]]:
+    def roles(self, partition: int) -> list[tuple[bytes, str, bytes]]:
         """Return (node, role, owner whom it serves for) of all nodes that a partition may go to."""
         routes = self._local.routes
         _, filling, others = routes.serving(partition)
@@ -387,6 +394,13 @@ class Admin:
         driver = self._runtime.driver
         both = {place for place in driver.deaf_to | driver.mute_to if isinstance(place, bytes)}
         return {"blocked": sorted(self._name(node_id) for node_id in both)}
+
+
+def _arguments(ask: Ask) -> Answer:
+    try:
+        return msgspec.json.decode(ask.arguments or b"{}", type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise RequestError(f"The arguments are no JSON object: {error}.") from error
 
 
 def rss_bytes() -> int:

@@ -20,3 +20,11 @@ def bytes_in(arguments: Mapping[str, Any], name: str) -> bytes:
         except ValueError as error:
             raise RequestError(f"The {name} is no valid base64.") from error
     raise RequestError(f"A {name} is needed, as text or as {{'base64': ...}}.")
+
+
+def number_in(arguments: Mapping[str, Any], name: str, least: int, most: int) -> int:
+    """Return a whole number; the least if it is not given."""
+    given = arguments.get(name, least)
+    if not isinstance(given, int) or isinstance(given, bool) or not least <= given <= most:
+        raise RequestError(f'"{name}" is a number from {least} to {most}.')
+    return given

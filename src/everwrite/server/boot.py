@@ -7,7 +7,6 @@ start is never taken back by a crash.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from hashlib import blake2b
@@ -26,6 +25,7 @@ from everwrite.core.node import Node
 from everwrite.core.records import CONFIRMED, FLOORS, HELD
 from everwrite.core.request.write import LEASE
 from everwrite.server import holdings
+from everwrite.server.logs import log_of
 from everwrite.server.settings import ServeOptions, split_address
 from everwrite.server.state import (
     NODE,
@@ -40,9 +40,12 @@ from everwrite.server.trees import TREES, restore_trees, saved_trees
 from everwrite.storage.manifest import record_node
 from everwrite.storage.store import Store
 
-log = logging.getLogger("everwrite")
+log = log_of()
 
 SALT_BYTES = 32
+CLUSTER_NAME = "everwrite"
+PARTITIONS = 256
+REPLICAS = 3
 
 
 def new_cluster(options: ServeOptions) -> ClusterConfig:
@@ -50,9 +53,9 @@ def new_cluster(options: ServeOptions) -> ClusterConfig:
     return ClusterConfig(
         cluster_id=secrets.token_bytes(16),
         salt=secrets.token_bytes(SALT_BYTES),
-        name=options.cluster_name,
-        partitions=options.partitions,
-        replicas=options.replicas,
+        name=options.cluster_name or CLUSTER_NAME,
+        partitions=PARTITIONS if options.partitions is None else options.partitions,
+        replicas=REPLICAS if options.replicas is None else options.replicas,
     )
 
 
@@ -80,6 +83,7 @@ def start_node(store: Store, state: NodeState, options: ServeOptions, port: int)
     fenced = why_fenced(store, state, known)
     if fenced is not None:
         raise fenced
+    _check_cluster(state.cluster, options)
     _settle(store, state, known, options)
     leased_to = read(store, LEASE)
     first = int.from_bytes(leased_to, "big") if leased_to else 1
@@ -120,6 +124,22 @@ def start_node(store: Store, state: NodeState, options: ServeOptions, port: int)
     return node
 
 
+def _check_cluster(cluster: ClusterConfig, options: ServeOptions) -> None:
+    """Raise ConfigError for settings of the whole cluster that it does not have."""
+    for what, given in (
+        ("partitions", options.partitions),
+        ("replicas", options.replicas),
+        ("cluster_name", options.cluster_name),
+    ):
+        there = getattr(cluster, what.removeprefix("cluster_"))
+        if given not in (None, "", there):
+            raise ConfigError(
+                f"This node's cluster was made with {what} = {there!r}: that is fixed, and cannot "
+                f"become {given!r}.",
+                hint=f"Leave out --{what.replace('_', '-')}. Nothing was changed.",
+            )
+
+
 def _entry(state: NodeState, options: ServeOptions, port: int) -> Member:
     """Return what this start of the node says of itself."""
     host = options.host
@@ -145,9 +165,9 @@ def _settle_stage(state: NodeState, known: Known, options: ServeOptions) -> None
     waits = ruling_of(known, state.node_id) is None
     if state.staged and waits and not options.stage:
         log.info(
-            "%s waits for an operator, as an earlier --stage said: everwrite plan join %s",
-            state.name,
-            state.name,
+            "waits for an operator",
+            node=state.name,
+            why=f"An earlier --stage said so. To let it in: everwrite plan join {state.name}",
         )
     state.staged = waits and (state.staged or options.stage)
 
@@ -179,12 +199,10 @@ def _settle(store: Store, state: NodeState, known: Known, options: ServeOptions)
             continue
         if stored and fixed:
             log.warning(
-                "%s = %r is kept, not %r: it decides which data this node owns. To change it, use "
-                "`everwrite plan %s`",
-                what,
-                stored,
-                given,
-                what,
+                "option left aside",
+                node=state.name,
+                why=f"{what} = {stored!r} is kept, not {given!r}: it decides which data this node "
+                f"owns. To change it, use `everwrite plan {what}`.",
             )
             continue
         setattr(state, what, given)

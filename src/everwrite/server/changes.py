@@ -43,7 +43,7 @@ MOVES_SHOWN_MAX = 16_384
 _SAMPLES = 4
 _SAMPLE_KEYS = 16
 """Read on the loop, so few: within a quarter of the truth for values of like sizes."""
-_STANDINGS = {None: "joining", IN: "in", LEAVING: "leaving", REMOVED: "removed"}
+STANDINGS = {None: "joining", IN: "in", LEAVING: "leaving", REMOVED: "removed"}
 """Joining: it is there, and nobody has ruled on it yet."""
 
 
@@ -140,8 +140,8 @@ class Changes:
                 {
                     "id": part.node_id.hex(),
                     "name": name_of(table, part.node_id),
-                    "standing": _STANDINGS[part.standing_before],
-                    "standing_after": _STANDINGS[part.standing],
+                    "standing": STANDINGS[part.standing_before],
+                    "standing_after": STANDINGS[part.standing],
                     "zone": part.zone,
                     "weight": part.weight,
                     "owned": part.before,
@@ -171,8 +171,8 @@ class Changes:
         answer: Answer = {
             "id": ruling.node_id.hex(),
             "name": name_of(table, ruling.node_id),
-            "standing": _STANDINGS[ruling.standing],
-            "standing_before": _STANDINGS[None if known is None else known.standing],
+            "standing": STANDINGS[ruling.standing],
+            "standing_before": STANDINGS[None if known is None else known.standing],
             "zone": ruling.zone,
             "weight": ruling.weight,
         }
@@ -251,7 +251,7 @@ def seat_of(local: Local, member: Member, owned: Sequence[int]) -> Answer:
     said: Ruling | Member = member if ruling is None else ruling
     serves, keeps, mine = bits(member.serves), bits(member.keeps), all_bits(owned)
     return {
-        "standing": _STANDINGS[None if ruling is None else ruling.standing],
+        "standing": STANDINGS[None if ruling is None else ruling.standing],
         "zone": said.zone,
         "weight": said.weight,
         "owned": len(owned),

@@ -19,6 +19,7 @@ from everwrite.core.messages.message import Message
 from everwrite.core.moving.ranges import Scan, Scanned
 from everwrite.core.outbox import Place
 from everwrite.core.records import Damaged
+from everwrite.core.tally import Tally
 from everwrite.storage.store import Store, Unreadable
 
 BUSY_ACKS = 4
@@ -113,6 +114,12 @@ class Disk:
         self._synced = synced
         self._loaded = loaded
         self._failed = failed
+        self.syncs = Tally()
+        """Microseconds of each fsync, on its thread."""
+        self.acks = 0
+        """Acks that waited for one."""
+        self.cold_reads = 0
+        """Keys that were read on a thread, since no cache had them."""
         self._waiting: list[Ack] = []
         self._syncing = False
         self._sync_ms = -1.0
@@ -158,6 +165,7 @@ class Disk:
     def read(self, keys: list[bytes]) -> None:
         """Read these keys, on the thread where the engine may block."""
         store = self.store
+        self.cold_reads += len(keys)
         if not store.blocking_reads:
             self._loaded(keys, store.get_many(keys))
             return
@@ -168,6 +176,7 @@ class Disk:
             if len(absent) == len(keys):
                 return
             gone = set(absent)
+            self.cold_reads -= len(absent)
             keys = [key for key in keys if key not in gone]
 
         def job() -> Callable[[], None]:
@@ -222,6 +231,8 @@ class Disk:
 
     def _end_sync(self, acks: list[Ack], took_ms: float) -> None:
         self._sync_since, now = -1, _now_ms()
+        self.syncs.add(round(took_ms * 1000))
+        self.acks += len(acks)
         if self._sync_ms < 0 or now - self._synced_at > SYNC_SAYS_MS:
             self._sync_ms = took_ms
         else:

@@ -8,13 +8,13 @@ an fsync to the disk's thread. Nothing is done per message that can be done per 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 from everwrite.core.errors import EverwriteError, InvariantError, StorageError, SyncFailed
 from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.listing import List
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Ask, Fetch, Get, Put, Touch
 from everwrite.core.moving.ranges import Scan, Scanned
@@ -22,11 +22,12 @@ from everwrite.core.node import Node, no_business
 from everwrite.core.outbox import Place
 from everwrite.core.pace.door import Asked
 from everwrite.core.records import Damaged
+from everwrite.core.tally import Tally
 from everwrite.server.disk import Ack, Disk, Found
+from everwrite.server.logs import log_of
+from everwrite.server.tracing import Tracer
 from everwrite.server.trees import TREES, last_words
 from everwrite.storage.store import Store, Unreadable
-
-log = logging.getLogger("everwrite")
 
 WAKE_EVERY_S = 0.02
 """How often time-outs are looked at: finer than any of them."""
@@ -46,6 +47,10 @@ STALL_TAIL_MS = 250
 """For how long after a stall what arrives may have lain unread: it comes in pieces."""
 
 
+_WAIT = frozenset((Fetch, Get, Put, Touch, List))
+"""What waits at the door; questions to the shell do not."""
+
+
 class Line(Protocol):
     """Where a driver sends messages: a connection, or a client in this process."""
 
@@ -59,6 +64,7 @@ class Driver:
         self.loop = loop
         self.node = node
         self.me = node.local.me
+        self.log = log_of(node.local.members.me.name, self.me)
         self.lines: dict[Place, Line] = {}
         self.deaf_to: set[Place] = set()
         """Peers whose frames are dropped on arrival (development clusters)."""
@@ -68,6 +74,12 @@ class Driver:
         """Messages for which there was no connection: lost, as in any network."""
         self.ticks = self.frames_in = self.messages_in = 0
         """How well work is gathered: messages per frame, frames per tick."""
+        self.keys_written = self.batches = 0
+        self.lag = Tally()
+        """Microseconds by which the look at the time came later than it was due."""
+        self.turns = Tally()
+        """Microseconds for which what clients sent was in this process until its tick was over."""
+        self.tracer = Tracer(node.local)
         self.ask: Callable[[Place, Ask], None] = lambda place, ask: None
         self.members_changed: Callable[[], None] = lambda: None
         self.fatal: Callable[[EverwriteError], None] = lambda error: None
@@ -115,7 +127,7 @@ class Driver:
         try:
             self.disk.write_at_last(TREES, last_words(self.node))
         except StorageError as error:
-            log.warning("the tree is not saved, and will be made anew: %s", error)
+            self.log.warning("tree not saved", why=f"It will be made anew: {error}")
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -145,6 +157,8 @@ class Driver:
             return
         self.frames_in += 1
         self.messages_in += len(messages)
+        if node.local.traced:
+            self.tracer.came(source, messages)
         handlers = node.handlers(source)
         try:
             for message in messages:
@@ -178,7 +192,7 @@ class Driver:
         try:
             for message in messages:
                 kind = type(message)
-                if kind is Fetch or kind is Get or kind is Put or kind is Touch:
+                if kind in _WAIT:
                     asked.append(message)  # type: ignore[arg-type]
                     continue
                 handler = handlers.get(kind)
@@ -231,7 +245,7 @@ class Driver:
         if self._broken:
             return
         self._broken = True
-        log.critical("the node cannot go on: %s", error, exc_info=error)
+        self.log.critical("the node cannot go on", why=error, exc_info=error)
         if not isinstance(error, EverwriteError):
             cause, error = (
                 error,
@@ -265,6 +279,8 @@ class Driver:
                 self._commit()
             if out.reads:
                 keys, out.reads = out.reads, []
+                if node.local.traces:
+                    self.tracer.read(keys, "reads its disk")
                 self.disk.read(keys)
             if out.scans:
                 scans, out.scans = out.scans, []
@@ -273,6 +289,9 @@ class Driver:
             while out.asks:  # one by one, so that none is lost with another
                 self.ask(*out.asks.pop(0))
             sends, out.sends = out.sends, {}
+            if node.local.traced:
+                for place, messages in sends.items():
+                    self.tracer.sent(place, messages)
             own = sends.pop(me, None)
             lines = self.lines
             for place, messages in sends.items():
@@ -282,6 +301,8 @@ class Driver:
                 else:
                     line.send(messages)
             if own is not None:
+                if node.local.traced:
+                    self.tracer.came(me, own)
                 handlers = node.handlers(me)
                 for message in own:
                     handlers[type(message)](me, message)
@@ -297,6 +318,7 @@ class Driver:
         now_ns = time.monotonic_ns()
         took_us = (now_ns - self._turn_ns) // 1000 + self._lag_us
         self.node.local.pace.took("reads", took_us, now_ns // 1_000_000, self._asked)
+        self.turns.add(took_us)
         self._asked = 0
 
     def _commit(self) -> None:
@@ -305,14 +327,19 @@ class Driver:
         writes, on_write, on_sync = out.writes, out.on_write, out.on_sync
         out.writes, out.on_write, out.on_sync = {}, [], []
         if writes:
+            self.batches += 1
+            self.keys_written += len(writes)
+            began_ns = time.monotonic_ns() if self.node.local.traces else 0
             try:
                 self.disk.write(list(writes.items()))
             except StorageError as error:
-                log.error("write failed code=%s keys=%d: %s", error.code, len(writes), error)
+                self.log.error("write failed", code=error.code, keys=len(writes), why=error)
                 self.node.write_failed(writes, on_write + on_sync)
                 if isinstance(error, SyncFailed):
                     self.fatal(error)
                 return
+            if self.node.local.traces:
+                self.tracer.wrote(writes, time.monotonic_ns() - began_ns)
         sends = out.sends
         for place, message in on_write:
             queue = sends.get(place)
@@ -339,17 +366,19 @@ class Driver:
         """An fsync failed: nobody can say what is on the disk. Stop, and let the others
         take over.
         """
-        log.critical("fsync failed, stopping: %s", error)
+        self.log.critical("fsync failed", why=f"Stopping: {error}")
         self.fatal(error)
 
     def _loaded(self, keys: list[bytes], found: list[Found]) -> None:
         node = self.node
         node.local.now = time.monotonic_ns() // 1_000_000
+        if node.local.traces:
+            self.tracer.read(keys, "has read its disk")
         for key, payload in zip(keys, found, strict=True):
             if isinstance(payload, Unreadable):
                 corrupt, reason = payload.corrupt, payload.reason
                 if node.unreadable(key, reason, corrupt=corrupt):
-                    log.error("unreadable key=%s corrupt=%s: %s", key.hex(), corrupt, reason)
+                    self.log.error("unreadable", key=key.hex(), corrupt=corrupt, why=reason)
             else:
                 node.loaded(key, payload)
         self.soon()
@@ -357,12 +386,12 @@ class Driver:
     def _scanned(self, scan: Scan, found: Scanned | StorageError) -> None:
         self.node.local.now = time.monotonic_ns() // 1_000_000
         if isinstance(found, StorageError):
-            log.error("unreadable range start=%s: %s", scan.start.hex(), found)
+            self.log.error("unreadable range", start=scan.start.hex(), why=found)
             self.node.unscanned(scan.rid, found.message)
         else:
             for key, payload in found.pairs:
                 if isinstance(payload, Damaged) and not self.node.quarantine.knows(key):
-                    log.error("unreadable key=%s corrupt=True: %s", key.hex(), payload.reason)
+                    self.log.error("unreadable", key=key.hex(), corrupt=True, why=payload.reason)
             self.node.scanned(scan.rid, found)
         self.soon()
 
@@ -370,7 +399,7 @@ class Driver:
         """Take note of the time; after a stall, tell the node that what arrives now may be old."""
         stood_ms, self._looked = now - self._looked, now
         if stood_ms > STALL_MS:
-            log.warning("this process did not run for %d ms", stood_ms)
+            self.log.warning("stalled", ms=stood_ms, why="This process did not run.")
             self.node.late_ms = stood_ms
             self._late_until = now + STALL_TAIL_MS
         elif now > self._late_until:
@@ -381,9 +410,10 @@ class Driver:
         clock = self.node.local.clock
         self._clock_wrong = clock.wrong
         if self._clock_wrong:
-            log.warning("clock wrong off_ms=%d: this node goes by the others' time", clock.off_ms)
+            why = "This node goes by the others' time."
+            self.log.warning("clock wrong", off_ms=clock.off_ms, why=why)
         else:
-            log.info("clock right off_ms=%d", clock.off_ms)
+            self.log.info("clock right", off_ms=clock.off_ms)
 
     def _wake(self) -> None:
         now_ns = time.monotonic_ns()
@@ -392,6 +422,7 @@ class Driver:
         local.now = now
         if self._wake_ns:
             self._lag_us = max(0, now_ns - self._wake_ns) // 1000
+            self.lag.add(self._lag_us)
         local.disk_ms = self.disk.sync_ms(now)
         self._look(now)
         local.clock.own(now, time.time_ns() // 1_000_000)

@@ -45,6 +45,16 @@ def removed(name: str, node_id: bytes) -> Fenced:
     )
 
 
+def left(name: str, node_id: bytes) -> Fenced:
+    """Return why a node does not start again that has left its cluster in good order."""
+    return Fenced(
+        f"Node {_named(name, node_id)} has left its cluster, and all that it held is with the "
+        "others. Nothing was changed.",
+        hint="Its directory can be deleted; a new node starts in one of its own. To use this one: "
+        "`everwrite serve --rejoin-as-new --join HOST:PORT`.",
+    )
+
+
 def refused(name: str, node_id: bytes, start: Start, known: Start) -> Fenced:
     """Return what the start of a node hears that may not take the place of the one known."""
     if start[0] < known[0]:

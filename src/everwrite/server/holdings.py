@@ -9,18 +9,17 @@ Nothing is written here; ``boot.start_node`` makes it durable before the first m
 
 from __future__ import annotations
 
-import logging
-
 import msgspec
 
 from everwrite.core.cluster.holdings import decode_held
 from everwrite.core.cluster.members import Known, founding
 from everwrite.core.messages.members import IN, Member, Ruling
 from everwrite.core.records import HELD, OWN
+from everwrite.server.logs import log_of
 from everwrite.server.state import NodeState, after, ruling_of
 from everwrite.storage.store import Store, Unreadable
 
-log = logging.getLogger("everwrite")
+log = log_of()
 
 _RING_BITS = 16
 """The first two bytes of a data key say which partition it is in, see core/cluster/placement.py."""
@@ -68,10 +67,10 @@ def _read(store: Store, state: NodeState) -> Held:
         why = data.reason if data is not None else "nothing is there"
     keeps = kept(store, state.cluster.partitions)
     log.error(
-        "what this node serves cannot be read (%s): its copies count again, partition by "
-        "partition, once it has compared them; copies of %d are here",
-        why,
-        keeps.bit_count(),
+        "holdings unreadable",
+        partitions=keeps.bit_count(),
+        why=f"What this node serves cannot be read ({why}): its copies count again, partition by "
+        "partition, once it has compared them.",
     )
     return 0, keeps
 

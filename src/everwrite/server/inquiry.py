@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from typing import cast
 
@@ -12,9 +11,11 @@ from everwrite.core.errors import DeniedError, EverwriteError, Unreachable
 from everwrite.core.handshake import NONCE_BYTES, Identity, confirm, hello
 from everwrite.core.messages.greeting import Hello
 from everwrite.core.wire import FrameReader, encode_frame
+from everwrite.server.logs import log_of
+from everwrite.server.rarely import Rarely
 from everwrite.server.settings import split_address
 
-log = logging.getLogger("everwrite")
+log = log_of()
 
 DIAL_S = 2.0
 BACKOFF_MIN_S = 0.05
@@ -61,15 +62,18 @@ async def ask_cluster(seeds: tuple[str, ...], secret: bytes, me: Identity) -> He
     A node without a cluster learns its settings, one with a cluster that its name is free. Tries
     until somebody answers; DeniedError if somebody refuses. Nothing is joined by asking.
     """
-    backoff = BACKOFF_MIN_S
+    backoff, rarely = BACKOFF_MIN_S, Rarely()
+    now = asyncio.get_running_loop().time
     while True:
+        said = rarely.due(now())
         for seed in seeds:
             try:
                 return await _ask(split_address(seed), me, secret)
             except DeniedError:
                 raise
             except (OSError, TimeoutError, EverwriteError) as error:
-                log.info("no answer yet from %s: %s", seed, str(error) or type(error).__name__)
+                if said:
+                    log.info("no answer yet", seed=seed, why=str(error) or "it is silent")
         await asyncio.sleep(backoff)
         backoff = min(backoff * 2, BACKOFF_MAX_S)
 
@@ -77,5 +81,9 @@ async def ask_cluster(seeds: tuple[str, ...], secret: bytes, me: Identity) -> He
 async def _ask(address: tuple[str, int], identity: Identity, secret: bytes) -> Hello:
     inquiry = Inquiry(identity, secret)
     async with asyncio.timeout(DIAL_S):
-        await asyncio.get_running_loop().create_connection(lambda: inquiry, *address)
-        return await inquiry.answer
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(lambda: inquiry, *address)
+        try:
+            return await inquiry.answer
+        finally:  # one that stays silent would keep a file for each question
+            transport.close()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import signal
 import sys
 from typing import Any
 
 from everwrite.core.errors import EverwriteError
 from everwrite.server.descriptors import raise_limit
+from everwrite.server.logs import Lines, begin_logging, log_of
 from everwrite.server.runtime import Runtime, start
 from everwrite.server.settings import ServeOptions
 
-log = logging.getLogger("everwrite")
+log = log_of()
 
 GC_THRESHOLD = 50_000
 """Messages and records are acyclic by rule, so there is little for the collector to find."""
@@ -22,12 +22,10 @@ GC_THRESHOLD = 50_000
 
 def run(options: ServeOptions) -> None:
     """Run a node until SIGTERM or SIGINT; raise an EverwriteError if it cannot go on."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    lines = begin_logging(options.log_format)
     raise_limit()
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        failure = runner.run(_run(options))
+        failure = runner.run(_run(options, lines))
     if failure is not None:
         raise failure
 
@@ -41,7 +39,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _run(options: ServeOptions) -> EverwriteError | None:
+async def _run(options: ServeOptions, lines: Lines) -> EverwriteError | None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -58,6 +56,7 @@ async def _run(options: ServeOptions) -> EverwriteError | None:
             await asyncio.gather(starting, return_exceptions=True)
             return None
         runtime = starting.result()
+        lines.node = runtime.node.local.members.me.name
         _greet(runtime)
         gc.collect()
         gc.freeze()
@@ -67,7 +66,7 @@ async def _run(options: ServeOptions) -> EverwriteError | None:
         await runtime.stop()
         if runtime.left.done():
             _say_goodbye(runtime)
-        log.info("stopped name=%s", runtime.node.local.members.me.name)
+        runtime.log.info("stopped")
         return runtime.failed.result() if runtime.failed.done() else None
     finally:
         told.cancel()
@@ -76,6 +75,10 @@ async def _run(options: ServeOptions) -> EverwriteError | None:
 def _say_goodbye(runtime: Runtime) -> None:
     """Say on stderr what is to be done with what a node leaves behind."""
     options = runtime.options
+    if options.log_format == "json":
+        data = str(options.data) if options.data is not None else ""
+        runtime.log.info("left", data=data, why="All that it held is with the others.")
+        return
     rest = f" {options.data} can be deleted." if options.data is not None else ""
     print(
         f"everwrite: node {runtime.node.local.members.me.name} has left its cluster, and all that "
@@ -90,7 +93,7 @@ def _watch(loop: asyncio.AbstractEventLoop, lifeline: int, stopping: asyncio.Eve
 
     def ended() -> None:
         loop.remove_reader(lifeline)
-        log.error("the process that started this node is gone: stopping")
+        log.error("stopping", why="The process that started this node is gone.")
         stopping.set()
 
     loop.add_reader(lifeline, ended)
@@ -100,6 +103,18 @@ def _greet(runtime: Runtime) -> None:
     """Say on stderr what runs, where, and how to talk to it."""
     options, local = runtime.options, runtime.node.local
     me, cluster = local.members.me, local.cluster
+    if options.log_format == "json":
+        runtime.log.info(
+            "serving",
+            address=runtime.address,
+            http=runtime.http.url if runtime.http is not None else "",
+            data=str(options.data) if options.data is not None else "",
+            engine=options.engine,
+            fsync=local.fsync,
+            cluster=cluster.name,
+            ready=runtime.node.ready,
+        )
+        return
     where = options.data if options.data is not None else "in memory, lost at the end"
     durable = (
         "nothing is durable"
@@ -108,12 +123,22 @@ def _greet(runtime: Runtime) -> None:
         if local.fsync
         else "no fsync: acks survive a crash of the process"
     )
+    known = len(local.members)
+    others = (
+        f"joining by way of {', '.join(options.join)}"
+        if not runtime.node.ready
+        else "1 node"
+        if known == 1
+        else f"{known} nodes known"
+    )
     known_as = f", known as {runtime.address}" if options.advertise else ""
+    http = f"  http     {runtime.http.url}\n" if runtime.http is not None else ""
     print(
         f"everwrite: node {me.name} of cluster {cluster.name} listens on "
         f"{options.host}:{options.port}{known_as}\n"
+        f"{http}"
         f"  data     {where} ({options.engine}, {durable})\n"
-        f"  cluster  {len(local.members)} node(s) known, N={cluster.replicas}, "
+        f"  cluster  {others}, N={cluster.replicas}, "
         f"{cluster.partitions} partitions, id {cluster.cluster_id.hex()[:8]}\n"
         f"  try      everwrite put carts alice '[\"milk\"]' --url {runtime.address}",
         file=sys.stderr,

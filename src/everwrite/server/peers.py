@@ -21,6 +21,7 @@ from everwrite.core.errors import (
     DeniedError,
     EverwriteError,
     Fenced,
+    OtherCluster,
     Overloaded,
     StillThere,
     StorageError,
@@ -33,11 +34,10 @@ from everwrite.core.outbox import Place
 from everwrite.server.descriptors import room_for_connections
 from everwrite.server.driver import Driver
 from everwrite.server.fences import Start, fits, refused, removed, still_there, went_back
+from everwrite.server.rarely import Rarely
 from everwrite.server.settings import split_address
 from everwrite.server.state import fence_mark
 from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, TURN_BYTES, Connection
-
-log = logging.getLogger("everwrite")
 
 DIAL_S = 2.0
 BACKOFF_MIN_S = 0.05
@@ -48,6 +48,8 @@ LOOK_EVERY_S = 2.0
 """How often incomplete frames are looked at: no timer per frame."""
 LOOKS_PER_DIAL = 5
 """After so many it is seen to that whoever is not connected is dialled: a seed may have moved."""
+LOOKS_FOR_MEMBERS = 2
+"""After so many it is taken that no member is there, if all seeds are of another cluster."""
 WARNINGS_PER_S = 5
 
 
@@ -56,6 +58,7 @@ class Peers:
 
     def __init__(self, driver: Driver, identity: Identity, secret: bytes, seeds: tuple[str, ...]):
         self.driver = driver
+        self._log = driver.log
         self.identity = identity
         self.secret = secret
         self._seeds = [split_address(seed) for seed in seeds]
@@ -67,10 +70,16 @@ class Peers:
         self._going: set[bytes] = set()
         """Peers that were removed, and that still have a connection, at the last look."""
         self._looks = 0
+        self._foreign: set[tuple[str, int]] = set()
+        """Seeds that were found to be of another cluster."""
+        self._met = False
+        """Whether any node of this cluster was met in this run."""
         self._dialling: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stopping = False
         self._clients_room, self._strangers_room = room_for_connections()
         self._taken = 0
+        self.guests = 0
+        """Clients that came by another protocol; they share the cap."""
         self.rests = 0
         """How often clients were not read from for a turn, since they had sent so much."""
         self.unfinished_bytes = 0
@@ -123,20 +132,20 @@ class Peers:
         now = self.driver.loop.time()
         if now - self._warned_since >= 1:
             if self._unwarned:
-                log.warning("connections refused, left out here: %d", self._unwarned)
+                self._log.warning("connections refused", left_out=self._unwarned)
             self._warned_since, self._warned, self._unwarned = now, 0, 0
         if self._warned >= WARNINGS_PER_S:
             self._unwarned += 1
             return
         self._warned += 1
         level = logging.ERROR if isinstance(error, Fenced) else logging.WARNING
-        log.log(level, "connection refused from=%r code=%s: %s", name, error.code, error)
+        self._log.log(level, "connection refused", peer=name, code=error.code, why=error)
 
     def admit(self, connection: Connection, theirs: Hello) -> Place:
         """Give an end that knows the secret its place; DeniedError if it may not come in."""
         if not theirs.node_id:
-            most = min(CLIENTS_MAX, self._clients_room)
-            if len(self._clients) >= most:
+            if not self.guests_may_come():
+                most = len(self._clients) + self.guests
                 raise Overloaded(
                     f"This node has {most} clients, and takes no more.",
                     hint="Close some, or connect to another node.",
@@ -147,6 +156,16 @@ class Peers:
         self.check_newcomer(theirs)
         self._fence(theirs, dialled=connection.dialled)
         return theirs.node_id
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many clients there are, by whatever protocol, and how many peers are connected."""
+        return len(self._clients) + self.guests, len(self._links)
+
+    def guests_may_come(self) -> bool:
+        """Say whether there is room for one more client, whatever it speaks."""
+        most = min(CLIENTS_MAX, self._clients_room)
+        return not self._stopping and len(self._clients) + self.guests < most
 
     def check_newcomer(self, theirs: Hello) -> None:
         """Raise DeniedError if the other side is a new node that may not come in. It hears it as
@@ -174,6 +193,7 @@ class Peers:
         place = connection.place
         if type(place) is not bytes:
             return
+        self._met = True
         start = start_of(connection)
         self.driver.node.doubted = False
         self._part([link for link in self._links.get(place, []) if start_of(link) != start], start)
@@ -182,7 +202,7 @@ class Peers:
         self._choose(place, links)
         if place not in self.driver.deaf_to:
             self.driver.arrived(place, [])
-        log.info("peer connected id=%s dialled=%s", place.hex(), connection.dialled)
+        self._log.info("peer connected", peer=place.hex(), dialled=connection.dialled)
 
     def closed(self, connection: Connection) -> None:
         """A connection is over."""
@@ -200,14 +220,14 @@ class Peers:
                 self._choose(place, links)
             else:
                 self._links.pop(place, None)
-                log.info("peer lost id=%s", place.hex())
+                self._log.info("peer lost", peer=place.hex())
                 self.driver.peer_lost(place)
                 self.dial_all()
 
     def told(self, connection: Connection, error: EverwriteError) -> None:
         """A peer has ended a connection with this."""
         name = connection.theirs.name[:64] if connection.theirs is not None else ""
-        log.warning("connection ended by=%r code=%s: %s", name, error.code, error)
+        self._log.warning("connection ended", by=name, code=error.code, why=error)
         if isinstance(error, Fenced):
             self._stop_for(error)
 
@@ -259,6 +279,7 @@ class Peers:
         for connection in self._all():
             connection.look(now)
         self._see_off()
+        self._look_whom_to_join()
         self._looks += 1
         if self._looks % LOOKS_PER_DIAL == 0:
             self.dial_all()
@@ -268,7 +289,7 @@ class Peers:
         """Try until there is a connection to whoever is at this address, or nobody is looked for
         there any more.
         """
-        backoff = BACKOFF_MIN_S
+        backoff, rarely = BACKOFF_MIN_S, Rarely()
         while self._is_wanted(address):
             try:
                 connection = await self._connect(address)
@@ -278,17 +299,43 @@ class Peers:
                 continue
             why = await connection.over
             if why is None and connection.place is not None:
-                backoff = BACKOFF_MIN_S
+                backoff, rarely = BACKOFF_MIN_S, Rarely()
             elif self._is_me(connection):
                 self._own_addresses.add(address)
             elif why is not None:
                 self.driver.node.doubted |= isinstance(why, StillThere)
-                log.warning("no connection to %s:%d: %s", *address, why)
+                if rarely.due(self.driver.loop.time()):
+                    self._log.warning("no connection", to=f"{address[0]}:{address[1]}", why=why)
                 backoff = self._backoff_max(address)
-                denied = isinstance(why, DeniedError) and not isinstance(why, Fenced)
-                if denied and not self.driver.node.ready:
+                if isinstance(why, OtherCluster):
+                    self._foreign.add(address)
+                    self._look_whom_to_join()
+                elif (
+                    isinstance(why, DeniedError)
+                    and not isinstance(why, Fenced)
+                    and not self.driver.node.ready
+                ):
                     self.driver.fatal(why)
             await asyncio.sleep(backoff)
+
+    def _look_whom_to_join(self) -> None:
+        """End this node if all whom it was told to join belong to another cluster, and it has met
+        nobody of its own: it would go on alone, and take writes for a cluster that nobody meant.
+        """
+        seeds = [seed for seed in self._seeds if seed not in self._own_addresses]
+        if self._met or not seeds or not self._foreign.issuperset(seeds):
+            return
+        if self.driver.node.local.members.others() and self._looks < LOOKS_FOR_MEMBERS:
+            return
+        me, at = self.identity, ", ".join(f"{host}:{port}" for host, port in seeds)
+        self.driver.fatal(
+            OtherCluster(
+                f"{me.name!r} belongs to cluster {me.cluster_name} ({me.cluster_id.hex()}), and "
+                f"was told to join another one: {at}.",
+                hint="Clusters are never merged: check --join, or give a --data directory of its "
+                "own to a node that is to join there. Nothing was changed.",
+            )
+        )
 
     def _dialled(self, address: tuple[str, int], task: asyncio.Task[None]) -> None:
         self._dialling.pop(address, None)
@@ -398,11 +445,11 @@ class Peers:
 
     def _stop_for(self, error: Fenced) -> None:
         """Stop this node for good; it is told so again at its next start."""
-        log.critical("this node must stop: %s", error)
+        self._log.critical("this node must stop", why=error)
         try:
             self.driver.disk.write_at_last(*fence_mark(error))
         except StorageError as why:
-            log.error("that this node was refused could not be written: %s", why)
+            self._log.error("refusal not written", why=why)
         self.driver.fatal(error)
 
     def _choose(self, peer: bytes, links: list[Connection]) -> None:

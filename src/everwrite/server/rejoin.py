@@ -13,8 +13,6 @@ The numbers of epochs go on where the old identity stopped.
 
 from __future__ import annotations
 
-import logging
-
 import msgspec
 
 from everwrite.core.cluster.holdings import encode_held
@@ -24,9 +22,11 @@ from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.records import CONFIRMED, FLOORS, HELD, HINT, OWN
 from everwrite.core.tombstones.confirm import Floors, decode_floors, encode_floors
 from everwrite.server import holdings
+from everwrite.server.logs import log_of
 from everwrite.server.settings import NAME_BYTES_MAX, ServeOptions
 from everwrite.server.state import (
     FENCED,
+    LEFT,
     NODE,
     NodeState,
     after,
@@ -37,7 +37,7 @@ from everwrite.server.state import (
 from everwrite.server.trees import TREES
 from everwrite.storage.store import Store, Unreadable
 
-log = logging.getLogger("everwrite")
+log = log_of()
 
 _SUFFIX_DIGITS = 6
 
@@ -63,19 +63,19 @@ def is_due(store: Store, state: NodeState, options: ServeOptions) -> bool:
     fenced = why_fenced(store, state, read_known(store))
     if fenced is None and state.former:
         log.warning(
-            "--rejoin-as-new is left aside: this directory rejoined as %s (%s), and was not "
-            "refused since. Leave it out from now on",
-            state.name,
-            state.node_id.hex(),
+            "option left aside",
+            node=state.name,
+            why=f"--rejoin-as-new is left aside: this directory rejoined as {state.name} "
+            f"({state.node_id.hex()}), and was not refused since. Leave it out from now on.",
         )
         return False
     if fenced is None:
         log.warning(
-            "node %s (%s) gets a new identity, though this directory does not know that it was "
-            "removed: the old one stays a member until `everwrite plan remove %s`",
-            state.name,
-            state.node_id.hex(),
-            state.name,
+            "new identity",
+            node=state.name,
+            former=state.node_id.hex(),
+            why="This directory does not know that its node was removed: the old one stays a "
+            f"member until `everwrite plan remove {state.name}`.",
         )
     return True
 
@@ -121,6 +121,7 @@ def begin_anew(
             (HELD, encode_held(0, keeps)),
             (MEMBERS, None),
             (FENCED, None),
+            (LEFT, None),
             (FLOORS, encode_floors(Floors(newest, known.floors, attended))),
             (CONFIRMED, None),
             (TREES, None),
@@ -128,12 +129,13 @@ def begin_anew(
     )
     store.sync()
     log.warning(
-        "node %s (%s) is now %s (%s); it keeps copies of %d partitions",
-        state.name,
-        state.node_id.hex(),
-        name,
-        node_id.hex(),
-        keeps.bit_count(),
+        "rejoined",
+        node=name,
+        node_id=node_id.hex(),
+        former_name=state.name,
+        former=state.node_id.hex(),
+        partitions=keeps.bit_count(),
+        why="It has a new identity, and keeps copies of so many partitions.",
     )
     return fresh
 
@@ -160,12 +162,12 @@ def put_aside(store: Store) -> None:
     for prefix in (TOMBSTONES, ENDS):
         store.delete_range(prefix, after(prefix))
     log.warning(
-        "tombstones were collected since this directory was a member's: what was deleted could "
-        "come back with its %d copies (and %d damaged ones), and none of them is offered. They "
-        "stay in the directory, under %r, and no node reads them",
-        aside,
-        damaged,
-        ASIDE.decode(),
+        "copies put aside",
+        copies=aside,
+        damaged=damaged,
+        why="Tombstones were collected since this directory was a member's: what was deleted could "
+        f"come back with its {aside} copies (and {damaged} damaged ones), and none of them is "
+        f"offered. They stay in the directory, under {ASIDE.decode()!r}, and no node reads them.",
     )
 
 

@@ -7,12 +7,15 @@ a thread, tests as many as they like.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
+import socket
 import time
+from typing import TYPE_CHECKING
+
+from structlog.contextvars import bound_contextvars
 
 from everwrite.core.config import ClusterConfig
-from everwrite.core.errors import ConfigError, EverwriteError, Fenced
+from everwrite.core.errors import ConfigError, EverwriteError, Fenced, StorageError
 from everwrite.core.handshake import NODE_ID_BYTES, Identity
 from everwrite.core.node import Node
 from everwrite.core.records import FLOORS
@@ -23,12 +26,15 @@ from everwrite.server.driver import Driver
 from everwrite.server.fences import removed, two_of_me
 from everwrite.server.inquiry import ask_cluster
 from everwrite.server.peers import Peers
-from everwrite.server.settings import ServeOptions, split_address
-from everwrite.server.state import NodeState, read_known, read_state
+from everwrite.server.settings import ServeOptions, cannot_listen, split_address
+from everwrite.server.state import LEFT, NodeState, read_known, read_state
 from everwrite.server.transport import Connection
 from everwrite.storage.store import Store, open_store
 
-log = logging.getLogger("everwrite")
+if TYPE_CHECKING:
+    from everwrite.server.http.service import HttpService
+    from everwrite.server.metrics.exposition import Exposition
+
 
 LOOK_EVERY_S = 0.5
 """How often it is looked whether this node still belongs to its cluster."""
@@ -46,6 +52,7 @@ class Runtime:
         self.options = options
         self.started_ms = time.monotonic_ns() // 1_000_000
         self.driver = Driver(loop, node, store)
+        self.log = self.driver.log
         cluster = local.cluster
         identity = Identity(
             name=local.members.me.name,
@@ -65,6 +72,7 @@ class Runtime:
         """Done when the node cannot go on: its disk failed, or the cluster will not have it."""
         self.left: asyncio.Future[None] = loop.create_future()
         """Done when the node has left its cluster in good order: nothing is on its disk only."""
+        self._stopping = False
         self._clones: set[bytes] = set()
         self._namesake = b""
         self._ending: asyncio.TimerHandle | None = None
@@ -74,6 +82,17 @@ class Runtime:
         self._look_ready()
         self.driver.ask = Admin(self).ask
         self._server: asyncio.Server | None = None
+        self.http: HttpService | None = None
+        self._exposition: Exposition | None = None
+
+    @property
+    def exposition(self) -> Exposition:
+        """The metrics of this node; made when somebody asks, since their library takes time."""
+        if self._exposition is None:
+            from everwrite.server.metrics.exposition import Exposition
+
+            self._exposition = Exposition(self)
+        return self._exposition
 
     @property
     def address(self) -> str:
@@ -87,8 +106,16 @@ class Runtime:
         self.driver.start()
         self.peers.dial_all()
 
+    def serves(self) -> bool:
+        """Say whether this node takes requests of clients now."""
+        ends = self._stopping or self.failed.done() or self.left.done()
+        return self.node.clients.open and not ends
+
     async def stop(self) -> None:
         """Take no more, finish what the disk is doing, and close; safe to call twice."""
+        self._stopping = True
+        if self.http is not None:
+            await self.http.stop()
         self._looking.cancel()
         if self._ending is not None:
             self._ending.cancel()
@@ -112,7 +139,11 @@ class Runtime:
         """A node serves clients once it knows who is in its cluster: what it took before would be
         data of a cluster of its own, and no other cluster would have it any more.
         """
-        self.node.ready = self.node.rounds.whole
+        whole = self.node.rounds.whole
+        if whole and not self.node.ready and self.options.join:
+            members = self.node.local.members
+            self.log.info("in touch with its cluster", nodes=len(members))
+        self.node.ready = whole
 
     def _look(self) -> None:
         self._look_whether_in()
@@ -125,36 +156,41 @@ class Runtime:
         for node_id in sorted(members.clones - self._clones):
             self._clones.add(node_id)
             known = members.get(node_id)
-            log.error(
-                "two processes run as node %r (%s): one has a copied data directory. Stop it",
-                known.name if known is not None else "",
-                node_id.hex(),
+            name = known.name if known is not None else ""
+            self.log.error(
+                "identity doubled",
+                whose=node_id.hex(),
+                why=f"two processes run as node {name!r}: one has a copied data directory. Stop it",
             )
             if node_id == me.node_id:
                 self._fatal(two_of_me(me.name, node_id))
         namesake = rounds.namesake()
         if namesake is not None and namesake.node_id != self._namesake:
             self._namesake = namesake.node_id
-            log.error(
-                "there is a node named %r already (%s): this one (%s) owns no data while that is "
-                "so. Stop one of them, and give it a name of its own (--name) in a new directory",
-                me.name,
-                namesake.node_id.hex(),
-                me.node_id.hex(),
+            self.log.error(
+                "name taken",
+                by=namesake.node_id.hex(),
+                why=f"there is a node named {me.name!r} already: this one owns no data while that "
+                "is so. Stop one of them, and give it a name of its own (--name) and directory",
             )
         if self._ending is not None:
             return
         if rounds.left:
-            log.info("node %s (%s) has left its cluster", me.name, me.node_id.hex())
+            self.log.info("left its cluster")
             self._ending = self.driver.loop.call_later(LAST_WORDS_S, self._leave)
         elif rounds.out_for_good:
             error = removed(me.name, me.node_id)
-            log.critical("this node must stop: %s", error)
+            self.log.critical("this node must stop", why=error)
             self._ending = self.driver.loop.call_later(LAST_WORDS_S, self._fatal, error)
 
     def _leave(self) -> None:
-        if not self.left.done():
-            self.left.set_result(None)
+        if self.left.done():
+            return
+        try:
+            self.driver.disk.write_at_last(LEFT, b"1")
+        except StorageError as why:
+            self.log.error("that this node has left could not be written", why=why)
+        self.left.set_result(None)
 
 
 async def start(options: ServeOptions, *, listen: bool = True) -> Runtime:
@@ -163,9 +199,14 @@ async def start(options: ServeOptions, *, listen: bool = True) -> Runtime:
     Raises ConfigError, DeniedError or a StorageError, with nothing left open. A node that is new
     and was told whom to join waits here until one of them answers.
     """
+    if options.otel:
+        from everwrite.server.spans import check_installed
+
+        check_installed()
     store = open_store(options.data, options.engine)
     try:
-        return await _start(options, store, listen=listen)
+        with bound_contextvars(node=options.name or options.default_name):
+            return await _start(options, store, listen=listen)
     except BaseException:
         store.close()
         raise
@@ -175,14 +216,13 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
     loop = asyncio.get_running_loop()
     gate = Gate()
     server = None
+    doors = await http_sockets(options) if listen else []
     if listen:
         try:
             server = await loop.create_server(gate.connection, options.host, options.port)
         except OSError as error:
-            raise ConfigError(
-                f"Cannot listen on {options.host}:{options.port} ({error.strerror}).",
-                hint="Is another node running there? Choose another port with --base-port.",
-            ) from error
+            close_all(doors)
+            raise cannot_listen(options.host, options.port, error) from error
     try:
         state = read_state(store)
         if state is not None and rejoin.is_due(store, state, options):
@@ -195,12 +235,41 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
         node = boot.start_node(store, state, options, port)
         runtime = Runtime(node, store, options, options.join)
     except BaseException:
+        close_all(doors)
         if server is not None:
             server.close()
         raise
     gate.peers = runtime.peers
     runtime.begin(server)
+    if doors:
+        runtime.http = http_service(runtime, doors)
+        await runtime.http.start()
     return runtime
+
+
+# -- HTTP: imported only where it is spoken, since that takes a fifth of a second ------------------
+
+
+async def http_sockets(options: ServeOptions) -> list[socket.socket]:
+    """Return what the node will answer HTTP on, bound; it listens once the node serves."""
+    if options.http_port is None:
+        return []
+    from everwrite.server.http.service import bind
+
+    return await bind(options.host, options.http_port)
+
+
+def http_service(runtime: Runtime, sockets: list[socket.socket]) -> HttpService:
+    """Return the front of a node."""
+    from everwrite.server.http.service import HttpService
+
+    return HttpService(runtime, sockets)
+
+
+def close_all(sockets: list[socket.socket]) -> None:
+    """Give sockets back that nobody will use."""
+    for each in sockets:
+        each.close()
 
 
 def _check_alone(store: Store, state: NodeState, options: ServeOptions) -> None:

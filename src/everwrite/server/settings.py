@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 from ipaddress import ip_address
 from pathlib import Path
+from socket import gaierror
+from typing import Literal
 
 import msgspec
 
 from everwrite.core.errors import ConfigError
 
 PORT = 7400
-_EVERYWHERE = ("0.0.0.0", "::")
 NAME_BYTES_MAX = 64
+
+
+LogFormat = Literal["text", "json"]
 
 
 class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,15 +28,25 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``advertise`` is where others reach the node, if that is not where it listens: behind address
     translation, in a container, or when it listens everywhere.
 
+    ``http_port`` is where it answers HTTP (server/http/); None: nowhere.
+
     ``stage``: the node waits until an operator lets it own data. ``rejoin_as_new``: it gets a new
     identity, since that of its directory was removed or refused.
 
     ``lifeline`` is a pipe's reading end that came from the process that started the node: when the
     pipe ends, that process is gone, and the node stops.
 
+    ``log_format``: how lines of the log look, for people or for programs.
+
+    ``otel``: HTTP requests become spans of OpenTelemetry.
+
+    ``playground``: the command line, to be followed by an order, of whoever started this node to be
+    played with (server/ui/power.py).
+
     ``pace``: background work gives way to requests; not so only for comparison.
 
-    ``partitions``, ``replicas`` and ``cluster_name`` count only for the node that founds a cluster.
+    ``partitions``, ``replicas`` and ``cluster_name`` are for the node that founds a cluster (256, 3
+    and "everwrite" without them); if another one is given them, its cluster must be like that.
     """
 
     data: Path | None = None
@@ -39,6 +54,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     default_name: str = ""
     host: str = "127.0.0.1"
     port: int = PORT
+    http_port: int | None = None
     advertise: str = ""
     join: tuple[str, ...] = ()
     stage: bool = False
@@ -50,10 +66,13 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     pace: bool = True
     secret: bytes = b""
     development: bool = False
+    playground: tuple[str, ...] = ()
     lifeline: int | None = None
-    partitions: int = 256
-    replicas: int = 3
-    cluster_name: str = "everwrite"
+    log_format: LogFormat = "text"
+    otel: bool = False
+    partitions: int | None = None
+    replicas: int | None = None
+    cluster_name: str = ""
 
     def __post_init__(self) -> None:
         if not self.secret and not is_loopback(self.host):
@@ -68,7 +87,22 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port = {self.port} is not possible.", hint="Use 1 to 65535.")
-        if self.advertise and split_address(self.advertise)[0] in _EVERYWHERE:
+        if self.otel and self.http_port is None:
+            raise ConfigError(
+                "Spans are made of HTTP requests, and this node takes none.",
+                hint="Leave out --otel, or --http-port off. Nothing was started.",
+            )
+        if self.http_port is not None and not 0 <= self.http_port <= 65535:
+            raise ConfigError(
+                f"http_port = {self.http_port} is not possible.", hint="Use 1 to 65535."
+            )
+        if not self.advertise and is_everywhere(self.host):
+            raise ConfigError(
+                f"A node that listens everywhere ({self.host or 'all addresses'}) must say how "
+                "others reach it.",
+                hint="Give --advertise HOST:PORT, or the address of one interface as --host.",
+            )
+        if self.advertise and is_everywhere(split_address(self.advertise)[0]):
             raise ConfigError(
                 f"advertise = {self.advertise!r} is not possible: nobody can connect to that.",
                 hint="Use the HOST:PORT under which the other nodes and the clients reach it.",
@@ -85,11 +119,26 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
                     f"{what} = {text!r} is not possible.",
                     hint=f"Use printable text of at most {NAME_BYTES_MAX} bytes.",
                 )
-        for seed in self.join:
-            split_address(seed)
+        self._check_join()
         self._check_flags()
 
+    def _check_join(self) -> None:
+        mine = {(_local_as_one(self.host), self.port)}
+        if self.advertise:
+            mine.add(split_address(self.advertise, self.port))
+        seeds = [split_address(seed) for seed in self.join]
+        if seeds and all((_local_as_one(host), port) in mine for host, port in seeds):
+            raise ConfigError(
+                f"join = {', '.join(self.join)} names only this node itself.",
+                hint="Name another node of the cluster; without --join this node founds one.",
+            )
+
     def _check_flags(self) -> None:
+        if self.playground and not (self.development and is_loopback(self.host)):
+            raise ConfigError(
+                "A playground is for a development cluster on one machine.",
+                hint="Use --playground with --development, on a loopback address, or leave it out.",
+            )
         if self.rejoin_as_new and not self.join:
             raise ConfigError(
                 "A node that rejoins must be told where.",
@@ -108,6 +157,33 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_everywhere(host: str) -> bool:
+    """Say whether who listens there listens on all addresses of the machine."""
+    try:
+        return not host or ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _local_as_one(host: str) -> str:
+    return "localhost" if is_loopback(host) else host
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    """Return why a node cannot listen where it was told to."""
+    hint = "Is another node running there? Choose another port with --base-port."
+    if error.errno == errno.EADDRNOTAVAIL:
+        hint = f"{host} is no address of this machine: give one with --host."
+    elif isinstance(error, gaierror):
+        hint = "No machine of this name is known: give an address of this machine with --host."
+    elif error.errno == errno.EACCES:
+        hint = "Ports below 1024 are for the system: choose another one with --base-port."
+    why = error.strerror or str(error)
+    return ConfigError(
+        f"Cannot listen on {host}:{port} ({why}).", hint=f"{hint} Nothing was started."
+    )
 
 
 def is_host(host: str) -> bool:

@@ -4,6 +4,7 @@
     members    what it knows of the cluster: entries, rulings, the draft of a plan
     held       which partitions it serves, and which it keeps copies of
     lease      the first epoch number that no run of this node has leased
+    left       it has left in good order, and holds nothing; only there if it did
     fenced     why its cluster refused it for good; only there if it did
 
 The mark ``fenced`` outlasts restarts. Each of them raises the incarnation: without the mark an old
@@ -20,12 +21,13 @@ from everwrite.core.errors import Fenced, StorageError
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.messages.members import REMOVED, Ruling
 from everwrite.core.records import HINT, OWN, STATE
-from everwrite.server.fences import REJOIN, removed
+from everwrite.server.fences import REJOIN, left, removed
 from everwrite.storage.manifest import RESTORE, lost_data, node_of
 from everwrite.storage.store import Store, Unreadable
 
 NODE = STATE + b"node"
 FENCED = STATE + b"fenced"
+LEFT = STATE + b"left"
 
 
 class NodeState(msgspec.Struct, array_like=True):
@@ -80,7 +82,8 @@ def why_fenced(store: Store, state: NodeState, known: Known) -> Fenced | None:
     """Return why this directory's node may not run any more, None if it may."""
     ruling = ruling_of(known, state.node_id)
     if ruling is not None and ruling.standing == REMOVED:
-        return removed(state.name, state.node_id)
+        gone = left if read(store, LEFT) is not None else removed
+        return gone(state.name, state.node_id)
     mark = read(store, FENCED)
     if mark is None:
         return None

@@ -13,7 +13,6 @@ does not fit into a peer's buffer is dropped like on any bad network, and hints 
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
@@ -37,7 +36,6 @@ from everwrite.core.wire import FrameReader, encode_frames
 if TYPE_CHECKING:
     from everwrite.server.peers import Peers
 
-log = logging.getLogger("everwrite")
 
 HANDSHAKE_S = 5.0
 HANDSHAKES_MAX = 512
@@ -195,7 +193,8 @@ class Connection(asyncio.Protocol):
         if transport.get_write_buffer_size() > WRITE_BYTES_MAX:
             self._driver.dropped += len(messages)
             if type(self.place) is int:
-                log.warning("client cut off place=%s: it does not read its answers", self.place)
+                why = "It does not read its answers."
+                self._driver.log.warning("client cut off", client=self.place, why=why)
                 transport.abort()
             return
         try:
@@ -213,7 +212,8 @@ class Connection(asyncio.Protocol):
         except _UNSENDABLE as error:
             self._driver.dropped += 1
             kind, rid = type(message).__name__, getattr(message, "rid", None)
-            log.error("message dropped to=%s kind=%s: %s", self.place, kind, error)
+            to = self.place.hex() if isinstance(self.place, bytes) else self.place
+            self._driver.log.error("message dropped", to=to, kind=kind, request=rid, why=error)
         if type(self.place) is not int or rid is None:
             return b""
         why = TooLarge(

@@ -11,16 +11,15 @@ the tree is damaged, or was made for other keys of the cluster, or by another ve
 
 from __future__ import annotations
 
-import logging
-
 from everwrite.core.node import Node
 from everwrite.core.records import OWN, STATE
 from everwrite.core.trees.quarantine import LISTED_MAX, SPOILT
 from everwrite.core.trees.walk import SCRUB
+from everwrite.server.logs import log_of
 from everwrite.server.state import after
 from everwrite.storage.store import Store, Unreadable
 
-log = logging.getLogger("everwrite")
+log = log_of()
 
 TREES = STATE + b"trees"
 
@@ -29,7 +28,7 @@ def saved_trees(store: Store) -> bytes:
     """Return what the last run has left of its tree; empty: nothing that could be used."""
     saved = store.get(TREES)
     if isinstance(saved, Unreadable):
-        log.warning("the tree cannot be read, and is made anew: %s", saved.reason)
+        log.warning("tree unreadable", why=f"It is made anew: {saved.reason}")
         return b""
     return saved or b""
 
@@ -40,9 +39,9 @@ def restore_trees(store: Store, node: Node, saved: bytes) -> None:
     if not store.scan(OWN, after(OWN), 1):
         trees.empty()
     elif saved and not trees.load(saved):
-        log.warning("the tree of the last run does not fit, and is made anew")
+        log.warning("tree does not fit", why="That of the last run; it is made anew.")
     elif not saved:
-        log.info("there is no tree of the last run: it is made anew while this node serves")
+        log.info("no tree", why="The last run left none: it is made anew while this node serves.")
     scrub = store.get(SCRUB)
     if isinstance(scrub, bytes):
         node.walk.restore(scrub)

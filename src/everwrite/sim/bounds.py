@@ -114,7 +114,8 @@ def _hints(node: Node) -> list[str]:
     if hints.notes > most and not node.local.counters.writes_failed:
         wrong.append(f"keeps {hints.notes} hints; hints_max is {config.hints_max}")
     found = flow.restored + flow.recounted + hints.early + hints.turned
-    if hints.kept.bytes > config.hints_bytes_max and not found:
+    doubted = node.local.counters.writes_failed  # what stood there before is counted again
+    if hints.kept.bytes > config.hints_bytes_max and not (found or doubted):
         size = f"{hints.kept.bytes} bytes of hints"
         wrong.append(f"keeps {size}; hints_bytes_max is {config.hints_bytes_max}")
     by_key = sum(len(owners) for owners in hints.owners_of.values())

@@ -49,6 +49,8 @@ class Try(NamedTuple):
     due: int
     machine: int
     put: Put
+    settled: bool
+    """Whether all who may coordinate it had heard that all owners serve its partition."""
 
 
 class Health:
@@ -208,7 +210,15 @@ class Health:
         timeout_ms = message.timeout_ms or self._config.request_timeout_ms
         if timeout_ms * 1000 >= self._least_us:
             due = now + timeout_ms * 1100 + self._least_us
-            self._tries[connection, message.rid] = Try(now, due, machine, message)
+            settled = not message.strict or self._settled(machine, message)
+            self._tries[connection, message.rid] = Try(now, due, machine, message, settled)
+
+    def _settled(self, machine: int, put: Put) -> bool:
+        world = self._world
+        data_key = world.ledger.keys[put.key].data_key
+        nodes = [world.machines[each].node for each in {machine, *world.owners(data_key, put.n)}]
+        routes = [node.local.routes for node in nodes if node is not None]
+        return all(each.settled(each.partition_of(data_key)) for each in routes)
 
     def answering(self, connection: int, message: Message) -> None:
         """A node says this to a client."""
@@ -258,8 +268,8 @@ class Health:
             return set()  # a stand-in may have had no room
         if any(world.machines[index].disk.is_damaged(key.data_key) for index in well):
             return set()
-        if put.strict and any(not world.serves(index, key.data_key) for index in well & owners):
-            return set()  # it must prove first that it has everything
+        if put.strict and not tried.settled:
+            return set()  # one must prove first that it has everything, and be heard of
         n = put.n or world.options.replicas
         need = put.w or n // 2 + 1
         durable = put.dw if put.dw >= 0 else need

@@ -97,6 +97,7 @@ class Ledger:
         key.pending |= 1 << place
         if knowledge.named:
             key.named[place] = knowledge
+            key.ever_named |= knowledge.named
         return place
 
     def tried(self, connection: int, rid: int, key: KeyLedger, place: int) -> None:
@@ -361,6 +362,7 @@ class Ledger:
             if its_own:
                 self.minted_twice(key, place, source, record)
         if its_own:
+            _settle_unheard(key, place, record)
             self.minted(key, place, source, version)
         return place
 
@@ -429,3 +431,14 @@ class Ledger:
     def protected(self, key: KeyLedger) -> int:
         """Return the writes whose last copy no fault may destroy."""
         return key.hard | key.pending
+
+
+def _settle_unheard(key: KeyLedger, place: int, minted: Record) -> None:
+    """A context's clock stands for writes that superseded others, some of which were only named to
+    them by single dots. A coordinator that has not heard of those cannot cover them.
+    """
+    past = key.ever_named & key.causality.past[place] & ~key.lingering
+    for each in indices(past):
+        dots = key.dots.get(each, ())
+        if any(not versions.covers(minted.clock, *dot) for dot in dots):
+            key.lingering |= 1 << each

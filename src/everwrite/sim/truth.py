@@ -86,7 +86,8 @@ class KeyLedger:
     Exceptions to "shown = frontier(known)", both of them documented limits of the store. Writes
     that are ``lingering`` may stand beside a later write that knew them: a put that was retried
     through another node and minted there too, of which the later write knew the first copy; and
-    one that the later write's context named by a single dot, which its coordinator could not find.
+    one that the later write's context named by a single dot, which its coordinator could not find,
+    or did so to a write of which that coordinator had not heard.
     Of what is ``doubtful`` nothing is asked: such a later write was itself minted twice, and found
     the dot only once.
     """
@@ -99,6 +100,7 @@ class KeyLedger:
         "dots",
         "doubtful",
         "ends",
+        "ever_named",
         "failed",
         "hard",
         "known_of",
@@ -126,6 +128,8 @@ class KeyLedger:
         self.dots: dict[int, list[Dot]] = {}
         self.known_of: dict[bytes, int] = {}
         self.named: dict[int, Knowledge] = {}
+        self.ever_named = 0
+        """Writes that some context has named by a single dot."""
         self.ends: dict[int, End] = {}
         self.pending = self.hard = self.soft = self.failed = 0
         """Writes that are under way; acknowledged as safe on a disk; acknowledged without that;

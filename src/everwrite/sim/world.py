@@ -457,6 +457,9 @@ class World:
         views = {machine.node.local.members.digest() for machine in members if machine.node}
         if self.options.changing and len(views) > 1:
             return "the nodes do not agree on the members yet"
+        for machine in members:
+            if machine.node is not None and machine.node.local.routes.moving():
+                return f"node {machine.index + 1} has not heard that all owners serve"
         return ""
 
 

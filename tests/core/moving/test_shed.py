@@ -241,3 +241,28 @@ def test_an_ack_that_comes_twice_stands_for_no_other_record() -> None:
     world.settle()
     assert set(gone) <= set(keys_on(world, lacking))
     owners_have(world)
+
+
+def test_what_was_handed_to_an_owner_that_stays_silent_leaves_nothing_open() -> None:
+    world, node, key = with_one_that_sheds(move_retry_ms=1000)
+    lacking = world.order(key)[1]
+    del world.disk[lacking][OWN + key]
+    world.nodes[lacking].local.records.forget([OWN + key])
+    handed: list[int] = []
+
+    def unheard(source: bytes, target: Place, message: Message) -> bool:
+        if isinstance(message, Store) and (source, target) == (node, lacking):
+            handed.append(message.rid)
+        return isinstance(message, StoreReply) and (source, target) == (lacking, node)
+
+    world.lose = unheard
+    local = world.nodes[node].local
+    world.until(lambda: bool(handed))
+    waits = set(handed)
+    assert waits <= set(local.requests)
+
+    world.until(lambda: not waits & set(local.requests))
+    world.lose = lambda source, target, message: False
+    world.settle()
+    owners_have(world)
+    assert local.background == sum(1 for _ in local.requests)

@@ -11,6 +11,7 @@ import secrets
 import signal
 import tempfile
 import time
+import webbrowser
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,6 +21,7 @@ import click
 import msgspec
 
 from everwrite.cli.connection import read_secret, takes_a_format
+from everwrite.cli.copyable import command
 from everwrite.cli.demo.screen import LEGEND, Board, in_terminal, latencies, show_lines, show_live
 from everwrite.cli.demo.shoppers import Shop, Shopper, Tally
 from everwrite.cli.demo.story import Step, plan_story, tell
@@ -28,6 +30,7 @@ from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.devplan import STATE_FILE
 from everwrite.cli.exits import Exit
 from everwrite.cli.loop import run_on_uvloop
+from everwrite.cli.orders import Order, take_orders
 from everwrite.cli.output import count, emit, emit_json, say
 from everwrite.cli.reports import ask_status
 from everwrite.core.errors import ConfigError, DirectoryInUse, UnavailableError
@@ -50,6 +53,7 @@ class DemoOptions(msgspec.Struct, frozen=True):
     pauses: bool
     seed: int
     live: bool
+    opens: bool = False
 
 
 class Outcome(msgspec.Struct):
@@ -87,9 +91,16 @@ class Outcome(msgspec.Struct):
 )
 @click.option("--no-pause", is_flag=True, help="Do not freeze a node (SIGSTOP).")
 @click.option("--seed", type=int, metavar="S", help="Repeat the same story.  [default: a new one]")
+@click.option("--open", "opens", is_flag=True, help="Show its dashboard in a browser.")
 @takes_a_format
 def demo(
-    nodes: int, seconds: float, data: Path | None, no_pause: bool, seed: int | None, form: str
+    nodes: int,
+    seconds: float,
+    data: Path | None,
+    no_pause: bool,
+    seed: int | None,
+    opens: bool,
+    form: str,
 ) -> int:
     """Break a cluster while people shop on it, then count what was lost.
 
@@ -97,9 +108,12 @@ def demo(
     nodes; one node is killed, another frozen, the network cut in two and healed. In the end every
     cart is read from every replica. Exit code 0 only if nothing was lost and replicas are equal;
     after Ctrl-C, which closes the shop early, 130.
+
+    The address it prints is its dashboard: there you can see all of it, kill, freeze and cut by
+    yourself, and fill a cart on either side of a cut.
     """
     chosen = seed if seed is not None else secrets.randbelow(10_000)
-    options = DemoOptions(nodes, seconds, not no_pause, chosen, in_terminal())
+    options = DemoOptions(nodes, seconds, not no_pause, chosen, in_terminal(), opens)
     temporary = data is None
     directory = data or Path(tempfile.mkdtemp(prefix="everwrite-demo-"))
     with _cluster(directory, nodes, temporary=temporary) as cluster:
@@ -127,11 +141,10 @@ def _cluster(directory: Path, nodes: int, *, temporary: bool) -> DevCluster:
         if cluster.running():
             raise DirectoryInUse(
                 f"The cluster in {directory} is running, and a demo would stop it.",
-                hint="Name another directory, or stop it: "
-                f"everwrite cluster stop --dir {directory}",
+                hint=f"Use another directory, or stop it: {command('cluster stop', dir=directory)}",
             )
         return cluster
-    cluster = DevCluster.create(directory, nodes=nodes, secret=read_secret(None))
+    cluster = DevCluster.create(directory, nodes=nodes, secret=read_secret(None), playground=True)
     cluster.temporary = temporary
     return cluster
 
@@ -145,6 +158,9 @@ async def _run(cluster: DevCluster, options: DemoOptions) -> Outcome:
     say(f"starting {options.nodes} nodes in {cluster.directory}")
     await cluster.start()
     say(f"all are ready after {loop.time() - began:.1f} s; repeat with --seed {options.seed}")
+    say(f"dashboard: {cluster.node(1).dashboard}")
+    if options.opens:
+        await asyncio.to_thread(webbrowser.open, cluster.node(1).dashboard)
     if not options.live:
         say(LEGEND)
     shop = Shop(f"{secrets.token_hex(3)}", _CARTS)
@@ -187,7 +203,11 @@ async def _keep_shop(
         board.tell(step.sentence())
         board.split = step.split if step.act in {"partition", "heal"} else board.split
 
-    async with asyncio.TaskGroup() as tasks:
+    def obey(order: Order, said: str) -> None:
+        board.tell(said)
+        board.split = cluster.plan.split
+
+    async with take_orders(cluster, obey), asyncio.TaskGroup() as tasks:
         for shopper in shoppers:
             tasks.create_task(shopper.shop())
         tasks.create_task(_watch(board, clients[0]))

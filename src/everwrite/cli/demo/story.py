@@ -70,6 +70,13 @@ def plan_story(nodes: int, seconds: float, *, pauses: bool, rng: random.Random) 
     return sorted(steps, key=lambda step: step.at)
 
 
+def is_due(step: Step, cluster: DevCluster) -> bool:
+    """Say whether a step makes sense still: a person at a dashboard may have done what it does."""
+    needed = {"kill": ("running", "stopped"), "restart": ("gone",)}
+    needed |= {"pause": ("running",), "resume": ("stopped",)}
+    return not step.node or cluster.node(step.node).state() in needed[step.act]
+
+
 async def perform(step: Step, cluster: DevCluster) -> None:
     """Carry out one step."""
     match step.act:
@@ -94,14 +101,18 @@ async def tell(
     seconds: float,
     hear: Callable[[Step], None],
 ) -> list[Step]:
-    """Perform all steps at their times until the shop closes; return those performed."""
+    """Perform all steps at their times until the shop closes; return those performed. A step that
+    somebody else has made needless is left out.
+    """
     opened = time.monotonic()
     done: list[Step] = []
     for step in steps:
         if await shop.closed_within(opened + step.at - time.monotonic()):
             return done
-        hear(step)
-        await perform(step, cluster)
-        done.append(step)
+        async with cluster.turn:
+            if is_due(step, cluster):
+                hear(step)
+                await perform(step, cluster)
+                done.append(step)
     await shop.closed_within(opened + seconds - time.monotonic())
     return done

@@ -138,7 +138,7 @@ def _placed(nodes: tuple[Candidate, ...], partitions: int, replicas: int) -> Pla
 
 def fair_shares(nodes: Sequence[Candidate], partitions: int, replicas: int) -> list[float]:
     """Return how many partitions each node should own: in proportion to weight, within bounds."""
-    bounds = _zone_bounds(nodes, replicas)
+    bounds = zone_bounds(nodes, replicas)
     heaviest = max(node.weight for node in nodes)
     inside: dict[str, Counter[float]] = {zone: Counter() for zone in bounds}
     for node in nodes:
@@ -191,7 +191,7 @@ def _caps(shares: Sequence[float], part: float = 1) -> list[int]:
     ]
 
 
-def _zone_bounds(nodes: Sequence[Candidate], replicas: int) -> dict[str, tuple[int, int]]:
+def zone_bounds(nodes: Sequence[Candidate], replicas: int) -> dict[str, tuple[int, int]]:
     """Return the least and the most copies of a partition in each zone: as even as can be."""
     sizes = Counter(node.zone for node in nodes)
     most = 1
@@ -223,7 +223,7 @@ class _Plan:
     def __init__(
         self, nodes: Sequence[Candidate], shares: Sequence[float], partitions: int, replicas: int
     ) -> None:
-        bounds = _zone_bounds(nodes, replicas)
+        bounds = zone_bounds(nodes, replicas)
         numbers = {zone: number for number, zone in enumerate(bounds)}
         self.zones = [numbers[node.zone] for node in nodes]
         self.bounds = list(bounds.values())

@@ -67,7 +67,10 @@ def checked_bucket(bucket: str | bytes) -> bytes:
             f"The bucket's name {text!r} has control characters.", hint="Use printable characters."
         )
     if len(raw) > BUCKET_BYTES_MAX:
-        raise TooLarge(f"The bucket's name has {len(raw)} bytes; the most is {BUCKET_BYTES_MAX}.")
+        raise TooLarge(
+            f"The bucket's name has {len(raw)} bytes; the most is {BUCKET_BYTES_MAX}.",
+            hint="Use a short name for many keys, and put what tells them apart into the key.",
+        )
     return raw
 
 

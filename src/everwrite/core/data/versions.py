@@ -30,6 +30,7 @@ import operator
 import msgspec
 from msgspec.structs import replace
 
+from everwrite.core.data.labels import Kind, base_of
 from everwrite.core.errors import ProtocolError, check
 from everwrite.core.probes import sometimes
 
@@ -53,8 +54,8 @@ class Version(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     ``value`` is None for a tombstone. ``time_ms`` is the coordinator's wall clock, for people to
     look at: no ordering depends on it. ``op`` is the client's request id, the same for every retry
-    of one put (empty: none). ``kind`` says what the bytes are to the application (bytes, text,
-    JSON); no node looks at it.
+    of one put (empty: none). ``kind`` says what the bytes are to the application: a number for
+    bytes, text or JSON, or a label that says more (``labels.py``); no node looks at it.
 
     ``expires`` is when it ends by the cluster's clock, in milliseconds since 1970 (0: never); what
     has no end never gets one. ``pure``: it has an end and supersedes nothing, so no tombstone need
@@ -66,7 +67,7 @@ class Version(msgspec.Struct, array_like=True, frozen=True, gc=False):
     value: bytes | None
     time_ms: int
     op: bytes
-    kind: int = 0
+    kind: Kind = 0
     expires: int = 0
     pure: bool = False
 
@@ -412,7 +413,7 @@ def retire(record: Record, horizon: int) -> Record | None:
     if all(version.pure and version.expires < horizon for version in siblings):
         return None
     retired = [
-        replace(version, value=None)
+        replace(version, value=None, kind=base_of(version.kind))
         if version.value is not None and 0 < version.expires < horizon
         else version
         for version in siblings

@@ -59,6 +59,8 @@ class Detector:
         """Since when and for whom a peer is pinged."""
         self._draws = 0
         self._heard = local.liveness.heard
+        self.pings = self.falls = 0
+        """Questions to peers that were up or silent, and how often one was out of ``up``."""
 
     # -- what is heard -----------------------------------------------------------------------------
 
@@ -80,6 +82,7 @@ class Detector:
         if peer not in self._liveness.slow:
             pace.usual = -1.0  # it may come back in another place
         self._askers.pop(peer, None)
+        self.falls += was_up
         if was_up:
             self._local.routes.forget()
         self._keep_enough()
@@ -185,6 +188,7 @@ class Detector:
             self._round_ms = now + self._every
             gone.update(self._round(now))
         gone.update(self._watch(now))
+        self.falls += len(gone)
         if gone:
             local.routes.forget()
         if liveness.slow:
@@ -242,6 +246,7 @@ class Detector:
 
     def _ping(self, peer: bytes) -> None:
         """Ping a peer that is not down."""
+        self.pings += 1
         self._local.out.send(peer, Ping(self._slowness.pace(peer).asks(self._local.now)))
 
     # -- silence -----------------------------------------------------------------------------------

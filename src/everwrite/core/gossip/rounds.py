@@ -76,6 +76,8 @@ class Rounds:
         """Hears of each node that was removed."""
         self.unwritten = False
         """Whether the disk does not have all that is known; it gets it with the next round."""
+        self.begun = self.news_taken = 0
+        """Rounds of gossip, and news that were new here."""
         self.members_version = 0
         """Goes up when the members changed: the shell dials whoever is new."""
 
@@ -109,6 +111,7 @@ class Rounds:
         """Take what is newer, keep it, and pass it on."""
         taken = self._local.members.merge(message)
         if not _empty(taken):
+            self.news_taken += 1
             self._took(taken, source)
         if not self.whole:
             self._local.out.send(source, Summary(UNKNOWN))
@@ -161,6 +164,7 @@ class Rounds:
         if local.now < self._next_ms:
             return
         self._next_ms = local.now + local.config.gossip_every_ms
+        self.begun += 1
         if self.wants_in:
             self._rule_me_in()
         if self.unwritten:

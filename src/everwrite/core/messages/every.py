@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from everwrite.core.messages.explain import Show, Shown
 from everwrite.core.messages.greeting import Hello, Proof, Refused
 from everwrite.core.messages.hints import AskRoom, Room
+from everwrite.core.messages.listing import List, Listed, Named, Names
 from everwrite.core.messages.load import Load
 from everwrite.core.messages.members import News, Ping, Pong, Probe, Probed, Rows, Summary
 from everwrite.core.messages.moving import GaveUp, GiveUp, Match, Matched, Pull, Slice
@@ -63,4 +65,10 @@ AnyMessage = (
     | Differing
     | AskRoom
     | Room
+    | List
+    | Listed
+    | Names
+    | Named
+    | Show
+    | Shown
 )

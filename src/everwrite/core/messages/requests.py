@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from everwrite.core.data.labels import Kind
 from everwrite.core.messages.message import Message
 
 # -- requests of clients -----------------------------------------------------------------------
@@ -26,6 +27,8 @@ class Get(Message, tag=10, frozen=True):
     view: bytes = b""
     """The placement that the client went by (its digest); empty: it has none."""
     forwarded: bool = False
+    marks: bool = False
+    """Say of each value which write it was, and when."""
 
 
 class Put(Message, tag=11, frozen=True):
@@ -38,8 +41,8 @@ class Put(Message, tag=11, frozen=True):
     op: bytes
     """The client's id of this put, the same in every retry; 1 to 32 bytes."""
     timeout_ms: int
-    kind: int = 0
-    """What the bytes are, for the reader: KIND_BYTES, KIND_TEXT or KIND_JSON."""
+    kind: Kind = 0
+    """What the bytes are, for the reader: KIND_BYTES, KIND_TEXT, KIND_JSON, or a label."""
     n: int = 0
     w: int = 0
     dw: int = -1
@@ -137,8 +140,6 @@ FOUND, ABSENT, UNREADABLE, STORED, REFUSED, STALE_VIEW, BUSY, NOT_HERE, SAME = r
 NOT_HERE: this node does not serve the partition; a copy that it has may come with that, and it
 counts in no quorum."""
 
-KIND_BYTES, KIND_TEXT, KIND_JSON = range(3)
-
 
 class FetchReply(Message, tag=30, frozen=True):
     rid: int
@@ -178,7 +179,7 @@ class Quality(Message, frozen=True):
 
 class GetReply(Message, tag=33, frozen=True):
     rid: int
-    values: list[tuple[int, bytes]]
+    values: list[tuple[Kind, bytes]]
     """(kind, value) of each live sibling, in the order of their dots."""
     context: bytes
     quality: Quality
@@ -188,6 +189,8 @@ class GetReply(Message, tag=33, frozen=True):
     """When each of these values ends, in milliseconds since 1970 (0: never); empty: none does."""
     time_ms: int = 0
     """Where there are ends: the time of day."""
+    marks: list[tuple[bytes, int, int]] = msgspec.field(default_factory=list)
+    """(actor, counter, coordinator's time of day in milliseconds) of each value, if asked for."""
 
 
 class PutReply(Message, tag=34, frozen=True):

@@ -88,6 +88,11 @@ class Moves:
         """Ranges that are read for others now."""
         self.counters = MoveCounters()
 
+    @property
+    def under_way(self) -> tuple[int, int]:
+        """How many partitions come, and how many go or are offered, now."""
+        return len(self._gains), len(self._sheds)
+
     # -- what is to be done ------------------------------------------------------------------------
 
     def wake(self) -> None:

@@ -62,6 +62,11 @@ class Handed(Request):
             self.close()
             self._shed.handed(self._owner, self, reply.status)
 
+    def wake(self) -> None:
+        """Wait on: how long an owner may say nothing the shed itself watches."""
+        local = self._local
+        local.wake_at(self._rid, local.now + local.config.move_retry_ms)
+
     def close(self) -> None:
         if self._local.requests.pop(self._rid, None) is not None:
             self._local.background -= 1

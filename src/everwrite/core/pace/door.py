@@ -27,6 +27,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from everwrite.core.messages.listing import List
 from everwrite.core.messages.requests import Fetch, Get, Put, Touch
 
 PATIENCE_US = 100_000
@@ -43,7 +44,7 @@ DICE = 2147483647
 RETRY_AFTER_MS = 200
 """When a refused request may come again: clients spread it by half to both sides."""
 
-Asked = Get | Put | Touch | Fetch
+Asked = Get | Put | Touch | Fetch | List
 
 
 class Waiting(NamedTuple):
@@ -183,7 +184,8 @@ class Door:
 def _size(message: Asked) -> int:
     """Return how many bytes of a request count."""
     if type(message) is Put:
-        return len(message.key) + len(message.context) + len(message.value or b"")
+        size = len(message.key) + len(message.context) + len(message.value or b"")
+        return size + len(message.kind) if type(message.kind) is bytes else size
     if type(message) is Get:
         return len(message.key) + len(message.seen)
-    return len(message.key)
+    return len(message.after if isinstance(message, List) else message.key)

@@ -421,6 +421,19 @@ class Repairs:
         for node, chosen in asked.items():
             self._ask(node, sorted(set(chosen)))
 
+    def agreement(self) -> tuple[int, int, int]:
+        """Return how many pairs are compared, how many never agreed, and the time at which those
+        that did had all done so; now if there are none.
+        """
+        self._share()
+        count, never, oldest = 0, 0, self._local.now
+        for state in self._peers.values():
+            agreed = [state.agreed_ms.get(partition, -1) for partition in state.partitions]
+            count += len(agreed)
+            never += agreed.count(-1)
+            oldest = min([oldest, *(at for at in agreed if at >= 0)])
+        return count, never, oldest
+
     def rows(self) -> list[tuple[int, bytes, int, Met, str]]:
         """Return (partition, peer, when they agreed last or -1, what was met, phase) of all pairs
         that are compared.

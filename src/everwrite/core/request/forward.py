@@ -64,6 +64,11 @@ class Forward(Request):
                 self._source, msgspec.structs.replace(reply, rid=self._message.rid)
             )
 
+    does = "hands the request on"
+
+    def serves(self) -> tuple[Place, int]:
+        return self._source, self._message.rid
+
     def about(self) -> bytes:
         return self._message.key
 
@@ -89,7 +94,7 @@ class Forward(Request):
         left = message.timeout_ms - (local.now - self._started)
         if left <= 0:
             sometimes("a request's time ends in the hands of the node it was handed on to")
-            local.fail(self._source, message.rid, _in_vain(message))
+            local.fail(self._source, message, _in_vain(message), local.now - self._started)
             return
         again = msgspec.structs.replace(message, timeout_ms=left, forwarded=True)
         if isinstance(again, Put | Touch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from everwrite.core.config import RECORD_BYTES_MAX
+from everwrite.core.data.labels import check_kind
 from everwrite.core.errors import (
     DeadlineExceeded,
     HintsFull,
@@ -13,7 +14,7 @@ from everwrite.core.errors import (
     UnavailableError,
 )
 from everwrite.core.local import Local
-from everwrite.core.messages.requests import KIND_BYTES, KIND_JSON, KIND_TEXT, Get, Put, Touch
+from everwrite.core.messages.requests import Get, Put, Touch
 from everwrite.core.pace.door import RETRY_AFTER_MS
 from everwrite.core.probes import sometimes
 
@@ -29,11 +30,10 @@ def check_put(put: Put, replicas: int) -> None:
         raise RequestError(
             "A put needs a request id of 1 to 32 bytes.", hint="Use a current client."
         )
-    if not KIND_BYTES <= put.kind <= KIND_JSON:
-        raise RequestError(
-            f"A value of kind {put.kind} is not possible.",
-            hint=f"Use {KIND_BYTES} (bytes), {KIND_TEXT} (text) or {KIND_JSON} (JSON).",
-        )
+    if put.kind:
+        check_kind(put.kind)
+        if put.value is None and type(put.kind) is bytes:
+            raise RequestError("A delete has no label.", hint="Delete without one.")
     if put.ttl_ms:
         check_ttl(put.ttl_ms)
         if put.value is None:
@@ -89,7 +89,7 @@ def check_get(get: Get, replicas: int) -> None:
 
 
 def cannot_tell(heard: int, required: int) -> QuorumNotMet:
-    """Return the error for a touch of a key that few nodes say they do not have."""
+    """Return the error for a change of what is there, where few nodes say that nothing is."""
     return QuorumNotMet(
         f"{heard} of the {required} nodes that must say that nothing is there did.",
         hint="Nothing was changed. Try again when more nodes are up.",

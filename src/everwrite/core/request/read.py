@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec.structs import replace
+
 from everwrite.core.cluster.routes import Route
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import EMPTY, NOTHING, Record, Seen
 from everwrite.core.errors import EverwriteError, InvariantError, QuorumNotMet, StaleSession
 from everwrite.core.local import Local, Request
+from everwrite.core.measures import SIBLINGS_TOLD
 from everwrite.core.messages.requests import (
     ABSENT,
     FOUND,
@@ -66,7 +69,7 @@ class Reads:
         except InvariantError:  # no answer to a client: the node stops
             raise
         except EverwriteError as error:
-            local.fail(source, message.rid, error)
+            local.fail(source, message, error)
 
     def mend(self, get: Get, record: bytes, read_ms: int) -> None:
         """Read a key for the sake of its repair, unless that is under way; ``record`` is a copy
@@ -84,7 +87,7 @@ class Reads:
             request.begin()
         except QuorumNotMet as error:
             sometimes("a copy cannot be mended since too few nodes are up")
-            local.fail(local.me, get.rid, error)
+            local.fail(local.me, get, error)
         else:
             local.background += 1
             self._mending.add(get.key)
@@ -207,6 +210,11 @@ class GetRequest(Request):
         self._local.held_bytes += len(record) - len(before)
         self._heard[node] = record
 
+    does = "coordinates the read"
+
+    def serves(self) -> tuple[Place, int]:
+        return self._source, self._get.rid
+
     def about(self) -> bytes:
         return self._get.key
 
@@ -304,22 +312,23 @@ class GetRequest(Request):
             return
         self._answered = True
         if self._source != local.me:
-            took_ms = local.now - (self._deadline - get.timeout_ms)
-            local.pace.took("gets", took_ms * 1000, local.now)
+            local.pace.took("gets", self._took_ms() * 1000, local.now)
         if record is None:
             sure = self._all_owners_heard() and not local.routes.route(get.key, 0).stray
             if not sure:
                 sometimes("a read cannot tell whether the key was ever written")
             quality = self._quality("never" if sure else "unknown")
+            self._measure(0)
             local.out.send(self._source, GetReply(get.rid, [], b"", quality))
             return
         if _has_end(record) and not local.clock.known:
-            local.fail(self._source, get.rid, time_unknown())
+            local.fail(self._source, get, time_unknown(), self._took_ms())
             return
         time_ms = local.time_ms
         shown = versions.live(record, time_ms)
         if len(shown) > 1:
             local.counters.siblings_met += 1
+        self._measure(len(shown))
         seen = versions.seen_by_read(record)
         # What is as good as gone is not to be superseded: a put after it leaves no tombstone then.
         gone = versions.as_good_as_gone(record, seen, time_ms)
@@ -332,7 +341,23 @@ class GetRequest(Request):
             if any(ends)
             else GetReply(get.rid, values, token, quality)
         )
+        if get.marks:
+            marks = [(version.actor, version.counter, version.time_ms) for version in shown]
+            reply = replace(reply, marks=marks)
         local.out.send(self._source, reply)
+
+    def _took_ms(self) -> int:
+        return self._local.now - (self._deadline - self._get.timeout_ms)
+
+    def _measure(self, found: int) -> None:
+        """Count a get that is answered with so many values."""
+        local = self._local
+        if self._source != local.me:
+            measures = local.measures
+            measures.took["get"].add(local.now - self._deadline + self._get.timeout_ms)
+            measures.get_siblings[found if found < SIBLINGS_TOLD else SIBLINGS_TOLD] += 1
+            if self._fallbacks or self._empty:
+                measures.fallback_gets += 1
 
     def _quality(self, absent: Literal["", "never", "deleted", "expired", "unknown"]) -> Quality:
         fallbacks = self._fallbacks + self._empty
@@ -375,7 +400,7 @@ class GetRequest(Request):
         else:
             local.counters.quorum_failures += 1
             error = self._too_few("answered in time")
-        local.fail(self._source, self._get.rid, error)
+        local.fail(self._source, self._get, error, self._took_ms())
 
     def _repair(self) -> None:
         """Give each owner that answered with less than the join the join.
@@ -390,6 +415,7 @@ class GetRequest(Request):
         stale = [node for node, data in self._heard.items() if data != joined]
         if stale:
             stale = self._lacking_more_than_what_ended(stale, joined)
+            local.measures.stale_gets += bool(stale) and self._source != local.me
         spoilt = [node for node in self._damaged if self._all_owners_heard(but=node)]
         if len(spoilt) < len(self._damaged):
             sometimes("a damaged copy stays, since an owner has not said what it has")

@@ -11,6 +11,7 @@ import xxhash
 
 from everwrite.core.cluster.holdings import SERVES
 from everwrite.core.data import context, versions
+from everwrite.core.data.versions import EMPTY
 from everwrite.core.errors import ProtocolError
 from everwrite.core.hints.hints import Hints
 from everwrite.core.hints.kept import record_of
@@ -176,7 +177,8 @@ class Replica:
         if base:
             sometimes("a put comes to an owner that has another copy than its coordinator")
         try:
-            self._merge_in(message.key, payload, message.record, message.touch)  # type: ignore[arg-type]
+            late = not (message.op or message.touch) and source != local.me
+            self._merge_in(message.key, payload, message.record, message.touch, late=late)  # type: ignore[arg-type]
         except ProtocolError:
             local.out.send(source, StoreReply(message.rid, REFUSED, False))
             return
@@ -186,12 +188,19 @@ class Replica:
             local.pace.control.serving(local.now)
         local.acknowledge(source, message)
 
-    def _merge_in(self, key: bytes, payload: bytes | None, data: bytes, touch: int = 0) -> None:
-        """Write the join of what is here and what came; nothing if that is what is here."""
+    def _merge_in(
+        self, key: bytes, payload: bytes | None, data: bytes, touch: int, *, late: bool
+    ) -> None:
+        """Write the join of what is here and what came; nothing if that is what is here. ``late``:
+        it comes in another way than by its put.
+        """
         if not 0 <= touch < versions.END_MAX_MS:
             raise ProtocolError("A touch asks for an end that no version can have.")
         copies = self._local.copies
         theirs = versions.validate(versions.decode(data))
+        if late and self._local.clock.known and (payload is None or payload[8:] != data):
+            mine = versions.decode(payload[8:]) if payload is not None else EMPTY
+            self._local.measures.came_late(mine, theirs, self._local.time_ms)
         if payload is None:
             copies.write(key, NO_EPOCH, data, None, record=theirs)
             return

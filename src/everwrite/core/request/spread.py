@@ -14,6 +14,7 @@ from __future__ import annotations
 from everwrite.core.cluster.routes import Route
 from everwrite.core.errors import Outcome, QuorumNotMet
 from everwrite.core.local import Local, Request
+from everwrite.core.measures import SIBLINGS_TOLD, operation_of
 from everwrite.core.messages.requests import (
     NOT_HERE,
     STORED,
@@ -80,6 +81,8 @@ class PutRequest(Request):
         self._w = w = put.w or n // 2 + 1
         self._dw = dw = put.dw if put.dw >= 0 else (w if local.fsync else 0)
         self._sync = SYNC_NO if not dw else SYNC_YES if dw >= w else SYNC_BOTH
+        if local.traces and self._sync and self.serves() in local.traces:
+            self._sync = SYNC_BOTH  # so that the trace tells a copy written from one fsynced
         self.pending = dict(route.targets)
         if local.me not in self.pending:
             self.pending[local.me] = mine
@@ -144,6 +147,11 @@ class PutRequest(Request):
             self._note_here(owner)
         for node in self._silent_copies:  # it fills up: what is lost of these comes by its walk
             out.send(node, Store(0, key, data, left, SYNC_NO, b"", False, b"", op, sent))
+
+    does = "coordinates the write"
+
+    def serves(self) -> tuple[Place, int]:
+        return self._source, self._put.rid
 
     def about(self) -> bytes:
         return self._put.key
@@ -238,8 +246,13 @@ class PutRequest(Request):
     def _answer(self) -> None:
         self._answered = True
         local = self._local
-        took_ms = local.now - (self._deadline - self._put.timeout_ms)
+        took_ms = local.now - self._deadline + self._put.timeout_ms
         local.pace.took("puts", took_ms * 1000, local.now)
+        measures, siblings = local.measures, self._siblings
+        measures.took[operation_of(self._put)].add(took_ms)
+        measures.put_siblings[siblings if siblings < SIBLINGS_TOLD else SIBLINGS_TOLD] += 1
+        if self._fallbacks:
+            measures.fallback_puts += 1
         local.out.send(
             self._source,
             PutReply(
@@ -305,9 +318,15 @@ class PutRequest(Request):
         if self.pending:
             return
         if self._answered:
+            local = self._local
+            if self._owners >= (self._put.n or local.routes.placement.replicas):
+                local.measures.visible.add(local.now - self._deadline + self._put.timeout_ms)
             self._close()
         else:
             self._fail("")
+
+    def _took_ms(self) -> int:
+        return self._local.now - (self._deadline - self._put.timeout_ms)
 
     def _fail(self, when: str) -> None:
         local = self._local
@@ -329,7 +348,7 @@ class PutRequest(Request):
             hint += " Their logs say why: is a disk full?"
         local.fail(
             self._source,
-            self._put.rid,
+            self._put,
             QuorumNotMet(
                 f"{what}.",
                 hint=hint,
@@ -337,4 +356,5 @@ class PutRequest(Request):
                 acked=acked,
                 required=self._w,
             ),
+            self._took_ms(),
         )

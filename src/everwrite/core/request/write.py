@@ -168,7 +168,7 @@ class Writes:
             error.hint = (
                 "An earlier try may have been carried out. Repeat the put, or read the key."
             )
-        self._local.fail(source, put.rid, error)
+        self._local.fail(source, put, error)
 
     def _carry_out(
         self,
@@ -261,6 +261,7 @@ class Writes:
             if looked.heard + (not mine) <= n // 2:
                 raise cannot_tell(looked.heard + (not mine), n // 2 + 1)
             w = touch.w or n // 2 + 1
+            local.measures.took["touch"].add(0)
             local.out.send(source, PutReply(touch.rid, b"", 0, 0, 0, 0, w))
             return
         record = versions.touch(base, time_ms + touch.ttl_ms, time_ms)

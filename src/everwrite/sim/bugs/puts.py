@@ -5,8 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from everwrite.core.cluster.holdings import SERVES
-from everwrite.core.errors import QuorumNotMet
+from everwrite.core.errors import EverwriteError, QuorumNotMet
 from everwrite.core.local import Local
+from everwrite.core.measures import Asked
 from everwrite.core.messages.requests import STORED, Store, StoreReply
 from everwrite.core.outbox import Place
 from everwrite.core.request.replica import Replica
@@ -82,10 +83,12 @@ def _written_is_durable() -> list[Patch]:
 def _timeout_surely_failed() -> list[Patch]:
     right = Local.fail
 
-    def fail(self: Local, source: Place, rid: int, error: Exception) -> None:
+    def fail(
+        self: Local, source: Place, asked: Asked, error: EverwriteError, took_ms: int = 0
+    ) -> None:
         if isinstance(error, QuorumNotMet):
             error.outcome = "none"
-        right(self, source, rid, error)  # type: ignore[arg-type]
+        right(self, source, asked, error, took_ms)
 
     return [(Local, "fail", fail)]
 

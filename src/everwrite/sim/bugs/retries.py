@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from everwrite.core.messages.requests import Put
+from everwrite.core.errors import EverwriteError
+from everwrite.core.messages.requests import Put, Touch
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.recent import RecentPuts
@@ -42,8 +43,8 @@ def _retry_not_recognised() -> list[Patch]:
     rules=("outcome", "phantom"),
 )
 def _retry_surely_failed() -> list[Patch]:
-    def refuse(self: write.Writes, source: Place, put: Any, error: Any) -> None:
-        self._local.fail(source, put.rid, error)
+    def refuse(self: write.Writes, source: Place, put: Put | Touch, error: EverwriteError) -> None:
+        self._local.fail(source, put, error)
 
     return [(write.Writes, "_refuse", refuse)]
 

@@ -71,7 +71,9 @@ def _cache_failed_write() -> list[Patch]:
 
 @bug("store-overwrites", "a replica takes what comes in place of what it has", rules=("forgotten",))
 def _store_overwrites() -> list[Patch]:
-    def merge_in(self: Replica, key: bytes, payload: bytes | None, data: bytes, touch: int) -> None:
+    def merge_in(
+        self: Replica, key: bytes, payload: bytes | None, data: bytes, touch: int, *, late: bool
+    ) -> None:
         epoch = payload[:8] if payload is not None else bytes(8)
         self._local.copies.write(key, epoch, data, payload)
 

@@ -1,0 +1,55 @@
+"""What clients ask, and coordinators of replicas, about the keys of a bucket."""
+
+from __future__ import annotations
+
+from everwrite.core.messages.message import Message
+
+
+class List(Message, tag=14, frozen=True):
+    """Which keys of a bucket lie behind a place on the ring? The answer tells those of a short
+    range, and where to go on.
+    """
+
+    rid: int
+    bucket: bytes
+    prefix: bytes
+    """Of the keys; empty: all."""
+    after: bytes
+    """A data key, or a place that an answer gave; empty: the ring's beginning."""
+    timeout_ms: int
+    r: int = 0
+
+
+class Names(Message, tag=22, frozen=True):
+    """Ask one replica for its part of the answer; the fields are those of List."""
+
+    rid: int
+    bucket: bytes
+    prefix: bytes
+    after: bytes
+    left_ms: int
+
+
+class Named(Message, tag=32, frozen=True):
+    """The answer to Names."""
+
+    rid: int
+    status: int
+    """FOUND; NOT_HERE: it does not serve the partition, what it has is told; BUSY, UNREADABLE."""
+    keys: list[bytes]
+    """Data keys of what lives here, in their order but for those of hints."""
+    last: bytes = b""
+    """All up to this one are told; empty: to the end of the partition."""
+
+
+class Listed(Message, tag=37, frozen=True):
+    """The answer to List."""
+
+    rid: int
+    keys: list[bytes]
+    """In the order of the ring."""
+    next: bytes
+    """Where to go on; empty: the ring is at its end."""
+    owners: int
+    fallbacks: int
+    required: int

@@ -1,0 +1,336 @@
+"""Many operations in one request: a stream of JSON lines in, and one line for each out, as it ends.
+
+Nothing holds them together: each has its own status, as if it had been sent alone. A line is read
+when one of the IN_FLIGHT places is free, and answers wait for the reader: so a batch may be as long
+as it likes. Whoever sends many must read while sending, or both sides wait for each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+
+import msgspec
+
+from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_bucket, checked_key, data_key
+from everwrite.core.errors import EverwriteError, InvariantError, RequestError, TooLarge
+from everwrite.core.messages.requests import GetReply, PutReply
+from everwrite.server.http.asked import Asked, Budget
+from everwrite.server.http.objects import absent
+from everwrite.server.http.operations import Operations, op_in, unsure
+from everwrite.server.http.options import (
+    NOTHING,
+    Options,
+    context_in,
+    decode64,
+    encode64,
+    options_of,
+    parse,
+)
+from everwrite.server.http.problems import Gone, Problem, Refusal, problem_of
+from everwrite.server.http.values import (
+    Quality,
+    Sibling,
+    bytes_of,
+    kind_said,
+    moment,
+    siblings_of,
+)
+
+IN_FLIGHT = 32
+LINE_BYTES_MAX = 3 << 19
+"""The largest value in base64, and what is said of it."""
+ARRAY_BYTES_MAX = 4 << 20
+ARRAY_MAX = 1000
+
+_LINES = (b"content-type", b"application/x-ndjson")
+
+
+class Operation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One operation of a batch; what is left out is as in a single request."""
+
+    op: Literal["get", "put", "delete", "touch"]
+    bucket: str
+    key: str = ""
+    key_b64: str = ""
+    id: str | int | None = None
+    """Comes back with the answer."""
+    value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """JSON; with a content_type that is not JSON, a text."""
+    value_b64: str | None = None
+    content_type: str = ""
+    meta: dict[str, str] = {}
+    context: str = ""
+    idempotency_key: str = ""
+    n: int | None = None
+    r: int | None = None
+    w: int | None = None
+    dw: int | None = None
+    timeout: str = ""
+    ttl: str = ""
+    consistency: str = ""
+    strict: bool = False
+
+
+class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one operation came to."""
+
+    line: int
+    """Which line of the request it was, from 1."""
+    id: str | int | None = None
+    status: int
+    context: str = ""
+    siblings: list[Sibling] | int | None = None
+    """Of a read the values; of a write how many there are now."""
+    quality: Quality | None = None
+    expires: str = ""
+    problem: Problem | None = None
+
+
+class Batches:
+    """The batches of one node."""
+
+    def __init__(self, operations: Operations, budget: Budget) -> None:
+        self._operations = operations
+        self._budget = budget
+
+    async def serve(self, asked: Asked) -> None:
+        """Carry out the operations in a body."""
+        parse(asked.query, NOTHING)
+        kind = asked.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if kind == b"application/json":
+            lines = _each(_items(await asked.body(ARRAY_BYTES_MAX)))
+        elif kind in (b"application/x-ndjson", b"application/jsonl", b"application/ndjson"):
+            lines = _lines(asked, self._budget)
+        else:
+            error = RequestError(
+                "A batch is application/x-ndjson or application/json.",
+                hint="Nothing was done. Say which in Content-Type.",
+            )
+            raise Refusal(415, error)
+        await asked.begin(200, [_LINES, (b"cache-control", b"no-store")])
+        await Run(self, asked).over(lines)
+
+    async def carry_out(self, line: int, data: bytes, request_id: str) -> bytes:
+        """Carry out one line, and return the line that answers it."""
+        name: str | int | None = None
+        again = False
+        try:
+            operation = _operation(data)
+            name = operation.id
+            again = operation.op != "get" and operation.idempotency_key != ""
+            found = await self._do(operation, line)
+        except InvariantError:
+            raise
+        except (EverwriteError, Refusal) as error:
+            if again:
+                unsure(error)
+            problem, _ = problem_of(error, request_id=request_id)
+            found = Outcome(line=line, id=name, status=problem.status, problem=problem)
+        return msgspec.json.encode(found) + b"\n"
+
+    async def _do(self, operation: Operation, line: int) -> Outcome:
+        bucket = checked_bucket(operation.bucket)
+        data = data_key(bucket, _key_in(operation))
+        options = _options(operation)
+        context = context_in(operation.context.encode())
+        if operation.op == "get":
+            found = await self._operations.read(data, options, context)
+            return _read(operation, line, found)
+        given = operation.idempotency_key.encode()
+        op, retry = op_in(given or None, data)
+        if operation.op == "touch":
+            reply = await self._operations.live_on(data, options, op, retry=retry)
+        elif operation.op == "delete":
+            reply = await self._operations.remove(data, context, options, op, retry=retry)
+        else:
+            raw = operation.value
+            value, said = bytes_of(raw, operation.value_b64, operation.content_type)
+            if len(value) > VALUE_BYTES_MAX:
+                raise TooLarge(
+                    f"The value has {len(value)} bytes; the most is {VALUE_BYTES_MAX}.",
+                    hint="Nothing was written. Split it.",
+                )
+            kind = kind_said(said, operation.meta, value)
+            reply = await self._operations.write(
+                data, value, kind, context, options, op, retry=retry
+            )
+        return _written(operation, line, reply)
+
+
+class Run:
+    """One batch that is under way."""
+
+    def __init__(self, batches: Batches, asked: Asked) -> None:
+        self._batches = batches
+        self._asked = asked
+        self._places = asyncio.Semaphore(IN_FLIGHT)
+        self._writing = asyncio.Lock()
+        self._done: list[bytes] = []
+
+    async def over(self, lines: AsyncIterator[bytes]) -> None:
+        """Carry out all lines; what is wrong with the body itself is the last line."""
+        number = 0
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                async for data in lines:
+                    number += 1
+                    await self._places.acquire()
+                    tasks.create_task(self._one(number, data))
+            except Gone:  # what was read is carried out, for nobody
+                return
+            except (EverwriteError, Refusal) as error:
+                problem, _ = problem_of(error, request_id=self._asked.id.decode())
+                last = Outcome(line=number + 1, status=problem.status, problem=problem)
+                self._done.append(msgspec.json.encode(last) + b"\n")
+        await self._write(more=False)
+
+    async def _one(self, number: int, data: bytes) -> None:
+        try:
+            line = await self._batches.carry_out(number, data, self._asked.id.decode())
+            self._done.append(line)
+            # They count as what nobody reads: 32 lines with all siblings are 90 MB.
+            self._asked.unsent.bytes += len(line)
+            try:
+                await self._write(more=True)
+            finally:
+                self._asked.unsent.bytes -= len(line)
+        finally:
+            self._places.release()
+
+    async def _write(self, *, more: bool) -> None:
+        """Send what has ended, all at once; who comes second finds nothing left."""
+        async with self._writing:
+            done, self._done = self._done, []
+            if done or not more:
+                await self._asked.write(b"".join(done), more=more)
+
+
+async def _lines(asked: Asked, budget: Budget) -> AsyncIterator[bytes]:
+    """Yield the lines of a body as they come; empty ones are left out. A byte is looked at once,
+    however small the pieces in which a line comes.
+    """
+    kept, held = bytearray(), 0
+    try:
+        async for chunk in asked.chunks():
+            first, *rest = chunk.split(b"\n")
+            kept += first
+            whole: list[bytes] = []
+            if rest:
+                whole, kept = [bytes(kept), *rest[:-1]], bytearray(rest[-1])
+            budget.take(len(kept))
+            budget.give(held)
+            held = len(kept)
+            for line in whole:
+                if len(line) > LINE_BYTES_MAX:
+                    raise _too_long()
+                if line.strip():
+                    yield line
+            if len(kept) > LINE_BYTES_MAX:
+                raise _too_long()
+        if kept.strip():
+            yield bytes(kept)
+    finally:
+        budget.give(held)
+
+
+async def _each(items: list[msgspec.Raw]) -> AsyncIterator[bytes]:
+    for item in items:
+        yield bytes(item)
+
+
+def _items(body: bytes) -> list[msgspec.Raw]:
+    """Return the operations of a JSON list."""
+    try:
+        items = msgspec.json.decode(body, type=list[msgspec.Raw])
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise RequestError(
+            f"The batch is no JSON list: {error}.", hint="Nothing was done."
+        ) from error
+    if len(items) > ARRAY_MAX:
+        raise TooLarge(
+            f"The batch has {len(items)} operations; a list has {ARRAY_MAX} at most.",
+            hint="Nothing was done. Send lines (application/x-ndjson): of these there may be more.",
+        )
+    return items
+
+
+def _too_long() -> TooLarge:
+    return TooLarge(
+        f"A line has over {LINE_BYTES_MAX} bytes.",
+        hint="Those before it were carried out, this one and what follows were not.",
+    )
+
+
+def _operation(data: bytes) -> Operation:
+    try:
+        return msgspec.json.decode(data, type=Operation)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(
+            f"This is no operation: {error}.", hint="Nothing was done. See docs/http.md."
+        ) from error
+
+
+def _key_in(operation: Operation) -> bytes:
+    if not operation.key_b64:
+        return checked_key(operation.key)
+    if operation.key:
+        raise RequestError("key and key_b64 are two keys.", hint="Give one of them.")
+    try:
+        return checked_key(decode64(operation.key_b64.encode()))
+    except ValueError as error:
+        raise RequestError("key_b64 is no base64url.", hint="Encode it, or give key.") from error
+
+
+_READS = ("n", "r", "timeout", "consistency", "strict")
+_WRITES = ("n", "w", "dw", "timeout", "consistency", "strict", "ttl")
+
+
+def _options(operation: Operation) -> Options:
+    """Return an operation's numbers, checked as those of a query are."""
+    fits = _READS if operation.op == "get" else _WRITES
+    given: dict[str, str] = {}
+    for name in dict.fromkeys((*_READS, *_WRITES)):
+        value: Any = getattr(operation, name)
+        if value is None or value == "" or value is False:
+            continue
+        if name not in fits or (name == "ttl" and operation.op == "delete"):
+            raise RequestError(
+                f"A {operation.op} has no {name}.", hint=f"It may have: {', '.join(fits)}."
+            )
+        given[name] = "true" if value is True else str(value)
+    return options_of(given)
+
+
+def _read(operation: Operation, line: int, reply: GetReply) -> Outcome:
+    quality = reply.quality
+    found = Outcome(
+        line=line,
+        id=operation.id,
+        status=200,
+        context=encode64(reply.context).decode(),
+        siblings=siblings_of(reply),
+        quality=Quality(
+            owners=quality.owners,
+            fallbacks=quality.fallbacks,
+            required=quality.required,
+            unreadable=quality.unreadable,
+        ),
+    )
+    if not reply.values:
+        found.problem, _ = problem_of(absent(reply))
+        found.status, found.siblings = found.problem.status, None
+    return found
+
+
+def _written(operation: Operation, line: int, reply: PutReply) -> Outcome:
+    return Outcome(
+        line=line,
+        id=operation.id,
+        status=204,
+        context=encode64(reply.context).decode(),
+        siblings=reply.siblings,
+        quality=Quality(owners=reply.owners, fallbacks=reply.fallbacks, required=reply.required),
+        expires=moment(reply.ends),
+    )

@@ -1,0 +1,316 @@
+"""One HTTP connection: uvicorn's, with the caps and the patience that it lacks.
+
+    IDLE --first byte--> HEAD --head complete--> BODY --body complete--> ANSWER --answered--> IDLE
+
+A head over HEAD_BYTES_MAX, one that takes over HEAD_S, a body that takes over BODY_S, or a stream
+that stands still for STREAM_S: the connection ends, and says why if it still can. So whoever opens
+connections and says little keeps nobody out for long. Over the cap on connections a new one is told
+so and closed; native and HTTP clients share it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sys
+import termios
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import msgspec
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from everwrite.core.errors import (
+    DeadlineExceeded,
+    EverwriteError,
+    Overloaded,
+    RequestError,
+    TooLarge,
+)
+from everwrite.server.http.asked import UNSENT, Unsent
+from everwrite.server.http.problems import MEDIA_TYPE, problem_of
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
+
+HEAD_BYTES_MAX = 64 << 10
+"""Twice what any proxy lets through."""
+HEAD_S = 10.0
+BODY_S = 60.0
+"""The largest value over a line of 20 KiB/s."""
+STREAM_S = 60.0
+IDLE_S = 75
+"""Longer than the minute after which most clients close a connection by themselves: who closes
+first should be the one that does not send just then."""
+
+UNREAD_S = 30.0
+"""An answer of which nobody reads anything for so long is for nobody."""
+PIPELINE_MAX = 64
+"""Requests that one connection sends before their answers; each waits with a kilobyte or two."""
+
+IDLE, HEAD, BODY, ANSWER = range(4)
+
+WAIT_FOR_BODY = ("PUT", "POST")
+"""Methods of which nothing is done before their body is whole."""
+
+STREAMS = (b"/v1/batch",)
+"""Whose bodies may be long: they need only go on."""
+
+
+class Room(Protocol):
+    """Says how many clients there may be: server/peers.py."""
+
+    guests: int
+
+    def guests_may_come(self) -> bool: ...
+
+
+class HttpConfig(Config):
+    """uvicorn's, with the room that its connections share."""
+
+    room: Room
+
+
+class HttpConnection(HttpToolsProtocol):
+    """See the module."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._room = cast(HttpConfig, config).room
+        self._phase = IDLE
+        self._since = 0.0
+        self._head_bytes = 0
+        self._streams = False
+        self._counted = False
+        self._running: RequestResponseCycle | None = None
+        """The request that is being answered; uvicorn's ``cycle`` is the one that came last."""
+        self._unsent = Unsent()
+        self._unread = 0
+        """What was not read yet of the answers when that was looked at last,"""
+        self._unread_since = 0.0
+        """since when the other end has read nothing of it,"""
+        self._reads = False
+        """and whether it has read much since that look."""
+
+    # -- asyncio -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._since = self._unread_since = self.loop.time()
+        if self._room.guests_may_come():
+            self._room.guests += 1
+            self._counted = True
+        else:
+            self._end(
+                Overloaded(
+                    "This node has as many clients as it takes.",
+                    hint="Close some, or ask another node.",
+                    retry_after_ms=1000,
+                ),
+                503,
+            )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._counted:
+            self._room.guests -= 1
+            self._counted = False
+        self._hang_up()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._counted:  # it is told to go
+            return
+        if self._phase <= HEAD:
+            self._head_bytes += len(data)
+        elif self._phase == BODY and self._streams:
+            self._since = self.loop.time()
+        super().data_received(data)
+        if self._phase == HEAD and self._head_bytes > HEAD_BYTES_MAX:
+            self._end(
+                TooLarge(
+                    f"The head of the request has over {HEAD_BYTES_MAX} bytes.",
+                    hint="Nothing was done. Send a long context in a batch.",
+                ),
+                431,
+            )
+
+    def resume_writing(self) -> None:
+        """The other end has read much of what was too much."""
+        self._reads = True
+        super().resume_writing()
+
+    # -- the parser --------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        cast(dict[str, Any], self.scope)[UNSENT] = self._unsent
+        self._phase, self._since = HEAD, self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = 0
+        self._streams = self.url in STREAMS
+        super().on_headers_complete()  # it raises for a target that is no path
+        if self.parser.get_http_version() == "1.0":
+            self.cycle.send = Unframed(self.cycle).send  # type: ignore[method-assign]
+        self._phase = BODY
+        if not self.pipeline:
+            self._running = self.cycle
+        if len(self.pipeline) > PIPELINE_MAX:
+            raise ValueError("too many requests before their answers")  # the parser stops at it
+
+    def on_message_complete(self) -> None:
+        self._phase = ANSWER
+        super().on_message_complete()
+        if self.cycle.response_complete:  # it was refused before its body was whole
+            self._phase, self._since = IDLE, self.loop.time()
+
+    def on_response_complete(self) -> None:
+        if self._phase == ANSWER:
+            self._phase, self._since = IDLE, self.loop.time()
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """The bytes are no HTTP."""
+        self._end(
+            RequestError("These bytes are no HTTP/1.1 request.", hint="Nothing was done."), 400
+        )
+
+    # -- patience ----------------------------------------------------------------------------------
+
+    @property
+    def unread_bytes(self) -> int:
+        """What this process holds that the other end has not read yet."""
+        if self.transport.is_closing():
+            return 0
+        return self.transport.get_write_buffer_size() + self._unsent.bytes
+
+    @property
+    def left_bytes(self) -> int:
+        """What the other end has not read yet, with what the kernel holds of it.
+
+        The kernel takes more only once a third of its megabytes is read. Whoever reads 30 KiB/s
+        would seem to read nothing for half a minute, by what this process holds.
+        """
+        held = 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
+        return held + _in_kernel(self.transport) if held else 0
+
+    def look(self, now: float) -> None:
+        """From time to time: end it if its other end says or reads nothing for too long."""
+        unread = self.left_bytes
+        if not unread or unread < self._unread or self._reads:
+            self._unread_since = now
+        elif now - self._unread_since > UNREAD_S:
+            self.cut_off()
+            return
+        self._unread, self._reads = unread, False
+        waited = now - self._since
+        if self._phase == IDLE:
+            cycle: RequestResponseCycle | None = self.cycle  # none before the first request
+            busy = cycle is not None and not cycle.response_complete
+            late = waited > IDLE_S and not busy
+        elif self._phase == HEAD:
+            late = waited > HEAD_S
+        elif self._phase == BODY:
+            if self.flow.read_paused:  # it is we who do not read
+                self._since = now
+                return
+            late = waited > (STREAM_S if self._streams else BODY_S)
+        else:
+            late = False
+        if not late:
+            return
+        if self._phase == IDLE:
+            self.transport.close()
+        else:
+            self._end(
+                DeadlineExceeded(
+                    f"The request was not complete after {waited:.0f} s.", hint="Nothing was done."
+                ),
+                408,
+            )
+
+    def cut_off(self) -> None:
+        """End it without a word: nobody reads one."""
+        self._hang_up()
+        self.transport.abort()
+
+    def _hang_up(self) -> None:
+        """Tell the requests under way that nobody hears their answers.
+
+        uvicorn tells only the request that came last. One before it would go on to answer, into a
+        socket that is closed.
+        """
+        for cycle in (self._running, self.cycle):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+
+    def _end(self, error: EverwriteError, status: int) -> None:
+        """Say what is wrong, if that can be taken for nothing else, and close.
+
+        Where an earlier request waits for its answer it would be that: a client would hear that
+        nothing was done of a put that is under way.
+        """
+        if self.transport.is_closing():
+            return
+        cycle: RequestResponseCycle | None = self.cycle  # none before the first request
+        if self._phase == BODY:
+            is_next = cycle is not None and not cycle.response_started and not self.pipeline
+        else:
+            is_next = cycle is None or cycle.response_complete
+        if is_next:
+            document, headers = problem_of(error)
+            document.status = status
+            if self._phase == BODY and self.scope["method"] not in WAIT_FOR_BODY:
+                document.outcome = "unknown"
+                document.hint = "It may have been carried out: look before you repeat it."
+            body = msgspec.json.encode(document)
+            headers += [
+                (b"content-type", MEDIA_TYPE),
+                (b"content-length", b"%d" % len(body)),
+                (b"connection", b"close"),
+            ]
+            head = b"".join(b"%s: %s\r\n" % header for header in headers)
+            self.transport.write(b"HTTP/1.1 %d \r\n%s\r\n" % (status, head) + body)
+        self._hang_up()
+        self.transport.close()
+
+
+class Unframed:
+    """The way back of a request of HTTP/1.0, which knows no chunks (RFC 9112, 6.1): an answer of
+    which nobody has said how long it is ends with its connection.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._send = cycle.send
+        self._unframed = False
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send a part of the answer, the head first."""
+        if message["type"] == "http.response.start":
+            names = [name.lower() for name, _ in message.get("headers", ())]
+            self._unframed = b"content-length" not in names
+            if self._unframed:
+                self._cycle.chunked_encoding = False
+        elif self._unframed and message["type"] == "http.response.body":
+            self._cycle.expected_content_length = len(message.get("body", b""))
+        await self._send(message)
+
+
+def _in_kernel(transport: asyncio.Transport) -> int:
+    """Return what the kernel holds for the other end; 0 where it does not tell (it is no Linux)."""
+    try:
+        told = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(told, sys.byteorder)

@@ -1,0 +1,187 @@
+"""uvicorn within the node: its loop, its signals and its end are the node's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from everwrite.core.errors import ConfigError
+from everwrite.server.http.asked import Budget
+from everwrite.server.http.connection import IDLE_S, HttpConfig, HttpConnection
+from everwrite.server.http.front import Front
+from everwrite.server.http.guard import Guard
+from everwrite.server.http.place import HttpPlace
+from everwrite.server.settings import split_address
+from everwrite.server.spans import open_spans
+from everwrite.server.ui.dashboard import Dashboard
+
+if TYPE_CHECKING:
+    from everwrite.server.runtime import Runtime
+
+
+BACKLOG = 512
+LOOK_S = 1.0
+UNREAD_BYTES_MAX = 256 << 20
+"""Answers that nobody has read yet, of all connections together: a hundred of the largest."""
+END_S = 2
+"""Requests under way have so long to end once the node stops."""
+
+
+class Embedded(uvicorn.Server):
+    """A uvicorn that leaves the process's signals alone."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
+
+
+class HttpService:
+    """The HTTP front of one node; ``start`` it, ``stop`` it."""
+
+    def __init__(self, runtime: Runtime, sockets: list[socket.socket]) -> None:
+        self._runtime = runtime
+        self._sockets = sockets
+        local, options = runtime.node.local, runtime.options
+        names = [options.host]
+        if options.advertise:
+            names.append(split_address(options.advertise)[0])
+        self.place = HttpPlace(runtime.driver, local.config.request_timeout_ms)
+        self.dashboard = Dashboard(runtime, self.place)
+        front = Front(
+            self.place,
+            Guard(options.secret, names),
+            Budget(),
+            replicas=lambda: local.routes.placement.replicas,
+            timeout_ms=local.config.request_timeout_ms,
+            ready=runtime.serves,
+            render=runtime.exposition.render,
+            more=self.dashboard.handlers,
+            broken=runtime.driver.broken,
+            log=runtime.log,
+            spans=open_spans(local) if options.otel else None,
+        )
+        self.front = front
+        runtime.exposition.more.append(front.measures)
+        config = HttpConfig(
+            front,
+            http=HttpConnection,
+            loop="none",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="critical",  # what is wrong with a request is told to whoever sent it
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            reset_contextvars=True,  # else a request has the trace of the one whose end began it
+            timeout_keep_alive=IDLE_S,
+            timeout_graceful_shutdown=END_S,
+            backlog=BACKLOG,
+        )
+        config.room = runtime.peers
+        self._server = Embedded(config)
+        self._task: asyncio.Task[None] | None = None
+        self._looking: asyncio.TimerHandle | None = None
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        port: int = self._sockets[0].getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        """What a program on this machine asks it by."""
+        host = self._runtime.options.host or "127.0.0.1"
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Return once it takes connections."""
+        loop = self._runtime.driver.loop
+        self._task = loop.create_task(self._server.serve(sockets=self._sockets))
+        self._task.add_done_callback(self._ended)
+        self._looking = loop.call_later(LOOK_S, self._look)
+        await self._server.listens.wait()
+
+    async def stop(self) -> None:
+        """Take no more, let what is under way end, and close."""
+        if self._task is None or self._looking is None:
+            return
+        self._looking.cancel()
+        self._server.should_exit = True
+        await self.dashboard.close()
+        await self.place.empty(END_S / 2)
+        self.place.close()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        if self.front.spans is not None:  # it may have to wait for a collector
+            await self.front.spans.close(END_S)
+
+    def _look(self) -> None:
+        loop = self._runtime.driver.loop
+        now = loop.time()
+        unread: list[tuple[int, HttpConnection]] = []
+        for connection in list(self._server.server_state.connections):
+            if isinstance(connection, HttpConnection):
+                connection.look(now)
+                if size := connection.unread_bytes:
+                    unread.append((size, connection))
+        self._relieve(unread)
+        self._looking = loop.call_later(LOOK_S, self._look)
+
+    def _relieve(self, unread: list[tuple[int, HttpConnection]]) -> None:
+        """Cut off those who have most to read, while all together leave too much unread."""
+        total = sum(size for size, _ in unread)
+        for size, connection in sorted(unread, key=lambda each: -each[0]):
+            if total <= UNREAD_BYTES_MAX:
+                return
+            total -= size
+            why = "It does not read its answers."
+            self._runtime.log.warning("HTTP client cut off", bytes=size, why=why)
+            connection.cut_off()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """uvicorn ends by itself only if something is wrong with it."""
+        self._server.listens.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._runtime.driver.broken(error)
+
+
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """Return sockets that are bound and do not listen yet; ConfigError if that can't be."""
+    loop = asyncio.get_running_loop()
+    sockets: list[socket.socket] = []
+    try:
+        found = await loop.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, number, _, address in dict.fromkeys(found):
+            made = socket.socket(family, kind, number)
+            sockets.append(made)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.bind(address)
+            made.setblocking(False)
+    except OSError as error:
+        for each in sockets:
+            each.close()
+        raise ConfigError(
+            f"Cannot listen for HTTP on {host}:{port} ({error.strerror}).",
+            hint="Choose another port with --http-port, or do without: --http-port off.",
+        ) from error
+    return sockets
