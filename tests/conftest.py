@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+# How long an example may take is no matter of what is right, on a machine with other work.
+hypothesis.settings.register_profile("everwrite", deadline=None)
+hypothesis.settings.load_profile("everwrite")
 
 REAL = frozenset(
     {"browser", "chaos", "cli", "client", "process", "server", "storage", "test_examples.py"}
