@@ -87,6 +87,23 @@ async def test_a_newcomer_with_a_name_that_is_taken_is_refused_and_ends(tmp_path
 
 
 @in_loop
+async def test_a_newcomer_is_not_turned_away_by_one_that_has_not_heard_that_its_name_is_free(
+    tmp_path: Path,
+) -> None:
+    """A node of this name left while that member was away; another one knows it."""
+    me = Identity(name="n1", node_id=b"n" * NODE_ID_BYTES)
+    async with Nodes(tmp_path) as nodes:
+        (away,) = await nodes.grow("n1")
+        knows = await nodes.start("other")
+
+        said = await inquiry.ask_cluster((away.address, knows.address), b"", me)
+        with pytest.raises(DeniedError, match="There is a node named 'n1' already"):
+            await inquiry.ask_cluster((away.address,), b"", me)
+
+    assert said.cluster_id == knows.node.local.cluster.cluster_id
+
+
+@in_loop
 async def test_a_newcomer_with_another_secret_is_refused_and_ends(tmp_path: Path) -> None:
     async with Nodes(tmp_path, secret=b"open sesame") as nodes:
         (node,) = await nodes.grow("n1")

@@ -60,20 +60,23 @@ async def ask_cluster(seeds: tuple[str, ...], secret: bytes, me: Identity) -> He
     """Return the answer of the first seed that gives one: which cluster is this?
 
     A node without a cluster learns its settings, one with a cluster that its name is free. Tries
-    until somebody answers; DeniedError if somebody refuses. Nothing is joined by asking.
+    until somebody answers. DeniedError if somebody refuses and nobody else answers in that round:
+    one that was away may not have heard that a name is free again. Nothing is joined by asking.
     """
     backoff, rarely = BACKOFF_MIN_S, Rarely()
     now = asyncio.get_running_loop().time
     while True:
-        said = rarely.due(now())
+        said, denied = rarely.due(now()), None
         for seed in seeds:
             try:
                 return await _ask(split_address(seed), me, secret)
-            except DeniedError:
-                raise
+            except DeniedError as error:
+                denied = denied or error
             except (OSError, TimeoutError, EverwriteError) as error:
                 if said:
                     log.info("no answer yet", seed=seed, why=str(error) or "it is silent")
+        if denied is not None:
+            raise denied
         await asyncio.sleep(backoff)
         backoff = min(backoff * 2, BACKOFF_MAX_S)
 

@@ -313,8 +313,8 @@ class Peers:
                 elif (
                     isinstance(why, DeniedError)
                     and not isinstance(why, Fenced)
-                    and not self.driver.node.ready
-                ):
+                    and not (self._met or self.driver.node.ready)
+                ):  # else another has taken it in, and this one has not heard of all yet
                     self.driver.fatal(why)
             await asyncio.sleep(backoff)
 
