@@ -89,8 +89,7 @@ async def test_a_silent_node_is_hedged_and_its_late_answer_dropped() -> None:
         first, second = cluster.owners_of("k")[:2]
         first.mood = Mood.SILENT
 
-        stored = await things.put("k", b"v")
-        assert stored.retried
+        assert (await things.put("k", b"v")).retried
         (late,) = first.requests(Put)
         first.mood = Mood.WELL
         first.send(PutReply(late.rid, b"", 2, 0, 0, 1, 2))
