@@ -95,6 +95,10 @@ class Liveness:
         known.heard = now
         return False if peer in self.up else self._back(peer, known)
 
+    def heard_since(self, peer: bytes | int, moment: int) -> bool:
+        """Say whether a peer is up and a frame of it came since then."""
+        return peer in self.up and self.peers[peer].heard >= moment  # type: ignore[index]
+
     def know(self, peer: bytes) -> Peer:
         """Return what is known of a peer; of a new one: nothing."""
         known = self.peers.get(peer)

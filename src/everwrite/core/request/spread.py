@@ -31,6 +31,9 @@ from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.request.limits import no_disk
 
+LATE_TIMES = 10
+"""How many times ``spare_after_ms`` who is heard of may take for a put that was answered."""
+
 _NOBODY: frozenset[Place] = frozenset()
 
 
@@ -214,6 +217,10 @@ class PutRequest(Request):
             return
         settled = {local.me, *self._half, *self._late}
         silent = [(node, owner) for node, owner in self.pending.items() if node not in settled]
+        if self._answered and self._may_wait([node for node, _ in silent]):
+            sometimes("a put was answered, and who is silent and up has more time")
+            local.wake_at(self._rid, local.now + local.config.spare_after_ms)
+            return
         if self._answered:
             sometimes("a put was answered, and who is silent gets a stand-in after all")
             self.pending.clear()
@@ -269,6 +276,19 @@ class PutRequest(Request):
                 self._put.retry,
             ),
         )
+
+    def _may_wait(self, silent: list[Place]) -> bool:
+        """Say whether those that have not answered may take more time: nobody waits for them, and
+        who is heard of all the time has the copy or will take it. In an overloaded cluster all are
+        late, and a hint for each put would be half as much work again.
+        """
+        local, put = self._local, self._put
+        lately = local.now - local.config.spare_after_ms
+        waited_ms = local.now - (self._deadline - put.timeout_ms)
+        most_ms = min(LATE_TIMES * local.config.spare_after_ms, put.timeout_ms)
+        if waited_ms >= most_ms or 4 * len(local.requests) >= local.config.in_flight_max:
+            return False
+        return all(local.liveness.heard_since(node, lately) for node in silent)
 
     def _stand_in(self, node: Place, owner: bytes) -> None:
         """Somebody else keeps the copy for the owner whom ``node`` should have kept it for."""
