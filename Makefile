@@ -28,7 +28,7 @@ help:
 	@echo "make plots      draw the figures of docs/scale, with matplotlib"
 	@echo "make bench      throughput and latencies of three nodes on this machine"
 	@echo "make grow       three nodes grow to five under load, and shrink again: about 3 minutes"
-	@echo "make overload   three nodes are asked for ten times what they can do: about a minute"
+	@echo "make overload   three nodes are asked for ten times what they can do: about three minutes"
 	@echo "make mend       one of three nodes loses a key in a hundred: what it takes to mend that"
 	@echo "make sessions   200,000 sessions that end within a minute: about 12 minutes"
 	@echo "make browser    the dashboard in a real browser: needs Debian's chromium and chromium-driver"

@@ -1,7 +1,7 @@
 """Three nodes are asked for ten times what they can do: what do they still do, and how soon is all
 well again?
 
-    python bench/overload.py [--times 10] [--seconds 15] [--keys 20000] [--mix mixed] [--rounds 1]
+    python bench/overload.py [--times 10] [--seconds 10] [--keys 20000] [--mix mixed] [--rounds 5]
 
 Real nodes on RocksDB with fsync, and a crowd without manners: it speaks the protocol of clients but
 sends requests at random times by themselves (an open loop), never waits, never holds back, never
@@ -17,8 +17,10 @@ the crowd has the others, where there is more than one: else the crowd would tak
 what it asks them for. Where the crowd's own lag is over LAG_MS the machine has other work, and the
 figures say nothing.
 
-It prints a table on standard error and one JSON object, and fails (exit code 1) unless GOOD_MIN of
-the peak is done during the overload, and BACK_MIN of it within BACK_S after.
+Where a machine's speed changes by half within a minute the ratio of one round means little: the
+figures are medians over the rounds. It prints a table on standard error and one JSON object, and
+fails (exit code 1) unless GOOD_MIN of the peak is done during the overload, and BACK_MIN of it
+within BACK_S after.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ import tempfile
 import time
 from collections import deque
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from everwrite import AsyncClient
@@ -49,11 +52,13 @@ from everwrite.core.messages.requests import FOUND, Failure, Fetch, FetchReply, 
 
 NODES = 3
 GOOD_MIN, BACK_MIN, BACK_S = 0.8, 0.95, 10
+NEVER_S = 99
 IN_TIME_US = 1_000_000
 LAG_MS = 100.0
 IN_FLIGHT = 64
 FRESH = 300_000
-"""New keys for writes, so that none makes siblings; those that were refused are used again."""
+"""New keys in a round, for writes, so that none makes siblings; those that were refused are used
+again."""
 TIMEOUT_MS = 1_000
 STEP_S = 0.001
 VALUE = os.urandom(100)
@@ -110,8 +115,12 @@ class Crowd:
         for key in self._keys:
             first, second, *_ = order(key)
             self._targets.append((key, links[first.node_id], links[second.node_id]))
+
+    def renew(self, round_: int) -> None:
+        """Have keys for the writes of a round that nobody has written yet."""
+        order, links = self._cluster.order, self._links
         for number in range(FRESH if self._reads < 1 else 0):
-            key = data_key(b"crowd", b"new %d" % number)
+            key = data_key(b"crowd", b"new %d in %d" % (number, round_))
             self._fresh.append((key, links[order(key)[0].node_id]))
 
     def reset(self) -> None:
@@ -231,8 +240,9 @@ def share_cores(made: DevCluster) -> None:
     os.sched_setaffinity(0, cores[1:])
 
 
-async def one_round(crowd: Crowd, options: argparse.Namespace) -> dict[str, Any]:
+async def one_round(crowd: Crowd, options: argparse.Namespace, round_: int) -> dict[str, Any]:
     """Peak, overload, after."""
+    crowd.renew(round_)
     crowd.reset()
     await crowd.closed(3)
     crowd.reset()
@@ -288,51 +298,55 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
         await crowd.open()
         say(f"loading {options.keys:,} keys")
         await crowd.load()
-        rounds = [await one_round(crowd, options) for _ in range(options.rounds)]
+        rounds = [await one_round(crowd, options, each) for each in range(options.rounds)]
         said = [await db.ask("status", node=node.name) for node in made.nodes]
         crowd.close()
     doors = {each["node"]["name"]: each["requests"] for each in said}
     return {"options": vars(options), "rounds": rounds, "doors": doors}
 
 
-def failures(report: dict[str, Any]) -> list[str]:
+def failures(rounds: list[dict[str, Any]]) -> list[str]:
     """Return what a run should not have shown."""
     found = []
-    for each in report["rounds"]:
-        lag_ms = each["overload"]["crowd_lag_ms"]["p99"]
-        if lag_ms > LAG_MS:
-            found.append(f"the crowd itself ran {lag_ms:.0f} ms late: the figures say nothing")
-        good = each["overload"]["good_of_peak"]
-        if good < GOOD_MIN:
-            found.append(f"{good:.0%} of the peak was done, {GOOD_MIN:.0%} should be")
-        if each["back_s"] is None or each["back_s"] > BACK_S:
-            found.append(f"{BACK_MIN:.0%} of the peak was not done again within {BACK_S} s")
+    lag_ms = median(each["overload"]["crowd_lag_ms"]["p99"] for each in rounds)
+    if lag_ms > LAG_MS:
+        found.append(f"the crowd itself ran {lag_ms:.0f} ms late: the figures say nothing")
+    good = median(each["overload"]["good_of_peak"] for each in rounds)
+    if good < GOOD_MIN:
+        found.append(f"{good:.0%} of the peak was done, {GOOD_MIN:.0%} should be")
+    if median(each["back_s"] or NEVER_S for each in rounds) > BACK_S:
+        found.append(f"{BACK_MIN:.0%} of the peak was not done again within {BACK_S} s")
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Three nodes under ten times what they can do.")
     parser.add_argument("--times", type=float, default=10.0)
-    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--keys", type=int, default=20_000)
     parser.add_argument("--mix", choices=("mixed", "read", "write"), default="mixed")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     report = run_on_uvloop(run(options))
+    rounds = report["rounds"]
     rows = [
         [
+            str(number),
             f"{each['peak_per_s']:,.0f}",
             f"{each['overload']['asked_times']:.1f}",
             f"{each['overload']['good_of_peak']:.0%}",
             f"{each['overload']['ms']['p99']:.0f}",
-            str(each["back_s"]),
+            str(each["back_s"] or "never"),
         ]
-        for each in report["rounds"]
+        for number, each in enumerate(rounds, 1)
     ]
-    head = ["peak per s", "asked x", "good of peak", "p99 ms of good", "back after s"]
-    say("\n" + table(head, rows, right=range(5)))
+    good = median(each["overload"]["good_of_peak"] for each in rounds)
+    back = median(each["back_s"] or NEVER_S for each in rounds)
+    rows.append(["median", "", "", f"{good:.0%}", "", f"{back:.0f}"])
+    head = ["round", "peak per s", "asked x", "good of peak", "p99 ms of good", "back after s"]
+    say("\n" + table(head, rows, right=range(1, 6)))
     print(json.dumps(report, indent=2))
-    wrong = failures(report)
+    wrong = failures(rounds)
     for line in wrong:
         say(f"FAILED: {line}")
     sys.exit(bool(wrong))

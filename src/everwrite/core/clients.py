@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_value, split_key
 from everwrite.core.errors import EverwriteError, UnavailableError
 from everwrite.core.failures import failure_of
+from everwrite.core.measures import Operation, operation_of
 from everwrite.core.messages.listing import List
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Failure, Fetch, Get, Put, Touch
@@ -81,20 +82,23 @@ class Clients:
 
     def line_up(self, source: Place, messages: Sequence[Asked], now_us: int) -> None:
         """Let requests wait at the door, or refuse them at once."""
-        refused = self.door.line_up(source, messages, now_us)  # type: ignore[arg-type]
+        refused = self.door.line_up(source, messages, now_us, self._local.time_ms)  # type: ignore[arg-type]
         if refused:
             self.turn_away(source, refused, "overloaded")
 
     def turn_away(self, source: Place, messages: Sequence[Asked], verdict: Verdict) -> None:
         """Answer requests of a client that were not let in."""
-        local, fail = self._local, self._local.measures.fail
+        local = self._local
         local.counters.refused += len(messages)
         replies: list[Message] = []
+        counts: dict[tuple[Operation, bool], int] = {}
         for message in messages:
             again = isinstance(message, _WRITES) and message.retry
-            error, reply = _SAID[verdict, again]
-            fail(message, error, 0)
-            replies.append(replace(reply, rid=message.rid))
+            replies.append(replace(_SAID[verdict, again][1], rid=message.rid))
+            which = operation_of(message), again
+            counts[which] = counts.get(which, 0) + 1
+        for (operation, again), count in counts.items():
+            local.measures.turn_away(operation, _SAID[verdict, again][0], count)
         local.out.sends.setdefault(source, []).extend(replies)
 
     def put(self, source: Place, put: Put | Touch) -> None:

@@ -75,6 +75,11 @@ class Measures:
         self.errors[error.code] = self.errors.get(error.code, 0) + 1
         self.failed[operation_of(asked), error.outcome].add(took_ms)
 
+    def turn_away(self, operation: Operation, error: EverwriteError, count: int) -> None:
+        """So many clients are told of an error at once."""
+        self.errors[error.code] = self.errors.get(error.code, 0) + count
+        self.failed[operation, error.outcome].add(0, count)
+
     def came_late(self, mine: Record, theirs: Record, time_ms: int) -> None:
         """An owner that knew ``mine`` gets ``theirs`` otherwise than by a put."""
         for version in theirs.siblings:

@@ -32,8 +32,10 @@ class Tally:
         """How many were counted."""
         return sum(self.counts)
 
-    def add(self, value: int) -> None:
-        """Count one; a negative one (a clock that was set back) as 0, a huge one in the last."""
+    def add(self, value: int, times: int = 1) -> None:
+        """Count a number, once or so many times; a negative one (a clock that was set back) as 0,
+        a huge one in the last.
+        """
         if value < _FINE:
             at = value if value > 0 else (value := 0)
         else:
@@ -41,8 +43,8 @@ class Tally:
             at = (shift << _FINE_BITS) + (value >> shift)
             if at >= _SIZE:
                 at = _SIZE - 1
-        self.counts[at] += 1
-        self.total += value
+        self.counts[at] += times
+        self.total += value * times
 
     def below(self, borders: Sequence[int]) -> list[int]:
         """Return for each of these rising borders how many are less."""

@@ -17,7 +17,7 @@ ROOM = 1 << 20
 
 
 def lines_up(door: Door, source: int, asked: Asked, now_us: int) -> bool:
-    return not door.line_up(source, [asked], now_us)
+    return not door.line_up(source, [asked], now_us, now_us // MS)
 
 
 def get(rid: int, timeout_ms: int = 5_000) -> Get:
@@ -204,6 +204,31 @@ def test_who_is_let_in_of_too_many_is_left_to_chance_and_not_to_the_order() -> N
 
     taken = [sum(each) for each in came.values()]
     assert max(taken) < 1.4 * min(taken)
+
+
+def test_nodes_refuse_the_same_requests() -> None:
+    """A read asks two nodes: what one does for it is in vain if the other has refused."""
+    two = [Door(100_000, ROOM), Door(100_000, ROOM)]
+    for door in two:
+        overloaded_for(door, 0, 2)
+
+    both = list(zip(*(overloaded_for(door, 2_000_000, 2)[0] for door in two), strict=True))
+
+    once = sum(any(taken) for taken in both)
+    assert once > 100
+    assert sum(all(taken) for taken in both) > 0.95 * once
+
+
+def test_who_was_refused_may_be_let_in_a_second_later() -> None:
+    door = Door(100_000, ROOM)
+    overloaded_for(door, 0, 2)
+    refused = [rid for rid in range(2_000) if not lines_up(door, 1, get(rid), 2_000_000)]
+    assert len(refused) > 1_500
+
+    overloaded_for(door, 2_000_000, 2)
+    still = [rid for rid in refused if not lines_up(door, 1, get(rid), 4_000_000)]
+
+    assert 0 < len(refused) - len(still) < 0.3 * len(refused)
 
 
 def test_when_the_many_are_gone_everyone_is_let_in_soon() -> None:

@@ -7,7 +7,11 @@ from itertools import product
 import pytest
 from tests.core.world import KEY, TIMEOUT_MS, World
 
+from everwrite.core.config import NodeConfig
 from everwrite.core.messages.requests import STORED, Failure, PutReply, Store, StoreReply
+from everwrite.core.request.spread import LATE_TIMES
+
+LATE_MS = LATE_TIMES * NodeConfig().spare_after_ms
 
 
 def silence(world: World, *nodes: bytes) -> None:
@@ -270,10 +274,54 @@ def test_a_silent_owner_gets_a_stand_in_though_the_put_was_answered_long_before(
 
     done = world.put(a, b"v", w=2)
     assert world.hint(d) == ([], [])
-    world.advance(200)
+    world.advance(LATE_MS + 200)
 
     assert done.owners == 2
     assert world.hint(d) == ([c], [b"v"])
+
+
+def test_an_owner_that_is_up_and_late_gets_no_stand_in_for_a_put_that_was_answered() -> None:
+    """In an overloaded cluster all are late, and hints for all would be half the work again."""
+    world = World(4)
+    a, _b, c, d = world.order()
+    silence(world, c)
+    world.put(a, b"v", w=2)
+    world.advance(LATE_MS - 200)
+    world.silent.clear()
+
+    world.nodes[a].receive(c, StoreReply(*world.nodes[a].local.requests, STORED, True))
+    world.advance(LATE_MS)
+
+    assert world.hint(d) == world.hint(a) == ([], [])
+    assert not world.nodes[a].local.requests
+
+
+def test_who_is_late_for_an_answered_put_gets_a_stand_in_once_it_is_down() -> None:
+    world = World(4)
+    a, _b, c, d = world.order()
+    silence(world, c)
+    world.put(a, b"v", w=2)
+    world.advance(LATE_MS - 200)
+    assert world.hint(d) == ([], [])
+
+    world.kill(c)
+    world.run()
+
+    assert world.hint(d) == ([c], [b"v"])
+
+
+def test_where_many_puts_wait_for_late_owners_they_get_stand_ins_as_soon_as_ever() -> None:
+    """A node whose disk hangs is up, and must not fill the table of requests."""
+    world = World(4, in_flight_max=40)
+    a, _b, c, d = world.order()
+    silence(world, c)
+    for number in range(12):
+        world.put(a, b"%d" % number, w=2)
+
+    world.advance(200)
+
+    assert len(world.nodes[a].local.requests) < 10
+    assert world.hint(d)[0] == [c]
 
 
 def test_an_owner_whose_connection_breaks_gets_a_stand_in_at_once() -> None:
@@ -329,9 +377,26 @@ def test_with_nobody_to_stand_in_a_silent_owner_gets_a_note_too() -> None:
     silence(world, c)
 
     world.put(a, b"v")
-    world.advance(200)
+    world.advance(LATE_MS + 200)
 
     assert world.hint(a) == ([c], [b"v"])
+
+
+def test_with_nobody_to_stand_in_who_is_late_has_as_much_time_though_the_client_waits() -> None:
+    """A note beside the own copy counts for nothing, so the client gains nothing by it."""
+    world = World(3)
+    a, b, c = world.order()
+    silence(world, b, c)
+    client = world.send_put(a, b"v", w=2)
+    world.advance(LATE_MS - 200)
+
+    world.silent.clear()
+    for owner in (b, c):
+        world.nodes[a].receive(owner, StoreReply(*world.nodes[a].local.requests, STORED, True))
+    world.advance(LATE_MS)
+
+    assert world.reply(client, PutReply).owners == 2
+    assert world.hint(a) == ([], [])
 
 
 def test_a_stand_in_that_is_silent_after_the_answer_is_replaced() -> None:

@@ -95,10 +95,6 @@ class Liveness:
         known.heard = now
         return False if peer in self.up else self._back(peer, known)
 
-    def heard_since(self, peer: bytes | int, moment: int) -> bool:
-        """Say whether a peer is up and a frame of it came since then."""
-        return peer in self.up and self.peers[peer].heard >= moment
-
     def know(self, peer: bytes) -> Peer:
         """Return what is known of a peer; of a new one: nothing."""
         known = self.peers.get(peer)

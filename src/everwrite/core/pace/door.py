@@ -40,7 +40,10 @@ MORE = 1.25
 """How much larger the share is than what was begun: what was too many is refused by its age."""
 BACK = 3.0
 """By how much it grows when there was time for more."""
-DICE = 2147483647
+SIDES = 1 << 32
+"""Of the die: a throw is less."""
+GOLDEN = 0x9E3779B1
+"""SIDES by the golden ratio: the multiples of it are spread evenly (Knuth, 6.4)."""
 RETRY_AFTER_MS = 200
 """When a refused request may come again: clients spread it by half to both sides."""
 
@@ -67,9 +70,7 @@ class Door:
         "_bytes_max",
         "_came",
         "_counted_us",
-        "_dice",
         "_empty_us",
-        "_limit",
         "_share",
         "_waiting",
         "_waiting_max",
@@ -87,9 +88,7 @@ class Door:
         """When nobody waited last."""
         self._share = 1.0
         """Of those who come so many may line up."""
-        self._limit = DICE
         self._came = self._begun = self._counted_us = 0
-        self._dice = 1
         self.bytes = 0
         """What those that wait hold."""
         self.refused = self.late = 0
@@ -100,9 +99,11 @@ class Door:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def line_up(self, source: int, messages: Sequence[Asked], now_us: int) -> list[Asked]:
+    def line_up(
+        self, source: int, messages: Sequence[Asked], now_us: int, time_ms: int
+    ) -> list[Asked]:
         """Let the requests of a client wait; return those that are refused, since there is no time
-        or no place for them.
+        or no place for them. ``time_ms`` is the time of day, which all nodes have.
         """
         if now_us - self._counted_us > WINDOW_US:
             self._count(now_us)
@@ -110,20 +111,17 @@ class Door:
         if not self._waiting:
             self._empty_us = now_us
         refused = []
-        waiting, limit, dice = self._waiting, self._limit, self._dice
+        waiting, limit, second = self._waiting, int(self._share * SIDES), time_ms // 1000
         for message in messages:
-            if limit < DICE and waiting:
-                dice = dice * 16807 % DICE  # Lewis 1969: the same throws in every run
-                if dice > limit:
-                    refused.append(message)
-                    continue
+            if limit < SIDES and waiting and (message.rid + second) * GOLDEN % SIDES >= limit:
+                refused.append(message)
+                continue
             size = _size(message)
             if len(waiting) >= self._waiting_max or self.bytes + size > self._bytes_max:
                 refused.append(message)
                 continue
             waiting.append(Waiting(source, message, now_us, size))
             self.bytes += size
-        self._dice = dice
         if refused:
             self.refused += len(refused)
             self.turned_away_us = now_us
@@ -172,7 +170,6 @@ class Door:
             self._share = min(1.0, self._share * BACK)
         elif self._came and (now_us - self._empty_us > STANDING_US or self._share < 1.0):
             self._share = min(1.0, MORE * max(1, self._begun) / self._came)
-        self._limit = int(self._share * DICE)
         self._came = self._begun = 0
         self._counted_us = now_us
 

@@ -32,7 +32,7 @@ from everwrite.core.probes import sometimes
 from everwrite.core.request.limits import no_disk
 
 LATE_TIMES = 10
-"""How many times ``spare_after_ms`` who is heard of may take for a put that was answered."""
+"""How many times ``spare_after_ms`` who is up may take for a put that was answered."""
 
 _NOBODY: frozenset[Place] = frozenset()
 
@@ -217,9 +217,10 @@ class PutRequest(Request):
             return
         settled = {local.me, *self._half, *self._late}
         silent = [(node, owner) for node, owner in self.pending.items() if node not in settled]
-        if self._answered and self._may_wait([node for node, _ in silent]):
-            sometimes("a put was answered, and who is silent and up has more time")
-            local.wake_at(self._rid, local.now + local.config.spare_after_ms)
+        soon = local.now + local.config.spare_after_ms
+        if self._may_wait([node for node, _ in silent]):
+            sometimes("whoever is silent and up has more time, since nobody waits for a stand-in")
+            local.wake_at(self._rid, soon if self._answered else min(soon, self._deadline))
             return
         if self._answered:
             sometimes("a put was answered, and who is silent gets a stand-in after all")
@@ -230,7 +231,6 @@ class PutRequest(Request):
         if self._answered and not self.pending:
             self._close()
             return
-        soon = local.now + local.config.spare_after_ms
         local.wake_at(self._rid, soon if self._answered else min(soon, self._deadline))
 
     def _gone(self, node: Place, owner: bytes) -> None:
@@ -278,17 +278,18 @@ class PutRequest(Request):
         )
 
     def _may_wait(self, silent: list[Place]) -> bool:
-        """Say whether those that have not answered may take more time: nobody waits for them, and
-        who is heard of all the time has the copy or will take it. In an overloaded cluster all are
-        late, and a hint for each put would be half as much work again.
+        """Say whether those that have not answered may take more time: a stand-in would help no
+        client, and who is up has the copy or will take it. In an overloaded cluster all are late,
+        and a hint for each put would be half as much work again.
         """
         local, put = self._local, self._put
-        lately = local.now - local.config.spare_after_ms
+        if self._spares and not self._answered:
+            return False
         waited_ms = local.now - (self._deadline - put.timeout_ms)
         most_ms = min(LATE_TIMES * local.config.spare_after_ms, put.timeout_ms)
         if waited_ms >= most_ms or 4 * len(local.requests) >= local.config.in_flight_max:
             return False
-        return all(local.liveness.heard_since(node, lately) for node in silent)
+        return local.liveness.up.issuperset(silent)
 
     def _stand_in(self, node: Place, owner: bytes) -> None:
         """Somebody else keeps the copy for the owner whom ``node`` should have kept it for."""
