@@ -9,6 +9,10 @@ and the one in whose place it serves must have stopped. What its sources had is 
 move begins. A disk that was damaged or put back meanwhile may have lost it, so then only the first
 rule stands.
 
+It need not know a copy of which nothing is left at the horizon of one of the two: its source has
+purged that before it was asked for it, or it let that go as it came (docs/design/expiry.md). Of a
+tombstone, and of what ended beside one or beside what lives, something is left at every horizon.
+
 Costs: a look at all keys of a partition for each of its sources and each move.
 """
 
@@ -17,8 +21,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from everwrite.core.cluster.holdings import NONE
+from everwrite.core.data import versions
 from everwrite.core.records import OWN
-from everwrite.sim.disk import Held, Rotten
+from everwrite.sim.disk import Rotten
 from everwrite.sim.truth import KeyLedger, Violation, held_record
 
 if TYPE_CHECKING:
@@ -34,8 +39,8 @@ class Begun(NamedTuple):
     life: int
     rid: int
     at: int
-    had: dict[int, list[int]]
-    """For each source what it had of each key of the partition."""
+    had: dict[int, list[bytes]]
+    """For each source the record that it had of each key of the partition."""
     gives_way: int
     """The number of the machine that is to give way; -1: none."""
     damage: int
@@ -49,11 +54,18 @@ class Proofs:
         self._world = world
         self._begun: dict[tuple[int, int], Begun] = {}
         self._served_at: dict[tuple[int, int], int] = {}
+        self._horizons = [0] * len(world.machines)
+        """The farthest that each machine has gone by: a new life begins with none, and what was
+        purged before stays away."""
 
     def ticked(self, taker: Machine) -> None:
-        """See whether a node has begun to take partitions over."""
+        """See whether a node has begun to take partitions over, and how far it purges."""
         node = taker.node
-        for partition, gain in node.moves.gaining.items() if node is not None else ():
+        if node is None:
+            return
+        index = taker.index
+        self._horizons[index] = max(self._horizons[index], node.local.copies.horizon)
+        for partition, gain in node.moves.gaining.items():
             begun = self._begun.get((taker.index, partition))
             if begun is not None and (begun.life, begun.rid) == (taker.life, gain.rid):
                 continue
@@ -99,8 +111,9 @@ class Proofs:
             if node.local.routes.roles[partition] != NONE:  # it owns it again, and fills up
                 continue
             for key in self._keys(partition):
-                there = _known(key, giver.disk.visible.get(OWN + key.data_key))
-                self._judge_known(taker, key, there, f"which {giver.me.name} knew that gave it up")
+                there = held_record(OWN, giver.disk.visible.get(OWN + key.data_key))
+                why = f"which {giver.me.name} knew that gave it up"
+                self._judge_known(taker, giver, key, there, why)
 
     def _judge_sources(self, taker: Machine, partition: int, begun: Begun) -> None:
         for index, had in begun.had.items():
@@ -108,25 +121,32 @@ class Proofs:
             if source.node is None:
                 continue
             why = f"which {source.me.name} had when {taker.me.name} began to take it over"
-            for key, known in zip(self._keys(partition), had, strict=False):
-                self._judge_known(taker, key, known, why)
+            for key, record in zip(self._keys(partition), had, strict=False):
+                self._judge_known(taker, source, key, record, why)
 
-    def _judge_known(self, taker: Machine, key: KeyLedger, there: int, why: str) -> None:
+    def _judge_known(
+        self, taker: Machine, source: Machine, key: KeyLedger, there: bytes, why: str
+    ) -> None:
         held = taker.disk.safe.get(OWN + key.data_key)
         if isinstance(held, Rotten):  # its node has it in memory, or will see the damage
             return
-        here = _known(key, held)
-        lacks = there & ~here & ~key.doubtful & ~key.collected
-        if lacks:
+        here = key.known_of.get(held_record(OWN, held), 0)
+        lacks = key.known_of.get(there, 0) & ~here & ~key.doubtful & ~key.collected
+        if lacks and not self._is_over(there, source, taker):
             raise Violation(
                 "proof",
                 f"{taker.me.name} serves the partition of {key.name} from now on, and does not "
                 f"know {key.causality.names(lacks)}, {why}",
             )
 
-    def _has(self, index: int, partition: int) -> list[int]:
+    def _is_over(self, record: bytes, source: Machine, taker: Machine) -> bool:
+        """Say whether nothing is left of a record where one of them has brought its copies to."""
+        horizon = max(self._horizons[source.index], self._horizons[taker.index])
+        return versions.retire(versions.decode(record), horizon) is None
+
+    def _has(self, index: int, partition: int) -> list[bytes]:
         safe = self._world.machines[index].disk.safe
-        return [_known(key, safe.get(OWN + key.data_key)) for key in self._keys(partition)]
+        return [held_record(OWN, safe.get(OWN + key.data_key)) for key in self._keys(partition)]
 
     def _keys(self, partition: int) -> list[KeyLedger]:
         world = self._world
@@ -139,7 +159,3 @@ class Proofs:
 
 def _serves(machine: Machine, partition: int) -> bool:
     return machine.node is not None and bool(machine.node.local.serves >> partition & 1)
-
-
-def _known(key: KeyLedger, held: Held | None) -> int:
-    return key.known_of.get(held_record(OWN, held), 0)
