@@ -11,8 +11,8 @@ a Python process takes its core from everybody, which says nothing about moving.
 
 It prints a table on standard error and one JSON object, and fails (exit code 1) unless no request
 has failed, no key is missing, and no window with moves has a p99, of reads or of writes, over twice
-that of the quiet window before it. With --no-pace, which shows what it is without the controller
-(core/pace/control.py), that one is not held.
+the mean of those of the quiet windows before and after it. With --no-pace, which shows what it is
+without the controller (core/pace/control.py), that one is not held.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from windows import times_quiet, window
+
 from everwrite import AsyncClient, EverwriteError
 from everwrite.cli.devcluster import START_SECONDS, DevCluster
-from everwrite.cli.histogram import Histogram
-from everwrite.cli.load import BUCKET, Load, LoadOptions, LoadResult, connect
+from everwrite.cli.load import BUCKET, Load, LoadOptions, connect
 from everwrite.cli.loop import run_on_uvloop
 from everwrite.cli.output import duration, say, size, table
 from everwrite.cli.reports import Planned, Transfers, read
@@ -80,12 +81,14 @@ class Growing:
             await made.wait_ready()
             await self._quiet("quiet, 2 more wait")
             names = [node.name for node in newcomers]
-            grown = await self._move("grows to 5", "join", names, "quiet, 2 more wait")
+            grown = await self._move("grows to 5", "join", names)
             await self._quiet("quiet, 5 nodes")
-            shrunk = await self._move("shrinks to 3", "leave", names, "quiet, 5 nodes")
+            shrunk = await self._move("shrinks to 3", "leave", names)
             codes = [await asyncio.to_thread(made.ended, node.number) for node in newcomers]
             await self._quiet("quiet again")
             await load.stop()
+        grown |= self._times("grows to 5", "quiet, 2 more wait", "quiet, 5 nodes")
+        shrunk |= self._times("shrinks to 3", "quiet, 5 nodes", "quiet again")
         say(f"reading all {options.keys:,} keys")
         missing, unread = await self._read_all()
         return {
@@ -94,7 +97,11 @@ class Growing:
             "moves": {"grow": grown, "shrink": shrunk},
             "exit_codes": codes,
             "failed": sum(sum(w["errors"].values()) for w in self._windows.values()),
-            "p99_times": max(move["p99_times"] for move in (grown, shrunk)),
+            "p99_times": max(
+                move[what]
+                for move in (grown, shrunk)
+                for what in ("read_p99_times", "write_p99_times")
+            ),
             "missing": missing,
             "unread": unread,
         }
@@ -119,9 +126,11 @@ class Growing:
             f"{sum(counted.errors.values())} failed"
         )
 
-    async def _move(
-        self, name: str, verb: str, nodes: Sequence[str], before: str
-    ) -> dict[str, Any]:
+    def _times(self, busy: str, before: str, after: str) -> dict[str, float]:
+        reads, writes = times_quiet(self._windows, busy, before, after)
+        return {"read_p99_times": reads, "write_p99_times": writes}
+
+    async def _move(self, name: str, verb: str, nodes: Sequence[str]) -> dict[str, Any]:
         """Let nodes join or leave, and measure until nothing is left to move."""
         changes = [{"verb": verb, "node": node} for node in nodes]
         # What a newcomer has taken in is nothing, and the client has not met it.
@@ -138,11 +147,6 @@ class Growing:
         moved = sum(after[node] - carried.get(node, 0) for node in after)
         plan = read(planned, Planned)
         optimum = planned["optimum"] * self._options.keys / planned_partitions(planned) * each
-        quiet, seen = self._windows[before], self._windows[name]
-        times = {
-            what: seen[what]["p99"] / max(quiet[what]["p99"], 0.001)
-            for what in ("read_ms", "write_ms")
-        }
         return {
             "seconds": round(seconds, 2),
             "copies_moved": plan.copies_moved,
@@ -150,9 +154,6 @@ class Growing:
             "bytes_moved": moved,
             "bytes_optimum": round(optimum),
             "bytes_times_optimum": round(moved / optimum, 3),
-            "read_p99_times": round(times["read_ms"], 2),
-            "write_p99_times": round(times["write_ms"], 2),
-            "p99_times": round(max(times.values()), 2),
         }
 
     async def _settled(self, leaving: Sequence[str]) -> None:
@@ -217,19 +218,6 @@ class Growing:
 def planned_partitions(planned: dict[str, Any]) -> float:
     """Return the number of partitions: a plan says how many copies there are in all."""
     return planned["copies"] / NODES
-
-
-def window(counted: LoadResult) -> dict[str, Any]:
-    """Return what a window has counted, for JSON."""
-    requests = counted.reads + counted.writes
-    return {
-        "seconds": round(counted.seconds, 2),
-        "requests": requests,
-        "per_s": round(requests / counted.seconds, 1),
-        "errors": counted.errors,
-        "read_ms": Histogram.from_dict(counted.read_us).in_milliseconds(),
-        "write_ms": Histogram.from_dict(counted.write_us).in_milliseconds(),
-    }
 
 
 def show(report: dict[str, Any]) -> None:
