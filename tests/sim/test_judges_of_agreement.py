@@ -9,11 +9,12 @@ from tests.sim.judged import actor_of, minted, write
 from everwrite.core.data import versions
 from everwrite.core.data.versions import Record, Version
 from everwrite.core.hints.kept import join_hint
-from everwrite.core.messages.requests import Store
+from everwrite.core.messages.requests import PutReply, Store
 from everwrite.core.records import HINT, OWN
 from everwrite.core.repair.repairs import Repairs
 from everwrite.sim import quiet
 from everwrite.sim.bounds import judge_lists
+from everwrite.sim.history import Operation
 from everwrite.sim.touches import judge_touches
 from everwrite.sim.truth import TIME_ZERO_MS, End, Violation, time_ms
 from everwrite.sim.world import World
@@ -170,14 +171,69 @@ def test_a_key_that_is_handed_on_again_and_again_is_found(world: World) -> None:
         phase._judge_proportion(world.keys[0])
 
 
+def twins(world: World, *ends_ms: int) -> bytes:
+    """Return the payload of a copy of a write that two nodes minted, the ends of its two dots so
+    long after the beginning.
+    """
+    actors = sorted(actor_of(world, 1, machine) for machine in (0, 1))
+    siblings = [
+        msgspec.structs.replace(minted(world, "a", actor, 1), expires=TIME_ZERO_MS + end)
+        for actor, end in zip(actors, ends_ms, strict=True)
+    ]
+    return bytes(8) + versions.encode(Record(dict.fromkeys(actors, 1), siblings))
+
+
+def touch(world: World, copies: dict[int, bytes]) -> None:
+    """Let these machines write copies, and a touch be told that all of them let the key live for
+    30 s.
+    """
+    key, acks = world.keys[0], len(copies)
+    for machine, payload in copies.items():
+        world.ledger.wrote(machine, OWN + key.data_key, payload, None)
+        world.machines[machine].disk.visible[OWN + key.data_key] = payload
+    operation = Operation("t", "c", "touch", key.name, 0, q=acks, ttl_ms=1_000)
+    world.touches.asked(1, 1, key, operation)
+    reply = PutReply(1, b"", acks, 0, acks, 1, acks, ends=TIME_ZERO_MS + 30_000)
+    world.touches.answering(1, reply)
+
+
+def test_a_touch_of_a_write_that_was_minted_twice_goes_by_the_dot_that_lives_longer(
+    fresh: World,
+) -> None:
+    copy = twins(fresh, 30_000, 20_000)
+
+    touch(fresh, {2: copy, 3: copy})
+
+
+def test_the_end_of_one_dot_does_not_stand_for_the_other_of_the_same_write(fresh: World) -> None:
+    copies = {2: twins(fresh, 30_000, 20_000), 3: twins(fresh, 20_000, 30_000)}
+
+    with pytest.raises(Violation, match="2 owners .* let it live longer, and 1 machines") as found:
+        touch(fresh, copies)
+    assert found.value.rule == "quorum"
+
+
+def test_at_rest_each_dot_of_a_write_that_was_minted_twice_has_its_own_end(fresh: World) -> None:
+    data_key = fresh.keys[0].data_key
+    owners = fresh.owners(data_key, 0)
+    touch(fresh, dict.fromkeys(owners, twins(fresh, 30_000, 20_000)))
+    judge_touches(fresh)
+    other = twins(fresh, 20_000, 30_000)
+    fresh.ledger.wrote(owners[0], OWN + data_key, other, None)
+    fresh.machines[owners[0]].disk.visible[OWN + data_key] = other
+
+    with pytest.raises(Violation, match="end 10000 ms before the end that was acknowledged"):
+        judge_touches(fresh)
+
+
 def test_an_owner_that_never_heard_of_an_acknowledged_touch_is_found(world: World) -> None:
     number = written_key(world)
     key = world.keys[number]
     record = versions.decode(held_by(world, world.owners(key.data_key, 0)[0], number)[8:])
     place = key.causality.place[record.siblings[0].op.decode()]
-    end = key.ends[place] = End(time_ms(world.now) + 60_000)
+    key.ends[place] = End(time_ms(world.now) + 60_000)
     judge_touches(world)
-    end.owed = end.first + 60_000
+    key.owed[key.dots[place][0]] = time_ms(world.now) + 120_000
 
     with pytest.raises(Violation, match="before the end that was acknowledged"):
         judge_touches(world)

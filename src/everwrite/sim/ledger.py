@@ -177,7 +177,7 @@ class Ledger:
         record = record_in(prefix, payload)
         known = self._judge(ledger, Source(index, key, had), record)
         if ledger.ends:
-            self.touches.written(ledger, index, record, known)
+            self.touches.written(ledger, index, record)
         if known & ledger.collected:
             self.collected.written(ledger, index, record)
         if had and had != record and prefix == OWN:

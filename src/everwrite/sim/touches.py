@@ -1,12 +1,13 @@
 """The judge of touches: whoever was told that a key lives longer finds it for so long.
 
-    quorum      so many machines as the answer says have the later end of something, or what
+    quorum      so many machines as the answer says have the later end of some dot, or what
                 superseded it
     touched     at rest all owners of the key have it too
 
-A touch makes no dot, so no clock says who has it: the ends in the copies do. A disk that is lost
-may take a touch with it although another has the same versions (the atlas goes by dots); so the
-second rule is for worlds in which no disk fails.
+A touch makes no dot, so no clock says who has it: the ends in the copies do. A write that was
+minted twice stands in a copy with two dots, of which each has an end of its own; so ends go by
+dots, not by writes. A disk that is lost may take a touch with it although another has the same
+versions (the atlas goes by dots); so the second rule is for worlds in which no disk fails.
 
 Costs: a decoding of each record that is written to a key of which something ends.
 """
@@ -16,10 +17,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from everwrite.core.data import versions
+from everwrite.core.data.versions import Dot
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import PutReply
 from everwrite.core.records import OWN
-from everwrite.sim.causality import indices
 from everwrite.sim.disk import Rotten
 from everwrite.sim.history import Operation
 from everwrite.sim.truth import CLOCK_ERROR_MS, KeyLedger, Violation, held_record, time_ms
@@ -39,24 +40,18 @@ class Touches:
     def __init__(self, world: World) -> None:
         self._world = world
         self._asked: dict[tuple[int, int], tuple[KeyLedger, Operation]] = {}
-        self._held: dict[tuple[bytes, int], dict[int, int]] = {}
-        """(data key, write) -> for each machine the latest end that it ever had of it."""
+        self._held: dict[tuple[bytes, Dot], dict[int, int]] = {}
+        """(data key, dot) -> for each machine the latest end that it ever had of it."""
 
     def asked(self, connection: int, rid: int, key: KeyLedger, operation: Operation) -> None:
         """A client asks a node to touch a key."""
         self._asked[connection, rid] = key, operation
 
-    def written(self, key: KeyLedger, index: int, data: bytes, known: int) -> None:
+    def written(self, key: KeyLedger, index: int, data: bytes) -> None:
         """A machine writes a record of a key of which something ends."""
-        standing = {
-            key.causality.place[version.op.decode()]: version.expires
-            for version in versions.decode(data).siblings
-        }
-        for place in key.ends:
-            if known >> place & 1:
-                held = self._held.setdefault((key.data_key, place), {})
-                end = standing.get(place, SUPERSEDED)
-                held[index] = max(held.get(index, 0), end)
+        for dot, end in _ends(key, data).items():
+            held = self._held.setdefault((key.data_key, dot), {})
+            held[index] = max(held.get(index, 0), end)
 
     def answering(self, connection: int, message: Message) -> None:
         """A node says this to a client."""
@@ -79,12 +74,12 @@ class Touches:
         if not message.ends:
             return
         most = 0
-        for place, end in key.ends.items():
-            held = self._held.get((key.data_key, place), {})
+        for dot in _dots(key):
+            held = self._held.get((key.data_key, dot), {})
             holders = sum(each >= message.ends for each in held.values())
             most = max(most, holders)
             if holders >= message.owners + message.fallbacks and message.ends in held.values():
-                end.owed = max(end.owed, message.ends)
+                key.owed[dot] = max(key.owed.get(dot, 0), message.ends)
         if most < message.owners + message.fallbacks:
             raise Violation(
                 "quorum",
@@ -103,21 +98,31 @@ def judge_touches(world: World) -> None:
 
 def _judge_key(world: World, key: KeyLedger) -> None:
     now = time_ms(world.now)
-    owed = {place: end.owed for place, end in key.ends.items() if end.owed > now + CLOCK_ERROR_MS}
+    owed = {dot: end for dot, end in key.owed.items() if end > now + CLOCK_ERROR_MS}
     for owner in world.owners(key.data_key, 0) if owed else ():
         held = world.machines[owner].disk.visible.get(OWN + key.data_key)
         if held is None or isinstance(held, Rotten):
             continue
-        record = held_record(OWN, held)
-        known = key.known_of.get(record, 0)
-        ends = {
-            key.causality.place[version.op.decode()]: version.expires
-            for version in versions.decode(record).siblings
-        }
-        for place in indices(known):
-            if ends.get(place, SUPERSEDED) < owed.get(place, 0):
+        for dot, end in _ends(key, held_record(OWN, held)).items():
+            if end < owed.get(dot, 0):
                 raise Violation(
                     "touched",
-                    f"node {owner + 1} lets {key.causality.ids[place]} on {key.name} end "
-                    f"{owed[place] - ends[place]} ms before the end that was acknowledged",
+                    f"node {owner + 1} lets {key.causality.names(key.named_by([dot]))} on "
+                    f"{key.name} end {owed[dot] - end} ms before the end that was acknowledged",
                 )
+
+
+def _dots(key: KeyLedger) -> list[Dot]:
+    """Return the dots of all writes that end."""
+    return [dot for place in key.ends for dot in key.dots.get(place, ())]
+
+
+def _ends(key: KeyLedger, data: bytes) -> dict[Dot, int]:
+    """Return when a record has each dot end that it knows, of writes that end."""
+    record = versions.decode(data)
+    standing = {(version.actor, version.counter): version.expires for version in record.siblings}
+    return {
+        dot: standing.get(dot, SUPERSEDED)
+        for dot in _dots(key)
+        if versions.covers(record.clock, *dot)
+    }

@@ -52,13 +52,11 @@ def time_ms(now_us: int) -> int:
 class End:
     """When a write ends, by the clock of those who decided it, in milliseconds since 1970."""
 
-    __slots__ = ("first", "last", "owed")
+    __slots__ = ("first", "last")
 
     def __init__(self, first: int) -> None:
         self.first = self.last = first
         """The first and the last end that any copy of it ever had."""
-        self.owed = 0
-        """The latest one that was acknowledged to who touched it."""
 
 
 def bounds_us(end: End) -> tuple[int, int]:
@@ -108,6 +106,7 @@ class KeyLedger:
         "name",
         "named",
         "operations",
+        "owed",
         "pending",
         "prefixes",
         "soft",
@@ -131,6 +130,8 @@ class KeyLedger:
         self.ever_named = 0
         """Writes that some context has named by a single dot."""
         self.ends: dict[int, End] = {}
+        self.owed: dict[Dot, int] = {}
+        """The latest end of a dot that was acknowledged to who touched it."""
         self.pending = self.hard = self.soft = self.failed = 0
         """Writes that are under way; acknowledged as safe on a disk; acknowledged without that;
         surely not happened."""
