@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.sim.judged import CALM, actor_of, broken, minted, write
 
@@ -20,8 +21,9 @@ from everwrite.core.local import Request
 from everwrite.core.messages.requests import Ask
 from everwrite.core.node import Node
 from everwrite.core.records import HINT, OWN
+from everwrite.core.repair.turns import Round
 from everwrite.core.request.spread import PutRequest
-from everwrite.sim import rest
+from everwrite.sim import audit, rest
 from everwrite.sim.bounds import judge_context, judge_emptied
 from everwrite.sim.options import draw
 from everwrite.sim.run import run_seed
@@ -140,6 +142,69 @@ def test_a_table_that_is_not_back_where_it_began_is_found(world: World) -> None:
     node.hints.uncertain[b"key"] = None
 
     with pytest.raises(Violation, match="still counts 1 hints in doubt"):
+        judge_emptied(world.machines[0])
+
+
+# -- rest ------------------------------------------------------------------------------------------
+
+
+def asking_all_the_time() -> World:
+    """Return a cluster in which each node asks a peer for its roots before the last has answered:
+    the pace lets it ask each twenty milliseconds, and an answer takes forty.
+    """
+    drawn = draw(CALM)
+    knobs = {**drawn.knobs, "repair_every_ms": 10, "repair_round_ms": 10}
+    far = msgspec.structs.replace(drawn, partitions=64, near_us=20_000, repairs=True, knobs=knobs)
+    world = World(far)
+    world.boot()
+    world.chaos()
+    return world
+
+
+def rounds_of(world: World) -> list[Request]:
+    """Return the questions for roots that are under way."""
+    nodes = [machine.node for machine in world.machines]
+    requests = [row for node in nodes if node is not None for row in node.local.requests.values()]
+    return [request for request in requests if isinstance(request, Round)]
+
+
+def test_a_cluster_that_never_ceases_to_ask_for_roots_is_at_rest() -> None:
+    world = asking_all_the_time()
+
+    world.heal()
+    rest.judge_rest(world)
+
+    open_now = rounds_of(world)
+    assert open_now
+    assert world.come_to_rest(1_000_000)
+    assert rounds_of(world) and not set(open_now) & set(rounds_of(world)), "each of them has ended"
+
+
+def test_a_question_for_roots_that_never_ends_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = asking_all_the_time()
+    world.heal()
+    stuck = rounds_of(world)[0]
+
+    def wait_on(self: Round) -> None:
+        self._local.wake_at(self.rid, self._local.now + 1_000)
+
+    monkeypatch.setattr(audit, "ROUNDS_MAX", 5)
+    monkeypatch.setattr(Round, "wake", wait_on)
+    monkeypatch.setattr(Round, "replied", lambda self, *reply: None)
+
+    with pytest.raises(Violation, match=r"still has \d+ open requests") as violation:
+        audit.Auditor(world)._wait("the audit's reads")
+    assert violation.value.rule == "calm"
+    assert stuck in rounds_of(world)
+
+
+def test_a_request_of_another_kind_is_no_rest_whenever_it_was_made(world: World) -> None:
+    assert world.come_to_rest(1_000_000)
+    node = node_of(world)
+    node.local.open_request(Waiting(), node.local.now + 1000)
+
+    assert world.unrest() == "node 1 still has 1 open requests"
+    with pytest.raises(Violation, match="still counts 1 requests"):
         judge_emptied(world.machines[0])
 
 

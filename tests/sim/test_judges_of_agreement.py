@@ -208,7 +208,7 @@ def test_a_touch_of_a_write_that_was_minted_twice_goes_by_the_dot_that_lives_lon
 def test_the_end_of_one_dot_does_not_stand_for_the_other_of_the_same_write(fresh: World) -> None:
     copies = {2: twins(fresh, 30_000, 20_000), 3: twins(fresh, 20_000, 30_000)}
 
-    with pytest.raises(Violation, match="2 owners .* let it live longer, and 1 machines") as found:
+    with pytest.raises(Violation, match="live longer, and 1 machines") as found:
         touch(fresh, copies)
     assert found.value.rule == "quorum"
 

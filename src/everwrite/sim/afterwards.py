@@ -49,5 +49,5 @@ def clients_come_back(world: World) -> None:
 
 
 def _come_to_rest(world: World, when: str) -> None:
-    if not world.run(world.now + CALM_WITHIN_US, world.calm):
+    if not world.come_to_rest(CALM_WITHIN_US):
         raise Violation("calm", f"{when} {world.unrest()}")

@@ -55,7 +55,7 @@ class Auditor:
 
     def _wait(self, what: str) -> None:
         world = self.world
-        if not world.run(world.now + ROUNDS_MAX * 1_000_000, world.calm):
+        if not world.come_to_rest(ROUNDS_MAX * 1_000_000):
             raise Violation("calm", f"after {what} {world.unrest()}")
 
     def _read(self, key: KeyLedger, *, again: bool) -> None:

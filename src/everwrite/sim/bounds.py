@@ -20,6 +20,7 @@ Costs: a pass over the tables of one node, which are small here, for each sixtee
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,10 @@ from everwrite.core.data import context, versions
 from everwrite.core.data.context import CONTEXT_BYTES_MAX
 from everwrite.core.data.epochs import SALT_BITS
 from everwrite.core.data.versions import Record, Version
+from everwrite.core.expiry.expiry import Expiry
 from everwrite.core.records import HINT, OWN, weight
+from everwrite.core.repair.turns import Round
+from everwrite.core.tombstones.collect import Page
 from everwrite.sim.disk import Rotten
 from everwrite.sim.leaves import judge_leaves, judge_whole
 from everwrite.sim.paced import judge_pace
@@ -41,6 +45,10 @@ if TYPE_CHECKING:
 
 EVERY = 16
 """Ticks from one look at the tables to the next."""
+
+AGAIN = (Round, Page, Expiry)
+"""Requests that a node makes again and again, at rest too: of a peer for its roots, of its own disk
+for its list of tombstones and that of what ends."""
 
 
 # -- tables ----------------------------------------------------------------------------------------
@@ -202,6 +210,14 @@ def _listed(record: bytes) -> tuple[int, bool]:
     return versions.next_end(decoded), versions.is_tombstone(decoded)
 
 
+def unfinished(node: Node, before: Container[int] = ()) -> int:
+    """Return how many requests of a node are open that must end before it is at rest: all but those
+    that it makes again and again; and of these, those that are among the ones ``before``.
+    """
+    requests = node.local.requests.items()
+    return sum(rid in before or not isinstance(request, AGAIN) for rid, request in requests)
+
+
 def judge_emptied(machine: Machine) -> None:
     """At rest every table is back to where it began."""
     node = machine.node
@@ -209,7 +225,7 @@ def judge_emptied(machine: Machine) -> None:
         return
     local, hints = node.local, node.hints
     left = {
-        "requests": len(local.requests),
+        "requests": unfinished(node),
         "bytes held": local.held_bytes,
         "messages parked": local.records.parked_count,
         "bytes parked": local.records.parked_bytes,

@@ -92,7 +92,7 @@ class Quiet:
         if not world.options.repairs or self._damaged():  # whoever finds it mends it
             return
         # What had begun while they still differed comes to its end first.
-        if not world.run(world.now + AGREE_WITHIN_US, self._idle):
+        if not world.come_to_rest(AGREE_WITHIN_US, self._idle):
             raise Violation("rest", f"all owners agree, and exchanges go on; {world.unrest()}")
         world.overheard = self._judge_rest
         world.run(world.now + 1000 * (config.repair_round_ms + config.repair_settle_ms))

@@ -1,7 +1,7 @@
 """The world: virtual time, one queue of events, and everything in it that one seed made.
 
     boot -> chaos: clients work, the plan of faults strikes -> heal: all faults end, all nodes are
-    up -> calm: hints are home, no request is open -> audit: every key is read from all its owners
+    up -> calm: hints are home, requests have ended -> audit: every key is read from all its owners
     until they agree -> judged
 
 Time is in microseconds and moves only from event to event. Every draw comes from a stream of the
@@ -31,7 +31,7 @@ from everwrite.core.data.keys import data_key
 from everwrite.core.messages.members import IN, LEAVING, Member
 from everwrite.core.messages.message import Message
 from everwrite.core.wire import encode_frame
-from everwrite.sim.bounds import EVERY, judge_tables, siblings_max
+from everwrite.sim.bounds import EVERY, judge_tables, siblings_max, unfinished
 from everwrite.sim.changes import Changes
 from everwrite.sim.clients import Caller, Client
 from everwrite.sim.collected import Collected
@@ -75,6 +75,8 @@ class World:
         self._connections: dict[int, tuple[Caller, int]] = {}
         """Connection -> who made it, to which machine. Numbers are never used again."""
         self._connected: dict[tuple[str, int], int] = {}
+        self._asked_before: set[int] = set()
+        """Requests that were open when somebody began to wait until the cluster is at rest."""
         self.ledger = Ledger(options.machines)
         self.ledger.now = lambda: self.now
         self.ledger.changing = options.changes_ms > 0
@@ -414,12 +416,28 @@ class World:
         self.run(self.network.quiet_at)
         self.run(self.now + CALM_WITHIN_US, self._all_run)
         self.changes.settle()
-        self.run(self.now + CALM_WITHIN_US, lambda: self.clients_done() and self.calm())
+        self.come_to_rest(CALM_WITHIN_US, lambda: self.clients_done() and self.calm())
         if not self.calm():
             raise Violation("calm", f"after {CALM_WITHIN_US / 1e6:.0f} s {self.unrest()}")
 
     def _all_run(self) -> bool:
         return all(machine.node is not None or machine.gone for machine in self.machines)
+
+    def come_to_rest(self, within_us: int, done: Callable[[], bool] | None = None) -> bool:
+        """Let time pass until the cluster is calm, or until ``done``, which asks for that too;
+        return whether it was.
+
+        A cluster at rest goes on asking whether it is, and so many nodes that there may be no
+        moment in which none of them does. So each request that is open now must end; of those made
+        later only what is not made again and again.
+        """
+        self._asked_before = {
+            rid
+            for machine in self.machines
+            if machine.node is not None
+            for rid in machine.node.local.requests
+        }
+        return self.run(self.now + within_us, done or self.calm)
 
     def calm(self) -> bool:
         """Whether no node has anything left to do."""
@@ -437,8 +455,8 @@ class World:
                 return f"node {machine.index + 1} still keeps {node.hints.notes} hints"
             if node.hints.uncertain:
                 return f"node {machine.index + 1} is not sure of all its hints"
-            if local.requests:
-                return f"node {machine.index + 1} still has {len(local.requests)} open requests"
+            if left := unfinished(node, self._asked_before):
+                return f"node {machine.index + 1} still has {left} open requests"
             if local.records.parked_count:
                 return (
                     f"node {machine.index + 1} still has {local.records.parked_count} messages "
