@@ -320,6 +320,7 @@ def _read(operation: Operation, line: int, reply: GetReply) -> Outcome:
     )
     if not reply.values:
         found.problem, _ = problem_of(absent(reply))
+        found.problem.context = ""  # the line has it already
         found.status, found.siblings = found.problem.status, None
     return found
 

@@ -53,8 +53,10 @@ from everwrite.server.http.values import (
 from everwrite.server.tracing import Timeline, current
 
 PREFIX = b"/v1/kv/"
-CONTEXT_HEADER_MAX = 16 << 10
-"""A longer context comes and goes in a body only: no proxy takes a longer header."""
+CONTEXT_HEADER_MAX = 3 << 10
+"""A longer context comes in a body only: in base64 this is 4 KiB, and usual proxies take no more in
+one header (nginx 4 or 8 KiB in all).
+"""
 
 _CONDITIONS = (b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
 _SAFE: list[Header] = [
@@ -211,7 +213,8 @@ class Objects:
         tag = etag_of(reply.values, "-envelope")
         headers = self._head(reply, tag)
         known = asked.headers.get(b"if-none-match")
-        if known is not None and matches(known, tag):
+        told = len(reply.context) <= CONTEXT_HEADER_MAX  # else a 304 would leave it out
+        if known is not None and told and matches(known, tag):
             await asked.reply(304, headers)
             return
         headers.append(_JSON)
@@ -327,7 +330,7 @@ def named(dot: str, reply: GetReply) -> tuple[Kind, bytes, int]:
         "No sibling is of that write, or not any more.",
         hint="Those that are there have other dots: read the key without one.",
     )
-    raise Refusal(404, error, _quality(reply))  # the key is not absent
+    raise Refusal(404, error, *_quality(reply))  # the key is not absent
 
 
 def last_end(reply: GetReply) -> int:
@@ -339,15 +342,19 @@ def absent(reply: GetReply) -> Refusal:
     """Return the answer to a read that found nothing. Its context covers what was deleted."""
     why = reply.quality.absent or "unknown"
     error = NotFound(_WHY[why], hint=_HINT if why == "unknown" else "")
-    return Refusal(404, error, _quality(reply), {"absent": why})
+    headers, more = _quality(reply)
+    return Refusal(404, error, headers, {"absent": why, **more})
 
 
-def _quality(reply: GetReply) -> list[Header]:
+def _quality(reply: GetReply) -> tuple[list[Header], dict[str, str]]:
+    """Return what is told of an answer without a value: in headers, and in the document."""
     quality = reply.quality
     headers = [replicas(quality.owners, quality.fallbacks, quality.required)]
-    if 0 < len(reply.context) <= CONTEXT_HEADER_MAX:
+    if len(reply.context) > CONTEXT_HEADER_MAX:
+        return headers, {"context": encode64(reply.context).decode()}
+    if reply.context:
         headers.append((b"causal-context", encode64(reply.context)))
-    return headers
+    return headers, {}
 
 
 _WHY: dict[str, Any] = {

@@ -60,6 +60,8 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
     request_id: str = ""
     absent: str = ""
     """Where nothing was found, why: "never", "deleted", "expired", "unknown"."""
+    context: str = ""
+    """That of a read which found nothing, where it is too long for a header."""
 
     def __post_init__(self) -> None:
         self.type = self.type or f"urn:everwrite:problem:{self.code}"

@@ -53,6 +53,7 @@ READ_HEADERS = ("Causal-Context", "ETag", "Siblings", "Replicas", "Expires-At", 
 WRITE_HEADERS = ("Causal-Context", "Siblings", "Replicas", "Durable", "Expires-At", "Trace")
 KEY = "/v1/kv/{bucket}/{key}"
 BUCKET = "/v1/kv/{bucket}"
+_SEVERAL = "Several siblings, or a context too long for a header: the envelope"
 _WRITTEN = Answer(200, "Done; the context is too long for a header", JSON, Written)
 
 
@@ -78,7 +79,7 @@ OPERATIONS: tuple[Operation, ...] = (
         headers=("Causal-Context", "If-None-Match", "Accept"),
         answers=(
             Answer(200, "The value, or the envelope if asked for", ANY, None, READ_HEADERS),
-            Answer(300, "Several siblings: the envelope", JSON, Envelope, READ_HEADERS),
+            Answer(300, _SEVERAL, JSON, Envelope, READ_HEADERS),
             Answer(304, "The reader has it", headers=READ_HEADERS),
         ),
         problems=(404, 409, 413),
@@ -93,7 +94,7 @@ OPERATIONS: tuple[Operation, ...] = (
         headers=("Causal-Context", "If-None-Match", "Accept"),
         answers=(
             Answer(200, "There is a value", ANY, None, READ_HEADERS),
-            Answer(300, "There are several siblings", headers=READ_HEADERS),
+            Answer(300, _SEVERAL, headers=READ_HEADERS),
             Answer(304, "The reader has it", headers=READ_HEADERS),
         ),
         problems=(404, 409, 413),
