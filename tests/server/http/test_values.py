@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everwrite.core.data.keys import KEY_BYTES_MAX
-from everwrite.core.data.labels import KIND_BYTES, KIND_JSON, KIND_TEXT, Kind, check_kind, kind_of
+from everwrite.core.data.labels import KIND_BYTES, KIND_JSON, KIND_TEXT, Kind, check_kind
 from everwrite.core.errors import BadContext, EverwriteError, RequestError
 from everwrite.core.messages.requests import GetReply, Quality
 from everwrite.server.http.objects import key_in, new_key
@@ -27,10 +27,8 @@ from everwrite.server.http.options import (
 from everwrite.server.http.problems import STATUSES, problem_of, status_of
 from everwrite.server.http.values import (
     envelope_of,
-    etag_of,
     headers_of,
     kind_in,
-    matches,
     moment,
     resolve,
     sibling_of,
@@ -121,30 +119,6 @@ def test_a_context_is_understood_or_refused(text: bytes) -> None:
     except BadContext:
         return
     assert len(found) == len(text.rstrip(b"=")) * 3 // 4
-
-
-VALUES = st.lists(st.tuples(st.integers(0, 2), st.binary(max_size=8)), min_size=1, max_size=4)
-
-
-@given(VALUES, VALUES)
-def test_equal_tags_are_equal_values(
-    one: list[tuple[Kind, bytes]], other: list[tuple[Kind, bytes]]
-) -> None:
-    assert (etag_of(one) == etag_of(other)) == (one == other)
-
-
-def test_a_tag_says_in_which_form_and_of_which_type_a_value_is() -> None:
-    values: list[tuple[Kind, bytes]] = [(KIND_BYTES, b"v")]
-    tags = {
-        etag_of(values),
-        etag_of(values, "-envelope"),
-        etag_of([(KIND_TEXT, b"v")]),
-        etag_of([(kind_of(KIND_BYTES, "image/png"), b"v")]),
-        etag_of([(kind_of(KIND_BYTES, "image/gif"), b"v")]),
-    }
-    assert len(tags) == 5
-    assert matches(b'"x", ' + etag_of(values), etag_of(values))
-    assert not matches(b'"x"', etag_of(values))
 
 
 def test_the_latest_of_several_is_the_same_whatever_their_order() -> None:

@@ -26,6 +26,7 @@ from everwrite.server.http.operations import Operations, unsure
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.http.problems import Gone, Refusal, no_such_path, not_allowed
 from everwrite.server.http.routes import BUCKET, KEY, OPERATIONS
+from everwrite.server.http.tags import Tags
 from everwrite.server.logs import serve_request
 from everwrite.server.spans import Spans
 from everwrite.server.ui.pages import lead_there, serve_page
@@ -64,7 +65,7 @@ class Front:
         self._guard = guard
         self._budget = budget
         operations = Operations(place, replicas, timeout_ms)
-        self._objects = Objects(operations)
+        self._objects = Objects(operations, Tags(place.local.context_key, place.local.fingerprint))
         self._buckets = Buckets(place, self._objects)
         admin = HttpAdmin(place, ready, document, render)
         handlers: dict[str, Handler] = {

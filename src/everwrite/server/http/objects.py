@@ -40,13 +40,12 @@ from everwrite.server.http.options import (
 )
 from everwrite.server.http.options import parse as parse_query
 from everwrite.server.http.problems import Header, Refusal, not_allowed
+from everwrite.server.http.tags import Tags, matches
 from everwrite.server.http.values import (
     dot_of,
     envelope_of,
-    etag_of,
     headers_of,
     kind_in,
-    matches,
     moment,
     resolve,
 )
@@ -79,8 +78,9 @@ class Written(msgspec.Struct, kw_only=True):
 class Objects:
     """The operations on single keys."""
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, tags: Tags) -> None:
         self._operations = operations
+        self._tags = tags
         self._methods = {
             "GET": self.get,
             "HEAD": self.get,
@@ -196,7 +196,7 @@ class Objects:
     async def _reply_raw(
         self, asked: Asked, reply: GetReply, kind: Kind, value: bytes, end: int, form: str
     ) -> None:
-        tag = etag_of([(kind, value)], form)
+        tag = self._tags.of([(kind, value)], form)
         headers = self._head(reply, tag)
         if end:
             headers.append((b"expires-at", moment(end).encode()))
@@ -210,7 +210,7 @@ class Objects:
     async def _reply_envelope(
         self, asked: Asked, bucket: bytes, key: bytes, reply: GetReply, status: int
     ) -> None:
-        tag = etag_of(reply.values, "-envelope")
+        tag = self._tags.of(reply.values, "-envelope")
         headers = self._head(reply, tag)
         known = asked.headers.get(b"if-none-match")
         told = len(reply.context) <= CONTEXT_HEADER_MAX  # else a 304 would leave it out

@@ -10,13 +10,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 import msgspec
-import xxhash
 
 from everwrite.core.data.labels import (
     KIND_BYTES,
@@ -183,31 +182,6 @@ def headers_of(kind: Kind) -> tuple[Header, ...]:
         if _NAME.fullmatch(name) and _TEXT.fullmatch(text) and _is_latin(text):
             found.append((META + name.encode(), text.encode("latin-1")))
     return tuple(found)
-
-
-def etag_of(values: Sequence[tuple[Kind, bytes]], form: str = "") -> bytes:
-    """Return the entity tag of these values in a form; an envelope's is weak."""
-    if len(values) == 1 and type(values[0][0]) is int:
-        kind, value = values[0]
-        digest = xxhash.xxh3_128_hexdigest(value, seed=kind)  # type: ignore[arg-type]
-    else:
-        state = xxhash.xxh3_128()
-        for each, value in values:
-            said = each if isinstance(each, bytes) else b"%d" % each
-            state.update(b"%d %d " % (len(said), len(value)))
-            state.update(said)
-            state.update(value)
-        digest = state.hexdigest()
-    tag = f'"{digest}{form}"'
-    return (f"W/{tag}" if form == "-envelope" else tag).encode()
-
-
-def matches(if_none_match: bytes, tag: bytes) -> bool:
-    """Say whether a reader has what has this tag (RFC 9110, 13.1.2: weakly compared)."""
-    if if_none_match.strip() == b"*":
-        return True
-    mine = tag.removeprefix(b"W/")
-    return any(each.strip().removeprefix(b"W/") == mine for each in if_none_match.split(b","))
 
 
 def siblings_of(reply: GetReply) -> list[Sibling]:
