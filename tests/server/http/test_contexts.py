@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 from tests.client.fake_node import in_loop
-from tests.server.http.api import KEY, lines, one, problem
+from tests.server.http.api import KEY, lines, one, problem, three
 
 from everwrite.core.data.context import sign
 from everwrite.core.data.keys import data_key
@@ -96,3 +96,26 @@ async def test_a_line_of_a_batch_has_a_long_context_once() -> None:
         assert (deleted["status"], gone["status"]) == (204, 404)
         assert len(gone["context"]) > HEADER_MAX
         assert "context" not in gone["problem"]
+
+
+@in_loop
+async def test_a_context_binds_a_read_only_where_that_is_asked_for() -> None:
+    async with three() as (nodes, clients):
+        driver = nodes.running["n1"].driver
+        driver.mute_to |= {each.driver.me for each in nodes.running.values()} - {driver.me}
+        written = await clients[0].put(KEY, content=b"v", params={"w": 1})
+        seen = {"Causal-Context": written.headers["causal-context"]}
+        await nodes.stop("n1")
+        await nodes.missed("n1")
+
+        for query in ("", "?r=1", "?consistency=one", "?consistency=quorum"):
+            plain = await clients[1].get(KEY + query, headers=seen)
+            assert problem(plain, 404, "not_found")["absent"] == "unknown", query
+        for query in ("?consistency=session", "?consistency=session&r=1"):
+            bound = await clients[1].get(f"{KEY}{query}&timeout=1s", headers=seen)
+            problem(bound, 503, "stale_session")
+        get = {"op": "get", "bucket": "carts", "key": "alice", "context": seen["Causal-Context"]}
+        for word, status in (("quorum", 404), ("session", 503)):
+            each = {**get, "consistency": word, "timeout": "1s"}
+            (line,) = lines(await clients[1].post("/v1/batch", json=[each]))
+            assert line["status"] == status, word

@@ -17,7 +17,7 @@ from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_bucket, checked_ke
 from everwrite.core.errors import EverwriteError, InvariantError, RequestError, TooLarge
 from everwrite.core.messages.requests import GetReply, PutReply
 from everwrite.server.http.asked import Asked, Budget
-from everwrite.server.http.objects import absent
+from everwrite.server.http.objects import absent, seen_in
 from everwrite.server.http.operations import Operations, op_in, unsure
 from everwrite.server.http.options import (
     NOTHING,
@@ -134,10 +134,11 @@ class Batches:
         bucket = checked_bucket(operation.bucket)
         data = data_key(bucket, _key_in(operation))
         options = _options(operation)
-        context = context_in(operation.context.encode())
         if operation.op == "get":
-            found = await self._operations.read(data, options, context)
+            seen = seen_in(options, operation.context.encode())
+            found = await self._operations.read(data, options, seen)
             return _read(operation, line, found)
+        context = context_in(operation.context.encode())
         given = operation.idempotency_key.encode()
         op, retry = op_in(given or None, data)
         if operation.op == "touch":

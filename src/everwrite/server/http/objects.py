@@ -116,12 +116,7 @@ class Objects:
         headers = asked.headers
         options = parse_query(asked.query, READS)
         key = key_in(raw_key, options)
-        seen = context_in(headers.get(b"causal-context"))
-        if options.level == "session" and not seen:
-            raise RequestError(
-                "consistency=session reads what a context has seen, and there is none.",
-                hint="Send the Causal-Context of the write or read to go on from.",
-            )
+        seen = seen_in(options, headers.get(b"causal-context"))
         reply = await self._operations.read(data_key(bucket, key), options, seen)
         if not reply.values:
             raise absent(reply)
@@ -262,6 +257,21 @@ def replicas(owners: int, fallbacks: int, required: int) -> Header:
     """Return the header that says how good an answer is (a dictionary of RFC 9651)."""
     said = b"owners=%d, fallbacks=%d, required=%d" % (owners, fallbacks, required)
     return b"replicas", said
+
+
+def seen_in(options: Options, context: bytes | None) -> bytes:
+    """Return what a read must show no less than. Whoever has not asked for that has not asked to
+    fail where nobody is there who knows as much.
+    """
+    if options.level != "session":
+        return b""
+    seen = context_in(context)
+    if not seen:
+        raise RequestError(
+            "consistency=session reads what a context has seen, and there is none.",
+            hint="Send the Causal-Context of the write or read to go on from.",
+        )
+    return seen
 
 
 def key_in(raw: bytes, options: Options) -> bytes:

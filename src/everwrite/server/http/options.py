@@ -108,7 +108,7 @@ def options_of(given: dict[str, str]) -> Options:
         after=given.get("after", ""),
         limit=_number(given, "limit", 1, LIMIT_MAX),
     )
-    if options.level and (options.r or options.w):
+    if options.level not in ("", "session") and (options.r or options.w):
         raise RequestError(
             "consistency and r or w are two words for the same.", hint="Give one of them."
         )
