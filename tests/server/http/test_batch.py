@@ -13,6 +13,7 @@ import httpx
 import pytest
 from tests.client.fake_node import in_loop
 from tests.server.http.api import KEY, lines, one, problem, three
+from tests.server.nodes import eventually
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.server.http import batch
@@ -212,6 +213,15 @@ async def test_who_hangs_up_leaves_nothing_behind() -> None:
         assert runtime.http.place.under_way == 0
 
 
+def lines_of(budget: Budget, *pieces: bytes) -> AsyncIterator[bytes]:
+    """Return the lines of a body that comes in these pieces."""
+
+    async def take(size: int) -> None:
+        budget.take(size)
+
+    return batch._lines(Pieces(*pieces), take, budget.give)  # type: ignore[arg-type]
+
+
 class Pieces:
     """A request whose body comes in these pieces."""
 
@@ -228,7 +238,7 @@ async def test_lines_are_the_same_however_they_are_cut() -> None:
     body, budget = b"one\n\n two \n\nlast", Budget()
     for size in range(1, len(body) + 1):
         cut = [body[at : at + size] for at in range(0, len(body), size)]
-        found = [line async for line in batch._lines(Pieces(*cut), budget)]  # type: ignore[arg-type]
+        found = [line async for line in lines_of(budget, *cut)]
 
         assert found == [b"one", b" two ", b"last"]
     assert budget.held == 0
@@ -238,7 +248,64 @@ async def test_lines_are_the_same_however_they_are_cut() -> None:
 async def test_a_long_line_in_tiny_pieces_does_not_hold_up_the_node() -> None:
     pieces = [b"x" * (batch.LINE_BYTES_MAX - 5000), *[b"y"] * 5000]
     began = time.thread_time()
-    found = [line async for line in batch._lines(Pieces(*pieces), Budget())]  # type: ignore[arg-type]
+    found = [line async for line in lines_of(Budget(), *pieces)]
 
     assert [len(line) for line in found] == [batch.LINE_BYTES_MAX]
     assert time.thread_time() - began < 0.25, "a byte is looked at once, not with all before it"
+
+
+@in_loop
+async def test_lines_wait_for_room_while_others_of_their_batch_will_give_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Budget, "__init__", _narrow)
+    async with one() as (_, client):
+        answers = await send(client, *(put(f"k{each}", value="v" * 40_000) for each in range(20)))
+
+        assert [each["status"] for each in answers] == [204] * 20
+
+
+@in_loop
+async def test_a_line_for_which_there_is_no_room_ends_its_batch_and_is_not_carried_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Budget, "__init__", _narrow)
+    async with one() as (_, client):
+        small, large = "v" * 10, "v" * 120_000
+        answers = await send(
+            client, put("a", value=small), put("b", value=large), put("c", value=small)
+        )
+
+        assert [(each["line"], each["status"]) for each in answers] == [(1, 204), (2, 429)]
+        assert answers[1]["problem"]["outcome"] == "none"
+        for key, status in (("a", 200), ("b", 404), ("c", 404)):
+            assert (await client.get(f"/v1/kv/carts/{key}")).status_code == status
+
+
+@in_loop
+async def test_lines_hold_their_room_while_they_are_carried_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Budget, "__init__", _narrow)
+    async with one() as (runtime, client):
+        assert runtime.http is not None
+        place = runtime.http.place
+        hand_in = place._hand_in
+        place._hand_in = lambda: None  # type: ignore[method-assign]
+        sent = (put("a", value="v" * 60_000), put("b", value="v" * 60_000))
+        waiting = asyncio.ensure_future(send(client, *sent))
+
+        async def waits() -> bool:
+            return place.under_way == 1
+
+        await eventually(waits, "one of both has room")
+        refused = await client.put(KEY, content=b"v" * 60_000)
+        problem(refused, 429, "overloaded")
+        place._hand_in = hand_in  # type: ignore[method-assign]
+        hand_in()
+
+        assert [each["status"] for each in await waiting] == [204, 204]
+
+
+def _narrow(budget: Budget) -> None:
+    budget.held, budget.most = 0, 100_000

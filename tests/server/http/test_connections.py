@@ -75,6 +75,36 @@ async def test_all_bodies_together_have_a_budget(monkeypatch: pytest.MonkeyPatch
         assert (await client.put(KEY, content=b"small")).status_code == 204
 
 
+@in_loop
+async def test_a_body_holds_its_room_until_its_request_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asked.Budget, "__init__", lambda self: _budget(self, 50_000))
+    async with one() as (runtime, client):
+        assert runtime.http is not None
+        hand_in = runtime.http.place._hand_in
+        runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
+        waiting = asyncio.ensure_future(client.put(KEY, content=b"a" * 30_000))
+        await _under_way(runtime, 1)
+
+        refused = await client.put("/v1/kv/carts/bob", content=b"b" * 30_000)
+
+        assert problem(refused, 429, "overloaded")["outcome"] == "none"
+        runtime.http.place._hand_in = hand_in  # type: ignore[method-assign]
+        hand_in()
+        assert (await waiting).status_code == 204
+        assert (await client.put("/v1/kv/carts/bob", content=b"b" * 30_000)).status_code == 204
+
+
+async def _under_way(runtime: Runtime, count: int) -> None:
+    """Return once so many requests wait for an answer of the core."""
+
+    async def waits() -> bool:
+        return runtime.http is not None and runtime.http.place.under_way == count
+
+    await eventually(waits, f"{count} requests wait")
+
+
 def _budget(budget: asked.Budget, most: int) -> None:
     budget.held, budget.most = 0, most
 

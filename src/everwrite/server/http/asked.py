@@ -27,7 +27,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODIES_BYTES_MAX = 64 << 20
-"""What all bodies that are not handed on yet may hold: sixty of the largest values."""
+"""What all bodies may hold, from their first byte until the request is over: sixty of the largest
+values. A node carries out no more of these at a time than that without falling behind.
+"""
 
 UNSENT = "everwrite.unsent"
 """Under this name a connection gives each of its requests its ``Unsent``."""
@@ -90,6 +92,7 @@ class Asked:
     __slots__ = (
         "_budget",
         "_given",
+        "_held",
         "_receive",
         "_send",
         "begun",
@@ -110,6 +113,8 @@ class Asked:
         self._receive = receive
         self._send = send
         self._budget = budget
+        self._held = 0
+        """What its body holds of the budget, until ``let_go``."""
         self.method: str = scope["method"]
         self.path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
@@ -150,26 +155,23 @@ class Asked:
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > most:
             raise body_too_large(most)
-        event = await self._next()
-        chunk: bytes = event.get("body", b"")
-        if not event.get("more_body"):
-            if len(chunk) > most:
+        chunks: list[bytes] = []
+        more = True
+        while more:
+            event = await self._next()
+            more = event.get("more_body", False)
+            chunk: bytes = event.get("body", b"")
+            self._budget.take(len(chunk))
+            self._held += len(chunk)
+            if self._held > most:
                 raise body_too_large(most)
-            return chunk
-        chunks, size = [chunk], len(chunk)
-        self._budget.take(size)
-        try:
-            while event.get("more_body"):
-                event = await self._next()
-                chunk = event.get("body", b"")
-                self._budget.take(len(chunk))
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > most:
-                    raise body_too_large(most)
-            return b"".join(chunks)
-        finally:
-            self._budget.give(size)
+            chunks.append(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def let_go(self) -> None:
+        """The request is over, and its body with it."""
+        self._budget.give(self._held)
+        self._held = 0
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""

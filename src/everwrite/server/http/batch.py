@@ -8,13 +8,20 @@ as it likes. Whoever sends many must read while sending, or both sides wait for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Literal
 
 import msgspec
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_bucket, checked_key, data_key
-from everwrite.core.errors import EverwriteError, InvariantError, RequestError, TooLarge
+from everwrite.core.errors import (
+    EverwriteError,
+    InvariantError,
+    Overloaded,
+    RequestError,
+    TooLarge,
+)
 from everwrite.core.messages.requests import GetReply, PutReply
 from everwrite.server.http.asked import Asked, Budget
 from everwrite.server.http.objects import absent, seen_in
@@ -93,16 +100,17 @@ class Batches:
 
     def __init__(self, operations: Operations, budget: Budget) -> None:
         self._operations = operations
-        self._budget = budget
+        self.budget = budget
 
     async def serve(self, asked: Asked) -> None:
         """Carry out the operations in a body."""
         parse(asked.query, NOTHING)
         kind = asked.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        run = Run(self, asked)
         if kind == b"application/json":
             lines = _each(_items(await asked.body(ARRAY_BYTES_MAX)))
         elif kind in (b"application/x-ndjson", b"application/jsonl", b"application/ndjson"):
-            lines = _lines(asked, self._budget)
+            lines = _lines(asked, run.take, self.budget.give)
         else:
             error = RequestError(
                 "A batch is application/x-ndjson or application/json.",
@@ -110,7 +118,7 @@ class Batches:
             )
             raise Refusal(415, error)
         await asked.begin(200, [_LINES, (b"cache-control", b"no-store")])
-        await Run(self, asked).over(lines)
+        await run.over(lines)
 
     async def carry_out(self, line: int, data: bytes, request_id: str) -> bytes:
         """Carry out one line, and return the line that answers it."""
@@ -169,15 +177,34 @@ class Run:
         self._places = asyncio.Semaphore(IN_FLIGHT)
         self._writing = asyncio.Lock()
         self._done: list[bytes] = []
+        self._budget = batches.budget
+        self._under_way = 0
+        self._ended = asyncio.Event()
 
-    async def over(self, lines: AsyncIterator[bytes]) -> None:
+    async def take(self, size: int) -> None:
+        """Take room for so much of the body; where there is none, wait while a line of this batch
+        is under way, which gives some back. Overloaded if none is.
+        """
+        while True:
+            try:
+                self._budget.take(size)
+                return
+            except Overloaded:
+                if not self._under_way:
+                    raise
+            self._ended.clear()
+            await self._ended.wait()
+
+    async def over(self, lines: AsyncGenerator[bytes]) -> None:
         """Carry out all lines; what is wrong with the body itself is the last line."""
         number = 0
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks, aclosing(lines):
             try:
                 async for data in lines:
-                    number += 1
                     await self._places.acquire()
+                    await self.take(len(data))
+                    number += 1
+                    self._under_way += 1
                     tasks.create_task(self._one(number, data))
             except Gone:  # what was read is carried out, for nobody
                 return
@@ -189,7 +216,14 @@ class Run:
 
     async def _one(self, number: int, data: bytes) -> None:
         try:
-            line = await self._batches.carry_out(number, data, self._asked.id.decode())
+            size = len(data)
+            try:
+                line = await self._batches.carry_out(number, data, self._asked.id.decode())
+            finally:
+                del data  # it may be long until somebody reads the answer
+                self._budget.give(size)
+                self._under_way -= 1
+                self._ended.set()
             self._done.append(line)
             # They count as what nobody reads: 32 lines with all siblings are 90 MB.
             self._asked.unsent.bytes += len(line)
@@ -208,7 +242,9 @@ class Run:
                 await self._asked.write(b"".join(done), more=more)
 
 
-async def _lines(asked: Asked, budget: Budget) -> AsyncIterator[bytes]:
+async def _lines(
+    asked: Asked, take: Callable[[int], Awaitable[None]], give: Callable[[int], None]
+) -> AsyncGenerator[bytes]:
     """Yield the lines of a body as they come; empty ones are left out. A byte is looked at once,
     however small the pieces in which a line comes.
     """
@@ -220,9 +256,9 @@ async def _lines(asked: Asked, budget: Budget) -> AsyncIterator[bytes]:
             whole: list[bytes] = []
             if rest:
                 whole, kept = [bytes(kept), *rest[:-1]], bytearray(rest[-1])
-            budget.take(len(kept))
-            budget.give(held)
-            held = len(kept)
+            if whole:  # whoever takes a line takes room for it
+                give(held)
+                held = 0
             for line in whole:
                 if len(line) > LINE_BYTES_MAX:
                     raise _too_long()
@@ -230,13 +266,18 @@ async def _lines(asked: Asked, budget: Budget) -> AsyncIterator[bytes]:
                     yield line
             if len(kept) > LINE_BYTES_MAX:
                 raise _too_long()
+            await take(len(kept) - held)
+            held = len(kept)
         if kept.strip():
-            yield bytes(kept)
+            last, kept = bytes(kept), bytearray()
+            give(held)
+            held = 0
+            yield last
     finally:
-        budget.give(held)
+        give(held)
 
 
-async def _each(items: list[msgspec.Raw]) -> AsyncIterator[bytes]:
+async def _each(items: list[msgspec.Raw]) -> AsyncGenerator[bytes]:
     for item in items:
         yield bytes(item)
 

@@ -134,6 +134,7 @@ class Front:
                 await asked.reply_problem(_ours(error))
             raise
         finally:
+            asked.let_go()
             self.measures.add(asked, time.monotonic_ns() - began_ns)
             if self.spans is not None and span is not None:
                 self.spans.end(span, asked)
