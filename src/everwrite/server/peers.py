@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -53,6 +54,15 @@ LOOKS_FOR_MEMBERS = 2
 WARNINGS_PER_S = 5
 
 
+class Guest(Protocol):
+    """The connection of a client that speaks another protocol."""
+
+    def hold(self) -> None:
+        """Do not read from it until ``go_on``."""
+
+    def go_on(self) -> None: ...
+
+
 class Peers:
     """All connections of one node."""
 
@@ -78,8 +88,7 @@ class Peers:
         self._stopping = False
         self._clients_room, self._strangers_room = room_for_connections()
         self._taken = 0
-        self.guests = 0
-        """Clients that came by another protocol; they share the cap."""
+        self._guests: dict[Guest, None] = {}
         self.rests = 0
         """How often clients were not read from for a turn, since they had sent so much."""
         self.unfinished_bytes = 0
@@ -114,12 +123,12 @@ class Peers:
             return
         self._taken = 0
         self.rests += 1
-        held = list(self._clients.values())
+        held = [*self._clients.values(), *self._guests]
         for connection in held:
             connection.hold()
         self.driver.loop.call_soon(self._go_on, held)  # behind the tick, asked for before
 
-    def _go_on(self, held: list[Connection]) -> None:
+    def _go_on(self, held: list[Connection | Guest]) -> None:
         """Read from clients again, once no more waits at the door than one such portion."""
         if self.driver.node.clients.door.bytes > TURN_BYTES:
             self.driver.loop.call_soon(self._go_on, held)
@@ -144,7 +153,7 @@ class Peers:
     def admit(self, connection: Connection, theirs: Hello) -> Place:
         """Give an end that knows the secret its place; DeniedError if it may not come in."""
         if not theirs.node_id:
-            if not self.guests_may_come():
+            if not self._one_more():
                 most = len(self._clients) + self.guests
                 raise Overloaded(
                     f"This node has {most} clients, and takes no more.",
@@ -162,7 +171,23 @@ class Peers:
         """How many clients there are, by whatever protocol, and how many peers are connected."""
         return len(self._clients) + self.guests, len(self._links)
 
-    def guests_may_come(self) -> bool:
+    @property
+    def guests(self) -> int:
+        """How many clients came by another protocol; they share the caps."""
+        return len(self._guests)
+
+    def welcome(self, guest: Guest) -> bool:
+        """Take in a client that speaks another protocol; say whether there is room for it."""
+        if not self._one_more():
+            return False
+        self._guests[guest] = None
+        return True
+
+    def parted(self, guest: Guest) -> None:
+        """Such a client is gone."""
+        self._guests.pop(guest, None)
+
+    def _one_more(self) -> bool:
         """Say whether there is room for one more client, whatever it speaks."""
         most = min(CLIENTS_MAX, self._clients_room)
         return not self._stopping and len(self._clients) + self.guests < most

@@ -45,9 +45,10 @@ FRAME_S = 30.0
 UNFINISHED_BYTES_MAX = 256 << 20
 """What all connections of a node may hold of incomplete frames."""
 TURN_BYTES = 16 << 20
-"""After so much from clients none of them is read from until it was handled and written. A turn of
-the loop could take megabytes from each, and one batch of them all stops the process for seconds,
-while its peers wait for a sign of life (60 clients, puts of 1 MiB: 2.4 s, and 2.1 GiB of memory).
+"""After so much from clients, native and HTTP, none of them is read from until it was handled and
+written. A turn of the loop could take megabytes from each, and one batch of them all stops the
+process for seconds, while its peers wait for a sign of life (60 clients, puts of 1 MiB: 2.4 s, and
+2.1 GiB of memory).
 """
 WRITE_BYTES_HIGH = 4 << 20
 WRITE_BYTES_MAX = 64 << 20

@@ -11,6 +11,7 @@ from tests.client.fake_node import in_loop
 from tests.server.http.api import KEY, client_of, lines, one, problem, raw
 from tests.server.nodes import eventually
 
+import everwrite
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.server import peers
 from everwrite.server.http import asked, batch, connection, place, service
@@ -94,6 +95,50 @@ async def test_a_body_holds_its_room_until_its_request_is_over(
         hand_in()
         assert (await waiting).status_code == 204
         assert (await client.put("/v1/kv/carts/bob", content=b"b" * 30_000)).status_code == 204
+
+
+@in_loop
+async def test_what_http_clients_send_at_once_is_read_by_portions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peers, "TURN_BYTES", 1 << 20)
+    async with one() as (runtime, client):
+        puts = (client.put(f"/v1/kv/carts/k{each}", content=b"v" * 400_000) for each in range(20))
+        stored = await asyncio.gather(*puts)
+
+        assert {each.status_code for each in stored} == {204}
+        assert runtime.peers.rests >= 7, "eight megabytes, by one at a time"
+
+
+@in_loop
+async def test_a_client_that_is_not_read_from_is_read_from_when_that_is_over_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peers, "TURN_BYTES", 300_000)
+    async with one() as (runtime, client):
+        resting: list[list[peers.Connection | peers.Guest]] = []
+        go_on = runtime.peers._go_on
+        monkeypatch.setattr(runtime.peers, "_go_on", resting.append)
+        async with await everwrite.connect(runtime.address) as db:
+            waiting = asyncio.ensure_future(client.put(KEY, content=b"v" * VALUE_BYTES_MAX))
+
+            async def rests() -> bool:
+                return len(resting) == 1
+
+            await eventually(rests, "nobody is read from")
+            for _ in range(100):  # the handler asks for the rest of the body, in vain
+                await asyncio.sleep(0)
+            (held,) = resting
+            kinds = {type(each) for each in held}
+            assert kinds == {connection.HttpConnection, peers.Connection}
+            (guest,) = (each for each in held if isinstance(each, connection.HttpConnection))
+            assert not guest.transport.is_reading()
+
+            monkeypatch.setattr(runtime.peers, "_go_on", go_on)
+            go_on(held)
+            assert guest.transport.is_reading()
+            assert (await waiting).status_code == 204
+            assert (await db.bucket("carts").get("alice")).value == b"v" * VALUE_BYTES_MAX
 
 
 async def _under_way(runtime: Runtime, count: int) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 from uvicorn import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -59,11 +60,36 @@ STREAMS = (b"/v1/batch",)
 
 
 class Room(Protocol):
-    """Says how many clients there may be: server/peers.py."""
+    """Says how many clients there may be, and for how long none is read from: server/peers.py."""
 
-    guests: int
+    def welcome(self, guest: HttpConnection) -> bool: ...
 
-    def guests_may_come(self) -> bool: ...
+    def parted(self, guest: HttpConnection) -> None: ...
+
+    def took(self, size: int) -> None: ...
+
+
+class Flow(FlowControl):
+    """uvicorn's, which begins to read again whenever a body is asked for: not while it is held."""
+
+    held = False
+
+    def resume_reading(self) -> None:
+        if self.held:
+            self.read_paused = False
+        else:
+            super().resume_reading()
+
+    def hold(self) -> None:
+        """Read nothing until ``go_on``."""
+        self.held = True
+        self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again, unless there is a body that nobody takes."""
+        self.held = False
+        if not self.read_paused:
+            self._transport.resume_reading()
 
 
 class HttpConfig(Config):
@@ -103,11 +129,10 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow: Flow = Flow(transport)
         self._since = self._unread_since = self.loop.time()
-        if self._room.guests_may_come():
-            self._room.guests += 1
-            self._counted = True
-        else:
+        self._counted = self._room.welcome(self)
+        if not self._counted:
             self._end(
                 Overloaded(
                     "This node has as many clients as it takes.",
@@ -118,9 +143,8 @@ class HttpConnection(HttpToolsProtocol):
             )
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._counted:
-            self._room.guests -= 1
-            self._counted = False
+        self._room.parted(self)
+        self._counted = False
         self._hang_up()
         super().connection_lost(exc)
 
@@ -140,6 +164,16 @@ class HttpConnection(HttpToolsProtocol):
                 ),
                 431,
             )
+        self._room.took(len(data))
+
+    def hold(self) -> None:
+        """Do not read from this client until ``go_on``."""
+        if not self.transport.is_closing():
+            self.flow.hold()
+
+    def go_on(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.go_on()
 
     def resume_writing(self) -> None:
         """The other end has read much of what was too much."""
@@ -212,6 +246,9 @@ class HttpConnection(HttpToolsProtocol):
             self.cut_off()
             return
         self._unread, self._reads = unread, False
+        if self.flow.held:  # it is we who do not read
+            self._since = now
+            return
         waited = now - self._since
         if self._phase == IDLE:
             cycle: RequestResponseCycle | None = self.cycle  # none before the first request
@@ -220,7 +257,7 @@ class HttpConnection(HttpToolsProtocol):
         elif self._phase == HEAD:
             late = waited > HEAD_S
         elif self._phase == BODY:
-            if self.flow.read_paused:  # it is we who do not read
+            if self.flow.read_paused:  # as above
                 self._since = now
                 return
             late = waited > (STREAM_S if self._streams else BODY_S)
