@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from tests.server.nodes import Nodes, Raw, a_put, eventually
 
+from everwrite.core.cluster.forecast import Forecast
 from everwrite.core.data.keys import data_key
 from everwrite.core.messages.requests import Ask, Failure, PutReply
+from everwrite.server import changes
 
 PARTITIONS = 16
 VALUE = b"v" * 1000
@@ -235,4 +237,39 @@ def test_a_second_plan_says_that_it_is_laid_over_the_first() -> None:
             assert "n4 leaves by the plan that is staged already" in said
             assert "plan commit" in said and "plan cancel" in said
 
+    run(scenario())
+
+
+def test_what_a_plan_would_do_is_found_out_once_while_nothing_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[object] = []
+    forecast = changes.forecast
+
+    def counted(*arguments: Any, **named: Any) -> Forecast:
+        made.append(arguments)
+        return forecast(*arguments, **named)
+
+    async def scenario() -> None:
+        async with Nodes() as nodes:
+            await nodes.grow("n1", "n2", "n3", "n4")
+            staged = await ask(nodes, "n1", "plan_stage", changes=leave("n4"))
+            shown = [await ask(nodes, "n1", "plan_show") for _ in range(3)]
+
+            assert [each["plan"] for each in shown] == [staged["plan"]] * 3
+            assert len(made) == 1
+
+            await nodes.stop("n3")
+            await nodes.missed("n3")
+            await ask(nodes, "n1", "plan_show")
+            assert len(made) == 2, "it asks who is up"
+
+            more = await ask(nodes, "n1", "plan_stage", changes=leave("n2"), force=True)
+            assert len(made) == 3
+            assert (await ask(nodes, "n1", "plan_show"))["plan"] == more["plan"]
+            monkeypatch.setattr(changes, "PLAN_KEPT_MS", -1)
+            await ask(nodes, "n1", "plan_show")
+            assert len(made) == 4, "its sizes grow old"
+
+    monkeypatch.setattr(changes, "forecast", counted)
     run(scenario())

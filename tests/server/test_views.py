@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 from tests.client.fake_node import in_loop
-from tests.server.nodes import Nodes
+from tests.server.nodes import Nodes, Raw
 
 from everwrite.client.view import View, parse_view
 from everwrite.core.cluster.holdings import all_bits
 from everwrite.core.data.keys import data_key
 from everwrite.core.errors import UnavailableError
 from everwrite.core.messages.members import IN, LEAVING, News, Ruling
+from everwrite.server import ring
 from everwrite.server.admin import Admin
 from everwrite.server.runtime import Runtime
 
@@ -50,6 +53,11 @@ def serve(node: Runtime, partition: int, serving: list[bytes]) -> None:
     }
     local.serves = serves[local.me]
     local.routes.hold(serves)
+
+
+async def ring_of(node: Runtime) -> dict[str, Any]:
+    async with await Raw.enter(node) as raw:
+        return await raw.ask("ring")
 
 
 def roles(node: Runtime) -> list[tuple[str, str, str | None]]:
@@ -123,7 +131,7 @@ async def test_a_node_that_is_ruled_in_before_it_is_heard_of_breaks_no_answer() 
         unheard = Ruling(b"unheard!", "n9", IN, "rack", 1.0, 99, b"plan")
         first.node.rounds.publish(News([], [unheard]))
 
-        view, ring = told(first), Admin(first).ring({})
+        view, ring = told(first), await ring_of(first)
 
         assert view.digest == first.node.local.routes.placement.digest
         assert b"unheard!" not in view.nodes
@@ -196,8 +204,70 @@ async def test_a_ring_counts_what_each_node_serves_and_is_to_gain() -> None:
     async with Nodes() as nodes:
         await nodes.grow("n1", "n2", "n3")
         await nodes.grow("n4")
-        ring: dict[str, Any] = Admin(nodes.running["n1"]).ring({})
+        ring = await ring_of(nodes.running["n1"])
 
         counted = [(node["owned"], node["serves"], node["to_gain"]) for node in ring["nodes"]]
         assert all(owned == serves and not to_gain for owned, serves, to_gain in counted)
         assert sum(owned for owned, _, _ in counted) == 3 * ring["partitions"]
+
+
+@in_loop
+async def test_a_ring_is_told_in_slices_once_for_all_who_ask_and_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ring, "SLICE_NS", 0)
+    monkeypatch.setattr(ring, "ROWS_AT_ONCE", 1)
+    async with Nodes() as nodes:
+        first, *_ = await nodes.grow("n1", "n2", "n3")
+        turns = count_turns(monkeypatch)
+
+        answers = await asyncio.gather(*(ring_of(first) for _ in range(3)))
+
+        placement = first.node.local.routes.placement
+        ids = [bytes.fromhex(node["id"]) for node in answers[0]["nodes"]]
+        told = [[ids[at] for at in row] for row in answers[0]["preference"]]
+        assert told == [list(row) for row in placement.preference]
+        assert answers[1:] == answers[:1] * 2
+        assert placement.partitions <= len(turns) <= placement.partitions + 4, "16, not 48"
+        turns.clear()
+        assert await ring_of(first) == answers[0]
+        assert len(turns) == 1
+
+
+@in_loop
+async def test_a_ring_that_changes_while_it_is_told_is_told_as_it_is_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ring, "SLICE_NS", 0)
+    monkeypatch.setattr(ring, "ROWS_AT_ONCE", 1)
+    async with Nodes() as nodes:
+        first, *_ = await nodes.grow("n1", "n2", "n3")
+        old = first.node.local.routes.placement.digest.hex()
+
+        def change(turns: int) -> None:
+            if turns == 5:
+                unheard = Ruling(b"unheard!", "n9", IN, "rack", 1.0, 99, b"plan")
+                first.node.rounds.publish(News([], [unheard]))
+
+        count_turns(monkeypatch, change)
+        new = await ring_of(first)
+
+        placement = first.node.local.routes.placement
+        assert new["view"] == placement.digest.hex() != old
+        assert [len(row) for row in new["preference"]] == [4] * placement.partitions
+
+
+def count_turns(
+    monkeypatch: pytest.MonkeyPatch, at: Callable[[int], None] = lambda turns: None
+) -> list[None]:
+    """Return a list that grows by one for each slice in which a ring is told."""
+    turns: list[None] = []
+    go_on = ring.Ring._go_on
+
+    def counted(self: ring.Ring) -> None:
+        turns.append(None)
+        at(len(turns))
+        go_on(self)
+
+    monkeypatch.setattr(ring.Ring, "_go_on", counted)
+    return turns

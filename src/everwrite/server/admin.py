@@ -1,5 +1,5 @@
-"""Questions and orders to one node: status, ring, locate, hints; and the cuts of a development
-cluster. Those that change the cluster are in changes.py.
+"""Questions and orders to one node: status, locate, hints; and the cuts of a development cluster.
+Those that change the cluster are in changes.py, the ring is in ring.py.
 
 Each verb is a method that takes its arguments as a dictionary and returns what becomes JSON. Ids
 are shown in hex.
@@ -19,7 +19,6 @@ import msgspec
 import xxhash
 
 from everwrite.core.cluster.holdings import bits
-from everwrite.core.cluster.placement import fair_shares
 from everwrite.core.cluster.plans import name_of
 from everwrite.core.data.keys import checked_bucket, checked_key, data_key
 from everwrite.core.errors import DeniedError, EverwriteError, RequestError, UnavailableError
@@ -36,6 +35,7 @@ from everwrite.server.checking import disk_report
 from everwrite.server.collecting import Collecting
 from everwrite.server.explaining import Explaining
 from everwrite.server.repairing import Repairing
+from everwrite.server.ring import Ring
 from everwrite.server.ui.glance import glance
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ class Admin:
         self._node = runtime.node
         self._local = runtime.node.local
         self._explaining = Explaining(runtime, self.roles)
+        self._ring = Ring(runtime, self._placed)
         self._view: Answer = {}
         self._view_made_of: tuple[bytes, bytes, int] | None = None
         self._verbs: dict[str, Callable[[Answer], Answer]] = {
             "view": self.view,
             "status": self.status,
-            "ring": self.ring,
             "locate": self.locate,
             "hints": self.hints,
             "glance": lambda _: glance(runtime, self.status),
@@ -77,6 +77,9 @@ class Admin:
                     self._explaining.begin(place, ask.rid, _arguments(ask))
                     self._runtime.driver.soon()
                     return
+                if ask.verb == "ring":  # a long answer is made in slices
+                    self._ring.begin(place, ask.rid)
+                    return
                 message = Told(ask.rid, msgspec.json.encode(self._answer(ask)))
         except EverwriteError as error:
             message = failure_of(ask.rid, error)
@@ -86,7 +89,7 @@ class Admin:
     def _answer(self, ask: Ask) -> Answer:
         verb = self._verbs.get(ask.verb)
         if verb is None:
-            known = ", ".join(sorted([*self._verbs, "explain"]))
+            known = ", ".join(sorted([*self._verbs, "explain", "ring"]))
             raise RequestError(f"There is no verb {ask.verb[:64]!r}.", hint=f"Use one of: {known}.")
         return verb(_arguments(ask))
 
@@ -146,7 +149,6 @@ class Admin:
         """How this node is, and how it sees the others."""
         runtime, local = self._runtime, self._local
         me, cluster = local.members.me, local.cluster
-        owned = local.routes.placement.owned()
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "cluster": {
@@ -174,10 +176,7 @@ class Admin:
                 "cpu_us": int((usage.ru_utime + usage.ru_stime) * 1e6),
                 "data": str(runtime.options.data or ""),
             },
-            "nodes": [
-                {**self._seen(member), **seat_of(local, member, owned.get(member.node_id, []))}
-                for member in local.members
-            ],
+            "nodes": [{**self._seen(member), **seat_of(local, member)} for member in local.members],
             "clock": {
                 "time_ms": local.time_ms,
                 "off_ms": local.clock.off_ms,
@@ -212,31 +211,6 @@ class Admin:
             "turned_away_ago_ms": (now_us - door.turned_away_us) // 1000
             if door.turned_away_us >= 0
             else None,
-        }
-
-    def ring(self, _: Answer) -> Answer:
-        """Which node owns what, what each serves, and what it is still to gain."""
-        local = self._local
-        placement = local.routes.placement
-        members = self._placed()
-        index = {member.node_id: at for at, member in enumerate(members)}
-        owned = placement.owned()
-        fair = fair_shares(placement.candidates, placement.partitions, placement.replicas)
-        shares = {
-            node.node_id: share for node, share in zip(placement.candidates, fair, strict=True)
-        }
-        nodes = []
-        for member in members:
-            seat = seat_of(local, member, owned.get(member.node_id, []))
-            share = shares.get(member.node_id)
-            load = round(seat["owned"] / share, 4) if share else 0.0
-            nodes.append({"id": member.node_id.hex(), "name": member.name, **seat, "load": load})
-        return {
-            "partitions": placement.partitions,
-            "replicas": placement.replicas,
-            "view": placement.digest.hex(),
-            "nodes": nodes,
-            "preference": [[index[node] for node in row] for row in placement.preference],
         }
 
     def locate(self, arguments: Answer) -> Answer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from everwrite.core.cluster.holdings import partitions_in
 from everwrite.core.cluster.plans import name_of
 from everwrite.core.copies import TOMBSTONES
 from everwrite.core.data.keys import split_key
@@ -80,13 +81,17 @@ class Collecting:
     def _first(self, limit: int) -> list[tuple[bytes, bytes | Unreadable]]:
         """Return the first entries that this node sees to, and read no others."""
         found: list[tuple[bytes, bytes | Unreadable]] = []
-        partitions = self._local.routes.placement.partitions
-        starts = [first_key(partition, partitions) for partition in range(partitions)]
-        ends = [TOMBSTONES + start for start in starts[1:]] + [after(TOMBSTONES)]
-        for start, end in zip(starts, ends, strict=True):
+        routes = self._local.routes
+        partitions = routes.placement.partitions
+        for partition in partitions_in(routes.owned):
             if len(found) >= limit:
                 break
+            start = first_key(partition, partitions)
             if self._collect.leads(start):
+                last = partition == partitions - 1
+                end = (
+                    after(TOMBSTONES) if last else TOMBSTONES + first_key(partition + 1, partitions)
+                )
                 found += self._store.scan(TOMBSTONES + start, end, limit - len(found))
         return found
 
