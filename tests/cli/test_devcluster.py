@@ -10,7 +10,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Event, Thread
+from urllib.request import urlopen
 
 import pytest
 
@@ -72,6 +75,36 @@ def test_nodes_take_the_form_of_their_log_from_the_environment_and_no_name(
 
             assert lines
             assert {line["node"] for line in lines} == {node.name}
+
+
+def test_nodes_send_spans_where_the_environment_asks_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came = Event()
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            if b"n1" in self.rfile.read(int(self.headers["content-length"])):
+                came.set()
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        Thread(target=collector.serve_forever, daemon=True).start()
+        monkeypatch.setenv("EVERWRITE_OTEL", "1")
+        monkeypatch.setenv(
+            "OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}"
+        )
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+        with started(tmp_path / "dev", nodes=1) as cluster:
+            with urlopen(f"{cluster.node(1).http}/v1/status") as answer:
+                assert answer.status == 200
+            assert came.wait(20), "a span of n1"
+        collector.shutdown()
 
 
 def test_a_killed_node_comes_back_and_a_frozen_one_goes_on(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ START_SECONDS = 30.0
 SAFE = b"safe"
 """What the guard is told when there is nothing left for it to do."""
 
-PASSED_ON = ("EVERWRITE_LOG_FORMAT",)
+PASSED_ON = ("EVERWRITE_LOG_FORMAT", "EVERWRITE_OTEL")
 """What nodes take from the environment in which they are started, beside the secret. All else there
 may be meant for a node of its own: its name, its directory, its ports.
 """

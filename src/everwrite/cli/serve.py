@@ -284,7 +284,7 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
     "--otel",
     is_flag=True,
     envvar="EVERWRITE_OTEL",
-    help="Send a span for each HTTP request, as the OTEL_ variables say: needs everwrite[otel].",
+    help="Send a span for each HTTP request, as the OTEL_ variables say: needs the extra [otel].",
 )
 @click.option(
     "--no-pace",

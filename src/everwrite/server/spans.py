@@ -1,6 +1,6 @@
 """Spans for OpenTelemetry: one for each HTTP request, with its timeline as events.
 
-    pip install 'everwrite[otel]'
+    pip install '/path/to/this/checkout[otel]'
     OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 everwrite serve --otel ...
 
 A request that brings a ``traceparent`` goes on in that trace. Which are recorded says the SDK's
@@ -93,7 +93,8 @@ def check_installed() -> None:
     except ImportError as error:
         raise ConfigError(
             f"OpenTelemetry is not installed ({error}).",
-            hint="pip install 'everwrite[otel]', or leave out --otel. Nothing was started.",
+            hint="Install Everwrite with its extra: pip install '/path/to/this/checkout[otel]'; or "
+            "leave out --otel. Nothing was started.",
         ) from error
 
 

@@ -127,4 +127,4 @@ async def test_a_node_without_the_extra_says_what_to_install(
     async with Nodes() as nodes:
         with pytest.raises(ConfigError, match="OpenTelemetry is not installed") as caught:
             await nodes.start("n1", http_port=0, otel=True)
-    assert "everwrite[otel]" in caught.value.hint
+    assert "checkout[otel]" in caught.value.hint
