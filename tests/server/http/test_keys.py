@@ -9,6 +9,7 @@ import httpx
 import pytest
 from tests.client.fake_node import in_loop
 from tests.server.http.api import lines, one, problem, three
+from tests.server.nodes import eventually
 
 from everwrite.core.data.keys import data_key
 
@@ -94,7 +95,7 @@ async def test_a_question_that_cannot_be_is_refused(query: str) -> None:
 
 
 @in_loop
-async def test_a_listing_that_cannot_go_on_says_so_in_its_last_line() -> None:
+async def test_a_listing_that_cannot_begin_is_refused_by_its_status() -> None:
     async with three() as (nodes, clients):
         for name in ("n2", "n3"):
             await nodes.stop(name)
@@ -109,24 +110,66 @@ async def test_a_listing_that_cannot_go_on_says_so_in_its_last_line() -> None:
 
 
 @in_loop
+async def test_a_listing_that_cannot_go_on_says_so_in_its_last_line() -> None:
+    async with three() as (nodes, clients):
+        names = await fill(clients[0], 60)
+        first = nodes.running["n1"]
+        others = {each.driver.me for each in nodes.running.values()} - {first.driver.me}
+        assert first.http is not None
+        ask, steps = first.http.place.ask, []
+
+        async def until_it_is_cut_off(message: Any) -> Any:
+            steps.append(message)
+            if len(steps) == 4:
+                first.driver.mute_to |= others
+            return await ask(message)
+
+        first.http.place.ask = until_it_is_cut_off  # type: ignore[method-assign,assignment]
+
+        answer = await clients[0].get("/v1/kv/carts?timeout=300ms")
+
+        *keys, last = lines(answer)
+        found = [each["key"] for each in keys]
+        assert answer.status_code == 200
+        assert 0 < len(found) < len(names)
+        assert found == names[: len(found)]
+        assert last["problem"]["code"] == "quorum_not_met"
+        assert last["problem"]["request_id"] == answer.headers["request-id"]
+        first.driver.mute_to.clear()
+        rest, end = told(await clients[1].get("/v1/kv/carts", params={"after": found[-1]}))
+        assert found + rest == names
+        assert end["end"]
+
+
+@in_loop
 async def test_a_listing_for_nobody_ends() -> None:
     async with one() as (runtime, _):
         assert runtime.http is not None
-        ask, asked = runtime.http.place.ask, []
+        ask, asked, going_on = runtime.http.place.ask, [], asyncio.Event()
 
         async def slowly(message: Any) -> Any:
             asked.append(message)
-            await asyncio.sleep(0.05)
+            if len(asked) == 2:
+                await going_on.wait()
             return await ask(message)
+
+        async def half_way() -> bool:
+            return len(asked) == 2
+
+        async def gone() -> bool:
+            return runtime.peers.guests == 0
+
+        async def over() -> bool:
+            assert runtime.http is not None
+            return ("list_keys", "2xx") in runtime.http.front.measures._took
 
         runtime.http.place.ask = slowly  # type: ignore[method-assign,assignment]
         _, writer = await asyncio.open_connection("127.0.0.1", runtime.http.port)
         writer.write(b"GET /v1/kv/carts HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        await asyncio.sleep(0.2)
+        await eventually(half_way, "it goes through the ring")
         writer.close()
-        await asyncio.sleep(0.2)
-        steps = len(asked)
-        await asyncio.sleep(0.3)
+        await eventually(gone, "its reader is gone")
+        going_on.set()
+        await eventually(over, "it has ended")
 
-        assert 0 < steps < 16, "the ring has 16 partitions"
-        assert len(asked) == steps
+        assert len(asked) == 2, "of 16 partitions"
