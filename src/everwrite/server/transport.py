@@ -25,11 +25,12 @@ from everwrite.core.errors import (
     ProtocolError,
     TooLarge,
 )
+from everwrite.core.failures import failure_of
 from everwrite.core.handshake import NONCE_BYTES, admit, answer, confirm, hello, refusal, refused
 from everwrite.core.messages.every import AnyMessage
 from everwrite.core.messages.greeting import Hello, Refused
 from everwrite.core.messages.message import Message
-from everwrite.core.messages.requests import Failure, PutReply
+from everwrite.core.messages.requests import PutReply
 from everwrite.core.outbox import Place
 from everwrite.core.wire import FrameReader, encode_frames
 
@@ -221,9 +222,8 @@ class Connection(asyncio.Protocol):
             f"The answer, a {kind}, cannot be sent: it is too large, or has what has no encoding.",
             hint="Read less at once; of a key, merge its siblings with a smaller value.",
         )
-        outcome = "unknown" if isinstance(message, PutReply) else "none"
-        failure = Failure(rid, why.code, why.message, why.hint, outcome, 0, 0)
-        return encode_frames([failure])
+        why.outcome = "unknown" if isinstance(message, PutReply) else "none"
+        return encode_frames([failure_of(rid, why)])
 
     def close(self) -> None:
         """Send what is queued, then close."""
