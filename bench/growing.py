@@ -118,7 +118,7 @@ class Growing:
     def _close(self, name: str) -> None:
         """End a window."""
         counted = self._load.counted()
-        self._windows[name] = window(counted)
+        self._windows[name] = counted.told()
         seen = self._windows[name]
         say(
             f"{name}: {seen['seconds']:.1f} s, {seen['per_s']:,.0f} requests/s, p99 "

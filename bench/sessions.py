@@ -156,7 +156,7 @@ class Sessions:
     def _close(self, name: str) -> None:
         """End a window."""
         counted = self._load.counted()
-        self._windows[name] = seen = window(counted)
+        self._windows[name] = seen = counted.told()
         say(
             f"{name}: {seen['seconds']:.1f} s, {seen['per_s']:,.0f} requests/s, p99 "
             f"{seen['read_ms']['p99']:.1f} ms reads, {seen['write_ms']['p99']:.1f} ms writes"

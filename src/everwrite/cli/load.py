@@ -27,7 +27,7 @@ import os
 import random
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -87,6 +87,18 @@ class LoadResult(msgspec.Struct):
     touch_us: Plain
     ended: int
     """Reads of logins that had ended, and of which nothing was found."""
+
+    def told(self) -> dict[str, Any]:
+        """Return reads and writes, how many and how long, for JSON."""
+        requests = self.reads + self.writes
+        return {
+            "seconds": round(self.seconds, 2),
+            "requests": requests,
+            "per_s": round(requests / self.seconds, 1),
+            "errors": self.errors,
+            "read_ms": Histogram.from_dict(self.read_us).in_milliseconds(),
+            "write_ms": Histogram.from_dict(self.write_us).in_milliseconds(),
+        }
 
 
 class Load:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -22,6 +23,27 @@ ORDER_BYTES_MAX = 1 << 20
 EXPLAIN = b"/v1/explain/"
 
 T = TypeVar("T")
+Handler = Callable[[Asked], Awaitable[None]]
+
+
+class Question(NamedTuple):
+    """A verb of server/admin.py that is asked as it is."""
+
+    path: str
+    verb: str
+    what: str
+
+
+QUESTIONS = {
+    "status": Question("/v1/status", "status", "How this node is, and how it sees the others"),
+    "ring": Question("/v1/ring", "ring", "Which node owns which partitions"),
+    "hints": Question("/v1/hints", "hints", "What this node keeps for others"),
+    "transfers": Question("/v1/transfers", "transfers", "What moves, and how far it is"),
+    "repairs": Question(
+        "/v1/repairs", "repairs", "When copies were compared last, and what was mended"
+    ),
+    "show_plan": Question("/v1/plans", "plan_show", "The plan that is staged, if there is one"),
+}
 
 
 class Staged(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,6 +74,19 @@ class HttpAdmin:
         self._ready = ready
         self._openapi = openapi
         self._render = render
+        self.handlers: dict[str, Handler] = {
+            **{name: partial(self._pass_on, each.verb) for name, each in QUESTIONS.items()},
+            "nodes": self.nodes,
+            "live": self.live,
+            "ready": self.ready,
+            "openapi": self.openapi,
+            "metrics": self.metrics,
+            "explain": self.explain,
+            "stage_plan": self.stage,
+            "commit_plan": self.commit,
+            "cancel_plan": self.cancel,
+        }
+        """By the names of operations."""
 
     # -- health ------------------------------------------------------------------------------------
 
@@ -96,24 +131,6 @@ class HttpAdmin:
             arguments["key"] = {"base64": b64encode(decode64(in_base64.encode())).decode()}
         await asked.reply_json(200, await self._ask("explain", arguments))
 
-    async def status(self, asked: Asked) -> None:
-        await self._pass_on(asked, "status")
-
-    async def ring(self, asked: Asked) -> None:
-        await self._pass_on(asked, "ring")
-
-    async def hints(self, asked: Asked) -> None:
-        await self._pass_on(asked, "hints")
-
-    async def transfers(self, asked: Asked) -> None:
-        await self._pass_on(asked, "transfers")
-
-    async def repairs(self, asked: Asked) -> None:
-        await self._pass_on(asked, "repairs")
-
-    async def plans(self, asked: Asked) -> None:
-        await self._pass_on(asked, "plan_show")
-
     async def nodes(self, asked: Asked) -> None:
         """Tell the members as this node sees them."""
         parse(asked.query, NOTHING)
@@ -146,7 +163,7 @@ class HttpAdmin:
 
     # -- parts -------------------------------------------------------------------------------------
 
-    async def _pass_on(self, asked: Asked, verb: str) -> None:
+    async def _pass_on(self, verb: str, asked: Asked) -> None:
         parse(asked.query, NOTHING)
         await asked.reply_json(200, await self._ask(verb, {}))
 

@@ -14,7 +14,7 @@ from starlette.routing import Route, Router
 from structlog.stdlib import BoundLogger
 
 from everwrite.core.errors import EverwriteError, InvariantError
-from everwrite.server.http.admin import HttpAdmin
+from everwrite.server.http.admin import Handler, HttpAdmin
 from everwrite.server.http.asked import Asked, Budget, Receive, Scope, Send
 from everwrite.server.http.batch import Batches
 from everwrite.server.http.guard import Guard
@@ -30,8 +30,6 @@ from everwrite.server.http.tags import Tags
 from everwrite.server.logs import serve_request
 from everwrite.server.spans import Spans
 from everwrite.server.ui.pages import lead_there, serve_page
-
-Handler = Callable[[Asked], Awaitable[None]]
 
 ASKED = "everwrite.asked"
 
@@ -69,21 +67,7 @@ class Front:
         self._buckets = Buckets(place, self._objects)
         admin = HttpAdmin(place, ready, document, render)
         handlers: dict[str, Handler] = {
-            "live": admin.live,
-            "ready": admin.ready,
-            "openapi": admin.openapi,
-            "metrics": admin.metrics,
-            "explain": admin.explain,
-            "status": admin.status,
-            "ring": admin.ring,
-            "nodes": admin.nodes,
-            "hints": admin.hints,
-            "transfers": admin.transfers,
-            "repairs": admin.repairs,
-            "show_plan": admin.plans,
-            "stage_plan": admin.stage,
-            "commit_plan": admin.commit,
-            "cancel_plan": admin.cancel,
+            **admin.handlers,
             "batch": Batches(operations, budget).serve,
             **more,
         }

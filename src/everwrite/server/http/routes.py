@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from everwrite.server.http.admin import Commit, Staged
+from everwrite.server.http.admin import QUESTIONS, Commit, Staged
 from everwrite.server.http.batch import Operation as BatchOperation
 from everwrite.server.http.batch import Outcome
 from everwrite.server.http.keys import KeyLine
@@ -57,10 +57,10 @@ _SEVERAL = "Several siblings, or a context too long for a header: the envelope"
 _WRITTEN = Answer(200, "Done; the context is too long for a header", JSON, Written)
 
 
-def _question(name: str, what: str, path: str = "") -> Operation:
+def _question(name: str, path: str, what: str) -> Operation:
     return Operation(
         method="GET",
-        path=path or f"/v1/{name}",
+        path=path,
         name=name,
         summary=what,
         tag="operators",
@@ -68,36 +68,34 @@ def _question(name: str, what: str, path: str = "") -> Operation:
     )
 
 
+def _reading(method: str, name: str, summary: str, *answers: Answer) -> Operation:
+    return Operation(
+        method=method,
+        path=KEY,
+        name=name,
+        summary=summary,
+        tag="objects",
+        query=READS,
+        headers=("Causal-Context", "If-None-Match", "Accept"),
+        answers=(*answers, Answer(304, "The reader has it", headers=READ_HEADERS)),
+        problems=(404, 409, 413),
+    )
+
+
 OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        method="GET",
-        path=KEY,
-        name="get_object",
-        summary="Read a key: its value, or the envelope with all siblings",
-        tag="objects",
-        query=READS,
-        headers=("Causal-Context", "If-None-Match", "Accept"),
-        answers=(
-            Answer(200, "The value, or the envelope if asked for", ANY, None, READ_HEADERS),
-            Answer(300, _SEVERAL, JSON, Envelope, READ_HEADERS),
-            Answer(304, "The reader has it", headers=READ_HEADERS),
-        ),
-        problems=(404, 409, 413),
+    _reading(
+        "GET",
+        "get_object",
+        "Read a key: its value, or the envelope with all siblings",
+        Answer(200, "The value, or the envelope if asked for", ANY, None, READ_HEADERS),
+        Answer(300, _SEVERAL, JSON, Envelope, READ_HEADERS),
     ),
-    Operation(
-        method="HEAD",
-        path=KEY,
-        name="head_object",
-        summary="As GET, without the body",
-        tag="objects",
-        query=READS,
-        headers=("Causal-Context", "If-None-Match", "Accept"),
-        answers=(
-            Answer(200, "There is a value", ANY, None, READ_HEADERS),
-            Answer(300, _SEVERAL, headers=READ_HEADERS),
-            Answer(304, "The reader has it", headers=READ_HEADERS),
-        ),
-        problems=(404, 409, 413),
+    _reading(
+        "HEAD",
+        "head_object",
+        "As GET, without the body",
+        Answer(200, "There is a value", ANY, None, READ_HEADERS),
+        Answer(300, _SEVERAL, headers=READ_HEADERS),
     ),
     Operation(
         method="PUT",
@@ -165,12 +163,8 @@ OPERATIONS: tuple[Operation, ...] = (
         answers=(Answer(200, "A line for each operation, as it ends", LINES, Outcome),),
         problems=(413, 415),
     ),
-    _question("status", "How this node is, and how it sees the others"),
-    _question("ring", "Which node owns which partitions"),
-    _question("nodes", "The members, as this node sees them"),
-    _question("hints", "What this node keeps for others"),
-    _question("transfers", "What moves, and how far it is"),
-    _question("repairs", "When copies were compared last, and what was mended"),
+    *(_question(name, each.path, each.what) for name, each in QUESTIONS.items()),
+    _question("nodes", "/v1/nodes", "The members, as this node sees them"),
     Operation(
         method="GET",
         path="/v1/explain/{bucket}/{key}",
@@ -181,7 +175,6 @@ OPERATIONS: tuple[Operation, ...] = (
         answers=(Answer(200, "The explanation", JSON, dict[str, Any]),),
         problems=(413,),
     ),
-    _question("show_plan", "The plan that is staged, if there is one", "/v1/plans"),
     Operation(
         method="POST",
         path="/v1/plans",
@@ -239,9 +232,9 @@ OPERATIONS: tuple[Operation, ...] = (
         answers=(Answer(200, "Done", JSON, Done),),
         problems=(413,),
     ),
-    _question("live", "Whether the process runs", "/health/live"),
-    _question("ready", "Whether this node takes requests", "/health/ready"),
-    _question("openapi", "This description", "/openapi.json"),
+    _question("live", "/health/live", "Whether the process runs"),
+    _question("ready", "/health/ready", "Whether this node takes requests"),
+    _question("openapi", "/openapi.json", "This description"),
     Operation(
         method="GET",
         path="/metrics",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric
 
+from everwrite.core.moving.progress import MoveCounters
+from everwrite.core.repair.met import RepairCounters
 from everwrite.server.metrics.families import MS, US, counter, counters, gauge, gauges
 
 if TYPE_CHECKING:
@@ -69,18 +71,7 @@ def _repair(runtime: Runtime) -> Iterator[Metric]:
     counted = repairs.counters
     for name, what in _REPAIR.items():
         yield counter(f"everwrite_repair_{name}", what, getattr(counted, name))
-    yield counters(
-        "everwrite_repair_keys",
-        "Copies that exchanges of this node have carried.",
-        "direction",
-        {"in": counted.keys_in, "out": counted.keys_out},
-    )
-    yield counters(
-        "everwrite_repair_bytes",
-        "What those came to.",
-        "direction",
-        {"in": counted.bytes_in, "out": counted.bytes_out},
-    )
+    yield from _carried("repair", "exchanges of this node", counted)
     pairs, never, oldest = repairs.agreement()
     yield gauges(
         "everwrite_repair_pairs",
@@ -130,14 +121,19 @@ def _moves(runtime: Runtime) -> Iterator[Metric]:
             "given": counted.partitions_given,
         },
     )
+    yield from _carried("move", "moves", counted)
+
+
+def _carried(name: str, who: str, counted: RepairCounters | MoveCounters) -> Iterator[Metric]:
+    """Yield what came to this node, and went from it."""
     yield counters(
-        "everwrite_move_keys",
-        "Copies that moves have carried.",
+        f"everwrite_{name}_keys",
+        f"Copies that {who} have carried.",
         "direction",
         {"in": counted.keys_in, "out": counted.keys_out},
     )
     yield counters(
-        "everwrite_move_bytes",
+        f"everwrite_{name}_bytes",
         "What those came to.",
         "direction",
         {"in": counted.bytes_in, "out": counted.bytes_out},
