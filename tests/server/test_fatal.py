@@ -16,7 +16,7 @@ from everwrite.core.errors import InvariantError
 from everwrite.core.local import Request
 from everwrite.core.messages.greeting import Proof
 from everwrite.core.messages.requests import FOUND, Ask, Failure, FetchReply, PutReply, Told
-from everwrite.server import admin, explaining
+from everwrite.server import admin, explaining, ring
 
 
 class Broken(Request):
@@ -96,7 +96,7 @@ async def test_a_broken_invariant_in_a_put_ends_the_node_and_answers_nobody() ->
 # -- a verb that fails is no bug that ends a node --------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["ring", "explain"])
+@pytest.mark.parametrize("verb", ["locate", "ring", "explain"])
 @in_loop
 async def test_an_error_in_a_verb_fails_the_question_and_not_the_node(
     verb: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -104,7 +104,8 @@ async def test_an_error_in_a_verb_fails_the_question_and_not_the_node(
     def broken(*_: object) -> object:
         raise ZeroDivisionError("a bug in a verb")
 
-    monkeypatch.setattr(admin.Admin, "ring", broken)
+    monkeypatch.setattr(admin.Admin, "locate", broken)
+    monkeypatch.setattr(ring.Ring, "_told", broken)
     monkeypatch.setattr(explaining, "voices", broken)
     async with Nodes() as nodes:
         (node,) = await nodes.grow("n1")

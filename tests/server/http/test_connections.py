@@ -107,7 +107,8 @@ async def test_what_http_clients_send_at_once_is_read_by_portions(
         stored = await asyncio.gather(*puts)
 
         assert {each.status_code for each in stored} == {204}
-        assert runtime.peers.rests >= 7, "eight megabytes, by one at a time"
+        # A portion ends with the read that fills it, of which uvloop's are up to 256 KiB.
+        assert runtime.peers.rests >= 20 * 400_000 // ((1 << 20) + (1 << 18)) == 6
 
 
 @in_loop
