@@ -28,7 +28,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from windows import times_quiet, window
+from windows import times_quiet
 
 from everwrite import AsyncClient, EverwriteError
 from everwrite.cli.devcluster import START_SECONDS, DevCluster

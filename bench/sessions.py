@@ -32,7 +32,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from windows import times_quiet, window
+from windows import times_quiet
 
 from everwrite import AsyncClient, EverwriteError
 from everwrite.cli.devcluster import DevCluster

@@ -1,26 +1,10 @@
-"""What a benchmark counts between two moments, and how much slower than the quiet that is."""
+"""How much slower than the quiet ones a busy window of a load is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from statistics import mean
 from typing import Any
-
-from everwrite.cli.histogram import Histogram
-from everwrite.cli.load import LoadResult
-
-
-def window(counted: LoadResult) -> dict[str, Any]:
-    """Return what a window has counted, for JSON."""
-    requests = counted.reads + counted.writes
-    return {
-        "seconds": round(counted.seconds, 2),
-        "requests": requests,
-        "per_s": round(requests / counted.seconds, 1),
-        "errors": counted.errors,
-        "read_ms": Histogram.from_dict(counted.read_us).in_milliseconds(),
-        "write_ms": Histogram.from_dict(counted.write_us).in_milliseconds(),
-    }
 
 
 def times_quiet(
