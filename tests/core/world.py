@@ -77,6 +77,8 @@ class World:
         self.unread: set[bytes] = set()
         self.rotten: set[tuple[bytes, bytes]] = set()
         self.broken: set[tuple[bytes, bytes]] = set()
+        self.leased: dict[bytes, int] = {}
+        """The first epoch that a node's disk says nobody has leased, where that is not 1."""
         self.lose: Loss = lambda source, target, message: False
         self.watch: Callable[[], None] = lambda: None
         self.sent: list[tuple[bytes, Place, Message]] = []
@@ -322,7 +324,7 @@ class World:
             serves=packed(serves),
             keeps=packed(keeps),
         )
-        epochs = Epochs(node, 1, run % (1 << 24))
+        epochs = Epochs(node, self.leased.get(node, 1), run % (1 << 24))
         table = MemberTable(me, known.entries, known.rulings, known.draft)
         started = Node(self.config, self.cluster, table, epochs, SECRET, self.now, wall_ms=self.now)
         started.local.clock.own(self.now, self.now)

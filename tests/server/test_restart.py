@@ -19,7 +19,9 @@ from everwrite.cli.devplan import find_base_port
 from everwrite.core.errors import (
     ConfigError,
 )
+from everwrite.core.local import STAMP_BITS
 from everwrite.core.messages.requests import PutReply
+from everwrite.core.records import CONFIRMED
 from everwrite.storage.store import open_store
 
 
@@ -45,6 +47,22 @@ async def test_a_restart_keeps_identity_cluster_members_and_data(tmp_path: Path)
         assert len(after.node.local.members) == 3
         async with await everwrite.connect(after.address) as db:
             assert (await db.bucket("carts").get("alice", r=3)).value == "milk"
+
+
+@in_loop
+async def test_a_start_counts_on_above_a_floor_that_an_earlier_build_gave(tmp_path: Path) -> None:
+    """Else every copy that it sends would be older than its own floor, and refused by all."""
+    floor = (50 << STAMP_BITS) + 7
+    async with Nodes(tmp_path) as nodes:
+        await nodes.grow("n1")
+        await nodes.stop("n1")
+        with open_store(tmp_path / "n1", "sqlite") as store:
+            store.write([(CONFIRMED, floor.to_bytes(8, "big"))])
+
+        again = await nodes.start("n1")
+
+        assert again.node.local.members.me.incarnation == 51
+        assert again.node.local.stamp > floor
 
 
 @pytest.mark.scenario(38)

@@ -52,9 +52,9 @@ TICK_BITS = 4
 """
 
 
-STAMP_BITS = 23
-"""Each start leases other numbers of epochs: between those of one start and of the next this node's
-monotonic clock may count for years, and begin anew."""
+STAMP_BITS = 43
+"""Between where one start's count begins and the next one's there is room for 278 years of a
+monotonic clock, which may begin anew."""
 
 RID_BITS = 32
 """Requests of one run, before their numbers run into those of another."""
@@ -258,7 +258,9 @@ class Local:
         collected (tombstones/collect.py): on the disk of every member before that one goes."""
         self.generation = 0
         """That of the newest collection of tombstones that this node knows of."""
-        self._stamps_from = epochs.leased_to << STAMP_BITS
+        # Not the lease of epochs: that goes back in time with its disk, or is lost with it. But who
+        # has heard of a start hears none of a lower number any more (server/fences.py).
+        self._stamps_from = members.me.incarnation << STAMP_BITS
         # An answer to a request of an earlier run must not find another request under its number.
         self._rid = epochs.salt << RID_BITS
         self._due: dict[int, list[int]] = {}
@@ -291,8 +293,8 @@ class Local:
 
     @property
     def stamp(self) -> int:
-        """This node's own count of milliseconds, which goes on over restarts: it says when a copy
-        on its way was read off a disk. No clock of the day has a part in it.
+        """This node's own count of milliseconds, which goes on over restarts, on an older disk too:
+        it says when a copy on its way was read off a disk. No clock of the day has a part in it.
         """
         return self._stamps_from + self.now
 

@@ -20,6 +20,7 @@ from everwrite.core.data.epochs import EPOCH_BLOCK, SALT_BITS, Epochs
 from everwrite.core.errors import ConfigError
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.handshake import LIFE_BYTES
+from everwrite.core.local import STAMP_BITS
 from everwrite.core.messages.members import Member
 from everwrite.core.node import Node
 from everwrite.core.records import CONFIRMED, FLOORS, HELD
@@ -87,7 +88,10 @@ def start_node(store: Store, state: NodeState, options: ServeOptions, port: int)
     _settle(store, state, known, options)
     leased_to = read(store, LEASE)
     first = int.from_bytes(leased_to, "big") if leased_to else 1
-    state.incarnation += 1
+    # In directories of earlier builds the count of the floor went by the lease of epochs, which may
+    # be ahead. Copies that this start sends must be above it, or nobody takes them (Local.stamp).
+    floor = int.from_bytes(read(store, CONFIRMED) or b"", "big")
+    state.incarnation = 1 + max(state.incarnation, floor >> STAMP_BITS)
     me = _entry(state, options, port)
     rulings, (serves, keeps) = holdings.begin(store, state, known, me, joins=bool(options.join))
     state.begun = 1

@@ -10,6 +10,7 @@ from tests.core.world import KEY, World
 from everwrite.core.copies import TOMBSTONES
 from everwrite.core.data import versions
 from everwrite.core.data.context import combine
+from everwrite.core.data.epochs import EPOCH_BLOCK
 from everwrite.core.expiry.clock import Clock
 from everwrite.core.messages.requests import REFUSED, SYNC_YES, Fetch, Store, StoreReply
 from everwrite.core.messages.tombstones import Confirm, Reap
@@ -439,6 +440,51 @@ def test_what_was_read_before_a_collection_is_refused_after_a_restart_too() -> N
     world.run()
 
     assert OWN + KEY not in world.disk[b]
+
+
+def test_what_was_read_before_a_disk_went_back_in_time_is_refused_after_a_collection() -> None:
+    """Simulator, seed 31166: a lost disk took the lease of epochs with it, by which the count went.
+    Then floors were too low for what had been sent before.
+    """
+    world = world_of()
+    a, b = world.order()[:2]
+    world.kill(a)
+    world.leased[a] = 9 * EPOCH_BLOCK
+    world.start(a)
+    world.put(a, b"old", w=3)
+    late = stale(world)
+    world.kill(a)
+    world.leased[a] = 1
+    world.start(a)
+    world.put(a, None, context=world.get(a).context, w=3)
+    world.advance(2 * CYCLE_MS)
+    assert copies(world) == 0
+
+    world.nodes[b].receive(a, late)
+    world.run()
+    world.advance(CYCLE_MS)
+
+    assert copies(world) == 0
+    assert world.nodes[b].local.counters.stale_refused == 1
+
+
+def test_a_node_whose_disk_went_back_in_time_sends_copies_that_are_taken() -> None:
+    """The others know floors of its former count, and its new one begins above them."""
+    world = world_of()
+    a, b, c, _d = world.order()
+    world.kill(a)
+    world.leased[a] = 9 * EPOCH_BLOCK
+    world.start(a)
+    deleted(world)
+    world.advance(2 * CYCLE_MS)
+    assert copies(world) == 0
+    world.kill(a)
+    world.leased[a] = 1
+    world.start(a)
+
+    assert world.put(a, b"new", w=3).owners == 3
+
+    assert [world.values(node) for node in (a, b, c)] == [[b"new"]] * 3
 
 
 def test_clocks_that_are_years_apart_neither_stop_it_nor_make_it_unsafe() -> None:
