@@ -382,6 +382,30 @@ def test_with_nobody_to_stand_in_a_silent_owner_gets_a_note_too() -> None:
     assert world.hint(a) == ([c], [b"v"])
 
 
+def test_a_put_that_fails_in_time_with_nobody_to_stand_in_keeps_notes() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    silence(world, b, c)
+
+    client = world.send_put(a, b"v", w=2, timeout_ms=LATE_MS)
+    world.advance(LATE_MS + 200)
+
+    assert world.failure(client).outcome == "unknown"
+    assert set(world.hint(a)[0]) == {b, c}
+
+
+def test_where_large_puts_wait_for_late_owners_they_get_stand_ins_as_soon_as_ever() -> None:
+    world = World(4, held_bytes_max=4_000)
+    a, _b, c, d = world.order()
+    silence(world, c)
+    for _ in range(3):
+        world.put(a, b"v" * 400, w=2)
+
+    world.advance(200)
+
+    assert world.hint(d)[0] == [c]
+
+
 def test_with_nobody_to_stand_in_who_is_late_has_as_much_time_though_the_client_waits() -> None:
     """A note beside the own copy counts for nothing, so the client gains nothing by it."""
     world = World(3)

@@ -32,7 +32,8 @@ from everwrite.core.probes import sometimes
 from everwrite.core.request.limits import no_disk
 
 LATE_TIMES = 10
-"""How many times ``spare_after_ms`` who is up may take for a put that was answered."""
+"""How many times ``spare_after_ms`` who is up may take for a put that was answered, or where
+nobody can stand in."""
 
 _NOBODY: frozenset[Place] = frozenset()
 
@@ -46,6 +47,7 @@ class PutRequest(Request):
 
     __slots__ = (
         "_answered",
+        "_awaited",
         "_context",
         "_data",
         "_deadline",
@@ -93,6 +95,8 @@ class PutRequest(Request):
         self._unheld = route.unheld
         self._silent_copies = route.late
         self._half = self._late = _NOBODY
+        self._awaited = _NOBODY
+        """Who is silent, up, and has more time: it was timed, once."""
         self._owners = self._fallbacks = self._durable = self._refused = 0
         self._answered = False
         self.base = b""
@@ -166,7 +170,7 @@ class PutRequest(Request):
         return self._deadline - self._put.timeout_ms
 
     def silent(self) -> list[bytes]:
-        seen = {self._local.me, *self._half, *self._late}
+        seen = {self._local.me, *self._half, *self._late, *self._awaited}
         return [node for node, owner in self.pending.items() if not owner and node not in seen]
 
     def stored(self, source: Place, reply: StoreReply) -> None:
@@ -212,14 +216,18 @@ class PutRequest(Request):
         copy.
         """
         local = self._local
-        if local.now >= self._deadline and not self._answered:
-            self._fail("in time")
-            return
         settled = {local.me, *self._half, *self._late}
         silent = [(node, owner) for node, owner in self.pending.items() if node not in settled]
+        if local.now >= self._deadline and not self._answered:
+            if not self._spares:  # nobody was asked to stand in for them
+                for node, owner in silent:
+                    self._stand_in(node, owner)
+            self._fail("in time")
+            return
         soon = local.now + local.config.spare_after_ms
         if self._may_wait([node for node, _ in silent]):
             sometimes("whoever is silent and up has more time, since nobody waits for a stand-in")
+            self._awaited = frozenset(node for node, _ in silent)
             local.wake_at(self._rid, soon if self._answered else min(soon, self._deadline))
             return
         if self._answered:
@@ -279,7 +287,7 @@ class PutRequest(Request):
 
     def _may_wait(self, silent: list[Place]) -> bool:
         """Say whether those that have not answered may take more time: a stand-in would help no
-        client, and who is up has the copy or will take it. In an overloaded cluster all are late,
+        client, and who is up will mostly take it. In an overloaded cluster all are late,
         and a hint for each put would be half as much work again.
         """
         local, put = self._local, self._put
@@ -287,7 +295,9 @@ class PutRequest(Request):
             return False
         waited_ms = local.now - (self._deadline - put.timeout_ms)
         most_ms = min(LATE_TIMES * local.config.spare_after_ms, put.timeout_ms)
-        if waited_ms >= most_ms or 4 * len(local.requests) >= local.config.in_flight_max:
+        full = 4 * len(local.requests) >= local.config.in_flight_max
+        full = full or 4 * local.held_bytes >= local.config.held_bytes_max
+        if full or waited_ms >= most_ms:
             return False
         return local.liveness.up.issuperset(silent)
 

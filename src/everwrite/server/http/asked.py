@@ -31,6 +31,9 @@ BODIES_BYTES_MAX = 64 << 20
 values. A node carries out no more of these at a time than that without falling behind.
 """
 
+DIGITS_MAX = 20
+"""Of a length. Python refuses to read thousands of them, even where they are all zeros."""
+
 UNSENT = "everwrite.unsent"
 """Under this name a connection gives each of its requests its ``Unsent``."""
 
@@ -153,7 +156,7 @@ class Asked:
     async def body(self, most: int) -> bytes:
         """Return the whole body; a Refusal if it is longer, Gone if it never comes."""
         declared = self.headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > most:
+        if declared.isdigit() and (len(declared) > DIGITS_MAX or int(declared) > most):
             raise body_too_large(most)
         chunks: list[bytes] = []
         more = True

@@ -58,6 +58,9 @@ WAIT_FOR_BODY = ("PUT", "POST")
 STREAMS = (b"/v1/batch",)
 """Whose bodies may be long: they need only go on."""
 
+FRAMING_TIMES = 8
+"""A chunk of one byte has five bytes of framing."""
+
 
 class Room(Protocol):
     """Says how many clients there may be, and for how long none is read from: server/peers.py."""
@@ -113,6 +116,8 @@ class HttpConnection(HttpToolsProtocol):
         self._phase = IDLE
         self._since = 0.0
         self._head_bytes = 0
+        self._framing = 0
+        """What came of a body and is no body, less FRAMING_TIMES of what is."""
         self._streams = False
         self._counted = False
         self._running: RequestResponseCycle | None = None
@@ -153,9 +158,14 @@ class HttpConnection(HttpToolsProtocol):
             return
         if self._phase <= HEAD:
             self._head_bytes += len(data)
-        elif self._phase == BODY and self._streams:
-            self._since = self.loop.time()
+        elif self._phase == BODY:
+            self._framing += len(data)
+            if self._streams:
+                self._since = self.loop.time()
         super().data_received(data)
+        if self._phase == BODY and self._framing > HEAD_BYTES_MAX:
+            self.cut_off()  # chunks of next to nothing, or what goes beside them, without end
+            return
         if self._phase == HEAD and self._head_bytes > HEAD_BYTES_MAX:
             self._end(
                 TooLarge(
@@ -188,7 +198,7 @@ class HttpConnection(HttpToolsProtocol):
         self._phase, self._since = HEAD, self.loop.time()
 
     def on_headers_complete(self) -> None:
-        self._head_bytes = 0
+        self._head_bytes = self._framing = 0
         self._streams = self.url in STREAMS
         super().on_headers_complete()  # it raises for a target that is no path
         if self.parser.get_http_version() == "1.0":
@@ -198,6 +208,14 @@ class HttpConnection(HttpToolsProtocol):
             self._running = self.cycle
         if len(self.pipeline) > PIPELINE_MAX:
             raise ValueError("too many requests before their answers")  # the parser stops at it
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._phase != BODY:  # else it is a trailer, which says nothing here (RFC 9110, 6.5.1)
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._framing -= (1 + FRAMING_TIMES) * len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._phase = ANSWER

@@ -1,0 +1,64 @@
+"""What stands around a body: it says nothing, and has an end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.client.fake_node import in_loop
+from tests.server.http.api import KEY, one, raw
+
+HEAD = (
+    b"PUT " + KEY.encode() + b" HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+
+
+@in_loop
+async def test_trailers_say_nothing_however_they_come() -> None:
+    async with one() as (runtime, client):
+        end = b"0\r\nContent-Type: text/html\r\nMeta-Evil: yes\r\n\r\n"
+
+        head = HEAD.replace(b"\r\n", b"\r\nconnection: close\r\n", 1)
+
+        answer = await raw(runtime, head + b"1\r\nv\r\n" + end)
+
+        assert answer.startswith(b"HTTP/1.1 204 ")
+        found = await client.get(KEY)
+        assert "html" not in found.headers["content-type"]
+        assert "meta-evil" not in found.headers
+
+
+@pytest.mark.parametrize("endless", [b"a: b\r\n", b"5;" + b"x" * 60, b"0" * 9])
+@in_loop
+async def test_what_goes_beside_a_body_has_an_end(endless: bytes) -> None:
+    """Else it would fill the memory, since no cap of bodies counts it."""
+    async with one() as (runtime, _):
+        start = HEAD + (b"0\r\n" if endless.startswith(b"a") else b"")
+
+        with pytest.raises(ConnectionError):
+            await raw(runtime, start, *[endless * 1000] * 100)
+
+
+@in_loop
+async def test_chunks_of_one_byte_are_a_body() -> None:
+    async with one() as (_, client):
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(20_000):
+                yield b"x"
+
+        assert (await client.put(KEY, content=pieces())).status_code == 204
+        assert (await client.get(KEY)).content == b"x" * 20_000
+
+
+@in_loop
+async def test_a_length_of_thousands_of_digits_is_refused() -> None:
+    async with one() as (runtime, _):
+        length = b"content-length: " + b"0" * 5000 + b"3\r\n"
+
+        answer = await raw(
+            runtime,
+            b"PUT " + KEY.encode() + b" HTTP/1.1\r\nhost: localhost\r\n" + length + b"\r\nabc",
+        )
+
+        assert answer.startswith(b"HTTP/1.1 4")
