@@ -82,7 +82,7 @@ class Clients:
 
     def line_up(self, source: Place, messages: Sequence[Asked], now_us: int) -> None:
         """Let requests wait at the door, or refuse them at once."""
-        refused = self.door.line_up(source, messages, now_us, self._local.time_ms)  # type: ignore[arg-type]
+        refused = self.door.line_up(source, messages, now_us, self._local.time_ms)
         if refused:
             self.turn_away(source, refused, "overloaded")
 

@@ -58,7 +58,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Deadline of a request that names none (Cassandra reads 5 s; Riak's 60 s hides trouble)."""
     request_timeout_max_ms: int = 60_000
     spare_after_ms: int = 100
-    """A replica silent for this long gets a stand-in.
+    """A replica silent for this long gets a stand-in; ten times as long where that helps no client
+    (core/request/spread.py).
 
     Well over a healthy p99.9, well under a person's patience.
     """

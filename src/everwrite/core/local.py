@@ -52,9 +52,9 @@ TICK_BITS = 4
 """
 
 
-STAMP_BITS = 43
-"""Between where one start's count begins and the next one's there is room for 278 years of a
-monotonic clock, which may begin anew."""
+STAMP_BITS = 40
+"""Between where one start's count begins and the next one's there is room for 34 years of a
+monotonic clock, which may begin anew; and 64 bits have room for sixteen million starts."""
 
 RID_BITS = 32
 """Requests of one run, before their numbers run into those of another."""

@@ -219,6 +219,17 @@ def test_nodes_refuse_the_same_requests() -> None:
     assert sum(all(taken) for taken in both) > 0.95 * once
 
 
+def test_who_is_let_in_of_clients_that_began_at_once_is_left_to_chance_too() -> None:
+    """Each of them counts its requests from one."""
+    door = Door(100_000, ROOM)
+    overloaded_for(door, 0, 2)
+
+    asked = [Get(1, KEY + b"%d" % source, 5_000) for source in range(1_000)]
+    taken = sum(lines_up(door, source, each, 2_000_000) for source, each in enumerate(asked))
+
+    assert 50 < taken < 250
+
+
 def test_who_was_refused_may_be_let_in_a_second_later() -> None:
     door = Door(100_000, ROOM)
     overloaded_for(door, 0, 2)

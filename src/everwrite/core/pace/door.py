@@ -13,12 +13,15 @@ Before that it is STANDING_US. Whose own deadline is over is not served in any c
 
 While that is so, most of those who come would wait in vain, and are refused as they come: only as
 large a *share* lines up as could be begun lately, and a little more, so that nobody is refused for
-whom there is time. Who that is a throw of dice decides, or it would always be those whose
-connection is read first. Where nobody waits everyone is let in, whatever the share.
+whom there is time. Who that is a hash of the request's number and key decides, as good as a throw
+of dice: or it would always be those whose connection is read first. All nodes throw the same for
+one request, in one second of the cluster's clock: a read asks two of them under one number, and
+what one does for it is in vain if the other refuses. Where nobody waits everyone is let in,
+whatever the share.
 
 Source: Nichols & Jacobson 2012 (CoDel); Maurer 2015, "Fail at scale" (its use for requests); Floyd
-and Jacobson 1993 (RED: early, and by chance). Costs: 0.5 us for a request that waits; nothing where
-none does.
+and Jacobson 1993 (RED: early, and by chance); Zhou 2018 (DAGOR: all servers refuse the same
+requests). Costs: a microsecond for a request that waits; nothing where none does.
 """
 
 from __future__ import annotations
@@ -26,9 +29,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
+from zlib import crc32
 
 from everwrite.core.messages.listing import List
 from everwrite.core.messages.requests import Fetch, Get, Put, Touch
+from everwrite.core.outbox import Place
 
 PATIENCE_US = 100_000
 """More than a thousand requests in a closed loop wait for one another, a tenth of a person's
@@ -53,7 +58,7 @@ Asked = Get | Put | Touch | Fetch | List
 class Waiting(NamedTuple):
     """One request that waits."""
 
-    source: int
+    source: Place
     message: Asked
     came_us: int
     size: int
@@ -100,7 +105,7 @@ class Door:
         return len(self._waiting)
 
     def line_up(
-        self, source: int, messages: Sequence[Asked], now_us: int, time_ms: int
+        self, source: Place, messages: Sequence[Asked], now_us: int, time_ms: int
     ) -> list[Asked]:
         """Let the requests of a client wait; return those that are refused, since there is no time
         or no place for them. ``time_ms`` is the time of day, which all nodes have.
@@ -113,7 +118,7 @@ class Door:
         refused = []
         waiting, limit, second = self._waiting, int(self._share * SIDES), time_ms // 1000
         for message in messages:
-            if limit < SIDES and waiting and (message.rid + second) * GOLDEN % SIDES >= limit:
+            if limit < SIDES and waiting and _throw(message, second) >= limit:
                 refused.append(message)
                 continue
             size = _size(message)
@@ -176,6 +181,14 @@ class Door:
     def _turn_away(self, now_us: int) -> None:
         self.refused += 1
         self.turned_away_us = now_us
+
+
+def _throw(message: Asked, second: int) -> int:
+    """Return what all nodes throw for this request in this second. The numbers of one client are
+    spread evenly; those of two that began at once are the same, so the key counts, too.
+    """
+    key = message.after if type(message) is List else message.key  # type: ignore[union-attr]
+    return ((message.rid + second) * GOLDEN + crc32(key)) % SIDES
 
 
 def _size(message: Asked) -> int:

@@ -4,9 +4,9 @@
     Store to every target -> W acks: answer -> all acks, or silence: stand-ins get hints -> over
 
 Acks count by distinct node. An owner that stays silent for ``spare_after_ms``, refuses, or goes
-down gets a stand-in with a hint, whether or not the put was answered by then, and so does a
-stand-in. When nobody can stand in, this node keeps the hint beside its own copy; for its own, when
-its disk is full, the others do.
+down gets a stand-in with a hint, and so does a stand-in. Once the put was answered, and where
+nobody can stand in, who is silent and up has LATE_TIMES as long. When nobody can stand in, this
+node keeps the hint beside its own copy; for its own, when its disk is full, the others do.
 """
 
 from __future__ import annotations
@@ -287,8 +287,8 @@ class PutRequest(Request):
 
     def _may_wait(self, silent: list[Place]) -> bool:
         """Say whether those that have not answered may take more time: a stand-in would help no
-        client, and who is up will mostly take it. In an overloaded cluster all are late,
-        and a hint for each put would be half as much work again.
+        client, and who is up will mostly take it. In an overloaded cluster all are late, and a
+        hint for each put would be half as much work again.
         """
         local, put = self._local, self._put
         if self._spares and not self._answered:
