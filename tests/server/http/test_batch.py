@@ -213,13 +213,15 @@ async def test_who_hangs_up_leaves_nothing_behind() -> None:
         assert runtime.http.place.under_way == 0
 
 
-def lines_of(budget: Budget, *pieces: bytes) -> AsyncIterator[bytes]:
-    """Return the lines of a body that comes in these pieces."""
+async def lines_of(budget: Budget, *pieces: bytes) -> AsyncIterator[bytes]:
+    """Yield the lines of a body that comes in these pieces; each is done at once."""
 
     async def take(size: int) -> None:
         budget.take(size)
 
-    return batch._lines(Pieces(*pieces), take, budget.give)  # type: ignore[arg-type]
+    async for line in batch._lines(Pieces(*pieces), take, budget.give):  # type: ignore[arg-type]
+        budget.give(len(line))
+        yield line
 
 
 class Pieces:
@@ -263,6 +265,19 @@ async def test_lines_wait_for_room_while_others_of_their_batch_will_give_it(
         answers = await send(client, *(put(f"k{each}", value="v" * 40_000) for each in range(20)))
 
         assert [each["status"] for each in answers] == [204] * 20
+
+
+@in_loop
+async def test_a_list_needs_no_more_room_than_it_has_and_gives_it_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Budget, "__init__", _narrow)
+    async with one() as (_, client):
+        for _again in range(3):
+            items = [put(f"k{each}", value="v" * 20_000) for each in range(4)]
+            answer = await client.post("/v1/batch", json=items)
+
+            assert sorted(each["status"] for each in lines(answer)) == [204] * 4
 
 
 @in_loop

@@ -28,8 +28,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODIES_BYTES_MAX = 64 << 20
 """What all bodies may hold, from their first byte until the request is over: sixty of the largest
-values. A node carries out no more of these at a time than that without falling behind.
-"""
+values."""
 
 DIGITS_MAX = 20
 """Of a length. Python refuses to read thousands of them, even where they are all zeros."""
@@ -117,7 +116,7 @@ class Asked:
         self._send = send
         self._budget = budget
         self._held = 0
-        """What its body holds of the budget, until ``let_go``."""
+        """What its body holds of the budget, until ``let_go`` or ``hand_over``."""
         self.method: str = scope["method"]
         self.path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
@@ -173,8 +172,12 @@ class Asked:
 
     def let_go(self) -> None:
         """The request is over, and its body with it."""
-        self._budget.give(self._held)
-        self._held = 0
+        self._budget.give(self.hand_over())
+
+    def hand_over(self) -> int:
+        """Return what its body holds of the budget, for the caller to give back."""
+        held, self._held = self._held, 0
+        return held
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes."""

@@ -110,7 +110,7 @@ class Batches:
         if kind == b"application/json":
             lines = _each(_items(await asked.body(ARRAY_BYTES_MAX)))
         elif kind in (b"application/x-ndjson", b"application/jsonl", b"application/ndjson"):
-            lines = _lines(asked, run.take, self.budget.give)
+            lines = _lines(asked, run.take, run.give)
         else:
             error = RequestError(
                 "A batch is application/x-ndjson or application/json.",
@@ -118,6 +118,7 @@ class Batches:
             )
             raise Refusal(415, error)
         await asked.begin(200, [_LINES, (b"cache-control", b"no-store")])
+        run.take_over(asked.hand_over())
         await run.over(lines)
 
     async def carry_out(self, line: int, data: bytes, request_id: str) -> bytes:
@@ -178,6 +179,8 @@ class Run:
         self._writing = asyncio.Lock()
         self._done: list[bytes] = []
         self._budget = batches.budget
+        self._held = 0
+        """What the lines and the part of a line that were read hold of the budget."""
         self._under_way = 0
         self._ended = asyncio.Event()
 
@@ -188,6 +191,7 @@ class Run:
         while True:
             try:
                 self._budget.take(size)
+                self._held += size
                 return
             except Overloaded:
                 if not self._under_way:
@@ -195,14 +199,30 @@ class Run:
             self._ended.clear()
             await self._ended.wait()
 
+    def take_over(self, size: int) -> None:
+        """Hold what somebody else has taken room for."""
+        self._held += size
+
+    def give(self, size: int) -> None:
+        """Give back room that is held."""
+        self._held -= size
+        self._budget.give(size)
+
     async def over(self, lines: AsyncGenerator[bytes]) -> None:
-        """Carry out all lines; what is wrong with the body itself is the last line."""
+        """Carry out all lines, each of which has room; what is wrong with the body itself is the
+        last line.
+        """
+        try:
+            await self._carry_out_all(lines)
+        finally:  # a task that was cancelled before it began gives nothing back
+            self.give(self._held)
+
+    async def _carry_out_all(self, lines: AsyncGenerator[bytes]) -> None:
         number = 0
         async with asyncio.TaskGroup() as tasks, aclosing(lines):
             try:
                 async for data in lines:
                     await self._places.acquire()
-                    await self.take(len(data))
                     number += 1
                     self._under_way += 1
                     tasks.create_task(self._one(number, data))
@@ -221,7 +241,7 @@ class Run:
                 line = await self._batches.carry_out(number, data, self._asked.id.decode())
             finally:
                 del data  # it may be long until somebody reads the answer
-                self._budget.give(size)
+                self.give(size)
                 self._under_way -= 1
                 self._ended.set()
             self._done.append(line)
@@ -245,8 +265,9 @@ class Run:
 async def _lines(
     asked: Asked, take: Callable[[int], Awaitable[None]], give: Callable[[int], None]
 ) -> AsyncGenerator[bytes]:
-    """Yield the lines of a body as they come; empty ones are left out. A byte is looked at once,
-    however small the pieces in which a line comes.
+    """Yield the lines of a body as they come, each with its room, which the caller gives back;
+    empty ones are left out. A byte is looked at once, however small the pieces in which a line
+    comes.
     """
     kept, held = bytearray(), 0
     try:
@@ -256,23 +277,22 @@ async def _lines(
             whole: list[bytes] = []
             if rest:
                 whole, kept = [bytes(kept), *rest[:-1]], bytearray(rest[-1])
-            if whole:  # whoever takes a line takes room for it
+            if whole:
                 give(held)
                 held = 0
             for line in whole:
                 if len(line) > LINE_BYTES_MAX:
                     raise _too_long()
                 if line.strip():
+                    await take(len(line))
                     yield line
             if len(kept) > LINE_BYTES_MAX:
                 raise _too_long()
             await take(len(kept) - held)
             held = len(kept)
         if kept.strip():
-            last, kept = bytes(kept), bytearray()
-            give(held)
-            held = 0
-            yield last
+            held = 0  # the line has it
+            yield bytes(kept)
     finally:
         give(held)
 
