@@ -153,7 +153,7 @@ class Peers:
     def admit(self, connection: Connection, theirs: Hello) -> Place:
         """Give an end that knows the secret its place; DeniedError if it may not come in."""
         if not theirs.node_id:
-            if not self._one_more():
+            if not self._has_room():
                 most = len(self._clients) + self.guests
                 raise Overloaded(
                     f"This node has {most} clients, and takes no more.",
@@ -178,7 +178,7 @@ class Peers:
 
     def welcome(self, guest: Guest) -> bool:
         """Take in a client that speaks another protocol; say whether there is room for it."""
-        if not self._one_more():
+        if not self._has_room():
             return False
         self._guests[guest] = None
         return True
@@ -187,7 +187,7 @@ class Peers:
         """Such a client is gone."""
         self._guests.pop(guest, None)
 
-    def _one_more(self) -> bool:
+    def _has_room(self) -> bool:
         """Say whether there is room for one more client, whatever it speaks."""
         most = min(CLIENTS_MAX, self._clients_room)
         return not self._stopping and len(self._clients) + self.guests < most

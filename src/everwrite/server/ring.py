@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from everwrite.core.cluster.placement import Placement, fair_shares
 from everwrite.core.errors import EverwriteError
 from everwrite.core.failures import failure_of
 from everwrite.core.messages.members import Member
-from everwrite.core.messages.message import Message
-from everwrite.core.messages.requests import Told
+from everwrite.core.messages.requests import Failure, Told
 from everwrite.core.outbox import Place
 from everwrite.server.answering import answering
 from everwrite.server.changes import seat_of
@@ -57,21 +57,19 @@ class Ring:
             self._go_on()
 
     def _go_on(self) -> None:
-        answer: Callable[[int], Message]
+        answer: Told | Failure
         try:
             with answering(self._runtime.log, "ring"):
                 members = self._placed()
                 if not self._write(members):
                     self._runtime.driver.loop.call_soon(self._go_on)
                     return
-                told = msgspec.json.encode(self._told(members))
-            answer = lambda rid: Told(rid, told)  # noqa: E731
+                answer = Told(0, msgspec.json.encode(self._told(members)))
         except EverwriteError as error:
-            failed = error
-            answer = lambda rid: failure_of(rid, failed)  # noqa: E731
+            answer = failure_of(0, error)
         waiting, self._waiting = self._waiting, []
         for place, rid in waiting:
-            self._local.out.send(place, answer(rid))
+            self._local.out.send(place, replace(answer, rid=rid))
         self._runtime.driver.soon()
 
     def _write(self, members: list[Member]) -> bool:

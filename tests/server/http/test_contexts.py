@@ -99,6 +99,14 @@ async def test_a_line_of_a_batch_has_a_long_context_once() -> None:
 
 
 @in_loop
+async def test_a_context_that_is_none_is_refused_though_it_binds_nothing() -> None:
+    async with one() as (_, client):
+        garbled = await client.get(KEY, headers={"Causal-Context": "!"})
+
+        problem(garbled, 400, "bad_context")
+
+
+@in_loop
 async def test_a_context_binds_a_read_only_where_that_is_asked_for() -> None:
     async with three() as (nodes, clients):
         driver = nodes.running["n1"].driver

@@ -75,7 +75,9 @@ class Room(Protocol):
 class Flow(FlowControl):
     """uvicorn's, which begins to read again whenever a body is asked for: not while it is held."""
 
-    held = False
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self.held = False
 
     def resume_reading(self) -> None:
         if self.held:
@@ -119,6 +121,8 @@ class HttpConnection(HttpToolsProtocol):
         self._framing = 0
         """What came of a body and is no body, less FRAMING_TIMES of what is."""
         self._streams = False
+        self._held_at = 0.0
+        """Since when it is not read from, where that is so."""
         self._counted = False
         self._running: RequestResponseCycle | None = None
         """The request that is being answered; uvicorn's ``cycle`` is the one that came last."""
@@ -178,11 +182,14 @@ class HttpConnection(HttpToolsProtocol):
 
     def hold(self) -> None:
         """Do not read from this client until ``go_on``."""
-        if not self.transport.is_closing():
+        if not (self.flow.held or self.transport.is_closing()):
+            self._held_at = self.loop.time()
             self.flow.hold()
 
     def go_on(self) -> None:
         if not self.transport.is_closing():
+            # That time is no silence of the client's; what it was silent before stays.
+            self._since += self.loop.time() - max(self._held_at, self._since)
             self.flow.go_on()
 
     def resume_writing(self) -> None:
@@ -265,7 +272,6 @@ class HttpConnection(HttpToolsProtocol):
             return
         self._unread, self._reads = unread, False
         if self.flow.held:  # it is we who do not read
-            self._since = now
             return
         waited = now - self._since
         if self._phase == IDLE:
@@ -275,7 +281,7 @@ class HttpConnection(HttpToolsProtocol):
         elif self._phase == HEAD:
             late = waited > HEAD_S
         elif self._phase == BODY:
-            if self.flow.read_paused:  # as above
+            if self.flow.read_paused:  # it is we who do not read
                 self._since = now
                 return
             late = waited > (STREAM_S if self._streams else BODY_S)

@@ -263,9 +263,9 @@ def seen_in(options: Options, context: bytes | None) -> bytes:
     """Return what a read must show no less than. Whoever has not asked for that has not asked to
     fail where nobody is there who knows as much.
     """
+    seen = context_in(context)
     if options.level != "session":
         return b""
-    seen = context_in(context)
     if not seen:
         raise RequestError(
             "consistency=session reads what a context has seen, and there is none.",

@@ -108,7 +108,8 @@ def options_of(given: dict[str, str]) -> Options:
         after=given.get("after", ""),
         limit=_number(given, "limit", 1, LIMIT_MAX),
     )
-    if options.level not in ("", "session") and (options.r or options.w):
+    session = options.level == "session"  # it may read more copies than its word asks for
+    if options.level and (options.w or (options.r and not session)):
         raise RequestError(
             "consistency and r or w are two words for the same.", hint="Give one of them."
         )
