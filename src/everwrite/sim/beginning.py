@@ -13,8 +13,9 @@ import msgspec
 from everwrite.core.cluster.holdings import all_bits, bits, decode_held, encode_held, packed
 from everwrite.core.cluster.members import Known, MemberTable, decode_known, founding
 from everwrite.core.gossip.rounds import MEMBERS
+from everwrite.core.local import STAMP_BITS
 from everwrite.core.probes import sometimes
-from everwrite.core.records import HELD, OWN, STATE
+from everwrite.core.records import CONFIRMED, HELD, OWN, STATE
 from everwrite.core.trees.quarantine import SPOILT
 from everwrite.core.trees.walk import SCRUB
 
@@ -38,18 +39,15 @@ def begin(machine: Machine) -> MemberTable:
         mine = machine.me
         disk.write({HELD: encode_held(bits(mine.serves), bits(mine.keeps))}, machine.world.now)
         disk.sync(disk.mark())
+    replaced = _count_start(machine)
     machine.founded = True
     held = disk.readable(HELD)
     serves, keeps = decode_held(held) if held else (0, 0)
-    started = disk.readable(STARTED)
-    if held and int.from_bytes(started or b"", "big") != machine.incarnation - 1:
-        # An old disk: whoever was told of a later life refuses this one. The operator lets it
-        # come back as one that has copies, and has to prove what they are worth.
-        sometimes("a node starts from an old copy of its disk")
+    if held and replaced:
+        sometimes("a node that was refused rejoins with its copies")
         serves, keeps = 0, all_bits(_partitions_here(machine))
         disk.write({HELD: encode_held(serves, keeps)}, machine.world.now)
-    disk.write({STARTED: machine.incarnation.to_bytes(8, "big")}, machine.world.now)
-    disk.sync(disk.mark())
+        disk.sync(disk.mark())
     me = msgspec.structs.replace(
         machine.me,
         incarnation=machine.incarnation,
@@ -67,6 +65,34 @@ def begin(machine: Machine) -> MemberTable:
     else:
         known = Known(machine.members, founding(machine.members))
     return MemberTable(me, known.entries, known.rulings, known.draft)
+
+
+def _count_start(machine: Machine) -> bool:
+    """Number this start as its disk counts them. Return whether it is one of a node that is new to
+    the cluster: one that was refused, or whose disk was lost.
+
+    A new node has an identity that nobody knows, and so nothing that it could go behind; the
+    machine keeps its id here. So it comes under a number that none of its starts had, with a
+    confirmation above all that they gave. That is no easier: whoever has something for it from
+    before, or expects something of it, goes on with that. But what it had confirmed of tombstones
+    that were collected since is forgotten, and its copies are not put aside (server/rejoin.py).
+    """
+    disk = machine.disk
+    started, confirmed = disk.readable(STARTED), disk.readable(CONFIRMED)
+    replaced = machine.rejoins or (machine.founded and started is None)
+    batch: dict[bytes, bytes | None] = {}
+    if replaced:
+        machine.incarnation = machine.newest + 1
+        batch[CONFIRMED] = (machine.incarnation << STAMP_BITS).to_bytes(8, "big")
+    else:
+        floor = int.from_bytes(confirmed or b"", "big")
+        machine.incarnation = 1 + max(int.from_bytes(started or b"", "big"), floor >> STAMP_BITS)
+    machine.newest = max(machine.newest, machine.incarnation)
+    machine.rejoins = False
+    batch[STARTED] = machine.incarnation.to_bytes(8, "big")
+    disk.write(batch, machine.world.now)
+    disk.sync(disk.mark())
+    return replaced
 
 
 def bring_trees(machine: Machine, node: Node) -> None:

@@ -124,11 +124,13 @@ class Machine:
         self.disk_us = disk_us
         self.epoch_block = epoch_block
         self.node: Node | None = None
-        self.life = self.ticks = 0
+        self.life = self.ticks = self.slow_until = 0
         self.unread = 0
         """Reads of this life that failed, or found damage."""
-        self.incarnation = 0
-        self.founded = False
+        self.incarnation = self.newest = 0
+        """The number of this start by its disk, and the highest that any start had."""
+        self.founded = self.rejoins = False
+        """Whether it ever ran; whether it was refused, so that the next start is a new node's."""
         self.spare = False
         """No member yet, and not running."""
         self.retired = False
@@ -136,10 +138,8 @@ class Machine:
         self.seed: Member | None = None
         """Whom it joined through."""
         self.paused = False
-        """Hints that the disk had at the last start."""
         self.gone = False
         """Down, or standing still, for as long as somebody says so, whatever was planned."""
-        self.slow_until = 0
         self.fuse = NO_FUSE
         self.paced: Episode | None = None
         self.clock_ppm = 1_000_000
@@ -172,7 +172,6 @@ class Machine:
             return
         self.life += 1
         self.unread = 0
-        self.incarnation += 1
         leased = disk.readable(LEASE)
         first = int.from_bytes(leased, "big") if leased else 1
         disk.write({LEASE: (first + self.epoch_block).to_bytes(8, "big")}, world.now)

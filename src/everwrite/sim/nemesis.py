@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from everwrite.sim.atlas import may_lose
 from everwrite.sim.changes import Changes
+from everwrite.sim.fences import Fences
 from everwrite.sim.ledger import Ledger
 from everwrite.sim.machine import CRASH_POINTS, NO_FUSE, Fuse, Machine
 from everwrite.sim.network import Network
@@ -36,6 +37,7 @@ class World(Protocol):
     ledger: Ledger
     options: Options
     changes: Changes
+    fences: Fences
     healed: bool
 
     @property
@@ -171,7 +173,9 @@ class Nemesis:
         return True
 
     def old_disk(self, fault: Fault, machine: Machine, rng: random.Random) -> bool:
-        """The disk is as it was some time ago: a backup or a snapshot was put back."""
+        """The disk is as it was some time ago: a backup or a snapshot was put back. With it goes
+        back all that the node knows of itself, its count of starts too (``fences.py``).
+        """
         disk = machine.disk
         if disk.old is None or rng.random() < 0.3:
             disk.back_up()
@@ -181,6 +185,7 @@ class Nemesis:
             return False
         machine.crash(power=False, down_us=min(fault.lasts_us, DOWN_US_MAX))
         disk.restore()
+        self.world.fences.up = True
         return True
 
     def bit_rot(self, fault: Fault, machine: Machine, rng: random.Random) -> bool:

@@ -112,11 +112,15 @@ def _strangers(world: World) -> str:
         if node is None:
             return f"{machine.me.name} is down"
         for other in world.members:
-            entry = node.local.members.get(other.me.node_id)
-            if entry is None or entry.incarnation != other.incarnation:
-                known = "nothing" if entry is None else f"life {entry.incarnation}"
+            if other.node is None:
+                return f"{other.me.name} is down"
+            entry, lives = node.local.members.get(other.me.node_id), other.node.local.members.me
+            if entry is None:
+                return f"{machine.me.name} knows nothing of {other.me.name}"
+            if (entry.incarnation, entry.life) != (lives.incarnation, lives.life):
                 return (
-                    f"{machine.me.name} knows {known} of {other.me.name}, which lives its life "
-                    f"{other.incarnation}"
+                    f"{machine.me.name} knows start {entry.incarnation} of {other.me.name} (life "
+                    f"{entry.life.hex()}), which runs as start {lives.incarnation} (life "
+                    f"{lives.life.hex()})"
                 )
     return ""

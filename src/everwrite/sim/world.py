@@ -36,6 +36,7 @@ from everwrite.sim.changes import Changes
 from everwrite.sim.clients import Caller, Client
 from everwrite.sim.collected import Collected
 from everwrite.sim.disk import Disk
+from everwrite.sim.fences import Fences
 from everwrite.sim.health import Health
 from everwrite.sim.history import Operation
 from everwrite.sim.ledger import Ledger
@@ -87,6 +88,7 @@ class World:
         self.network.keep_time(lambda: self.now)
         self.machines = self._make_machines()
         self.proofs = Proofs(self)
+        self.fences = Fences(self)
         self._index = {machine.me.node_id: machine.index for machine in self.machines}
         self.ledger.owners = self.owners_seen
         self.ledger.node_ids = [machine.me.node_id for machine in self.machines]
@@ -227,9 +229,7 @@ class World:
     def _deliver(self, source: int, to: int, data: bytes) -> None:
         self._trace.update(b"%d %d %d " % (self.now, source, to))
         self._trace.update(data)
-        machine = self.machines[to]
-        if machine.node is not None:
-            machine.arrive(self.machines[source].me.node_id, data)
+        self.fences.bring(self.machines[source], self.machines[to], data)
 
     def owners_seen(self, index: int, data_key: bytes) -> list[int]:
         """Return the machines that own a key in the eyes of a machine."""
@@ -380,7 +380,7 @@ class World:
 
     def _connect(self, source: int, to: int) -> None:
         if self.machines[source].node is not None and not self.network.is_cut(source, to):
-            self.machines[to].arrive(self.machines[source].me.node_id, b"")
+            self.fences.bring(self.machines[source], self.machines[to], b"")
 
     # -- phases ------------------------------------------------------------------------------------
 
