@@ -142,7 +142,7 @@ def test_a_table_that_is_not_back_where_it_began_is_found(world: World) -> None:
     node.hints.uncertain[b"key"] = None
 
     with pytest.raises(Violation, match="still counts 1 hints in doubt"):
-        judge_emptied(world.machines[0])
+        judge_emptied(world.machines[0], world.asked_before)
 
 
 # -- rest ------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_a_request_of_another_kind_is_no_rest_whenever_it_was_made(world: World)
 
     assert world.unrest() == "node 1 still has 1 open requests"
     with pytest.raises(Violation, match="still counts 1 requests"):
-        judge_emptied(world.machines[0])
+        judge_emptied(world.machines[0], world.asked_before)
 
 
 # -- placement -------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 from tests.sim.judged import CALM, actor_of, broken, minted
@@ -10,9 +12,13 @@ from everwrite.core.data import context, versions
 from everwrite.core.data.epochs import SALT_BITS
 from everwrite.core.data.versions import Record, Seen, Version
 from everwrite.core.messages.requests import Failure, Put
+from everwrite.core.node import Node
 from everwrite.core.records import OWN
+from everwrite.core.repair.turns import Round
+from everwrite.core.tombstones.collect import Page
+from everwrite.sim import rest
 from everwrite.sim import world as world_room
-from everwrite.sim.bounds import judge_epoch, judge_tables
+from everwrite.sim.bounds import judge_emptied, judge_epoch, judge_tables
 from everwrite.sim.history import Operation
 from everwrite.sim.machine import STALL_TAIL_US
 from everwrite.sim.options import draw
@@ -248,3 +254,88 @@ def test_who_never_hears_that_all_owners_serve_is_found(
     with pytest.raises(Violation, match="has not heard that all owners serve") as violation:
         well.heal()
     assert violation.value.rule == "calm"
+
+
+# -- what is asked again and again -----------------------------------------------------------------
+
+
+def at_rest(world: World) -> Node:
+    """Return a node of a cluster that has nothing to do, none of whose requests is open."""
+    assert world.come_to_rest(60 * SECOND)
+    node = world.machines[0].node
+    assert node is not None
+    node.local.requests.clear()
+    return node
+
+
+def ask_roots(node: Node, partitions: list[int], *, of: int = 0) -> None:
+    """Ask one of the peers for the roots of these."""
+    peer = sorted(node.local.liveness.up)[of]
+    Round(node.local, node.repairs, peer, partitions).begin()
+    node.local.out.sends.clear()
+
+
+def page(node: Node) -> None:
+    """Begin to read a part of the list of tombstones."""
+    Page(node.collect, b"")
+    node.local.out.scans.clear()
+
+
+def walk(node: Node) -> None:
+    """Begin to go through what ends."""
+    node.local.open_request(node.expiry, node.local.now + 1000)
+
+
+def test_what_is_asked_again_and_again_may_be_open_at_rest(world: World) -> None:
+    node = at_rest(world)
+    ask_roots(node, [0])
+    ask_roots(node, [0], of=1)
+    page(node)
+    walk(node)
+
+    judge_emptied(world.machines[0], world.asked_before)
+
+
+@pytest.mark.parametrize("ask", [lambda node: ask_roots(node, [0]), page, walk])
+def test_at_rest_nothing_may_be_open_that_was_asked_before(
+    world: World, ask: Callable[[Node], object]
+) -> None:
+    node = at_rest(world)
+    ask(node)
+    world.asked_before = set(node.local.requests)
+
+    with pytest.raises(Violation, match="still counts 1 requests") as violation:
+        rest.judge_end(world)
+    assert violation.value.rule == "bounds"
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (
+            lambda node: ask_roots(node, [0]),
+            "asked again for 1 roots for which it is still waiting",
+        ),
+        (page, "has 2 parts of its list of tombstones under way"),
+        (walk, "has 2 walks of what ends under way"),
+    ],
+)
+def test_nothing_of_it_may_be_asked_twice_at_a_time(
+    world: World, ask: Callable[[Node], object], words: str
+) -> None:
+    node = at_rest(world)
+    ask(node)
+    judge_emptied(world.machines[0], world.asked_before)
+    ask(node)
+
+    with pytest.raises(Violation, match=words) as violation:
+        judge_emptied(world.machines[0], world.asked_before)
+    assert violation.value.rule == "bounds"
+
+
+def test_no_question_may_be_open_that_asks_for_no_root(world: World) -> None:
+    node = at_rest(world)
+    ask_roots(node, [])
+
+    with pytest.raises(Violation, match="asks for no root at all"):
+        judge_emptied(world.machines[0], world.asked_before)

@@ -20,6 +20,7 @@ Costs: a pass over the tables of one node, which are small here, for each sixtee
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ EVERY = 16
 
 AGAIN = (Round, Page, Expiry)
 """Requests that a node makes again and again, at rest too: of a peer for its roots, of its own disk
-for its list of tombstones and that of what ends."""
+for its list of tombstones and that of what ends. There are few at a time: see ``_again``."""
 
 
 # -- tables ----------------------------------------------------------------------------------------
@@ -59,7 +60,7 @@ def judge_tables(machine: Machine) -> None:
     node = machine.node
     if node is None:
         return
-    for what in (*_requests(node), *_parked(node), *_hints(node), *_cache(node)):
+    for what in (*_requests(node), *_again(node), *_parked(node), *_hints(node), *_cache(node)):
         raise Violation("bounds", f"{machine.me.name} {what}")
     judge_hint_index(machine)
     judge_lists(machine)
@@ -94,6 +95,24 @@ def _requests(node: Node) -> list[str]:
         wrong.append(f"counts {local.held_bytes} bytes held by {len(local.requests)} requests")
     if local.out:
         wrong.append("ended a tick and has not emptied its outbox")
+    return wrong
+
+
+def _again(node: Node) -> list[str]:
+    """A node reads one part of its list of tombstones at a time, goes through what ends once, and
+    asks a peer for the root of a partition when the last question for it has ended.
+    """
+    requests = node.local.requests.values()
+    wrong = []
+    for kind, what in ((Page, "parts of its list of tombstones"), (Expiry, "walks of what ends")):
+        if (count := sum(isinstance(request, kind) for request in requests)) > 1:
+            wrong.append(f"has {count} {what} under way; there is one at a time")
+    rounds = [request for request in requests if isinstance(request, Round)]
+    asked = Counter((each._peer, partition) for each in rounds for partition in each._partitions)
+    if twice := [pair for pair, count in asked.items() if count > 1]:
+        wrong.append(f"has asked again for {len(twice)} roots for which it is still waiting")
+    if not all(each._partitions for each in rounds):
+        wrong.append("has a question open that asks for no root at all")
     return wrong
 
 
@@ -210,7 +229,7 @@ def _listed(record: bytes) -> tuple[int, bool]:
     return versions.next_end(decoded), versions.is_tombstone(decoded)
 
 
-def unfinished(node: Node, before: Container[int] = ()) -> int:
+def unfinished(node: Node, before: Container[int]) -> int:
     """Return how many requests of a node are open that must end before it is at rest: all but those
     that it makes again and again; and of these, those that are among the ones ``before``.
     """
@@ -218,14 +237,14 @@ def unfinished(node: Node, before: Container[int] = ()) -> int:
     return sum(rid in before or not isinstance(request, AGAIN) for rid, request in requests)
 
 
-def judge_emptied(machine: Machine) -> None:
-    """At rest every table is back to where it began."""
+def judge_emptied(machine: Machine, before: Container[int]) -> None:
+    """At rest every table is back to where it began; no request is open that was among these."""
     node = machine.node
     if node is None:
         return
     local, hints = node.local, node.hints
     left = {
-        "requests": unfinished(node),
+        "requests": unfinished(node, before),
         "bytes held": local.held_bytes,
         "messages parked": local.records.parked_count,
         "bytes parked": local.records.parked_bytes,

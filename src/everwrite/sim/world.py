@@ -76,7 +76,7 @@ class World:
         self._connections: dict[int, tuple[Caller, int]] = {}
         """Connection -> who made it, to which machine. Numbers are never used again."""
         self._connected: dict[tuple[str, int], int] = {}
-        self._asked_before: set[int] = set()
+        self.asked_before: set[int] = set()
         """Requests that were open when somebody began to wait until the cluster is at rest."""
         self.ledger = Ledger(options.machines)
         self.ledger.now = lambda: self.now
@@ -431,7 +431,7 @@ class World:
         moment in which none of them does. So each request that is open now must end; of those made
         later only what is not made again and again.
         """
-        self._asked_before = {
+        self.asked_before = {
             rid
             for machine in self.machines
             if machine.node is not None
@@ -455,7 +455,7 @@ class World:
                 return f"node {machine.index + 1} still keeps {node.hints.notes} hints"
             if node.hints.uncertain:
                 return f"node {machine.index + 1} is not sure of all its hints"
-            if left := unfinished(node, self._asked_before):
+            if left := unfinished(node, self.asked_before):
                 return f"node {machine.index + 1} still has {left} open requests"
             if local.records.parked_count:
                 return (
