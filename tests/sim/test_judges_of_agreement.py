@@ -226,6 +226,47 @@ def test_at_rest_each_dot_of_a_write_that_was_minted_twice_has_its_own_end(fresh
         judge_touches(fresh)
 
 
+def without_first_twin(world: World) -> bytes:
+    """Return a copy that has the write of ``twins`` under its second dot alone."""
+    both = versions.decode(twins(world, 30_000, 20_000)[8:])
+    second = both.siblings[1]
+    return bytes(8) + versions.encode(Record({second.actor: 1}, [second]))
+
+
+@pytest.mark.parametrize("left", ["the other dot", "nothing"])
+def test_an_owner_that_has_the_write_without_the_dot_that_was_touched_is_found(
+    fresh: World, left: str
+) -> None:
+    key = fresh.keys[0]
+    owners = fresh.owners(key.data_key, 0)
+    both, visible = twins(fresh, 30_000, 20_000), fresh.machines[owners[0]].disk.visible
+    touch(fresh, dict.fromkeys(owners, both))
+    if left == "nothing":
+        del visible[OWN + key.data_key]
+    else:
+        visible[OWN + key.data_key] = without_first_twin(fresh)
+
+    with pytest.raises(Violation, match=f"node {owners[0] + 1} knows nothing of the dot") as found:
+        judge_touches(fresh)
+    assert found.value.rule == "touched"
+
+
+def test_a_dot_that_was_touched_may_be_gone_once_it_was_collected(fresh: World) -> None:
+    key = fresh.keys[0]
+    owners = fresh.owners(key.data_key, 0)
+    touch(fresh, dict.fromkeys(owners, twins(fresh, 30_000, 20_000)))
+    dot = next(iter(key.owed))
+    key.collected |= key.named_by([dot])
+    for owner in owners:
+        del fresh.machines[owner].disk.visible[OWN + key.data_key]
+    judge_touches(fresh)
+
+    # But who still has it must have its end.
+    fresh.machines[owners[0]].disk.visible[OWN + key.data_key] = twins(fresh, 20_000, 20_000)
+    with pytest.raises(Violation, match="end 10000 ms before the end that was acknowledged"):
+        judge_touches(fresh)
+
+
 def test_an_owner_that_never_heard_of_an_acknowledged_touch_is_found(world: World) -> None:
     number = written_key(world)
     key = world.keys[number]

@@ -2,12 +2,14 @@
 
     quorum      so many machines as the answer says have the later end of some dot, or what
                 superseded it
-    touched     at rest all owners of the key have it too
+    touched     at rest all owners of the key have it too, under each dot that was acknowledged
 
 A touch makes no dot, so no clock says who has it: the ends in the copies do. A write that was
 minted twice stands in a copy with two dots, of which each has an end of its own; so ends go by
-dots, not by writes. A disk that is lost may take a touch with it although another has the same
-versions (the atlas goes by dots); so the second rule is for worlds in which no disk fails.
+dots, not by writes. It is no excuse to have the write under its other dot alone, or nothing of it:
+a dot that so many had does not go, but by a collection of what superseded it. A disk that is lost
+may take a touch with it although another has the same versions (the atlas goes by dots); so the
+second rule is for worlds in which no disk fails.
 
 Costs: a decoding of each record that is written to a key of which something ends.
 """
@@ -101,15 +103,23 @@ def _judge_key(world: World, key: KeyLedger) -> None:
     owed = {dot: end for dot, end in key.owed.items() if end > now + CLOCK_ERROR_MS}
     for owner in world.owners(key.data_key, 0) if owed else ():
         held = world.machines[owner].disk.visible.get(OWN + key.data_key)
-        if held is None or isinstance(held, Rotten):
+        if isinstance(held, Rotten):
             continue
-        for dot, end in _ends(key, held_record(OWN, held)).items():
-            if end < owed.get(dot, 0):
-                raise Violation(
-                    "touched",
-                    f"node {owner + 1} lets {key.causality.names(key.named_by([dot]))} on "
-                    f"{key.name} end {owed[dot] - end} ms before the end that was acknowledged",
-                )
+        ends = _ends(key, held_record(OWN, held)) if held is not None else {}
+        for dot, due in owed.items():
+            if ends.get(dot, 0) >= due:
+                continue
+            what = f"{key.causality.names(key.named_by([dot]))} on {key.name}"
+            if dot in ends:
+                late = f"end {due - ends[dot]} ms before the end that was acknowledged"
+                raise Violation("touched", f"node {owner + 1} lets {what} {late}")
+            if key.named_by([dot]) & key.collected:
+                continue  # it was superseded, and went with what superseded it
+            raise Violation(
+                "touched",
+                f"node {owner + 1} knows nothing of the dot {dot[0].hex()}:{dot[1]} of {what}, "
+                "which somebody was told lives longer",
+            )
 
 
 def _dots(key: KeyLedger) -> list[Dot]:
