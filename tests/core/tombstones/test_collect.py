@@ -75,6 +75,17 @@ def stale(world: World, key: bytes = KEY) -> Store:
     return Store(0, key, record, 0, SYNC_YES, sent_ms=world.nodes[a].local.stamp)
 
 
+def late_copy(world: World) -> Store:
+    """Put and delete a key; return a copy of the value that was read off a disk before, and is late
+    on its way to an owner.
+    """
+    a = world.order()[0]
+    world.put(a, b"old", w=3)
+    late = stale(world)
+    world.put(a, None, context=world.get(a).context, w=3)
+    return late
+
+
 # -- gone ------------------------------------------------------------------------------------------
 
 
@@ -395,9 +406,7 @@ def test_when_the_leader_goes_down_halfway_the_reason_names_who_is_down() -> Non
 def test_a_copy_that_was_long_on_its_way_is_not_taken() -> None:
     world = world_of()
     a, b = world.order()[:2]
-    world.put(a, b"old", w=3)
-    late = stale(world)
-    world.put(a, None, context=world.get(a).context, w=3)
+    late = late_copy(world)
     world.advance(2 * CYCLE_MS)
     assert copies(world) == 0
 
@@ -412,9 +421,7 @@ def test_a_copy_that_was_long_on_its_way_is_not_taken() -> None:
 def test_a_hint_that_was_long_on_its_way_is_not_kept() -> None:
     world = world_of(5)
     a, _b, c, _d, e = world.order()
-    world.put(a, b"old", w=3)
-    late = stale(world)
-    world.put(a, None, context=world.get(a).context, w=3)
+    late = late_copy(world)
     world.advance(2 * CYCLE_MS)
 
     late = Store(7, KEY, late.record, 0, SYNC_YES, c, sent_ms=late.sent_ms)
@@ -429,9 +436,7 @@ def test_a_hint_that_was_long_on_its_way_is_not_kept() -> None:
 def test_what_was_read_before_a_collection_is_refused_after_a_restart_too() -> None:
     world = world_of()
     a, b = world.order()[:2]
-    world.put(a, b"old", w=3)
-    late = stale(world)
-    world.put(a, None, context=world.get(a).context, w=3)
+    late = late_copy(world)
     world.advance(2 * CYCLE_MS)
     world.kill(b)
     world.start(b)
@@ -494,9 +499,7 @@ def test_clocks_that_are_years_apart_neither_stop_it_nor_make_it_unsafe() -> Non
     for years, node in enumerate(world.ids):
         clock = world.nodes[node].local.clock = Wrong(world.now, world.now)
         clock.off_by_ms = years * year_ms
-    world.put(a, b"old", w=3)
-    late = stale(world)
-    world.put(a, None, context=world.get(a).context, w=3)
+    late = late_copy(world)
 
     world.advance(CYCLE_MS)
 
