@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.core.tombstones import test_collect as examples
+from tests.core.tombstones import test_collect_late as late
 from tests.core.tombstones import test_collect_rounds as rounds
 
 from everwrite.core.local import Local
@@ -162,9 +163,9 @@ CASES: list[tuple[Plant, Callable[[], None]]] = [
     ),
     (
         floors_are_forgotten,
-        examples.test_what_was_read_before_a_collection_is_refused_after_a_restart_too,
+        late.test_what_was_read_before_a_collection_is_refused_after_a_restart_too,
     ),
-    (every_old_copy_is_taken, examples.test_a_hint_that_was_long_on_its_way_is_not_kept),
+    (every_old_copy_is_taken, late.test_a_hint_that_was_long_on_its_way_is_not_kept),
     (
         nobody_is_asked_again,
         rounds.test_a_hint_that_comes_after_the_second_answer_and_before_the_floors_stops_it,
