@@ -52,7 +52,7 @@ class Fences:
             return True
         me = there.local.members.me
         if me.node_id in there.local.members.clones:
-            sometimes("a node hears of another life with its identity")
+            # No probe: who knows of it has mostly refused it before.
             machine.crash(power=False, down_us=RESTART_US)
             return False
         known = here.local.members.get(me.node_id)
