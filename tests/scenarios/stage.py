@@ -113,6 +113,7 @@ class Stage:
             changes_ms=1000 if spares or changing else 0,  # none by chance: the plan is empty
         )
         self.world = Theatre(options, [])
+        self.world.fences.up = True  # disks may be put back by hand
         self.audience = Audience(self.world)
         self.world.clients = [self.audience]  # type: ignore[list-item]
         self._gets = 0
