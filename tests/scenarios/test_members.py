@@ -10,6 +10,8 @@ import random
 import pytest
 from tests.scenarios.stage import MINUTE, SECOND, Stage, scenario
 
+from everwrite.core.cluster.members import decode_known
+from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.messages.members import IN, LEAVING, REMOVED, News, Rows, Summary
 from everwrite.core.messages.requests import PutReply
 from everwrite.core.wire import decode_payload
@@ -397,3 +399,35 @@ def test_a_rolling_restart_amid_a_join_fails_nothing_after_one_retry() -> None:
     assert retried > 0, "some were hit"
     assert [stage.machine(node).incarnation for node in (1, 2, 3, 4, 5, 6)] == [2] * 6
     ends_well(stage, through=6)
+
+
+@scenario(70)
+def test_a_disk_from_when_its_node_was_alone_serves_nothing_before_others_were_asked() -> None:
+    stage = Stage(2, spares=1, keys=KEYS, changing=True)
+    stage.remove(2)
+    for key in range(KEYS):
+        stage.put(f"early {key}", key=key, w=1)
+    disk = stage.machine(1).disk
+    assert len(decode_known(disk.safe[MEMBERS]).entries) == 1, "its own"
+    disk.back_up()
+    stage.join(3)
+    assert stage.until(lambda: len(stage.served(3)) == 16, AT_EASE)
+    stage.kill(1)
+    stage.restart(1)
+    at_rest(stage)
+    for key in range(KEYS):
+        stage.put(f"late {key}", 3, key=key, seen=stage.get(3, key=key).seen)
+
+    stage.kill(1, 3)
+    assert disk.restore()
+    stage.restart(1)
+    stage.run(5 * SECOND)
+    assert stage.served(1) == set(), "who may have the newer copies is down"
+    stage.restart(3)
+    at_rest(stage)
+
+    assert len(stage.served(1)) == len(stage.served(3)) == 16
+    for key in range(KEYS):
+        assert stage.get(1, key=key, r=1).values == [f"late {key}"]
+    stage.settle()
+    judge_end(stage.world)

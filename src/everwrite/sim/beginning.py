@@ -14,6 +14,7 @@ from everwrite.core.cluster.holdings import all_bits, bits, decode_held, encode_
 from everwrite.core.cluster.members import Known, MemberTable, decode_known, founding
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.local import STAMP_BITS
+from everwrite.core.messages.members import News
 from everwrite.core.probes import sometimes
 from everwrite.core.records import CONFIRMED, HELD, OWN, STATE
 from everwrite.core.trees.quarantine import SPOILT
@@ -64,7 +65,12 @@ def begin(machine: Machine) -> MemberTable:
         known = Known([machine.seed])
     else:
         known = Known(machine.members, founding(machine.members))
-    return MemberTable(me, known.entries, known.rulings, known.draft)
+    table = MemberTable(me, known.entries, known.rulings, known.draft)
+    if replaced and not table.others():
+        # Its disk is of a time when it was alone: whoever lets it rejoin says whom to ask.
+        now = machine.world.known()
+        table.merge(News(now.entries, now.rulings))
+    return table
 
 
 def _count_start(machine: Machine) -> bool:
