@@ -29,7 +29,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
-from zlib import crc32
+
+import xxhash
 
 from everwrite.core.messages.listing import List
 from everwrite.core.messages.requests import Fetch, Get, Put, Touch
@@ -188,7 +189,7 @@ def _throw(message: Asked, second: int) -> int:
     spread evenly; those of two that began at once are the same, so the key counts, too.
     """
     key = message.after if type(message) is List else message.key  # type: ignore[union-attr]
-    return ((message.rid + second) * GOLDEN + crc32(key)) % SIDES
+    return ((message.rid + second) * GOLDEN + xxhash.xxh32_intdigest(key)) % SIDES
 
 
 def _size(message: Asked) -> int:
