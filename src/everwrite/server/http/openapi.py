@@ -65,7 +65,7 @@ HEADERS: dict[str, tuple[Json, str]] = {
     ),
     "Idempotency-Key": (
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-        "The same in each try of one write: it is carried out once",
+        "The same in each try of one write: it is carried out once, and another one is refused",
     ),
     "If-None-Match": ({"type": "string", "pattern": "^[ !-~]*$"}, "ETags of what the reader has"),
     "Accept": (
