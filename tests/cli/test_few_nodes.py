@@ -77,3 +77,14 @@ def test_the_same_over_http(cluster: DevCluster) -> None:
 
     assert ask(f"{url}/http?w=1", "DELETE", context)[0] == 204
     assert ask(f"{url}/word?consistency=one", "DELETE")[0] == 204
+
+
+def test_who_asks_for_more_fsyncs_than_there_are_nodes_is_told_so(cluster: DevCluster) -> None:
+    url = cluster.addresses[2]
+    few = run("put", "few", "fsync", "tea", "--w", "1", "--dw", "2", "--url", url)
+    enough = run("put", "few", "fsync", "tea", "--w", "1", "--dw", "1", "--url", url)
+
+    assert few.code == Exit.DEGRADED
+    assert "Only 1 of the 2 nodes that must fsync this write can be reached." in few.err
+    assert "with a smaller dw" in few.err
+    assert enough.code == Exit.OK
