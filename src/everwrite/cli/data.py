@@ -28,7 +28,7 @@ from everwrite.cli.answers import (
 from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
 from everwrite.cli.copyable import command, shown
 from everwrite.cli.exits import Exit
-from everwrite.cli.lifetimes import read_lifetime
+from everwrite.cli.lifetimes import Patience, read_lifetime
 from everwrite.cli.output import emit_json, outcome_sentence, say, say_hint
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.core.errors import EverwriteError, QuorumNotMet, RequestError, TooLarge
@@ -60,11 +60,11 @@ def _concerns_a_key(command: Command) -> Command:
         ),
         click.option(
             "--timeout",
-            type=click.FloatRange(0.001, 60),
-            default=5.0,
+            type=Patience(0.001, 60),
+            default="5s",
             show_default=True,
-            metavar="SECONDS",
-            help="Give up after this time.",
+            metavar="TIME",
+            help="Give up after this time: 2s, 250ms; a number is seconds.",
         ),
         click.option(
             "--n",
@@ -95,7 +95,7 @@ def _takes_numbers(command: Command) -> Command:
             type=click.IntRange(-1),
             default=-1,
             metavar="DW",
-            help="Of W, how many must have it on disk; -1: all if the node has fsync on.",
+            help="Nodes that must have it on disk, even more than W; -1: W if nodes have fsync on.",
         ),
         click.option(
             "--w",
@@ -137,6 +137,10 @@ def get(
     a heading. How good the answer is, when the value ends, and the context for the next put go to
     standard error. Exit code 1: there is no value; 3: none was found, but not every owner could
     say whether there is one.
+
+    Owners of the key are asked, whichever node --url names. `everwrite explain` says what each node
+    has; what one node answers to its clients tells curl http://NODE:7600/v1/kv/BUCKET/KEY (its port
+    + 200).
     """
 
     async def ask(chosen: AsyncBucket) -> Found:

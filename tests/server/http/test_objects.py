@@ -192,6 +192,7 @@ async def test_a_value_ends_and_a_touch_lets_it_live() -> None:
     "query",
     [
         "w=0", "w=4", "w=x", "w=-1", "w=1&w=1", "W=1", "dw=9", "timeout=0", "timeout=61s",
+        "timeout=1s2", "ttl=%D9%A3s", "ttl=11y", "ttl=3651d",
         "timeout=soon", "consistency=strong", "consistency=one&w=2", "consistency=session&w=1",
         "strict=yes", "ttl=1ms", "n=4", "key_encoding=hex", "w=%FF", "r=1", "timeout=1%00s",
     ],
