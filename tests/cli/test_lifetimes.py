@@ -107,7 +107,7 @@ def test_http_takes_the_times_that_the_command_line_takes(text: str) -> None:
     ("text", "seconds"), [("5", 5.0), ("0.5", 0.5), (".5", 0.5), ("250ms", 0.25), ("1m", 60.0)]
 )
 def test_a_patience_is_seconds_or_has_a_unit_here_and_over_http(text: str, seconds: float) -> None:
-    assert Patience(0.001, 60).convert(text, None, None) == seconds
+    assert Patience(0.001, 60)(None, None, text) == seconds  # type: ignore[arg-type]
     if not text.startswith("."):
         assert options_of({"timeout": text}).timeout_ms == seconds * 1000
 

@@ -60,7 +60,7 @@ def _concerns_a_key(command: Command) -> Command:
         ),
         click.option(
             "--timeout",
-            type=Patience(0.001, 60),
+            callback=Patience(0.001, 60),
             default="5s",
             show_default=True,
             metavar="TIME",

@@ -47,27 +47,28 @@ def _seconds(plain: str) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(plain))
 
 
-class Patience(click.ParamType):
-    """How long a command may take, in seconds: 2s, 250ms, or a number of seconds."""
-
-    name = "time"
+class Patience:
+    """Reads how long a command may take, as the callback of an option: 2s, 250ms, or a number of
+    seconds; from ``least_s`` to ``most_s``.
+    """
 
     def __init__(self, least_s: float, most_s: float) -> None:
         self._least_s, self._most_s = least_s, most_s
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
+    def __call__(self, _: click.Context, __: click.Parameter, text: str) -> float:
         """Return the seconds; BadParameter for what is no time, or out of range."""
-        plain = str(value).strip().lower()
+        plain = text.strip().lower()
         if re.fullmatch(r"[0-9]*\.?[0-9]+", plain):
             plain = f"0{plain}s"
         if not _WHOLE.fullmatch(plain):
-            self.fail(f"{value!r} is no time. Write it like 2s, 250ms, or 2 for seconds.")
+            raise click.BadParameter(
+                f"{text!r} is no time. Write it like 2s, 250ms, or 2 for seconds."
+            )
         seconds = _seconds(plain)
         if not self._least_s <= seconds <= self._most_s:
-            most = f"{self._most_s:g}s"
-            self.fail(f"{value!r} is not possible: from {self._least_s * 1000:g}ms to {most}.")
+            raise click.BadParameter(
+                f"{text!r} is not possible: from {self._least_s * 1000:g}ms to {self._most_s:g}s."
+            )
         return seconds
 
 

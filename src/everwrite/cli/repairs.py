@@ -281,7 +281,7 @@ async def _ask(db: AsyncClient, name: str) -> Repairs | None:
 @click.option("--all", "everything", is_flag=True, help="Compare everything.")
 @click.option(
     "--timeout",
-    type=Patience(0.001, 7 * 86_400.0),
+    callback=Patience(0.001, 7 * 86_400.0),
     default="5m",
     show_default=True,
     metavar="TIME",
