@@ -6,8 +6,9 @@ length, are over a gigabyte: so they are never those of a frame, and may be look
 
 from __future__ import annotations
 
-import json
 import re
+
+import msgspec
 
 from everwrite.core.errors import ProtocolError
 
@@ -45,7 +46,7 @@ def asked_in_http(data: bytes, http_port: int) -> bytes | None:
     if not _REQUEST.match(data):
         return None
     where = f"its HTTP port is {http_port}." if http_port else "it has no HTTP port."
-    body = json.dumps(
+    body = msgspec.json.encode(
         {
             "type": "urn:everwrite:problem:protocol",
             "title": "Protocol",
@@ -57,9 +58,8 @@ def asked_in_http(data: bytes, http_port: int) -> bytes | None:
             "acked": 0,
             "required": 0,
             "hint": "Nothing was done.",
-        },
-        separators=(",", ":"),
-    ).encode()
+        }
+    )
     head = (
         "HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n"
         f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
