@@ -17,7 +17,17 @@ hypothesis.settings.register_profile("everwrite", deadline=None)
 hypothesis.settings.load_profile("everwrite")
 
 REAL = frozenset(
-    {"browser", "chaos", "cli", "client", "process", "server", "storage", "test_examples.py"}
+    {
+        "browser",
+        "chaos",
+        "cli",
+        "client",
+        "process",
+        "server",
+        "storage",
+        "test_examples.py",
+        "test_pages.py",
+    }
 )
 
 

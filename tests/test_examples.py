@@ -15,7 +15,7 @@ from everwrite.cli.devcluster import DevCluster
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-PAGES = [ROOT / "docs/expiry.md", ROOT / "docs/deletes.md"]
+PAGES = [ROOT / f"docs/{name}.md" for name in ("python", "expiry", "deletes")]
 
 
 def run(script: Path, place: Path, *arguments: str) -> str:

@@ -427,7 +427,8 @@ def test_a_touch_of_what_has_no_end_or_is_not_there_says_so(key: str, url: str) 
     absent = everwrite("touch", "things", f"{key}-2", "1h", "--url", url)
 
     assert kept.code == Exit.OK
-    assert "it has no end, and was left as it was" in kept.err
+    assert "left as it was: it has no end" in kept.err
+    assert "touched" not in kept.err
     assert get(key, url, "-o", "json").json()["expires"] is None
     assert (absent.code, absent.out) == (Exit.ERROR, "")
     assert "not found" in absent.err

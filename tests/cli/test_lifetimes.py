@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import click
 import pytest
 from tests.cli.commands import everwrite
 
 from everwrite.cli.exits import Exit
-from everwrite.cli.lifetimes import end_for_json, end_sentence, read_lifetime
+from everwrite.cli.lifetimes import Patience, end_for_json, end_sentence, read_lifetime
 from everwrite.client import Found
+from everwrite.core.errors import RequestError
 from everwrite.core.messages.requests import Quality
+from everwrite.server.http.options import options_of
 
 NO_NODE = ["--url", "127.0.0.1:1", "--timeout", "0.1"]
 
@@ -27,6 +32,7 @@ def found(expires_ms: int, time_ms: int = 0) -> Found:
         ("12h", 43_200.0),
         ("7d", 604_800.0),
         ("2w", 1_209_600.0),
+        ("1500ms", 1.5),
         ("1h30m", 5400.0),
         (" 30M ", 1800.0),
         ("3650d", 315_360_000.0),
@@ -79,3 +85,36 @@ def test_an_end_is_told_in_utc_and_from_the_clusters_clock() -> None:
 def test_an_end_in_json_is_rfc_3339_or_null() -> None:
     assert end_for_json(found(1_700_000_000_001).expires) == "2023-11-14T22:13:20.001Z"
     assert end_for_json(found(0).expires) is None
+
+
+TIMES = ["45s", "1.5s", "30m", "12h", "7d", "2w", "1h30m", "1500ms", "1m1ms", "3650d"]
+NO_TIMES = ["", "soon", "-5s", "30 m", "5y", "1h 30m", "٣s", "0.5s", "3651d", "1h30"]
+
+
+@pytest.mark.parametrize("text", [*TIMES, *NO_TIMES])
+def test_http_takes_the_times_that_the_command_line_takes(text: str) -> None:
+    with contextlib.suppress(RequestError):
+        over_http = options_of({"ttl": text}).ttl_ms
+        assert text in TIMES
+        assert read_lifetime(None, None, text) == over_http / 1000  # type: ignore[arg-type]
+        return
+    assert text in NO_TIMES
+    with pytest.raises(click.BadParameter):
+        read_lifetime(None, None, text)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("5", 5.0), ("0.5", 0.5), (".5", 0.5), ("250ms", 0.25), ("1m", 60.0)]
+)
+def test_a_patience_is_seconds_or_has_a_unit_here_and_over_http(text: str, seconds: float) -> None:
+    assert Patience(0.001, 60)(None, None, text) == seconds  # type: ignore[arg-type]
+    if not text.startswith("."):
+        assert options_of({"timeout": text}).timeout_ms == seconds * 1000
+
+
+@pytest.mark.parametrize("text", ["0", "61", "61s", "-1", "nan", "inf", "1e3", "", "2 s", "2m"])
+def test_a_patience_that_cannot_be_is_a_usage_error(text: str) -> None:
+    ended = everwrite("get", "b", "k", "--url", "127.0.0.1:1", "--timeout", text)
+
+    assert ended.code == Exit.USAGE
+    assert "--timeout" in ended.err

@@ -45,7 +45,7 @@ def test_every_command_has_help_that_agrees_with_the_overview(name: str) -> None
 def test_the_help_of_status_explains_its_second_table() -> None:
     page = everwrite("status", "--help").out
 
-    for column in ("MAY DO", "DOES", "P99 OF REQUESTS", "quiet", "WHY"):
+    for column in ("MAY DO", "DOES", "P99 OF REQUESTS", "alone", "WHY"):
         assert column in page
 
 

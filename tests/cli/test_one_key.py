@@ -132,3 +132,50 @@ def test_what_is_not_printable_in_a_key_is_shown_escaped(url: str) -> None:
     for text in (absent.err, table.out, located.out):
         assert repr(odd)[1:-1] in text
         assert odd not in text
+
+
+def test_a_list_that_was_put_as_a_text_is_called_a_text(key: str, url: str) -> None:
+    stored = put(key, '["milk"]', url)
+    found = command("get", key, "--url", url)
+
+    assert "--kind json" in stored.err
+    assert found.out == '["milk"]'
+    assert "kind text" in found.err and "--kind json" in found.err
+
+
+def test_a_value_that_is_json_is_called_so(key: str, url: str) -> None:
+    stored = put(key, '["milk"]', url, "--kind", "json")
+    found = command("get", key, "--url", url)
+
+    assert "--kind" not in stored.err
+    assert "kind json\n" in found.err
+
+
+@pytest.mark.parametrize("value", ["apple", "[not json", "{}x"])
+def test_a_text_that_nobody_takes_for_json_has_no_word_about_kinds(
+    key: str, url: str, value: str
+) -> None:
+    stored = put(key, value, url)
+    found = command("get", key, "--url", url)
+
+    assert "kind" not in stored.err + found.err
+
+
+def test_siblings_of_several_kinds_say_so(key: str, url: str) -> None:
+    put(key, '["milk"]', url)
+    put(key, '["tea"]', url, "--kind", "json")
+
+    found = command("get", key, "--url", url)
+
+    headings = [line for line in found.out.splitlines() if line.startswith("---")]
+    assert {line.rpartition(", ")[2] for line in headings} == {"text", "json"}
+    assert "several kinds" in found.err
+
+
+def test_a_touch_says_where_one_of_the_siblings_has_no_end(key: str, url: str) -> None:
+    put(key, "tea", url, "--ttl", "1h")
+    put(key, "jam", url)
+
+    kept = everwrite("touch", "things", key, "2h", "--url", url)
+
+    assert "one of the 2 siblings has no end" in kept.err

@@ -128,3 +128,20 @@ async def test_a_node_with_impossible_settings_does_not_start(
 
         assert caught.value.hint
         assert await nodes.start("n1"), "and the directory is as good as before"
+
+
+@pytest.mark.parametrize(
+    ("host", "instead"),
+    [
+        ("127.0.0.1:7400", "--host 127.0.0.1 --base-port 7400"),
+        ("10.0.0.1:7401", "--host 10.0.0.1 --base-port 7401"),
+        ("n1.example:80", "--host n1.example --base-port 80"),
+        ("[::1]:7400", "--host ::1 --base-port 7400"),
+    ],
+)
+def test_a_port_behind_the_host_is_what_is_wrong_with_it(host: str, instead: str) -> None:
+    """And not the secret that an address with a port would need."""
+    with pytest.raises(ConfigError, match="--host takes no port") as caught:
+        ServeOptions(host=host)
+
+    assert instead in caught.value.hint

@@ -32,6 +32,8 @@ def show_found(bucket: str, key: str, found: Found) -> None:
     if not found.values:
         say(f"not found: {absence(bucket, key, found)}")
         return
+    kinds = [kind_of(value) for value in found.values]
+    plain = all(map(plainly_text, found.values))
     if len(found.values) == 1:
         content = _plain(found.values[0])
         emit_bytes(content)
@@ -40,10 +42,15 @@ def show_found(bucket: str, key: str, found: Found) -> None:
             say("")
     else:
         for number, value in enumerate(found.values, start=1):
-            emit_bytes(b"--- sibling %d of %d\n" % (number, len(found.values)))
+            kind = "" if plain else f", {kinds[number - 1]}"
+            emit_bytes(f"--- sibling {number} of {len(kinds)}{kind}\n".encode())
             emit_bytes(_plain(value).removesuffix(b"\n") + b"\n")
     sys.stdout.flush()
     say(f"answered by {_replies(found)}")
+    if len(kinds) == 1 and not plain:
+        say(_KINDS[kinds[0]])
+    elif len(set(kinds)) > 1:
+        say("They are of several kinds: a program that merges one kind may not understand another.")
     if found.expires is not None:
         say(f"{'the last of them ' if len(found.values) > 1 else ''}{end_sentence(found)}")
     if len(found.values) > 1:
@@ -52,6 +59,28 @@ def show_found(bucket: str, key: str, found: Found) -> None:
         say(f"  {command('put', bucket, key, 'VALUE', context=_token(found.context))}")
     else:
         say(f"context {_token(found.context)}")
+
+
+_KINDS = {
+    "text": "kind text: programs get these characters, not a list or a number (put --kind json)",
+    "json": "kind json",
+    "bytes": "kind bytes",
+}
+
+
+def plainly_text(value: object) -> bool:
+    """Say whether a value is a text, and nobody would take it for JSON.
+
+    >>> plainly_text("apple"), plainly_text('["milk"]'), plainly_text("7"), plainly_text("[x]")
+    (True, False, False, True)
+    """
+    if not isinstance(value, str):
+        return False
+    try:
+        msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return True
+    return False
 
 
 _UNKNOWN = "was not found, but not every owner could say"
@@ -88,14 +117,15 @@ def show_stored(verb: str, bucket: str, key: str, stored: Stored, form: str) -> 
     if form == "json":
         emit_json((touched_json if verb == "touched" else stored_json)(verb, bucket, key, stored))
         return
+    if verb == "touched" and stored.expires is None:
+        say(_endless(stored))
+        return
     said = f"{verb} on {count(stored.owners, 'owner')}"
     if stored.fallbacks:
         said += f" and {count(stored.fallbacks, 'stand-in')}"
     say(f"{said}, {stored.durable} of them on disk")
     if stored.expires is not None:
         say(end_sentence(stored))
-    elif verb == "touched":
-        say("it has no end, and was left as it was")
     look = command("get", bucket, key)
     if verb == "deleted" and stored.siblings:
         one = stored.siblings == 1
@@ -107,6 +137,16 @@ def show_stored(verb: str, bucket: str, key: str, stored: Stored, form: str) -> 
         say(f"`{look}` shows them and how to settle it.")
     if verb == "stored":
         say(f"context {_token(stored.context)}")
+
+
+def _endless(stored: Stored) -> str:
+    """Return what a touch came to where something has no end."""
+    if stored.siblings == 1:
+        return "left as it was: it has no end, and lives for ever"
+    return (
+        f"one of the {stored.siblings} siblings has no end, and was left as it was; those that "
+        "end were touched"
+    )
 
 
 def stored_json(verb: str, bucket: str, key: str, stored: Stored) -> dict[str, object]:
@@ -140,7 +180,7 @@ def found_json(bucket: str, key: str, found: Found) -> dict[str, object]:
         "key": key,
         "found": bool(found.values),
         "values": [_json_value(value) for value in found.values],
-        "kinds": [_kind(value) for value in found.values],
+        "kinds": [kind_of(value) for value in found.values],
         "context": _token(found.context),
         "expires": end_for_json(found.expires),
         "expires_in_ms": None if left is None else round(left.total_seconds() * 1000),
@@ -154,7 +194,8 @@ def found_json(bucket: str, key: str, found: Found) -> dict[str, object]:
     }
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Return what a value is to an application: as `put --kind` calls it."""
     return "bytes" if isinstance(value, bytes) else "text" if isinstance(value, str) else "json"
 
 

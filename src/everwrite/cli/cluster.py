@@ -239,8 +239,9 @@ def partition(groups: str, directory: Path) -> None:
     'A,B>C'       A and B can't reach C; what C sends arrives
     'A|B;C>D'     several cuts at once
 
-    Only messages between nodes are cut: clients still reach all of them, and a put goes to an owner
-    of its key, whatever --url says.
+    Only messages between nodes are cut: clients still reach all of them, and ask an owner of the
+    key, whatever --url says, so they go round the cut. To see one side, ask a node of it over HTTP:
+    curl http://127.0.0.1:7601/v1/kv/BUCKET/KEY is what n1 sees.
     """
     found = _open(directory)
     with found.locked():

@@ -35,8 +35,8 @@ def reaches_a_node(command: Command) -> Command:
         show_default=True,
         metavar="HOST:PORT[,...]",
         callback=_check_url,
-        help="A node from which to learn the cluster; several are tried in turn.  "
-        "[env: EVERWRITE_URL]",
+        help="A node from which to learn the cluster, native port; several are tried in turn. Keys "
+        "are asked of their owners, whichever it is.  [env: EVERWRITE_URL]",
     )(command)
     return takes_a_secret(command)
 

@@ -19,18 +19,19 @@ from everwrite.cli.answers import (
     absence,
     exit_for_found,
     found_json,
+    plainly_text,
     show_found,
     show_stored,
     stored_json,
     touched_json,
 )
 from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
-from everwrite.cli.copyable import shown
+from everwrite.cli.copyable import command, shown
 from everwrite.cli.exits import Exit
-from everwrite.cli.lifetimes import read_lifetime
-from everwrite.cli.output import emit_json, outcome_sentence, say
+from everwrite.cli.lifetimes import Patience, read_lifetime
+from everwrite.cli.output import emit_json, outcome_sentence, say, say_hint
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.core.errors import EverwriteError, RequestError, TooLarge
+from everwrite.core.errors import EverwriteError, QuorumNotMet, RequestError, TooLarge
 
 if TYPE_CHECKING:
     from everwrite.client import AsyncBucket, Found, Stored
@@ -59,11 +60,11 @@ def _concerns_a_key(command: Command) -> Command:
         ),
         click.option(
             "--timeout",
-            type=click.FloatRange(0.001, 60),
-            default=5.0,
+            callback=Patience(0.001, 60),
+            default="5s",
             show_default=True,
-            metavar="SECONDS",
-            help="Give up after this time.",
+            metavar="TIME",
+            help="Give up after this time: 2s, 250ms; a number is seconds.",
         ),
         click.option(
             "--n",
@@ -94,7 +95,7 @@ def _takes_numbers(command: Command) -> Command:
             type=click.IntRange(-1),
             default=-1,
             metavar="DW",
-            help="Of W, how many must have it on disk; -1: all if the node has fsync on.",
+            help="Nodes that must have it on disk, even more than W; -1: W if nodes have fsync on.",
         ),
         click.option(
             "--w",
@@ -136,6 +137,10 @@ def get(
     a heading. How good the answer is, when the value ends, and the context for the next put go to
     standard error. Exit code 1: there is no value; 3: none was found, but not every owner could
     say whether there is one.
+
+    Owners of the key are asked, whichever node --url names. `everwrite explain` says what each node
+    has; what one node answers to its clients tells curl http://NODE:7600/v1/kv/BUCKET/KEY (its port
+    + 200).
     """
 
     async def ask(chosen: AsyncBucket) -> Found:
@@ -158,7 +163,7 @@ def get(
     type=click.Choice(["auto", "text", "json", "bytes"]),
     default="auto",
     show_default=True,
-    help="What the value is; auto: text if it is UTF-8, else bytes.",
+    help="What the value is to programs; auto: text if it is UTF-8 (never JSON), else bytes.",
 )
 @click.option(
     "--ttl",
@@ -191,6 +196,8 @@ def put(
     which is right. With the context of an earlier get it replaces what that get has shown.
 
     A value that replaces one with a --ttl has no end unless it is given one, too.
+
+    A list or a number for programs is --kind json: everwrite put carts alice '["tea"]' --kind json
     """
     content = _value(_raw(value), kind)
 
@@ -210,6 +217,8 @@ def put(
     show_stored(
         "stored", bucket, key, _run(url, secret_file, bucket, timeout, ask, writes=True), form
     )
+    if kind == "auto" and isinstance(content, str) and _looks_like_json(content):
+        say_hint("It is a text now: programs that put lists or objects need --kind json.")
 
 
 @click.command()
@@ -276,7 +285,11 @@ def delete(
     async def ask(chosen: AsyncBucket) -> Found | Stored:
         known = context
         if known is None:
-            found = await chosen.get(key, n=n, timeout=timeout, strict=strict)
+            try:
+                found = await chosen.get(key, n=n, timeout=timeout, strict=strict)
+            except QuorumNotMet as error:
+                error.hint = _without_reading(bucket, key, w)
+                raise
             if not found.values:
                 return found
             known = found.context
@@ -295,6 +308,21 @@ def delete(
         return exit_for_found(answer)
     show_stored("deleted", bucket, key, answer, form)
     return Exit.OK
+
+
+def _without_reading(bucket: str, key: str, w: int) -> str:
+    """Return how to delete where too few nodes are up for the read that comes first."""
+    numbers = {"w": w} if w else {}
+    look = command("get", bucket, key, r=1)
+    then = command("delete", bucket, key, context="CONTEXT", **numbers)
+    return (
+        "Nothing was changed. A delete reads the key first; with the context of a smaller read it "
+        f"need not: {look} and then {then}"
+    )
+
+
+def _looks_like_json(text: str) -> bool:
+    return text.lstrip()[:1] in ("[", "{") and not plainly_text(text)
 
 
 def _run(

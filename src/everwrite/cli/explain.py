@@ -135,8 +135,9 @@ def explain(
     """Say why KEY of BUCKET is as it is.
 
     Where it lives and why there, what each node has of it, what a get would answer, and what is
-    going to be repaired. All nodes are asked; nothing is changed, and no value is shown. Exit code
-    3: some node did not answer, or a get would fail or depends on who answers first.
+    going to be repaired. The node that --url names asks all those that it reaches; nothing is
+    changed, and no value is shown. Exit code 3: some node did not answer, or a get would fail or
+    depends on who answers first.
     """
     arguments: dict[str, Any] = {"bucket": bucket, "key": key}
     arguments |= {name: value for name, value in (("n", n), ("r", r)) if value is not None}

@@ -51,9 +51,10 @@ def status(watched: bool, url: str, secret_file: Path | None, form: str) -> int:
     A second table shows nodes that do work in the background (hints, repairs, moves, scrub):
 
     \b
-    MAY DO             how much it may do in a second, so that requests do not suffer
-    DOES               how much it does, by kind
-    P99 OF REQUESTS    reads 4.1 of 6.0 ms (quiet 3.0): 99 of 100 reads took up to 4.1 ms,
+    MAY DO             how many slices of about a millisecond it may do in a second, so that
+                       requests do not suffer
+    DOES               how many it does, by kind
+    P99 OF REQUESTS    reads 4.1 ms, may be 6.0 (alone 3.0): 99 of 100 reads took up to 4.1 ms,
                        and up to 3.0 without background work; over 6.0 it may do less
     WHY                what decides it now
     """

@@ -1,4 +1,6 @@
-"""How long a value is to live, and when it ends, as people write and read it."""
+"""How long a value is to live, when it ends, and how long a command may take, as people write and
+read it. HTTP takes the same words (server/http/options.py).
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from everwrite.client.limits import TTL_MAX_S, TTL_MIN_S
 if TYPE_CHECKING:
     from everwrite.client import Found, Stored
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw])")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhdw])")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 
 
@@ -35,10 +37,39 @@ def read_lifetime(_: click.Context, __: click.Parameter, text: str | None) -> fl
         raise click.BadParameter(
             f"{text!r} is no time to live. Write it like 45s, 30m, 12h, 7d or 1h30m."
         )
-    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(plain))
+    seconds = _seconds(plain)
     if not TTL_MIN_S <= seconds <= TTL_MAX_S:
         raise click.BadParameter(f"{text!r} is not possible: from 1s to 3650d.")
     return seconds
+
+
+def _seconds(plain: str) -> float:
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(plain))
+
+
+class Patience:
+    """Reads how long a command may take, as the callback of an option: 2s, 250ms, or a number of
+    seconds; from ``least_s`` to ``most_s``.
+    """
+
+    def __init__(self, least_s: float, most_s: float) -> None:
+        self._least_s, self._most_s = least_s, most_s
+
+    def __call__(self, _: click.Context, __: click.Parameter, text: str) -> float:
+        """Return the seconds; BadParameter for what is no time, or out of range."""
+        plain = text.strip().lower()
+        if re.fullmatch(r"[0-9]*\.?[0-9]+", plain):
+            plain = f"0{plain}s"
+        if not _WHOLE.fullmatch(plain):
+            raise click.BadParameter(
+                f"{text!r} is no time. Write it like 2s, 250ms, or 2 for seconds."
+            )
+        seconds = _seconds(plain)
+        if not self._least_s <= seconds <= self._most_s:
+            raise click.BadParameter(
+                f"{text!r} is not possible: from {self._least_s * 1000:g}ms to {self._most_s:g}s."
+            )
+        return seconds
 
 
 def end_sentence(answer: Found | Stored) -> str:

@@ -34,8 +34,8 @@ import msgspec
 from everwrite.cli.connection import read_secret
 from everwrite.cli.histogram import Histogram, Plain
 from everwrite.cli.logins import Login, Logins
-from everwrite.cli.serve import HTTP_ABOVE
 from everwrite.core.errors import EverwriteError
+from everwrite.core.wrong_port import HTTP_ABOVE
 
 if TYPE_CHECKING:
     from everwrite.cli.httpload import HttpBucket

@@ -60,7 +60,7 @@ def pace_rows(paces: Iterable[tuple[str, Pace | None]]) -> list[list[str]]:
         busy = {kind: said for kind, said in pace.kinds.items() if said.wants or said.per_s >= 0.1}
         if not busy:
             continue
-        may = "all it asks for" if pace.rate is None else f"{pace.rate:,.0f}/s"
+        may = "all it asks for" if pace.rate is None else f"{pace.rate:,.0f} slices/s"
         done = {kind: said.per_s for kind, said in busy.items() if said.per_s >= 0.5}
         does = ", ".join(f"{kind} {per_s:,.0f}/s" for kind, per_s in done.items()) or "-"
         rows.append([name, may, does, _p99(pace), pace.why])
@@ -91,4 +91,4 @@ def _p99(pace: Pace) -> str:
     if not known:
         return "-"
     _, sort, said = max(known, key=lambda each: each[0])
-    return f"{sort} {said.p99_ms:.1f} of {said.target_ms:.1f} ms (quiet {said.quiet_ms:.1f})"
+    return f"{sort} {said.p99_ms:.1f} ms, may be {said.target_ms:.1f} (alone {said.quiet_ms:.1f})"

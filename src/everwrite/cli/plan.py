@@ -241,6 +241,8 @@ def _sum(planned: Planned) -> str:
 
     >>> _sum(Planned(plan="ab", staged=True, copies=768, copies_moved=0, load_max=1.049))
     'no copy moves; load max/mean 1.05'
+    >>> _sum(Planned(plan="ab", staged=True, copies=768, copies_moved=192, load_max=1.0))
+    '192 of 768 copies move (25%): nothing is in them so far; load max/mean 1.00'
     """
     load = f"load max/mean {planned.load_max:.2f}"
     if not planned.copies_moved:
@@ -248,9 +250,15 @@ def _sum(planned: Planned) -> str:
     share = planned.copies_moved / max(1, planned.copies)
     times = planned.times_optimum
     near = "" if times is None else f", {times:.2f} times the optimum"
+    if not planned.bytes:
+        much = "nothing is in them so far"
+    elif planned.ms < 10:
+        much = f"{size(planned.bytes)}, at best in some milliseconds"
+    else:
+        much = f"{size(planned.bytes)}, {duration(planned.ms)} or more"
     return (
         f"{planned.copies_moved:,} of {planned.copies:,} copies move ({share:.0%}{near}): "
-        f"{size(planned.bytes)}, {duration(planned.ms)} or more; {load}"
+        f"{much}; {load}"
     )
 
 

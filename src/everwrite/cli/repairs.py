@@ -13,6 +13,7 @@ import msgspec
 
 from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
 from everwrite.cli.exits import Exit
+from everwrite.cli.lifetimes import Patience
 from everwrite.cli.output import duration, emit, emit_json, say, size, table
 from everwrite.cli.reports import Checked, ask_status, names_of, read
 from everwrite.core.errors import RequestError, UnavailableError
@@ -280,11 +281,11 @@ async def _ask(db: AsyncClient, name: str) -> Repairs | None:
 @click.option("--all", "everything", is_flag=True, help="Compare everything.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=300.0,
+    callback=Patience(0.001, 7 * 86_400.0),
+    default="5m",
     show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for it.",
+    metavar="TIME",
+    help="How long to wait for it: 90s, 10m; a number is seconds.",
 )
 @reaches_a_node
 @takes_a_format

@@ -20,13 +20,13 @@ from everwrite.cli.connection import DEFAULT_PORT, read_secret, takes_a_secret
 from everwrite.cli.output import report_error
 from everwrite.cli.supervisor import FOR_GOOD
 from everwrite.core.errors import ConfigError, Fenced
+from everwrite.core.wrong_port import HTTP_ABOVE
 
 if TYPE_CHECKING:
     from everwrite.server.settings import ServeOptions
 
 _ENGINES = ["rocksdb", "sqlite", "memory"]
 _NAME_LENGTH_MAX = 64
-HTTP_ABOVE = 200
 PORT_MAX = 65535 - HTTP_ABOVE
 """Two more ports belong to each base port: 100 and 200 above it."""
 WORKERS_MAX = 64

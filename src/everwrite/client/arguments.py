@@ -118,6 +118,14 @@ def key_error(key: object, error: Exception) -> Exception:
     return RequestError(f"{a(type(key).__name__)} is no key.", hint="Keys are str or bytes.")
 
 
+def read_first(look: str) -> str:
+    """Return what to do where too few nodes are up for the read that a delete begins with."""
+    return (
+        "Nothing was changed. A delete without a context reads the key first: give it the context "
+        f"of a smaller read, such as {look}, and it need not."
+    )
+
+
 def check_context(context: bytes) -> None:
     if type(context) is not bytes or len(context) > CONTEXT_BYTES_MAX:
         raise BadContext(

@@ -21,6 +21,7 @@ from everwrite.client.arguments import (
     checked_timeout,
     checked_ttl,
     key_error,
+    read_first,
 )
 from everwrite.client.cluster import Cluster
 from everwrite.client.results import (
@@ -34,7 +35,7 @@ from everwrite.client.results import (
 from everwrite.client.session import Session
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_key, checked_value, data_key
 from everwrite.core.data.labels import KIND_BYTES
-from everwrite.core.errors import RequestError
+from everwrite.core.errors import QuorumNotMet, RequestError
 from everwrite.core.messages.requests import FetchReply, PutReply
 from everwrite.core.request.limits import cannot_tell, check_copies
 
@@ -261,7 +262,11 @@ class AsyncBucket:
         n, w, dw = n or self._n, w or self._w, self._dw if dw == -1 else dw
         if context is None:
             deadline = self._cluster.now() + timeout_s
-            found = await self.get(key, n=n, timeout=timeout_s, strict=strict, session=session)
+            try:
+                found = await self.get(key, n=n, timeout=timeout_s, strict=strict, session=session)
+            except QuorumNotMet as error:
+                error.hint = read_first("get(key, r=1)")
+                raise
             context = found.context
             if not context:
                 # Nothing to supersede, so a tombstone would be for nobody: a logout after the end.

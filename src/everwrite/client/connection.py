@@ -26,6 +26,7 @@ from everwrite.core.messages.every import AnyMessage
 from everwrite.core.messages.greeting import Hello, Refused
 from everwrite.core.messages.requests import Failure
 from everwrite.core.wire import FrameReader, encode_frames
+from everwrite.core.wrong_port import answered_in_http
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,6 +179,8 @@ class Connection(asyncio.Protocol):
             self.suspect = False
             self._owner.changed()
         try:
+            if not self.up:
+                self._check_port(data)
             messages = self._reader.feed(data)
             if not self.up:
                 messages = self._greet(messages)
@@ -225,6 +228,13 @@ class Connection(asyncio.Protocol):
         self._owner.changed()
 
     # -- the handshake ------------------------------------------------------------------------
+
+    def _check_port(self, data: bytes) -> None:
+        """Raise ProtocolError if it is HTTP that is spoken there."""
+        peer = self._transport.get_extra_info("peername") if self._transport is not None else None
+        wrong = answered_in_http(data, peer[1] if isinstance(peer, tuple) else 0)
+        if wrong is not None:
+            raise wrong
 
     def _greet(self, messages: list[AnyMessage]) -> list[AnyMessage]:
         """Take the node's Hello, prove who we are; return what came after it."""

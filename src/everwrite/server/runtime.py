@@ -244,6 +244,7 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
     if doors:
         runtime.http = http_service(runtime, doors)
         await runtime.http.start()
+        runtime.peers.http_port = runtime.http.port
     return runtime
 
 

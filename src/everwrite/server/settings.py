@@ -75,6 +75,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     cluster_name: str = ""
 
     def __post_init__(self) -> None:
+        _check_without_port(self.host)
         if not self.secret and not is_loopback(self.host):
             raise ConfigError(
                 f"Without a secret a node listens only on this machine, not on {self.host}.",
@@ -149,6 +150,17 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
                 "A node that founds a cluster has no operator to wait for.",
                 hint="Use --stage with --join HOST:PORT, or leave it out.",
             )
+
+
+def _check_without_port(host: str) -> None:
+    """Raise ConfigError for a host with a port, before anything else is said about it."""
+    bare, colon, number = host.rpartition(":")
+    if not colon or not number.isdigit() or (":" in bare and not bare.endswith("]")):
+        return  # a name, or an address of IPv6
+    raise ConfigError(
+        f"--host takes no port, as in {host}.",
+        hint=f"Give the port by itself: --host {bare.strip('[]')} --base-port {number}.",
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -33,6 +33,7 @@ from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import PutReply
 from everwrite.core.outbox import Place
 from everwrite.core.wire import FrameReader, encode_frames
+from everwrite.core.wrong_port import answered_in_http, asked_in_http
 
 if TYPE_CHECKING:
     from everwrite.server.peers import Peers
@@ -103,8 +104,10 @@ class Connection(asyncio.Protocol):
             )
 
     def data_received(self, data: bytes) -> None:
-        self.silent = False
+        first, self.silent = self.silent, False
         try:
+            if first and self._is_http(data):
+                return
             messages = self._reader.feed(data)
             if self.place is None:
                 messages = self._greet(messages)
@@ -231,6 +234,27 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     # -- the handshake -----------------------------------------------------------------------------
+
+    def _is_http(self, data: bytes) -> bool:
+        """Say whether the first bytes are HTTP, which is spoken on another port; and say so to
+        whoever asked.
+        """
+        transport = self._transport
+        if transport is None:
+            return False
+        if self.dialled:
+            peer = transport.get_extra_info("peername")
+            wrong = answered_in_http(data, peer[1] if isinstance(peer, tuple) else 0)
+            if wrong is not None:
+                raise wrong
+            return False
+        said = asked_in_http(data, self._peers.http_port)
+        if said is None:
+            return False
+        self._peers.warn("", ProtocolError("It speaks HTTP, and this is the native port."))
+        transport.write(said)
+        transport.close()
+        return True
 
     def _greet(self, messages: list[AnyMessage]) -> list[AnyMessage]:
         """Take the handshake's next steps; return what came behind it."""

@@ -73,6 +73,7 @@ async def test_a_reader_of_one_value_is_given_the_envelope_for_its_context(
         head = await client.head(KEY, params=query)
 
         assert (found.status_code, head.status_code) == (300, 300)
+        assert "causal-context" not in head.headers  # the body of a GET has it
         assert len(found.json()["context"]) > HEADER_MAX
 
 

@@ -192,6 +192,7 @@ async def test_a_value_ends_and_a_touch_lets_it_live() -> None:
     "query",
     [
         "w=0", "w=4", "w=x", "w=-1", "w=1&w=1", "W=1", "dw=9", "timeout=0", "timeout=61s",
+        "timeout=1s2", "ttl=%D9%A3s", "ttl=11y", "ttl=3651d",
         "timeout=soon", "consistency=strong", "consistency=one&w=2", "consistency=session&w=1",
         "strict=yes", "ttl=1ms", "n=4", "key_encoding=hex", "w=%FF", "r=1", "timeout=1%00s",
     ],
@@ -355,3 +356,32 @@ async def test_a_header_that_is_a_list_may_be_given_in_parts() -> None:
         parts = [("Accept", "text/plain"), ("Accept", "*/*"), ("Meta-A", "1"), ("Meta-B", "2")]
 
         assert (await client.put(KEY, content=b"v", headers=parts)).status_code == 204
+
+
+@pytest.mark.parametrize("second", ["other bytes", "other type", "delete"])
+@in_loop
+async def test_another_write_under_a_key_that_was_used_is_refused_with_true_words(
+    second: str,
+) -> None:
+    """Not that to repeat it may help; nor that surely it never happened, which nobody can know."""
+    async with three() as (_, (client, other, _)):
+        used = {"Idempotency-Key": "9d6f"}
+        first = await client.put(KEY, content=b"tea", headers=used)
+        assert first.status_code == 204
+        match second:
+            case "other bytes":
+                answer = await other.put(KEY, content=b"jam", headers=used)
+            case "other type":
+                answer = await other.put(
+                    KEY, content=b"tea", headers={**used, "Content-Type": "text/plain"}
+                )
+            case _:
+                answer = await other.delete(KEY, headers=used)
+
+        found = problem(answer, 400, "bad_request")
+        assert "Another write of this key" in found["detail"]
+        assert "Idempotency-Key" in found["detail"]
+        assert "is not if you repeat it" in found["hint"]
+        assert found["retryable"] is False
+        assert found["outcome"] == "unknown"
+        assert (await client.get(KEY)).content == b"tea"

@@ -214,7 +214,7 @@ class Controller:
             self._cut_steps -= 1
             return
         if now - self._bound_ms > REST_MS:
-            self.why = "less is asked for than there is"
+            self.why = "it needs no more than it may do"
             self._rest()
         elif strain < 0:
             self.why = "too little was measured to say"
@@ -233,7 +233,7 @@ class Controller:
             self.rate = self.rate * FAST if self._fast else self.rate + RISE
             self.rate = min(RATE_MAX, self.rate)
         else:
-            self.why = "less is asked for than there is"
+            self.why = "it needs no more than it may do"
         if self.per_s <= QUIET_PER_S:
             self._listen_ms = now + LISTEN_EVERY_MS
         elif now >= self._listen_ms:

@@ -118,11 +118,22 @@ def lay_too_long() -> DeadlineExceeded:
     )
 
 
-def op_used_twice() -> RequestError:
-    """Return the error for a request id that another put of the key has."""
+def op_used_twice(*, retry: bool) -> RequestError:
+    """Return the error for a request id that another put of the key has.
+
+    A retry is not told that surely nothing has happened, as in ``Writes._refuse``: its first try
+    may have come to nodes that knew nothing of the other put. But to repeat it is of no use.
+    """
+    what = "Another write of this key was carried out under the same id (Idempotency-Key)."
+    if not retry:
+        return RequestError(
+            what, hint="Nothing was done. Draw a random id for each; repeat it only to try again."
+        )
     return RequestError(
-        "Another put of this key had the same request id.",
-        hint="Nothing was done. Draw a random id for each put; repeat it only to try again.",
+        what,
+        hint="This one was not carried out now, and is not if you repeat it: give it a random key "
+        "of its own. If this was not its first try, read first: an earlier one may have been.",
+        outcome="unknown",
     )
 
 

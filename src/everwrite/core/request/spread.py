@@ -123,10 +123,13 @@ class PutRequest(Request):
         if reach < self._w or len(pending) < self._dw:
             sometimes("a put is refused since too few nodes can be reached")
             self._local.counters.quorum_failures += 1
+            few, most, what, name = reach, self._w, "take", "w"
+            if reach >= self._w:
+                few, most, what, name = len(pending), self._dw, "fsync", "dw"
             raise QuorumNotMet(
-                f"Only {reach} of the {self._w} nodes that must take this write can be reached.",
-                hint="Nothing was written. Try again, or write with a smaller w.",
-                required=self._w,
+                f"Only {few} of the {most} nodes that must {what} this write can be reached.",
+                hint=f"Nothing was written. Try again, or write with a smaller {name}.",
+                required=most,
             )
 
     def begin(self, token: bytes, siblings: int) -> None:

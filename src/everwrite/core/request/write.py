@@ -330,7 +330,7 @@ def _earlier_try(
     if known is not None:
         ended = known.value is None and known.expires
         if (known.value, known.kind) != (put.value, put.kind) and not ended:
-            raise op_used_twice()
+            raise op_used_twice(retry=put.retry)
         sometimes("a retry finds its put in the record")
         return True, known
     if looked is None:

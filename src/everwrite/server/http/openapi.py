@@ -20,7 +20,11 @@ from everwrite.server.http.routes import OPERATIONS, Operation
 
 Json = dict[str, Any]
 
-_TIME: Json = {"type": "string", "pattern": r"^\d{1,9}(\.\d{1,6})?(ms|s|m|h|d)?$"}
+_NUMBER = r"[0-9]{1,9}(\.[0-9]{1,6})?"
+_TIME: Json = {
+    "type": "string",
+    "pattern": rf"^({_NUMBER}|({_NUMBER}(ms|[smhdw])){{1,6}})$",
+}
 _COPIES: Json = {"type": "integer", "minimum": 1, "maximum": 9}
 _FLAG: Json = {"type": "string", "enum": ["true", "false"]}
 
@@ -32,7 +36,7 @@ PARAMETERS: dict[str, tuple[Json, str]] = {
         {"type": "integer", "minimum": 0, "maximum": 9},
         "How many of them must have it fsynced",
     ),
-    "timeout": (_TIME, "How long it may take: 250ms, 2s; up to a minute"),
+    "timeout": (_TIME, "How long it may take: 250ms, 2s; up to a minute; a number is seconds"),
     "strict": (_FLAG, "Whether only owners count, no stand-ins"),
     "consistency": (
         {"type": "string", "enum": list(LEVELS)},
@@ -65,7 +69,7 @@ HEADERS: dict[str, tuple[Json, str]] = {
     ),
     "Idempotency-Key": (
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-        "The same in each try of one write: it is carried out once",
+        "The same in each try of one write: it is carried out once, and another one is refused",
     ),
     "If-None-Match": ({"type": "string", "pattern": "^[ !-~]*$"}, "ETags of what the reader has"),
     "Accept": (

@@ -15,6 +15,7 @@ from everwrite.core.errors import (
     DeadlineExceeded,
     EverwriteError,
     NotFound,
+    QuorumNotMet,
     RequestError,
 )
 from everwrite.core.messages.requests import Get, GetReply, Put, PutReply, Touch
@@ -22,6 +23,11 @@ from everwrite.core.request.limits import cannot_tell
 from everwrite.server.http.options import Options
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.tracing import Timeline
+
+_READ_FIRST = (
+    "Nothing was changed. A delete without a Causal-Context reads the key first: send that of a "
+    "smaller read (GET with r=1), and it need not; or delete with consistency=one."
+)
 
 
 class Operations:
@@ -95,11 +101,15 @@ class Operations:
         if not context:
             began = time.monotonic()
             level = options.level if options.level in ("one", "all") else ""
-            found = await self.read(
-                data,
-                Options(n=options.n, timeout_ms=left_ms, strict=options.strict, level=level),
-                b"",
-            )
+            try:
+                found = await self.read(
+                    data,
+                    Options(n=options.n, timeout_ms=left_ms, strict=options.strict, level=level),
+                    b"",
+                )
+            except QuorumNotMet as error:
+                error.hint = _READ_FIRST
+                raise
             context = found.context
             left_ms -= round((time.monotonic() - began) * 1000)
             if not context:  # a tombstone would be for nobody

@@ -25,9 +25,12 @@ QUERY_BYTES_MAX = 8192
 Level = Literal["", "one", "quorum", "all", "session"]
 LEVELS = ("one", "quorum", "all", "session")
 RESOLVES = ("lww", "union")
-UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
-_TIME = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)?")
+_NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,6})?"
+_PART = re.compile(rf"({_NUMBER})(ms|[smhdw])")
+_TIME = re.compile(rf"{_NUMBER}|(?:{_NUMBER}(?:ms|[smhdw])){{1,6}}")
+"""As the command line takes it (cli/lifetimes.py); a number without a unit is seconds."""
 _BASE64 = re.compile(rb"[A-Za-z0-9_-]*={0,2}")
 
 COPIES = frozenset({"n", "timeout", "strict", "consistency", "key_encoding", "trace"})
@@ -132,14 +135,27 @@ def _time(given: dict[str, str], name: str, least_ms: int, most_ms: int) -> int:
     text = given.get(name)
     if text is None:
         return 0
-    match = _TIME.fullmatch(text)
-    ms = round(float(match[1]) * UNITS_MS[match[2] or "s"]) if match else -1
+    ms = -1.0
+    if _TIME.fullmatch(text):
+        parts = _PART.findall(text) or [(text, "s")]
+        ms = sum(float(number) * UNITS_MS[unit] for number, unit in parts)
     if not least_ms <= ms <= most_ms:
         raise RequestError(
             f"{name} = {text[:64]!r} is not possible.",
-            hint=f"Use a time like 250ms, 2s or 30m, from {least_ms} ms to {most_ms // 1000} s.",
+            hint=f"Use a time like 250ms, 2s, 1h30m or 7d, from {_said(least_ms)} to "
+            f"{_said(most_ms)}; a number is seconds.",
         )
-    return ms
+    return round(ms)
+
+
+def _said(ms: int) -> str:
+    """Return a time as it may be given.
+
+    >>> _said(1), _said(1000), _said(60_000), _said(315_360_000_000)
+    ('1ms', '1s', '1m', '3650d')
+    """
+    unit = next(unit for unit in ("d", "h", "m", "s", "ms") if ms % UNITS_MS[unit] == 0)
+    return f"{ms // UNITS_MS[unit]}{unit}"
 
 
 def _one_of(given: dict[str, str], name: str, values: tuple[str, ...]) -> str:

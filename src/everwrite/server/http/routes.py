@@ -54,7 +54,10 @@ WRITE_HEADERS = ("Causal-Context", "Siblings", "Replicas", "Durable", "Expires-A
 KEY = "/v1/kv/{bucket}/{key}"
 BUCKET = "/v1/kv/{bucket}"
 _SEVERAL = "Several siblings, or a context too long for a header: the envelope"
-_WRITTEN = Answer(200, "Done; the context is too long for a header", JSON, Written)
+_SEVERAL_HEAD = (
+    "Several siblings, or a context too long for a header: without Causal-Context, then GET has it"
+)
+_WRITTEN = Answer(200, "Done; the context is too long for a header: in the body", JSON, Written)
 
 
 def _question(name: str, path: str, what: str) -> Operation:
@@ -95,7 +98,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "head_object",
         "As GET, without the body",
         Answer(200, "There is a value", ANY, None, READ_HEADERS),
-        Answer(300, _SEVERAL, headers=READ_HEADERS),
+        Answer(300, _SEVERAL_HEAD, headers=READ_HEADERS),
     ),
     Operation(
         method="PUT",

@@ -1,0 +1,94 @@
+"""HTTP on the native port, the native protocol on the port of HTTP: each is told what it met."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from tests.client.fake_node import in_loop
+from tests.server.http.api import one
+from tests.server.nodes import Nodes, still_serves
+
+import everwrite
+from everwrite.core.errors import ProtocolError, Unreachable
+from everwrite.core.handshake import Identity
+from everwrite.core.wrong_port import answered_in_http
+from everwrite.server import inquiry
+
+
+@in_loop
+async def test_a_client_that_dials_the_http_port_is_told_so() -> None:
+    async with one() as (node, _):
+        assert node.http is not None
+        port = node.http.port
+
+        with pytest.raises(Unreachable) as caught:
+            await everwrite.connect(f"127.0.0.1:{port}")
+
+    assert f"127.0.0.1:{port}: That is the HTTP port of an Everwrite node" in str(caught.value)
+    assert f"{port - 200} if neither was chosen" in str(caught.value)
+    assert "frame" not in str(caught.value)
+
+
+@in_loop
+async def test_a_node_that_would_join_at_the_http_port_is_told_so() -> None:
+    async with one() as (node, _):
+        assert node.http is not None
+        address = "127.0.0.1", node.http.port
+
+        with pytest.raises(ProtocolError, match="That is the HTTP port of an Everwrite node"):
+            await inquiry._ask(address, Identity(name="n2", node_id=b"12345678"), b"")
+
+
+@in_loop
+async def test_any_other_web_server_is_called_one() -> None:
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(Unreachable, match="A web server answers there"):
+            await everwrite.connect(f"127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"])
+@in_loop
+async def test_http_on_the_native_port_is_told_where_http_is(method: str) -> None:
+    async with one() as (node, _):
+        assert node.http is not None
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.request(method, f"http://{node.address}/v1/kv/carts/alice")
+
+        assert answer.status_code == 400
+        assert answer.headers["content-type"] == "application/problem+json"
+        said = answer.json()
+        port = urlsplit(node.http.url).port
+        assert said["detail"] == (
+            f"This is the native port of an Everwrite node; its HTTP port is {port}."
+        )
+        assert (said["code"], said["outcome"]) == ("protocol", "none")
+        assert await still_serves(node)
+
+
+@in_loop
+async def test_a_head_has_no_body_and_a_node_without_http_says_that_it_has_none() -> None:
+    async with Nodes() as nodes, httpx.AsyncClient(trust_env=False) as client:
+        node = await nodes.start("n1")
+
+        head = await client.head(f"http://{node.address}/")
+        got = await client.get(f"http://{node.address}/")
+
+    assert (head.status_code, head.content) == (400, b"")
+    assert "it has no HTTP port" in got.json()["detail"]
+
+
+def test_a_port_that_is_not_known_is_not_guessed() -> None:
+    wrong = answered_in_http(b"HTTP/1.1 400 \r\n\r\n urn:everwrite:problem:bad_request", 0)
+
+    assert wrong is not None
+    assert wrong.message.endswith("200 below.")
+    assert answered_in_http(b"\0\0\0\x10", 7600) is None
