@@ -39,6 +39,49 @@ async def test_what_goes_beside_a_body_has_an_end(endless: bytes) -> None:
             await raw(runtime, start, *[endless * 1000] * 100)
 
 
+@pytest.mark.parametrize(
+    ("line", "headers", "status"),
+    [
+        (b"HTTP/1.0", b"transfer-encoding: chunked\r\n", 400),
+        (b"HTTP/1.0", b"", 411),
+        (b"HTTP/1.1", b"transfer-encoding: gzip, chunked\r\n", 501),
+        (b"HTTP/1.1", b"transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n", 501),
+        (b"HTTP/1.1", b"transfer-encoding: chunked, chunked\r\n", 400),
+        (b"HTTP/1.1", b"transfer-encoding: gzip\r\n", 400),
+        (b"HTTP/1.1", b"transfer-encoding: chunked;q=1\r\n", 400),
+        (b"HTTP/0.9", b"transfer-encoding: chunked\r\n", 505),
+        (b"HTTP/2.0", b"transfer-encoding: chunked\r\n", 505),
+    ],
+)
+@in_loop
+async def test_a_body_whose_end_is_in_doubt_changes_nothing(
+    line: bytes, headers: bytes, status: int
+) -> None:
+    async with one() as (runtime, client):
+        await client.put(KEY, content=b"before")
+        # A DELETE of HTTP/1.0 has no body: there is no doubt where it ends.
+        for method in (b"PUT",) if status == 411 else (b"PUT", b"DELETE"):
+            ask = b"%s %s %s\r\nhost: localhost\r\n" % (method, KEY.encode(), line)
+
+            answer = await raw(runtime, ask + headers + b"\r\n1\r\nv\r\n0\r\n\r\n")
+
+            assert answer.startswith(b"HTTP/1.1 %d " % status)
+            assert answer.count(b"\r\n\r\n") == 1, "what follows is no request"
+            assert b'"outcome":"none"' in answer
+            assert (await client.get(KEY)).content == b"before"
+
+
+@in_loop
+async def test_an_old_client_that_says_how_long_its_body_is_is_served() -> None:
+    async with one() as (runtime, client):
+        put = b"PUT " + KEY.encode() + b" HTTP/1.0\r\nhost: localhost\r\n"
+
+        answer = await raw(runtime, put + b"content-length: 0001\r\n\r\nv")
+
+        assert answer.startswith(b"HTTP/1.1 204 ")
+        assert (await client.get(KEY)).content == b"v"
+
+
 @in_loop
 async def test_chunks_of_one_byte_are_a_body() -> None:
     async with one() as (_, client):

@@ -30,7 +30,8 @@ from everwrite.core.errors import (
     TooLarge,
 )
 from everwrite.server.http.asked import UNSENT, Unsent
-from everwrite.server.http.problems import MEDIA_TYPE, problem_of
+from everwrite.server.http.framing import body_length
+from everwrite.server.http.problems import MEDIA_TYPE, Refusal, problem_of
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
@@ -126,6 +127,8 @@ class HttpConnection(HttpToolsProtocol):
         self._counted = False
         self._running: RequestResponseCycle | None = None
         """The request that is being answered; uvicorn's ``cycle`` is the one that came last."""
+        self._refusal: Refusal | None = None
+        """What is wrong with a head that the parser takes."""
         self._unsent = Unsent()
         self._unread = 0
         """What was not read yet of the answers when that was looked at last,"""
@@ -207,6 +210,11 @@ class HttpConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_bytes = self._framing = 0
         self._streams = self.url in STREAMS
+        try:
+            body_length(self.parser.get_http_version(), self.parser.get_method(), self.headers)
+        except Refusal as why:
+            self._refusal = why
+            raise  # the parser stops at it
         super().on_headers_complete()  # it raises for a target that is no path
         if self.parser.get_http_version() == "1.0":
             self.cycle.send = Unframed(self.cycle).send  # type: ignore[method-assign]
@@ -238,10 +246,13 @@ class HttpConnection(HttpToolsProtocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """The bytes are no HTTP."""
-        self._end(
-            RequestError("These bytes are no HTTP/1.1 request.", hint="Nothing was done."), 400
-        )
+        """The parser has stopped."""
+        why = self._refusal
+        if why is None:
+            error = RequestError("These bytes are no HTTP/1.1 request.", hint="Nothing was done.")
+            self._end(error, 400)
+        else:
+            self._end(why.error, why.status)
 
     # -- patience ----------------------------------------------------------------------------------
 
