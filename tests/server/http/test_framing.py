@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
 from tests.client.fake_node import in_loop
 from tests.server.http.api import KEY, one, raw
+
+from everwrite.server.http import connection
+from everwrite.server.runtime import Runtime
 
 HEAD = (
     b"PUT " + KEY.encode() + b" HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -105,3 +110,51 @@ async def test_a_length_of_thousands_of_digits_is_refused() -> None:
         )
 
         assert answer.startswith(b"HTTP/1.1 4")
+
+
+@pytest.mark.parametrize(("over", "status"), [(0, b"200"), (1, b"431")])
+@pytest.mark.parametrize("size", [1 << 20, 1, 1000, connection.HEAD_BYTES_MAX])
+@pytest.mark.parametrize("before", [b"", b"\r\n\r\n0123456789"], ids=["alone", "behind a put"])
+@in_loop
+async def test_a_head_is_as_long_as_it_is_in_however_many_segments(
+    over: int, status: bytes, size: int, before: bytes
+) -> None:
+    async with one() as (runtime, _):
+        head = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-long: "
+        head += b"y" * (connection.HEAD_BYTES_MAX + over - len(head) - 4) + b"\r\n\r\n"
+        if before:
+            put = HEAD.replace(b"transfer-encoding: chunked", b"content-length: %d" % len(before))
+            head = put + before + head
+
+        told = await _in_pieces(runtime, head, size)
+
+        assert told[-1] == status
+        assert told[:-1] == ([b"204"] if before else [])
+
+
+async def _in_pieces(runtime: Runtime, sent: bytes, size: int) -> list[bytes]:
+    """Hand a new connection what comes in segments of this size; return the statuses it answers.
+
+    Over a real socket the kernel would put segments together again as it likes.
+    """
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    assert runtime.http is not None
+    made: list[connection.HttpConnection] = []
+
+    def make() -> connection.HttpConnection:
+        assert runtime.http is not None
+        server = runtime.http._server
+        made.append(connection.HttpConnection(server.config, server.server_state, {}))
+        return made[0]
+
+    await loop.connect_accepted_socket(make, theirs)
+    for at in range(0, len(sent), size):
+        if not made[0].transport.is_closing():
+            made[0].data_received(sent[at : at + size])
+    told = b""
+    while part := await loop.sock_recv(ours, 1 << 16):
+        told += part
+    ours.close()
+    return [part[:3] for part in told.split(b"HTTP/1.1 ")[1:]]

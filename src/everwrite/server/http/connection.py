@@ -6,6 +6,10 @@ A head over HEAD_BYTES_MAX, one that takes over HEAD_S, a body that takes over B
 that stands still for STREAM_S: the connection ends, and says why if it still can. So whoever opens
 connections and says little keeps nobody out for long. Over the cap on connections a new one is told
 so and closed; native and HTTP clients share it.
+
+What comes behind a request waits, unread by the parser, until that is answered; nothing more is
+read from the socket then. So a client may send any number of requests ahead, and has all answers in
+their order.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from everwrite.core.errors import (
 )
 from everwrite.server.http.asked import UNSENT, Unsent
 from everwrite.server.http.framing import body_length
+from everwrite.server.http.portions import Portions
 from everwrite.server.http.problems import MEDIA_TYPE, Refusal, problem_of
 
 if TYPE_CHECKING:
@@ -48,8 +53,6 @@ first should be the one that does not send just then."""
 
 UNREAD_S = 30.0
 """An answer of which nobody reads anything for so long is for nobody."""
-PIPELINE_MAX = 64
-"""Requests that one connection sends before their answers; each waits with a kilobyte or two."""
 
 IDLE, HEAD, BODY, ANSWER = range(4)
 
@@ -74,14 +77,19 @@ class Room(Protocol):
 
 
 class Flow(FlowControl):
-    """uvicorn's, which begins to read again whenever a body is asked for: not while it is held."""
+    """uvicorn's, which begins to read again whenever a body is asked for: not while there is another
+    reason to wait.
+    """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__(transport)
         self.held = False
+        """No client is read from just now."""
+        self.ahead = False
+        """What was read waits for the answer to what came before."""
 
     def resume_reading(self) -> None:
-        if self.held:
+        if self.held or self.ahead:
             self.read_paused = False
         else:
             super().resume_reading()
@@ -92,9 +100,22 @@ class Flow(FlowControl):
         self._transport.pause_reading()
 
     def go_on(self) -> None:
-        """Read again, unless there is a body that nobody takes."""
+        """Read again, unless there is another reason not to."""
         self.held = False
-        if not self.read_paused:
+        self._read_on()
+
+    def wait(self) -> None:
+        """Read nothing until ``catch_up``."""
+        self.ahead = True
+        self._transport.pause_reading()
+
+    def catch_up(self) -> None:
+        """Nothing that was read waits any more."""
+        self.ahead = False
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not (self.held or self.ahead or self.read_paused):
             self._transport.resume_reading()
 
 
@@ -125,8 +146,9 @@ class HttpConnection(HttpToolsProtocol):
         self._held_at = 0.0
         """Since when it is not read from, where that is so."""
         self._counted = False
-        self._running: RequestResponseCycle | None = None
-        """The request that is being answered; uvicorn's ``cycle`` is the one that came last."""
+        self._portions = Portions()
+        self._ahead, self._ahead_at = b"", 0
+        """What came, and how much of it is done: the rest waits for an answer."""
         self._refusal: Refusal | None = None
         """What is wrong with a head that the parser takes."""
         self._unsent = Unsent()
@@ -163,25 +185,46 @@ class HttpConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if not self._counted:  # it is told to go
             return
+        # A read that was under way when reading was to stop may still bring something.
+        self._ahead, self._ahead_at = self._ahead[self._ahead_at :] + data, 0
+        self._take_in()
+        self._room.took(len(data))
+
+    def _take_in(self) -> None:
+        """Give the parser what has come, up to the end of a request that has no answer yet."""
+        data = self._ahead
+        while self._ahead_at < len(data):
+            if self.transport.is_closing():
+                break
+            if self._phase == ANSWER:
+                if not self.flow.ahead:
+                    self.flow.wait()
+                return
+            at = self._ahead_at
+            self._ahead_at = end = self._portions.next(data, at)
+            self._take(data[at:end])
+        self._ahead, self._ahead_at = b"", 0
+        if self.flow.ahead and not self.transport.is_closing():
+            self.flow.catch_up()
+
+    def _take(self, portion: bytes) -> None:
+        """Give the parser a part of one head, or of one body."""
         if self._phase <= HEAD:
-            self._head_bytes += len(data)
-        elif self._phase == BODY:
-            self._framing += len(data)
-            if self._streams:
-                self._since = self.loop.time()
-        super().data_received(data)
-        if self._phase == BODY and self._framing > HEAD_BYTES_MAX:
-            self.cut_off()  # chunks of next to nothing, or what goes beside them, without end
-            return
-        if self._phase == HEAD and self._head_bytes > HEAD_BYTES_MAX:
-            self._end(
-                TooLarge(
+            self._head_bytes += len(portion)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                error = TooLarge(
                     f"The head of the request has over {HEAD_BYTES_MAX} bytes.",
                     hint="Nothing was done. Send a long context in a batch.",
-                ),
-                431,
-            )
-        self._room.took(len(data))
+                )
+                self._end(error, 431)
+                return
+        else:
+            self._framing += len(portion)
+            if self._streams:
+                self._since = self.loop.time()
+        super().data_received(portion)
+        if self._phase == BODY and self._framing > HEAD_BYTES_MAX:
+            self.cut_off()  # chunks of next to nothing, or what goes beside them, without end
 
     def hold(self) -> None:
         """Do not read from this client until ``go_on``."""
@@ -203,6 +246,8 @@ class HttpConnection(HttpToolsProtocol):
     # -- the parser --------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if self._phase != IDLE:  # portions.py has not seen the end that the parser sees
+            raise ValueError("a request within another")
         super().on_message_begin()
         cast(dict[str, Any], self.scope)[UNSENT] = self._unsent
         self._phase, self._since = HEAD, self.loop.time()
@@ -210,19 +255,17 @@ class HttpConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_bytes = self._framing = 0
         self._streams = self.url in STREAMS
+        version = self.parser.get_http_version()
         try:
-            body_length(self.parser.get_http_version(), self.parser.get_method(), self.headers)
+            length = body_length(version, self.parser.get_method(), self.headers)
         except Refusal as why:
             self._refusal = why
             raise  # the parser stops at it
         super().on_headers_complete()  # it raises for a target that is no path
-        if self.parser.get_http_version() == "1.0":
+        if version == "1.0":
             self.cycle.send = Unframed(self.cycle).send  # type: ignore[method-assign]
+        self._portions.begin_body(length)
         self._phase = BODY
-        if not self.pipeline:
-            self._running = self.cycle
-        if len(self.pipeline) > PIPELINE_MAX:
-            raise ValueError("too many requests before their answers")  # the parser stops at it
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._phase != BODY:  # else it is a trailer, which says nothing here (RFC 9110, 6.5.1)
@@ -241,9 +284,8 @@ class HttpConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         if self._phase == ANSWER:
             self._phase, self._since = IDLE, self.loop.time()
-        if self.pipeline:
-            self._running = self.pipeline[-1][0]
         super().on_response_complete()
+        self._take_in()
 
     def send_400_response(self, msg: str) -> None:
         """The parser has stopped."""
@@ -257,11 +299,14 @@ class HttpConnection(HttpToolsProtocol):
     # -- patience ----------------------------------------------------------------------------------
 
     @property
-    def unread_bytes(self) -> int:
-        """What this process holds that the other end has not read yet."""
+    def kept_bytes(self) -> int:
+        """What this process holds: answers that the other end has not read, and what it has sent
+        before them.
+        """
         if self.transport.is_closing():
             return 0
-        return self.transport.get_write_buffer_size() + self._unsent.bytes
+        unread = self.transport.get_write_buffer_size() + self._unsent.bytes
+        return unread + len(self._ahead)
 
     @property
     def left_bytes(self) -> int:
@@ -316,30 +361,21 @@ class HttpConnection(HttpToolsProtocol):
         self.transport.abort()
 
     def _hang_up(self) -> None:
-        """Tell the requests under way that nobody hears their answers.
-
-        uvicorn tells only the request that came last. One before it would go on to answer, into a
-        socket that is closed.
-        """
-        for cycle in (self._running, self.cycle):
-            if cycle is not None and not cycle.response_complete:
-                cycle.disconnected = True
-                cycle.message_event.set()
+        """Tell the request under way that nobody hears its answer."""
+        cycle: RequestResponseCycle | None = self.cycle  # none before the first request
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def _end(self, error: EverwriteError, status: int) -> None:
         """Say what is wrong, if that can be taken for nothing else, and close.
 
-        Where an earlier request waits for its answer it would be that: a client would hear that
-        nothing was done of a put that is under way.
+        Where a request waits for its answer it would be that: a client would hear that nothing was
+        done of a put that is under way.
         """
         if self.transport.is_closing():
             return
-        cycle: RequestResponseCycle | None = self.cycle  # none before the first request
-        if self._phase == BODY:
-            is_next = cycle is not None and not cycle.response_started and not self.pipeline
-        else:
-            is_next = cycle is None or cycle.response_complete
-        if is_next:
+        if self._phase <= HEAD or (self._phase == BODY and not self.cycle.response_started):
             document, headers = problem_of(error)
             document.status = status
             if self._phase == BODY and self.scope["method"] not in WAIT_FOR_BODY:

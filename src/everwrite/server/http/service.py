@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 BACKLOG = 512
 LOOK_S = 1.0
 UNREAD_BYTES_MAX = 256 << 20
-"""Answers that nobody has read yet, of all connections together: a hundred of the largest."""
+"""Answers that nobody has read yet, and what came before they were, of all connections together: a
+hundred of the largest."""
 END_S = 2
 """Requests under way have so long to end once the node stops."""
 
@@ -134,19 +135,19 @@ class HttpService:
     def _look(self) -> None:
         loop = self._runtime.driver.loop
         now = loop.time()
-        unread: list[tuple[int, HttpConnection]] = []
+        kept: list[tuple[int, HttpConnection]] = []
         for connection in list(self._server.server_state.connections):
             if isinstance(connection, HttpConnection):
                 connection.look(now)
-                if size := connection.unread_bytes:
-                    unread.append((size, connection))
-        self._relieve(unread)
+                if size := connection.kept_bytes:
+                    kept.append((size, connection))
+        self._relieve(kept)
         self._looking = loop.call_later(LOOK_S, self._look)
 
-    def _relieve(self, unread: list[tuple[int, HttpConnection]]) -> None:
+    def _relieve(self, kept: list[tuple[int, HttpConnection]]) -> None:
         """Cut off those who have most to read, while all together leave too much unread."""
-        total = sum(size for size, _ in unread)
-        for size, connection in sorted(unread, key=lambda each: -each[0]):
+        total = sum(size for size, _ in kept)
+        for size, connection in sorted(kept, key=lambda each: -each[0]):
             if total <= UNREAD_BYTES_MAX:
                 return
             total -= size
