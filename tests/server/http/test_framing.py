@@ -87,6 +87,30 @@ async def test_an_old_client_that_says_how_long_its_body_is_is_served() -> None:
         assert (await client.get(KEY)).content == b"v"
 
 
+@pytest.mark.parametrize("pause_s", [0.0, 0.02], ids=["at once", "in pieces"])
+@in_loop
+async def test_the_body_of_who_asks_for_another_protocol_is_the_value(pause_s: float) -> None:
+    """Java's HttpClient asks so with the first request of each connection, puts as well."""
+    async with one() as (runtime, client):
+        upgrade = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n"
+        upgrade += b"http2-settings: AAMAAABk\r\n"
+        value = b"GET /v1/kv/carts/bob HTTP/1.1\r\n\r\n"
+        put = HEAD.replace(b"transfer-encoding: chunked\r\n", upgrade)
+        put = put[:-2] + b"content-length: %d\r\n\r\n" % len(value)
+        end = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+
+        answer = await raw(runtime, put, value[:9], value[9:] + end, pause_s=pause_s)
+
+        assert answer.startswith(b"HTTP/1.1 204 ")
+        assert answer.count(b"HTTP/1.1 404 ") == 1
+        assert len(answer.split(b"\r\nrequest-id: ")) == 3, "two answers"
+        assert (await client.get(KEY)).content == value
+
+        chunks = HEAD.replace(b"transfer", upgrade + b"transfer") + b"1\r\nv\r\n0\r\n\r\n"
+        assert (await raw(runtime, chunks)).startswith(b"HTTP/1.1 501 ")
+        assert (await client.get(KEY)).content == value
+
+
 @in_loop
 async def test_chunks_of_one_byte_are_a_body() -> None:
     async with one() as (_, client):

@@ -34,7 +34,7 @@ from everwrite.core.errors import (
     TooLarge,
 )
 from everwrite.server.http.asked import UNSENT, Unsent
-from everwrite.server.http.framing import body_length
+from everwrite.server.http.framing import CHUNKED, body_length, chunks_and_upgrade
 from everwrite.server.http.portions import Portions
 from everwrite.server.http.problems import MEDIA_TYPE, Refusal, problem_of
 
@@ -77,8 +77,8 @@ class Room(Protocol):
 
 
 class Flow(FlowControl):
-    """uvicorn's, which begins to read again whenever a body is asked for: not while there is another
-    reason to wait.
+    """uvicorn's, which begins to read again whenever a body is asked for: not while there is
+    another reason to wait.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -149,6 +149,9 @@ class HttpConnection(HttpToolsProtocol):
         self._portions = Portions()
         self._ahead, self._ahead_at = b"", 0
         """What came, and how much of it is done: the rest waits for an answer."""
+        self._by_hand = False
+        """A body that the parser does not see: it takes a request that asks for another protocol as
+        one without a body. We stay with this one, and the body is the value."""
         self._refusal: Refusal | None = None
         """What is wrong with a head that the parser takes."""
         self._unsent = Unsent()
@@ -222,6 +225,12 @@ class HttpConnection(HttpToolsProtocol):
             self._framing += len(portion)
             if self._streams:
                 self._since = self.loop.time()
+        if self._phase == BODY and self._by_hand:
+            self.on_body(portion)
+            self._by_hand = not self._portions.whole
+            if not self._by_hand:
+                self.on_message_complete()
+            return
         super().data_received(portion)
         if self._phase == BODY and self._framing > HEAD_BYTES_MAX:
             self.cut_off()  # chunks of next to nothing, or what goes beside them, without end
@@ -258,6 +267,9 @@ class HttpConnection(HttpToolsProtocol):
         version = self.parser.get_http_version()
         try:
             length = body_length(version, self.parser.get_method(), self.headers)
+            self._by_hand = length != 0 and self.parser.should_upgrade()
+            if self._by_hand and length == CHUNKED:
+                raise chunks_and_upgrade()
         except Refusal as why:
             self._refusal = why
             raise  # the parser stops at it
@@ -276,6 +288,8 @@ class HttpConnection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._by_hand:  # not yet
+            return
         self._phase = ANSWER
         super().on_message_complete()
         if self.cycle.response_complete:  # it was refused before its body was whole

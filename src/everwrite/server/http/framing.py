@@ -40,6 +40,14 @@ def body_length(version: str, method: bytes, headers: Sequence[Header]) -> int:
     return 0
 
 
+def chunks_and_upgrade() -> Refusal:
+    """Return the refusal for chunks behind a head that asks for another protocol, which the parser
+    would take for requests.
+    """
+    text = "A body in chunks cannot go with an Upgrade, which this node has none of."
+    return _refusal(501, text, unsupported=True)
+
+
 def _check_codings(version: str, codings: bytes) -> None:
     """Raise a Refusal for what is not just chunks (RFC 9112, 6.1 and 6.3)."""
     names = [name.strip().lower() for name in codings.split(b",")]

@@ -28,6 +28,11 @@ class Portions:
         """The head is whole, and a body of so many bytes follows, or one in chunks."""
         self._left = length or CHUNKED
 
+    @property
+    def whole(self) -> bool:
+        """Whether a body of known length was fed as a whole."""
+        return self._left == CHUNKED
+
     def next(self, data: bytes, at: int) -> int:
         """Return up to where ``data`` may be fed from ``at`` on; it counts as fed."""
         if self._left != CHUNKED:
