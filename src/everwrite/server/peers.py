@@ -51,6 +51,13 @@ LOOKS_PER_DIAL = 5
 """After so many it is seen to that whoever is not connected is dialled: a seed may have moved."""
 LOOKS_FOR_MEMBERS = 2
 """After so many it is taken that no member is there, if all seeds are of another cluster."""
+NATIVE_PART = 8
+"""One place in so many is for native clients alone: a flood of HTTP requests keeps no operator out.
+"""
+GUESTS_TURN_BYTES = 4 << 20
+"""After so much from guests none of them is read from for a turn. A flood of puts of 200 KB over
+HTTP made turns of 0.3 s, and whoever spoke the native protocol waited for one at each word.
+"""
 WARNINGS_PER_S = 5
 
 
@@ -87,10 +94,12 @@ class Peers:
         self._dialling: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stopping = False
         self._clients_room, self._strangers_room = room_for_connections()
-        self._taken = 0
+        self._taken = self._taken_from_guests = 0
         self._guests: dict[Guest, None] = {}
         self.rests = 0
-        """How often clients were not read from for a turn, since they had sent so much."""
+        """How often clients were not read from for a turn, since they had sent so much,"""
+        self.guest_rests = 0
+        """and how often guests were not."""
         self.unfinished_bytes = 0
         """What all connections hold of frames that are not complete."""
         self._warned = self._unwarned = 0
@@ -123,7 +132,18 @@ class Peers:
             return
         self._taken = 0
         self.rests += 1
-        held = [*self._clients.values(), *self._guests]
+        self._rest([*self._clients.values(), *self._guests])
+
+    def took_from_guest(self, size: int) -> None:
+        """So much came from a guest: after GUESTS_TURN_BYTES no guest is read from for a turn."""
+        self._taken_from_guests += size
+        if self._taken_from_guests >= GUESTS_TURN_BYTES:
+            self._taken_from_guests = 0
+            self.guest_rests += 1
+            self._rest([*self._guests])
+        self.took(size)
+
+    def _rest(self, held: list[Connection | Guest]) -> None:
         for connection in held:
             connection.hold()
         self.driver.loop.call_soon(self._go_on, held)  # behind the tick, asked for before
@@ -177,8 +197,11 @@ class Peers:
         return len(self._guests)
 
     def welcome(self, guest: Guest) -> bool:
-        """Take in a client that speaks another protocol; say whether there is room for it."""
-        if not self._has_room():
+        """Take in a client that speaks another protocol; say whether there is room for it. A part
+        of the places is for the others, by whom operators come too.
+        """
+        most = self._places
+        if not self._has_room() or self.guests >= most - most // NATIVE_PART:
             return False
         self._guests[guest] = None
         return True
@@ -189,8 +212,12 @@ class Peers:
 
     def _has_room(self) -> bool:
         """Say whether there is room for one more client, whatever it speaks."""
-        most = min(CLIENTS_MAX, self._clients_room)
-        return not self._stopping and len(self._clients) + self.guests < most
+        return not self._stopping and len(self._clients) + self.guests < self._places
+
+    @property
+    def _places(self) -> int:
+        """How many clients there may be."""
+        return min(CLIENTS_MAX, self._clients_room)
 
     def check_newcomer(self, theirs: Hello) -> None:
         """Raise DeniedError if the other side is a new node that may not come in. It hears it as

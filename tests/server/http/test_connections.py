@@ -101,14 +101,14 @@ async def test_a_body_holds_its_room_until_its_request_is_over(
 async def test_what_http_clients_send_at_once_is_read_by_portions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(peers, "TURN_BYTES", 1 << 20)
+    monkeypatch.setattr(peers, "GUESTS_TURN_BYTES", 1 << 20)
     async with one() as (runtime, client):
         puts = (client.put(f"/v1/kv/carts/k{each}", content=b"v" * 400_000) for each in range(20))
         stored = await asyncio.gather(*puts)
 
         assert {each.status_code for each in stored} == {204}
         # A portion ends with the read that fills it, of which uvloop's are up to 256 KiB.
-        assert runtime.peers.rests >= 20 * 400_000 // ((1 << 20) + (1 << 18)) == 6
+        assert runtime.peers.guest_rests >= 20 * 400_000 // ((1 << 20) + (1 << 18)) == 6
 
 
 @in_loop

@@ -35,6 +35,7 @@ from everwrite.core.errors import (
 )
 from everwrite.server.http.asked import UNSENT, Unsent
 from everwrite.server.http.framing import CHUNKED, body_length, chunks_and_upgrade
+from everwrite.server.http.parting import Parting
 from everwrite.server.http.portions import Portions
 from everwrite.server.http.problems import MEDIA_TYPE, Refusal, problem_of
 
@@ -51,6 +52,9 @@ IDLE_S = 75
 """Longer than the minute after which most clients close a connection by themselves: who closes
 first should be the one that does not send just then."""
 
+REFUSED_MAX = 64
+"""So many for whom there is no room are told so; a flood of them must not cost the descriptors that
+are left."""
 UNREAD_S = 30.0
 """An answer of which nobody reads anything for so long is for nobody."""
 
@@ -73,7 +77,7 @@ class Room(Protocol):
 
     def parted(self, guest: HttpConnection) -> None: ...
 
-    def took(self, size: int) -> None: ...
+    def took_from_guest(self, size: int) -> None: ...
 
 
 class Flow(FlowControl):
@@ -123,6 +127,8 @@ class HttpConfig(Config):
     """uvicorn's, with the room that its connections share."""
 
     room: Room
+    refused: set[HttpConnection]
+    """Those for whom there is no room, and who have not gone yet."""
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -137,6 +143,7 @@ class HttpConnection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._room = cast(HttpConfig, config).room
+        self._refused = cast(HttpConfig, config).refused
         self._phase = IDLE
         self._since = 0.0
         self._head_bytes = 0
@@ -165,11 +172,14 @@ class HttpConnection(HttpToolsProtocol):
     # -- asyncio -----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.flow: Flow = Flow(transport)
+        self._parting = Parting(transport, self.loop, self._is_silent)
+        super().connection_made(self._parting)
+        self.flow: Flow = Flow(self._parting)
         self._since = self._unread_since = self.loop.time()
         self._counted = self._room.welcome(self)
         if not self._counted:
+            if len(self._refused) < REFUSED_MAX:
+                self._refused.add(self)
             self._end(
                 Overloaded(
                     "This node has as many clients as it takes.",
@@ -181,17 +191,19 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._room.parted(self)
+        self._refused.discard(self)
         self._counted = False
         self._hang_up()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self._counted:  # it is told to go
+        if self.transport.is_closing():  # it is told to go
+            self._parting.drop(len(data))
             return
         # A read that was under way when reading was to stop may still bring something.
         self._ahead, self._ahead_at = self._ahead[self._ahead_at :] + data, 0
         self._take_in()
-        self._room.took(len(data))
+        self._room.took_from_guest(len(data))
 
     def _take_in(self) -> None:
         """Give the parser what has come, up to the end of a request that has no answer yet."""
@@ -223,6 +235,8 @@ class HttpConnection(HttpToolsProtocol):
                 return
         else:
             self._framing += len(portion)
+            if self.cycle.response_complete:
+                self._parting.drop(len(portion))
             if self._streams:
                 self._since = self.loop.time()
         if self._phase == BODY and self._by_hand:
@@ -317,7 +331,7 @@ class HttpConnection(HttpToolsProtocol):
         """What this process holds: answers that the other end has not read, and what it has sent
         before them.
         """
-        if self.transport.is_closing():
+        if self._parting.over:
             return 0
         unread = self.transport.get_write_buffer_size() + self._unsent.bytes
         return unread + len(self._ahead)
@@ -329,7 +343,7 @@ class HttpConnection(HttpToolsProtocol):
         The kernel takes more only once a third of its megabytes is read. Whoever reads 30 KiB/s
         would seem to read nothing for half a minute, by what this process holds.
         """
-        held = 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
+        held = 0 if self._parting.over else self.transport.get_write_buffer_size()
         return held + _in_kernel(self.transport) if held else 0
 
     def look(self, now: float) -> None:
@@ -341,6 +355,10 @@ class HttpConnection(HttpToolsProtocol):
             self.cut_off()
             return
         self._unread, self._reads = unread, False
+        if self.transport.is_closing():
+            if not unread:
+                self._parting.look(now)
+            return
         if self.flow.held:  # it is we who do not read
             return
         waited = now - self._since
@@ -368,6 +386,12 @@ class HttpConnection(HttpToolsProtocol):
                 ),
                 408,
             )
+
+    def _is_silent(self) -> bool:
+        """Say whether nothing more is to come, as far as anybody can tell."""
+        if not self._counted:
+            return self not in self._refused
+        return self._phase in (IDLE, ANSWER) and not self.flow.ahead
 
     def cut_off(self) -> None:
         """End it without a word: nobody reads one."""

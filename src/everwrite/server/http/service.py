@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
 
 
-BACKLOG = 512
+BACKLOG = 4096
+"""As many as there may be clients: in a full queue the kernel resets who waits."""
+ACCEPTS_PER_TURN = 16
 LOOK_S = 1.0
 UNREAD_BYTES_MAX = 256 << 20
 """Answers that nobody has read yet, and what came before they were, of all connections together: a
@@ -93,7 +95,7 @@ class HttpService:
             timeout_graceful_shutdown=END_S,
             backlog=BACKLOG,
         )
-        config.room = runtime.peers
+        config.room, config.refused = runtime.peers, set()
         self._server = Embedded(config)
         self._task: asyncio.Task[None] | None = None
         self._looking: asyncio.TimerHandle | None = None
@@ -113,7 +115,10 @@ class HttpService:
     async def start(self) -> None:
         """Return once it takes connections."""
         loop = self._runtime.driver.loop
-        self._task = loop.create_task(self._server.serve(sockets=self._sockets))
+        # uvloop accepts one connection per turn and listener. In turns of a full node that is too
+        # few to tell a flood of newcomers that there is no room: they would wait in the kernel.
+        listeners = [each.dup() for each in self._sockets for _ in range(ACCEPTS_PER_TURN - 1)]
+        self._task = loop.create_task(self._server.serve(sockets=[*self._sockets, *listeners]))
         self._task.add_done_callback(self._ended)
         self._looking = loop.call_later(LOOK_S, self._look)
         await self._server.listens.wait()
