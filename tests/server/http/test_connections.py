@@ -8,13 +8,13 @@ import socket
 import msgspec
 import pytest
 from tests.client.fake_node import in_loop
-from tests.server.http.api import KEY, client_of, lines, one, problem, raw
+from tests.server.http.api import KEY, client_of, lines, one, problem, raw, under_way
 from tests.server.nodes import eventually
 
 import everwrite
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.server import peers
-from everwrite.server.http import asked, batch, connection, place, service
+from everwrite.server.http import batch, connection, place, service
 from everwrite.server.runtime import Runtime
 
 HOST = b"host: localhost\r\n"
@@ -60,44 +60,6 @@ async def test_a_body_in_pieces_is_one_value() -> None:
 
 
 @in_loop
-async def test_all_bodies_together_have_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asked.Budget, "__init__", lambda self: _budget(self, 50_000))
-    async with one() as (_, client):
-
-        async def pieces():  # type: ignore[no-untyped-def]
-            for _ in range(4):
-                yield b"a" * 30_000
-                await asyncio.sleep(0.01)
-
-        refused = await client.put(KEY, content=pieces())
-        found = problem(refused, 429, "overloaded")
-        assert (found["outcome"], found["retryable"]) == ("none", True)
-        assert refused.headers["retry-after"] == "1"
-        assert (await client.put(KEY, content=b"small")).status_code == 204
-
-
-@in_loop
-async def test_a_body_holds_its_room_until_its_request_is_over(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(asked.Budget, "__init__", lambda self: _budget(self, 50_000))
-    async with one() as (runtime, client):
-        assert runtime.http is not None
-        hand_in = runtime.http.place._hand_in
-        runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
-        waiting = asyncio.ensure_future(client.put(KEY, content=b"a" * 30_000))
-        await _under_way(runtime, 1)
-
-        refused = await client.put("/v1/kv/carts/bob", content=b"b" * 30_000)
-
-        assert problem(refused, 429, "overloaded")["outcome"] == "none"
-        runtime.http.place._hand_in = hand_in  # type: ignore[method-assign]
-        hand_in()
-        assert (await waiting).status_code == 204
-        assert (await client.put("/v1/kv/carts/bob", content=b"b" * 30_000)).status_code == 204
-
-
-@in_loop
 async def test_what_http_clients_send_at_once_is_read_by_portions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -140,19 +102,6 @@ async def test_a_client_that_is_not_read_from_is_read_from_when_that_is_over_and
             assert guest.transport.is_reading()
             assert (await waiting).status_code == 204
             assert (await db.bucket("carts").get("alice")).value == b"v" * VALUE_BYTES_MAX
-
-
-async def _under_way(runtime: Runtime, count: int) -> None:
-    """Return once so many requests wait for an answer of the core."""
-
-    async def waits() -> bool:
-        return runtime.http is not None and runtime.http.place.under_way == count
-
-    await eventually(waits, f"{count} requests wait")
-
-
-def _budget(budget: asked.Budget, most: int) -> None:
-    budget.held, budget.most = 0, most
 
 
 @in_loop
@@ -228,7 +177,7 @@ async def test_a_request_that_waits_for_its_answer_is_not_cut_off() -> None:
         held = runtime.http.place._hand_in
         runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
         waiting = asyncio.ensure_future(client.get("/v1/status"))
-        await _under_way(runtime, 1)
+        await under_way(runtime, 1)
         (found,) = runtime.peers._guests
 
         found.look(asyncio.get_running_loop().time() + 3600)  # type: ignore[attr-defined]
@@ -319,94 +268,6 @@ async def test_what_the_core_has_lost_sight_of_ends(monkeypatch: pytest.MonkeyPa
         lost = await client.put(f"{KEY}?timeout=100ms", content=b"v")
 
         assert problem(lost, 504, "deadline_exceeded")["outcome"] == "unknown"
-
-
-@in_loop
-async def test_requests_in_a_row_are_answered_in_a_row() -> None:
-    async with one() as (runtime, client):
-        await client.put(KEY, content=b"v")
-        get = b"GET " + KEY.encode() + b" HTTP/1.1\r\n" + HOST
-        answer = await raw(runtime, (get + b"\r\n") * 4 + get + b"connection: close\r\n\r\n")
-
-        assert answer.count(b"HTTP/1.1 200 OK") == 5
-        assert answer.endswith(b"\r\n\r\nv")
-
-
-@in_loop
-async def test_any_number_of_requests_that_come_at_once_are_answered_in_their_order() -> None:
-    async with one() as (runtime, client):
-        await client.put(KEY, content=b"v")
-        sent = [b"n%d" % number for number in range(300)]
-        gets = [
-            b"GET " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"request-id: " + name + b"\r\n"
-            for name in sent
-        ]
-        gets[-1] += b"connection: close\r\n"
-
-        answer = await raw(runtime, b"\r\n".join(gets) + b"\r\n")
-
-        heads = [part.partition(b"\r\n\r\n")[0] for part in answer.split(b"HTTP/1.1 ")[1:]]
-        assert [head[:6] for head in heads] == [b"200 OK"] * 300
-        assert [head.partition(b"request-id: ")[2].partition(b"\r")[0] for head in heads] == sent
-
-
-@in_loop
-async def test_puts_behind_each_other_are_one_value_each_however_they_are_cut() -> None:
-    async with one() as (runtime, client):
-        values = [b"a\r\n\r\n", b"", b"\r\n\r\nGET / HTTP/1.1\r\n\r\n", b"d" * 100]
-        ask = b""
-        for number, value in enumerate(values):
-            for way in (b"c", b"l"):
-                ask += b"PUT /v1/kv/%s/%d HTTP/1.1\r\n%s" % (way, number, HOST)
-                if way == b"l":
-                    ask += b"content-length: %d\r\n\r\n" % len(value) + value
-                else:
-                    chunk = b"%x\r\n%s\r\n" % (len(value), value) if value else b""
-                    ask += b"transfer-encoding: chunked\r\n\r\n" + chunk + b"0\r\n\r\n"
-        ask += b"GET / HTTP/1.1\r\n" + HOST + b"connection: close\r\n\r\n"
-
-        for size in (len(ask), 1, 3, 7, 64):
-            pieces = (ask[at : at + size] for at in range(0, len(ask), size))
-            answer = await raw(runtime, *pieces)
-
-            assert answer.count(b"HTTP/1.1 204 ") == 2 * len(values)
-            assert answer.count(b"HTTP/1.1 404 ") == 1
-            for number, value in enumerate(values):
-                for way in ("c", "l"):
-                    key = f"/v1/kv/{way}/{number}"
-                    found = await client.get(key)
-                    assert found.content == value
-                    await client.delete(key)
-
-
-@in_loop
-async def test_who_asks_ahead_is_not_read_from_until_it_is_answered() -> None:
-    async with one() as (runtime, client):
-        assert runtime.http is not None
-        get = b"GET " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"\r\n"
-        held = runtime.http.place._hand_in
-        runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
-        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
-        writer.write(get * 50_000)
-        await _under_way(runtime, 1)
-        (waiting,) = runtime.http._server.server_state.connections
-        assert isinstance(waiting, connection.HttpConnection)
-
-        async def paused() -> bool:
-            return not waiting.transport.is_reading()
-
-        await eventually(paused, "nothing more is read")
-        assert 0 < waiting.kept_bytes < len(get) * 50_000 / 2, "one read"
-        assert runtime.http.place.under_way == 1
-
-        runtime.http.place._hand_in = held  # type: ignore[method-assign]
-        held()
-        for _ in range(100):
-            assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = head.partition(b"content-length: ")[2].partition(b"\r")[0]
-            await reader.readexactly(int(length))
-        writer.close()
 
 
 @in_loop
@@ -540,29 +401,6 @@ async def test_old_clients_get_a_stream_up_to_the_end_of_the_connection(what: st
         assert b"connection: close" in head
         told = [msgspec.json.decode(each) for each in body.splitlines()]
         assert told[0]["line" if what == "batch" else "key"] in (1, "alice")
-
-
-@pytest.mark.parametrize(
-    "nonsense",
-    [b"\x00nonsense\r\n\r\n", b"PUT http://localhost HTTP/1.1\r\n" + HOST + b"\r\n"],
-    ids=["no HTTP", "no path"],
-)
-@in_loop
-async def test_nonsense_behind_a_put_that_is_under_way_is_no_answer_to_it(nonsense: bytes) -> None:
-    async with one() as (runtime, client):
-        assert runtime.http is not None
-        held = runtime.http.place._hand_in
-        runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
-        put = b"PUT " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"content-length: 1\r\n\r\nv"
-        answering = asyncio.ensure_future(raw(runtime, put + nonsense))
-        await _under_way(runtime, 1)
-        runtime.http.place._hand_in = held  # type: ignore[method-assign]
-        held()
-
-        first, second = (await answering).split(b"HTTP/1.1 ", 2)[1:]
-        assert first.startswith(b"204 ")
-        assert second.startswith(b"400 ")
-        assert (await client.get(KEY)).content == b"v"
 
 
 @in_loop

@@ -2,10 +2,10 @@
 
     IDLE --first byte--> HEAD --head complete--> BODY --body complete--> ANSWER --answered--> IDLE
 
-A head over HEAD_BYTES_MAX, one that takes over HEAD_S, a body that takes over BODY_S, or a stream
-that stands still for STREAM_S: the connection ends, and says why if it still can. So whoever opens
-connections and says little keeps nobody out for long. Over the cap on connections a new one is told
-so and closed; native and HTTP clients share it.
+A head over HEAD_BYTES_MAX, one that takes over HEAD_S, a body that takes over BODY_S, or a batch
+in which no line ends for STREAM_S: the connection ends, and says why if it still can. So whoever
+opens connections and says little keeps nobody out for long. Over the cap on connections a new one
+is told so and closed; native and HTTP clients share it.
 
 What comes behind a request waits, unread by the parser, until that is answered; nothing more is
 read from the socket then. So a client may send any number of requests ahead, and has all answers in
@@ -48,6 +48,7 @@ HEAD_S = 10.0
 BODY_S = 60.0
 """The largest value over a line of 20 KiB/s."""
 STREAM_S = 60.0
+"""A line of a batch is a value: it may take as long as one."""
 IDLE_S = 75
 """Longer than the minute after which most clients close a connection by themselves: who closes
 first should be the one that does not send just then."""
@@ -64,7 +65,7 @@ WAIT_FOR_BODY = ("PUT", "POST")
 """Methods of which nothing is done before their body is whole."""
 
 STREAMS = (b"/v1/batch",)
-"""Whose bodies may be long: they need only go on."""
+"""Whose bodies may be long if they are lines: one need only end after the other."""
 
 FRAMING_TIMES = 8
 """A chunk of one byte has five bytes of framing."""
@@ -161,7 +162,7 @@ class HttpConnection(HttpToolsProtocol):
         one without a body. We stay with this one, and the body is the value."""
         self._refusal: Refusal | None = None
         """What is wrong with a head that the parser takes."""
-        self._unsent = Unsent()
+        self._unsent = Unsent(self._give_way)
         self._unread = 0
         """What was not read yet of the answers when that was looked at last,"""
         self._unread_since = 0.0
@@ -237,8 +238,6 @@ class HttpConnection(HttpToolsProtocol):
             self._framing += len(portion)
             if self.cycle.response_complete:
                 self._parting.drop(len(portion))
-            if self._streams:
-                self._since = self.loop.time()
         if self._phase == BODY and self._by_hand:
             self.on_body(portion)
             self._by_hand = not self._portions.whole
@@ -277,7 +276,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_bytes = self._framing = 0
-        self._streams = self.url in STREAMS
+        kind = dict(self.headers).get(b"content-type", b"").lower()
+        self._streams = self.url in STREAMS and not kind.startswith(b"application/json")
         version = self.parser.get_http_version()
         try:
             length = body_length(version, self.parser.get_method(), self.headers)
@@ -299,6 +299,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._framing -= (1 + FRAMING_TIMES) * len(body)
+        if self._streams and b"\n" in body:
+            self._since = self.loop.time()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -386,6 +388,16 @@ class HttpConnection(HttpToolsProtocol):
                 ),
                 408,
             )
+
+    def _give_way(self) -> None:
+        """Others need the room of its body, which came slowly."""
+        if self._phase == BODY:
+            error = DeadlineExceeded(
+                "The body came slowly, and its room was needed.",
+                hint="Nothing was done. Send it again.",
+                retry_after_ms=1000,
+            )
+            self._end(error, 408)
 
     def _is_silent(self) -> bool:
         """Say whether nothing more is to come, as far as anybody can tell."""
