@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -38,7 +37,8 @@ from everwrite.server.fences import Start, fits, refused, removed, still_there, 
 from everwrite.server.rarely import Rarely
 from everwrite.server.settings import split_address
 from everwrite.server.state import fence_mark
-from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, TURN_BYTES, Connection
+from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, Connection
+from everwrite.server.turns import Guest, Turns
 
 DIAL_S = 2.0
 BACKOFF_MIN_S = 0.05
@@ -54,20 +54,7 @@ LOOKS_FOR_MEMBERS = 2
 NATIVE_PART = 8
 """One place in so many is for native clients alone: a flood of HTTP requests keeps no operator out.
 """
-GUESTS_TURN_BYTES = 4 << 20
-"""After so much from guests none of them is read from for a turn. A flood of puts of 200 KB over
-HTTP made turns of 0.3 s, and whoever spoke the native protocol waited for one at each word.
-"""
 WARNINGS_PER_S = 5
-
-
-class Guest(Protocol):
-    """The connection of a client that speaks another protocol."""
-
-    def hold(self) -> None:
-        """Do not read from it until ``go_on``."""
-
-    def go_on(self) -> None: ...
 
 
 class Peers:
@@ -94,12 +81,8 @@ class Peers:
         self._dialling: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stopping = False
         self._clients_room, self._strangers_room = room_for_connections()
-        self._taken = self._taken_from_guests = 0
         self._guests: dict[Guest, None] = {}
-        self.rests = 0
-        """How often clients were not read from for a turn, since they had sent so much,"""
-        self.guest_rests = 0
-        """and how often guests were not."""
+        self.turns = Turns(driver, self._clients, self._guests)
         self.unfinished_bytes = 0
         """What all connections hold of frames that are not complete."""
         self._warned = self._unwarned = 0
@@ -122,39 +105,6 @@ class Peers:
             idle.evict()
         self._strangers[connection] = None
         return True
-
-    def took(self, size: int) -> None:
-        """So much came from a client: after TURN_BYTES let what came be handled and written before
-        more is read.
-        """
-        self._taken += size
-        if self._taken < TURN_BYTES:
-            return
-        self._taken = 0
-        self.rests += 1
-        self._rest([*self._clients.values(), *self._guests])
-
-    def took_from_guest(self, size: int) -> None:
-        """So much came from a guest: after GUESTS_TURN_BYTES no guest is read from for a turn."""
-        self._taken_from_guests += size
-        if self._taken_from_guests >= GUESTS_TURN_BYTES:
-            self._taken_from_guests = 0
-            self.guest_rests += 1
-            self._rest([*self._guests])
-        self.took(size)
-
-    def _rest(self, held: list[Connection | Guest]) -> None:
-        for connection in held:
-            connection.hold()
-        self.driver.loop.call_soon(self._go_on, held)  # behind the tick, asked for before
-
-    def _go_on(self, held: list[Connection | Guest]) -> None:
-        """Read from clients again, once no more waits at the door than one such portion."""
-        if self.driver.node.clients.door.bytes > TURN_BYTES:
-            self.driver.loop.call_soon(self._go_on, held)
-            return
-        for connection in held:
-            connection.go_on()
 
     def warn(self, name: str, error: EverwriteError) -> None:
         """Log that a connection was refused; a flood of them must not fill the disk."""

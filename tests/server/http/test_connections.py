@@ -13,7 +13,7 @@ from tests.server.nodes import eventually
 
 import everwrite
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.server import peers
+from everwrite.server import peers, turns
 from everwrite.server.http import batch, connection, place, service
 from everwrite.server.runtime import Runtime
 
@@ -63,25 +63,25 @@ async def test_a_body_in_pieces_is_one_value() -> None:
 async def test_what_http_clients_send_at_once_is_read_by_portions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(peers, "GUESTS_TURN_BYTES", 1 << 20)
+    monkeypatch.setattr(turns, "GUESTS_TURN_BYTES", 1 << 20)
     async with one() as (runtime, client):
         puts = (client.put(f"/v1/kv/carts/k{each}", content=b"v" * 400_000) for each in range(20))
         stored = await asyncio.gather(*puts)
 
         assert {each.status_code for each in stored} == {204}
         # A portion ends with the read that fills it, of which uvloop's are up to 256 KiB.
-        assert runtime.peers.guest_rests >= 20 * 400_000 // ((1 << 20) + (1 << 18)) == 6
+        assert runtime.peers.turns.rests >= 20 * 400_000 // ((1 << 20) + (1 << 18)) == 6
 
 
 @in_loop
 async def test_a_client_that_is_not_read_from_is_read_from_when_that_is_over_and_not_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(peers, "TURN_BYTES", 300_000)
+    monkeypatch.setattr(turns, "TURN_BYTES", 300_000)
     async with one() as (runtime, client):
-        resting: list[list[peers.Connection | peers.Guest]] = []
-        go_on = runtime.peers._go_on
-        monkeypatch.setattr(runtime.peers, "_go_on", resting.append)
+        resting: list[list[turns.Held]] = []
+        go_on = runtime.peers.turns._go_on
+        monkeypatch.setattr(runtime.peers.turns, "_go_on", resting.append)
         async with await everwrite.connect(runtime.address) as db:
             waiting = asyncio.ensure_future(client.put(KEY, content=b"v" * VALUE_BYTES_MAX))
 
@@ -97,7 +97,7 @@ async def test_a_client_that_is_not_read_from_is_read_from_when_that_is_over_and
             (guest,) = (each for each in held if isinstance(each, connection.HttpConnection))
             assert not guest.transport.is_reading()
 
-            monkeypatch.setattr(runtime.peers, "_go_on", go_on)
+            monkeypatch.setattr(runtime.peers.turns, "_go_on", go_on)
             go_on(held)
             assert guest.transport.is_reading()
             assert (await waiting).status_code == 204

@@ -42,6 +42,8 @@ from everwrite.server.http.problems import MEDIA_TYPE, Refusal, problem_of
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
 
+    from everwrite.server.turns import Turns
+
 HEAD_BYTES_MAX = 64 << 10
 """Twice what any proxy lets through."""
 HEAD_S = 10.0
@@ -74,11 +76,11 @@ FRAMING_TIMES = 8
 class Room(Protocol):
     """Says how many clients there may be, and for how long none is read from: server/peers.py."""
 
+    turns: Turns
+
     def welcome(self, guest: HttpConnection) -> bool: ...
 
     def parted(self, guest: HttpConnection) -> None: ...
-
-    def took_from_guest(self, size: int) -> None: ...
 
 
 class Flow(FlowControl):
@@ -204,7 +206,7 @@ class HttpConnection(HttpToolsProtocol):
         # A read that was under way when reading was to stop may still bring something.
         self._ahead, self._ahead_at = self._ahead[self._ahead_at :] + data, 0
         self._take_in()
-        self._room.took_from_guest(len(data))
+        self._room.turns.took_from_guest(len(data))
 
     def _take_in(self) -> None:
         """Give the parser what has come, up to the end of a request that has no answer yet."""
