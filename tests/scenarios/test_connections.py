@@ -19,7 +19,7 @@ from everwrite.core.data.keys import KEY_BYTES_MAX, data_key
 from everwrite.core.errors import EverwriteError, TooLarge
 from everwrite.core.messages.requests import Get, GetReply, PutReply
 from everwrite.core.wire import encode_frame
-from everwrite.server import peers
+from everwrite.server import turns
 
 DESCRIPTORS = 192
 SOCKETS = 400
@@ -145,7 +145,7 @@ async def _largest_batch(monkeypatch: pytest.MonkeyPatch, turn_bytes: int) -> tu
     """Return the bytes of the largest batch while many clients put, and how often they were not
     read from.
     """
-    monkeypatch.setattr(peers, "TURN_BYTES", turn_bytes)
+    monkeypatch.setattr(turns, "TURN_BYTES", turn_bytes)
     async with Nodes() as nodes:
         (node,) = await nodes.grow("n1")
         disk, batches = node.driver.disk, [0]
@@ -165,7 +165,7 @@ async def _largest_batch(monkeypatch: pytest.MonkeyPatch, turn_bytes: int) -> tu
             for _ in range(2):
                 assert isinstance(await client.next(), PutReply)
             client.writer.close()
-        return max(batches), node.peers.rests
+        return max(batches), node.peers.turns.rests
 
 
 @scenario(80)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -38,7 +37,8 @@ from everwrite.server.fences import Start, fits, refused, removed, still_there, 
 from everwrite.server.rarely import Rarely
 from everwrite.server.settings import split_address
 from everwrite.server.state import fence_mark
-from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, TURN_BYTES, Connection
+from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, Connection
+from everwrite.server.turns import Guest, Turns
 
 DIAL_S = 2.0
 BACKOFF_MIN_S = 0.05
@@ -51,16 +51,10 @@ LOOKS_PER_DIAL = 5
 """After so many it is seen to that whoever is not connected is dialled: a seed may have moved."""
 LOOKS_FOR_MEMBERS = 2
 """After so many it is taken that no member is there, if all seeds are of another cluster."""
+NATIVE_PART = 8
+"""One place in so many is for native clients alone: a flood of HTTP requests keeps no operator out.
+"""
 WARNINGS_PER_S = 5
-
-
-class Guest(Protocol):
-    """The connection of a client that speaks another protocol."""
-
-    def hold(self) -> None:
-        """Do not read from it until ``go_on``."""
-
-    def go_on(self) -> None: ...
 
 
 class Peers:
@@ -89,10 +83,8 @@ class Peers:
         self._dialling: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stopping = False
         self._clients_room, self._strangers_room = room_for_connections()
-        self._taken = 0
         self._guests: dict[Guest, None] = {}
-        self.rests = 0
-        """How often clients were not read from for a turn, since they had sent so much."""
+        self.turns = Turns(driver, self._clients, self._guests)
         self.unfinished_bytes = 0
         """What all connections hold of frames that are not complete."""
         self._warned = self._unwarned = 0
@@ -115,28 +107,6 @@ class Peers:
             idle.evict()
         self._strangers[connection] = None
         return True
-
-    def took(self, size: int) -> None:
-        """So much came from a client: after TURN_BYTES let what came be handled and written before
-        more is read.
-        """
-        self._taken += size
-        if self._taken < TURN_BYTES:
-            return
-        self._taken = 0
-        self.rests += 1
-        held = [*self._clients.values(), *self._guests]
-        for connection in held:
-            connection.hold()
-        self.driver.loop.call_soon(self._go_on, held)  # behind the tick, asked for before
-
-    def _go_on(self, held: list[Connection | Guest]) -> None:
-        """Read from clients again, once no more waits at the door than one such portion."""
-        if self.driver.node.clients.door.bytes > TURN_BYTES:
-            self.driver.loop.call_soon(self._go_on, held)
-            return
-        for connection in held:
-            connection.go_on()
 
     def warn(self, name: str, error: EverwriteError) -> None:
         """Log that a connection was refused; a flood of them must not fill the disk."""
@@ -179,8 +149,11 @@ class Peers:
         return len(self._guests)
 
     def welcome(self, guest: Guest) -> bool:
-        """Take in a client that speaks another protocol; say whether there is room for it."""
-        if not self._has_room():
+        """Take in a client that speaks another protocol; say whether there is room for it. A part
+        of the places is for the others, by whom operators come too.
+        """
+        most = self._places
+        if not self._has_room() or self.guests >= most - most // NATIVE_PART:
             return False
         self._guests[guest] = None
         return True
@@ -191,8 +164,12 @@ class Peers:
 
     def _has_room(self) -> bool:
         """Say whether there is room for one more client, whatever it speaks."""
-        most = min(CLIENTS_MAX, self._clients_room)
-        return not self._stopping and len(self._clients) + self.guests < most
+        return not self._stopping and len(self._clients) + self.guests < self._places
+
+    @property
+    def _places(self) -> int:
+        """How many clients there may be."""
+        return min(CLIENTS_MAX, self._clients_room)
 
     def check_newcomer(self, theirs: Hello) -> None:
         """Raise DeniedError if the other side is a new node that may not come in. It hears it as

@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
             if messages and self.place is not None:
                 self._driver.arrived(self.place, messages)
             if type(self.place) is int:
-                self._peers.took(len(data))
+                self._peers.turns.took(len(data))
         except InvariantError as error:  # a bug of ours, whatever the other end sent
             self._driver.broken(error)
         except EverwriteError as error:

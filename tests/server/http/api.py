@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import msgspec
-from tests.server.nodes import Nodes
+from tests.server.nodes import Nodes, eventually
 
 from everwrite.server.runtime import Runtime
 
@@ -29,6 +29,7 @@ async def one(**options: Any) -> AsyncIterator[tuple[Runtime, httpx.AsyncClient]
         runtime = await nodes.start("n1", http_port=0, **options)
         async with client_of(runtime) as client:
             yield runtime, client
+            await _gave_back(runtime)
 
 
 @asynccontextmanager
@@ -39,6 +40,8 @@ async def three(**options: Any) -> AsyncIterator[tuple[Nodes, list[httpx.AsyncCl
         clients = [client_of(runtime) for runtime in nodes.running.values()]
         try:
             yield nodes, clients
+            for runtime in nodes.running.values():
+                await _gave_back(runtime)
         finally:
             for client in clients:
                 await client.aclose()
@@ -75,3 +78,21 @@ async def raw(runtime: Runtime, *parts: bytes, pause_s: float = 0.0) -> bytes:
         found = await reader.read()
     writer.close()
     return found
+
+
+async def under_way(runtime: Runtime, count: int) -> None:
+    """Return once so many requests wait for an answer of the core."""
+
+    async def waits() -> bool:
+        return runtime.http is not None and runtime.http.place.under_way == count
+
+    await eventually(waits, f"{count} requests wait")
+
+
+async def _gave_back(runtime: Runtime) -> None:
+    """Return once no body holds room any more: every request gives back what it took."""
+
+    async def empty() -> bool:
+        return runtime.http is None or runtime.http.front._budget.held == 0
+
+    await eventually(empty, "the room of all bodies is given back")

@@ -8,13 +8,13 @@ import socket
 import msgspec
 import pytest
 from tests.client.fake_node import in_loop
-from tests.server.http.api import KEY, client_of, lines, one, problem, raw
+from tests.server.http.api import KEY, client_of, lines, one, problem, raw, under_way
 from tests.server.nodes import eventually
 
 import everwrite
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.server import peers
-from everwrite.server.http import asked, batch, connection, place, service
+from everwrite.server import peers, turns
+from everwrite.server.http import batch, connection, place, service
 from everwrite.server.runtime import Runtime
 
 HOST = b"host: localhost\r\n"
@@ -60,66 +60,28 @@ async def test_a_body_in_pieces_is_one_value() -> None:
 
 
 @in_loop
-async def test_all_bodies_together_have_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asked.Budget, "__init__", lambda self: _budget(self, 50_000))
-    async with one() as (_, client):
-
-        async def pieces():  # type: ignore[no-untyped-def]
-            for _ in range(4):
-                yield b"a" * 30_000
-                await asyncio.sleep(0.01)
-
-        refused = await client.put(KEY, content=pieces())
-        found = problem(refused, 429, "overloaded")
-        assert (found["outcome"], found["retryable"]) == ("none", True)
-        assert refused.headers["retry-after"] == "1"
-        assert (await client.put(KEY, content=b"small")).status_code == 204
-
-
-@in_loop
-async def test_a_body_holds_its_room_until_its_request_is_over(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(asked.Budget, "__init__", lambda self: _budget(self, 50_000))
-    async with one() as (runtime, client):
-        assert runtime.http is not None
-        hand_in = runtime.http.place._hand_in
-        runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
-        waiting = asyncio.ensure_future(client.put(KEY, content=b"a" * 30_000))
-        await _under_way(runtime, 1)
-
-        refused = await client.put("/v1/kv/carts/bob", content=b"b" * 30_000)
-
-        assert problem(refused, 429, "overloaded")["outcome"] == "none"
-        runtime.http.place._hand_in = hand_in  # type: ignore[method-assign]
-        hand_in()
-        assert (await waiting).status_code == 204
-        assert (await client.put("/v1/kv/carts/bob", content=b"b" * 30_000)).status_code == 204
-
-
-@in_loop
 async def test_what_http_clients_send_at_once_is_read_by_portions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(peers, "TURN_BYTES", 1 << 20)
+    monkeypatch.setattr(turns, "GUESTS_TURN_BYTES", 1 << 20)
     async with one() as (runtime, client):
         puts = (client.put(f"/v1/kv/carts/k{each}", content=b"v" * 400_000) for each in range(20))
         stored = await asyncio.gather(*puts)
 
         assert {each.status_code for each in stored} == {204}
         # A portion ends with the read that fills it, of which uvloop's are up to 256 KiB.
-        assert runtime.peers.rests >= 20 * 400_000 // ((1 << 20) + (1 << 18)) == 6
+        assert runtime.peers.turns.rests >= 20 * 400_000 // ((1 << 20) + (1 << 18)) == 6
 
 
 @in_loop
 async def test_a_client_that_is_not_read_from_is_read_from_when_that_is_over_and_not_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(peers, "TURN_BYTES", 300_000)
+    monkeypatch.setattr(turns, "TURN_BYTES", 300_000)
     async with one() as (runtime, client):
-        resting: list[list[peers.Connection | peers.Guest]] = []
-        go_on = runtime.peers._go_on
-        monkeypatch.setattr(runtime.peers, "_go_on", resting.append)
+        resting: list[list[turns.Held]] = []
+        go_on = runtime.peers.turns._go_on
+        monkeypatch.setattr(runtime.peers.turns, "_go_on", resting.append)
         async with await everwrite.connect(runtime.address) as db:
             waiting = asyncio.ensure_future(client.put(KEY, content=b"v" * VALUE_BYTES_MAX))
 
@@ -135,24 +97,11 @@ async def test_a_client_that_is_not_read_from_is_read_from_when_that_is_over_and
             (guest,) = (each for each in held if isinstance(each, connection.HttpConnection))
             assert not guest.transport.is_reading()
 
-            monkeypatch.setattr(runtime.peers, "_go_on", go_on)
+            monkeypatch.setattr(runtime.peers.turns, "_go_on", go_on)
             go_on(held)
             assert guest.transport.is_reading()
             assert (await waiting).status_code == 204
             assert (await db.bucket("carts").get("alice")).value == b"v" * VALUE_BYTES_MAX
-
-
-async def _under_way(runtime: Runtime, count: int) -> None:
-    """Return once so many requests wait for an answer of the core."""
-
-    async def waits() -> bool:
-        return runtime.http is not None and runtime.http.place.under_way == count
-
-    await eventually(waits, f"{count} requests wait")
-
-
-def _budget(budget: asked.Budget, most: int) -> None:
-    budget.held, budget.most = 0, most
 
 
 @in_loop
@@ -228,7 +177,7 @@ async def test_a_request_that_waits_for_its_answer_is_not_cut_off() -> None:
         held = runtime.http.place._hand_in
         runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
         waiting = asyncio.ensure_future(client.get("/v1/status"))
-        await _under_way(runtime, 1)
+        await under_way(runtime, 1)
         (found,) = runtime.peers._guests
 
         found.look(asyncio.get_running_loop().time() + 3600)  # type: ignore[attr-defined]
@@ -319,36 +268,6 @@ async def test_what_the_core_has_lost_sight_of_ends(monkeypatch: pytest.MonkeyPa
         lost = await client.put(f"{KEY}?timeout=100ms", content=b"v")
 
         assert problem(lost, 504, "deadline_exceeded")["outcome"] == "unknown"
-
-
-@in_loop
-async def test_requests_in_a_row_are_answered_in_a_row() -> None:
-    async with one() as (runtime, client):
-        await client.put(KEY, content=b"v")
-        get = b"GET " + KEY.encode() + b" HTTP/1.1\r\n" + HOST
-        answer = await raw(runtime, (get + b"\r\n") * 4 + get + b"connection: close\r\n\r\n")
-
-        assert answer.count(b"HTTP/1.1 200 OK") == 5
-        assert answer.endswith(b"\r\n\r\nv")
-
-
-@in_loop
-async def test_whoever_sends_too_many_requests_before_their_answers_is_cut_off() -> None:
-    async with one() as (runtime, client):
-        assert runtime.http is not None
-        get = b"GET " + KEY.encode() + b" HTTP/1.1\r\n" + HOST
-        held = runtime.http.place._hand_in
-        runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
-
-        cut_off = await raw(runtime, (get + b"\r\n") * (connection.PIPELINE_MAX + 2))
-        runtime.http.place._hand_in = held  # type: ignore[method-assign]
-        held()
-
-        assert cut_off == b"", "a word would be taken for the answer to the first"
-        most = (get + b"\r\n") * connection.PIPELINE_MAX + get + b"connection: close\r\n\r\n"
-        answer = await raw(runtime, most)
-        assert answer.count(b"HTTP/1.1 404 ") == connection.PIPELINE_MAX + 1
-        assert (await client.get("/health/live")).status_code == 200
 
 
 @in_loop
@@ -482,26 +401,6 @@ async def test_old_clients_get_a_stream_up_to_the_end_of_the_connection(what: st
         assert b"connection: close" in head
         told = [msgspec.json.decode(each) for each in body.splitlines()]
         assert told[0]["line" if what == "batch" else "key"] in (1, "alice")
-
-
-@pytest.mark.parametrize(
-    "nonsense",
-    [b"\x00nonsense\r\n\r\n", b"PUT http://localhost HTTP/1.1\r\n" + HOST + b"\r\n"],
-    ids=["no HTTP", "no path"],
-)
-@in_loop
-async def test_nonsense_behind_a_put_that_is_under_way_is_no_answer_to_it(nonsense: bytes) -> None:
-    async with one() as (runtime, client):
-        assert runtime.http is not None
-        held = runtime.http.place._hand_in
-        runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
-        put = b"PUT " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"content-length: 1\r\n\r\nv"
-        answer = await raw(runtime, put, nonsense, pause_s=0.1)
-
-        assert answer == b"", "nobody knows yet what becomes of the put"
-        runtime.http.place._hand_in = held  # type: ignore[method-assign]
-        held()
-        assert (await client.get(KEY)).content == b"v"
 
 
 @in_loop

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 
 import httpx
 import pytest
@@ -40,7 +40,9 @@ async def test_siblings_are_all_told_and_a_context_settles_them() -> None:
 async def test_siblings_as_one_value_or_as_an_envelope_if_asked_for() -> None:
     async with one() as (_, client):
         await client.put(KEY, json=["tea", "jam"])
-        await asyncio.sleep(0.003)  # the later one by the clock of the node
+        written = time.time_ns()
+        while time.time_ns() < written + 2_000_000:  # the later one by the clock of the node
+            await client.get(KEY)
         await client.put(KEY, json=["jam", "milk"])
 
         union = await client.get(KEY, params={"resolve": "union"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,10 @@ BODIES_BYTES_MAX = 64 << 20
 """What all bodies may hold, from their first byte until the request is over: sixty of the largest
 values."""
 
+SLOW_S = 5.0
+"""A body that is unfinished for so long gives way to others when there is no room: the largest
+value over a line of 200 KiB/s."""
+
 DIGITS_MAX = 20
 """Of a length. Python refuses to read thousands of them, even where they are all zeros."""
 
@@ -54,38 +59,91 @@ _JSON = (b"content-type", b"application/json")
 _NEWS = (b"cache-control", b"no-store")
 
 
-class Budget:
-    """What all bodies hold at a time."""
+class Part:
+    """What a body, or a line, that is not whole yet holds of the budget."""
 
-    __slots__ = ("held", "most")
+    __slots__ = ("drop", "since", "size")
+
+    def __init__(self, drop: Callable[[], None]) -> None:
+        self.size = 0
+        self.since = 0.0
+        self.drop = drop
+        """Ends the request: its room is needed."""
+
+
+class Budget:
+    """What all bodies hold at a time. Where no room is left, what has been unfinished for SLOW_S
+    gives way, first what takes most of the room for longest. So whoever sends many bodies up to
+    their last byte keeps nobody out for longer than that.
+    """
+
+    __slots__ = ("_parts", "held", "most")
 
     def __init__(self, most: int = BODIES_BYTES_MAX) -> None:
         self.held = 0
         self.most = most
+        self._parts: dict[Part, None] = {}
 
-    def take(self, size: int) -> None:
-        """Take room for so much more; Overloaded if there is none."""
-        if self.held + size > self.most:
+    def take(self, size: int, part: Part | None = None) -> None:
+        """Take room for so much more, as one body or for a part of one; Overloaded if there is
+        none.
+        """
+        self.check(size, part)
+        self.held += size
+        if part is not None and size:
+            if part not in self._parts:
+                self._parts[part] = None
+                part.since = time.monotonic()
+            part.size += size
+
+    def check(self, size: int, part: Part | None = None) -> None:
+        """Make room for so much more; Overloaded if that cannot be."""
+        lacks = self.held + size - self.most
+        if lacks > 0:
+            lacks -= self._clear(lacks, part)
+        if lacks > 0:
             raise Overloaded(
                 f"This node holds {self.held} bytes of bodies that are under way, and takes no "
                 "more.",
                 hint="Nothing was done. Try again in a moment.",
                 retry_after_ms=200,
             )
-        self.held += size
 
     def give(self, size: int) -> None:
         """Give room back."""
         self.held -= size
 
+    def finish(self, part: Part) -> int:
+        """The part is whole, or over: return what it held, for the caller to give back."""
+        self._parts.pop(part, None)
+        size, part.size = part.size, 0
+        return size
+
+    def _clear(self, lacks: int, asker: Part | None) -> int:
+        """Let slow parts give way; return how much room that makes."""
+        now, made = time.monotonic(), 0
+        slow = [each for each in self._parts if now - each.since > SLOW_S and each is not asker]
+        if sum(each.size for each in slow) < lacks:
+            return 0  # in vain: then nobody need go
+        for part in sorted(slow, key=lambda each: each.size * (each.since - now)):
+            if made >= lacks:
+                break
+            size = self.finish(part)
+            self.give(size)
+            made += size
+            part.drop()
+        return made
+
 
 class Unsent:
     """Answers of one connection that wait until those before them are taken."""
 
-    __slots__ = ("bytes",)
+    __slots__ = ("bytes", "give_way")
 
-    def __init__(self) -> None:
+    def __init__(self, give_way: Callable[[], None]) -> None:
         self.bytes = 0
+        self.give_way = give_way
+        """Ends the request of which a part came, for the sake of others."""
 
 
 class Asked:
@@ -95,6 +153,7 @@ class Asked:
         "_budget",
         "_given",
         "_held",
+        "_part",
         "_receive",
         "_send",
         "begun",
@@ -115,8 +174,9 @@ class Asked:
         self._receive = receive
         self._send = send
         self._budget = budget
+        self._part: Part | None = None
         self._held = 0
-        """What its body holds of the budget, until ``let_go`` or ``hand_over``."""
+        """What its whole body holds of the budget, until ``let_go`` or ``hand_over``."""
         self.method: str = scope["method"]
         self.path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
@@ -157,21 +217,30 @@ class Asked:
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit() and (len(declared) > DIGITS_MAX or int(declared) > most):
             raise body_too_large(most)
+        part = self._part = self.new_part()
+        if declared.isdigit():
+            self._budget.check(int(declared), part)  # before all of it is read in vain
         chunks: list[bytes] = []
         more = True
         while more:
             event = await self._next()
             more = event.get("more_body", False)
             chunk: bytes = event.get("body", b"")
-            self._budget.take(len(chunk))
-            self._held += len(chunk)
-            if self._held > most:
+            self._budget.take(len(chunk), part)
+            if part.size > most:
                 raise body_too_large(most)
             chunks.append(chunk)
+        self._held = self._budget.finish(part)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def new_part(self) -> Part:
+        """Return what is to hold room for a part of this body."""
+        return Part(self.unsent.give_way)
 
     def let_go(self) -> None:
         """The request is over, and its body with it."""
+        if self._part is not None:
+            self._budget.give(self._budget.finish(self._part))
         self._budget.give(self.hand_over())
 
     def hand_over(self) -> int:

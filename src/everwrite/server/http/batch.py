@@ -23,7 +23,7 @@ from everwrite.core.errors import (
     TooLarge,
 )
 from everwrite.core.messages.requests import GetReply, PutReply
-from everwrite.server.http.asked import Asked, Budget
+from everwrite.server.http.asked import Asked, Budget, Part
 from everwrite.server.http.objects import absent, seen_in
 from everwrite.server.http.operations import Operations, op_in, unsure
 from everwrite.server.http.options import (
@@ -110,7 +110,7 @@ class Batches:
         if kind == b"application/json":
             lines = _each(_items(await asked.body(ARRAY_BYTES_MAX)))
         elif kind in (b"application/x-ndjson", b"application/jsonl", b"application/ndjson"):
-            lines = _lines(asked, run.take, run.give)
+            lines = _lines(asked, run.take, self.budget)
         else:
             error = RequestError(
                 "A batch is application/x-ndjson or application/json.",
@@ -180,18 +180,19 @@ class Run:
         self._done: list[bytes] = []
         self._budget = batches.budget
         self._held = 0
-        """What the lines and the part of a line that were read hold of the budget."""
+        """What the lines that were read hold of the budget."""
         self._under_way = 0
         self._ended = asyncio.Event()
 
-    async def take(self, size: int) -> None:
-        """Take room for so much of the body; where there is none, wait while a line of this batch
-        is under way, which gives some back. Overloaded if none is.
+    async def take(self, size: int, part: Part | None = None) -> None:
+        """Take room for a line, or for a part of one; where there is none, wait while a line of
+        this batch is under way, which gives some back. Overloaded if none is.
         """
         while True:
             try:
-                self._budget.take(size)
-                self._held += size
+                self._budget.take(size, part)
+                if part is None:
+                    self._held += size
                 return
             except Overloaded:
                 if not self._under_way:
@@ -263,13 +264,13 @@ class Run:
 
 
 async def _lines(
-    asked: Asked, take: Callable[[int], Awaitable[None]], give: Callable[[int], None]
+    asked: Asked, take: Callable[[int, Part | None], Awaitable[None]], budget: Budget
 ) -> AsyncGenerator[bytes]:
     """Yield the lines of a body as they come, each with its room, which the caller gives back;
     empty ones are left out. A byte is looked at once, however small the pieces in which a line
     comes.
     """
-    kept, held = bytearray(), 0
+    kept, part = bytearray(), asked.new_part()
     try:
         async for chunk in asked.chunks():
             first, *rest = chunk.split(b"\n")
@@ -278,23 +279,22 @@ async def _lines(
             if rest:
                 whole, kept = [bytes(kept), *rest[:-1]], bytearray(rest[-1])
             if whole:
-                give(held)
-                held = 0
+                budget.give(budget.finish(part))
             for line in whole:
                 if len(line) > LINE_BYTES_MAX:
                     raise _too_long()
                 if line.strip():
-                    await take(len(line))
+                    await take(len(line), None)
                     yield line
             if len(kept) > LINE_BYTES_MAX:
                 raise _too_long()
-            await take(len(kept) - held)
-            held = len(kept)
+            await take(len(kept) - part.size, part)
         if kept.strip():
-            held = 0  # the line has it
+            budget.give(budget.finish(part))
+            await take(len(kept), None)  # the line has it
             yield bytes(kept)
     finally:
-        give(held)
+        budget.give(budget.finish(part))
 
 
 async def _each(items: list[msgspec.Raw]) -> AsyncGenerator[bytes]:

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
 
 
-BACKLOG = 512
+BACKLOG = 4096
+"""As many as there may be clients: in a full queue the kernel resets who waits."""
+ACCEPTS_PER_TURN = 16
 LOOK_S = 1.0
 UNREAD_BYTES_MAX = 256 << 20
-"""Answers that nobody has read yet, of all connections together: a hundred of the largest."""
+"""Answers that nobody has read yet, and what came before they were, of all connections together: a
+hundred of the largest."""
 END_S = 2
 """Requests under way have so long to end once the node stops."""
 
@@ -92,7 +95,7 @@ class HttpService:
             timeout_graceful_shutdown=END_S,
             backlog=BACKLOG,
         )
-        config.room = runtime.peers
+        config.room, config.refused = runtime.peers, set()
         self._server = Embedded(config)
         self._task: asyncio.Task[None] | None = None
         self._looking: asyncio.TimerHandle | None = None
@@ -112,7 +115,10 @@ class HttpService:
     async def start(self) -> None:
         """Return once it takes connections."""
         loop = self._runtime.driver.loop
-        self._task = loop.create_task(self._server.serve(sockets=self._sockets))
+        # uvloop accepts one connection per turn and listener. In turns of a full node that is too
+        # few to tell a flood of newcomers that there is no room: they would wait in the kernel.
+        listeners = [each.dup() for each in self._sockets for _ in range(ACCEPTS_PER_TURN - 1)]
+        self._task = loop.create_task(self._server.serve(sockets=[*self._sockets, *listeners]))
         self._task.add_done_callback(self._ended)
         self._looking = loop.call_later(LOOK_S, self._look)
         await self._server.listens.wait()
@@ -134,19 +140,19 @@ class HttpService:
     def _look(self) -> None:
         loop = self._runtime.driver.loop
         now = loop.time()
-        unread: list[tuple[int, HttpConnection]] = []
+        kept: list[tuple[int, HttpConnection]] = []
         for connection in list(self._server.server_state.connections):
             if isinstance(connection, HttpConnection):
                 connection.look(now)
-                if size := connection.unread_bytes:
-                    unread.append((size, connection))
-        self._relieve(unread)
+                if size := connection.kept_bytes:
+                    kept.append((size, connection))
+        self._relieve(kept)
         self._looking = loop.call_later(LOOK_S, self._look)
 
-    def _relieve(self, unread: list[tuple[int, HttpConnection]]) -> None:
+    def _relieve(self, kept: list[tuple[int, HttpConnection]]) -> None:
         """Cut off those who have most to read, while all together leave too much unread."""
-        total = sum(size for size, _ in unread)
-        for size, connection in sorted(unread, key=lambda each: -each[0]):
+        total = sum(size for size, _ in kept)
+        for size, connection in sorted(kept, key=lambda each: -each[0]):
             if total <= UNREAD_BYTES_MAX:
                 return
             total -= size

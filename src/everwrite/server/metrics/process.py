@@ -63,7 +63,7 @@ def _node(runtime: Runtime) -> Iterator[Metric]:
 
 
 def _loop(runtime: Runtime) -> Iterator[Metric]:
-    driver = runtime.driver
+    driver, rests = runtime.driver, runtime.peers.turns.rests
     yield histogram(
         "everwrite_loop_lag_seconds",
         "How much later than it was due the loop came to look at the time: 50 times a second.",
@@ -76,7 +76,7 @@ def _loop(runtime: Runtime) -> Iterator[Metric]:
         ("frames_in", "Frames that came.", driver.frames_in),
         ("messages_in", "Messages in them.", driver.messages_in),
         ("messages_dropped", "Messages to whom no connection led.", driver.dropped),
-        ("client_rests", "Times that clients were not read from for a turn.", runtime.peers.rests),
+        ("client_rests", "Times that clients were not read from for a turn.", rests),
     ):
         yield counter(f"everwrite_{name}", what, value)
 

@@ -1,0 +1,110 @@
+"""The room of all bodies together: nobody holds it for long who does not use it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.client.fake_node import in_loop
+from tests.server.http.api import KEY, one, problem, under_way
+from tests.server.nodes import eventually
+
+from everwrite.server.http import asked, connection
+
+HOST = b"host: localhost\r\n"
+BATCH = (
+    b"POST /v1/batch HTTP/1.1\r\n" + HOST + b"content-type: application/x-ndjson\r\n"
+    b"content-length: 130000\r\n\r\n"
+)
+PUT = b"PUT " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"content-length: 13000\r\n\r\n"
+
+
+@in_loop
+async def test_all_bodies_together_have_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked.Budget, "__init__", lambda self: _budget(self, 50_000))
+    async with one() as (_, client):
+
+        async def pieces():  # type: ignore[no-untyped-def]
+            for _ in range(4):
+                yield b"a" * 30_000
+                await asyncio.sleep(0.01)
+
+        refused = await client.put(KEY, content=pieces())
+        found = problem(refused, 429, "overloaded")
+        assert (found["outcome"], found["retryable"]) == ("none", True)
+        assert refused.headers["retry-after"] == "1"
+        assert (await client.put(KEY, content=b"small")).status_code == 204
+
+
+@in_loop
+async def test_a_body_holds_its_room_until_its_request_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asked.Budget, "__init__", lambda self: _budget(self, 50_000))
+    async with one() as (runtime, client):
+        assert runtime.http is not None
+        hand_in = runtime.http.place._hand_in
+        runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
+        waiting = asyncio.ensure_future(client.put(KEY, content=b"a" * 30_000))
+        await under_way(runtime, 1)
+
+        refused = await client.put("/v1/kv/carts/bob", content=b"b" * 30_000)
+
+        assert problem(refused, 429, "overloaded")["outcome"] == "none"
+        runtime.http.place._hand_in = hand_in  # type: ignore[method-assign]
+        hand_in()
+        assert (await waiting).status_code == 204
+        assert (await client.put("/v1/kv/carts/bob", content=b"b" * 30_000)).status_code == 204
+
+
+@pytest.mark.parametrize("begun", [PUT, BATCH], ids=["values", "lines"])
+@in_loop
+async def test_who_sends_slowly_gives_way(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked.Budget, "__init__", lambda self: _budget(self, 50_000))
+    async with one() as (runtime, client):
+        assert runtime.http is not None
+        budget = runtime.http.front._budget
+        slow = []
+        for _ in range(4):
+            slow.append(await asyncio.open_connection("127.0.0.1", client.base_url.port))
+            slow[-1][1].write(begun + b"x" * 12_000)
+
+        async def full() -> bool:
+            return budget.held == 48_000
+
+        await eventually(full, "they hold the room")
+        refused = await client.put("/v1/kv/carts/bob", content=b"v" * 20_000)
+        problem(refused, 429, "overloaded")
+
+        monkeypatch.setattr(asked, "SLOW_S", 0.0)
+        taken = await client.put("/v1/kv/carts/bob", content=b"v" * 20_000)
+        assert taken.status_code == 204
+        assert runtime.peers.guests >= 3, "no more of them go than need be"
+        assert budget.held == 24_000
+        for reader, _ in slow[:2]:
+            told = await asyncio.wait_for(reader.read(), 5)
+            assert told.startswith(b"HTTP/1.1 408 " if begun == PUT else b"HTTP/1.1 200 ")
+        for _, writer in slow:
+            writer.close()
+
+
+@in_loop
+async def test_a_line_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "STREAM_S", 0.5)
+    async with one() as (_, client):
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(BATCH)
+
+        async def drip() -> None:
+            while not writer.is_closing():
+                writer.write(b"x")
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.ensure_future(drip())
+        await asyncio.wait_for(reader.read(), 8)
+        dripping.cancel()
+        writer.close()
+
+
+def _budget(budget: asked.Budget, most: int) -> None:
+    budget.held, budget.most, budget._parts = 0, most, {}
