@@ -108,6 +108,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How often one random peer is asked whether it knows the same (Dynamo 4.8.1)."""
     gossip_fanout: int = 3
     """Peers to whom news is passed on at once."""
+    place_at_once: int = 8192
+    """Pairs of a node and a partition whose placement is made in one go, in 20 ms: 32 nodes of 256
+    partitions. A larger one is made in steps (core/cluster/placer.py)."""
     moves_max: int = 2
     """Partitions that come in at a time; and ranges that others may ask for at a time. Two keep a
     disk busy with large values. Small ones cost the processor, whose time is that of clients: with

@@ -16,7 +16,7 @@ import xxhash
 from everwrite.core.cluster.holdings import bits, encode_held
 from everwrite.core.cluster.liveness import Liveness
 from everwrite.core.cluster.members import MemberTable
-from everwrite.core.cluster.placement import place
+from everwrite.core.cluster.placer import Placer
 from everwrite.core.cluster.routes import Routes
 from everwrite.core.config import ClusterConfig, NodeConfig
 from everwrite.core.copies import Copies
@@ -192,6 +192,7 @@ class Local:
         "now",
         "out",
         "pace",
+        "placer",
         "proving",
         "recent_puts",
         "records",
@@ -276,7 +277,9 @@ class Local:
 
     def _begin_holding(self) -> None:
         members, cluster = self.members, self.cluster
-        placement = place(members.candidates(), cluster.partitions, cluster.replicas)
+        self.placer = Placer(cluster.partitions, cluster.replicas, self.config.place_at_once)
+        # At the start in one go: there is nobody yet who would wait.
+        placement = self.placer.current = self.placer.place(members.candidates())
         self.routes = Routes(self.me, placement, self.liveness)
         self.serves = bits(members.me.serves)
         """Bit p: our copies of partition p count in quorums."""
