@@ -41,6 +41,7 @@ from everwrite.core.messages.requests import (
 from everwrite.core.moving.ranges import Scanned
 from everwrite.core.outbox import Outbox, Place
 from everwrite.core.pace.pace import Pace
+from everwrite.core.patience import Patience
 from everwrite.core.probes import sometimes
 from everwrite.core.recent import RecentPuts
 from everwrite.core.records import HELD, Records
@@ -192,6 +193,7 @@ class Local:
         "now",
         "out",
         "pace",
+        "patience",
         "placer",
         "proving",
         "recent_puts",
@@ -253,6 +255,8 @@ class Local:
         self.held_bytes = 0
         """What the requests in the table hold, roughly."""
         self._begin_measuring()
+        self.patience = Patience(config.in_flight_max, config.held_bytes_max)
+        """Puts that wait for an owner which is late."""
         self.leasing = False
         self.floors: dict[bytes, int] = {}
         """For each node up to where what it had read may be older than a tombstone that was
