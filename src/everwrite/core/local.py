@@ -18,10 +18,10 @@ from everwrite.core.cluster.liveness import Liveness
 from everwrite.core.cluster.members import MemberTable
 from everwrite.core.cluster.placer import Placer
 from everwrite.core.cluster.routes import Routes
-from everwrite.core.config import ClusterConfig, NodeConfig
+from everwrite.core.config import STAMP_BITS, STARTS_MAX, ClusterConfig, NodeConfig
 from everwrite.core.copies import Copies
 from everwrite.core.data.epochs import Epochs
-from everwrite.core.errors import EverwriteError, StorageError
+from everwrite.core.errors import EverwriteError, StorageError, check
 from everwrite.core.expiry.clock import Clock
 from everwrite.core.failures import failure_of
 from everwrite.core.measures import Asked, Measures
@@ -52,10 +52,6 @@ TICK_BITS = 4
 """Timers are kept in slots of 16 ms: finer than any time-out, coarse enough that a slot is shared.
 """
 
-
-STAMP_BITS = 40
-"""Between where one start's count begins and the next one's there is room for 34 years of a
-monotonic clock, which may begin anew; and 64 bits have room for sixteen million starts."""
 
 RID_BITS = 32
 """Requests of one run, before their numbers run into those of another."""
@@ -265,6 +261,7 @@ class Local:
         """That of the newest collection of tombstones that this node knows of."""
         # Not the lease of epochs: that goes back in time with its disk, or is lost with it. But who
         # has heard of a start hears none of a lower number any more (server/fences.py).
+        check(0 <= members.me.incarnation <= STARTS_MAX, "stamps of all starts fit into 64 bits")
         self._stamps_from = members.me.incarnation << STAMP_BITS
         # An answer to a request of an earlier run must not find another request under its number.
         self._rid = epochs.salt << RID_BITS
