@@ -102,7 +102,8 @@ class PutRequest(Request):
         self.base = b""
         """The fingerprint of the copy that the record was made from; empty: the others join."""
         self.ends = 0
-        """When what was written ends, or the last of what was touched; 0: never."""
+        """When what was written ends, with all its copies, or the last of what was touched; 0:
+        never."""
         self.plain = False
         """Whether neither the record nor that copy is listed anywhere beside (core/copies.py)."""
         self.unsure = put.retry
