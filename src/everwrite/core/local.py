@@ -152,6 +152,16 @@ class Request:
     def wake(self) -> None:
         """The time has come."""
 
+    def owes(self) -> bool:
+        """Say whether somebody lacks a copy that a client was promised, and only this knows it."""
+        return False
+
+    def hand_on(self) -> None:
+        """This process is about to stop: what is owed is to be with others soon."""
+
+    def leave(self) -> None:
+        """This process stops now: what is still owed is to be on the disk."""
+
     def about(self) -> bytes:
         """Return the data key whose copies this request has in its hands; empty: none."""
         return b""
@@ -197,6 +207,7 @@ class Local:
         "requests",
         "routes",
         "serves",
+        "stopping",
         "strangers",
         "traced",
         "traces",
@@ -242,6 +253,8 @@ class Local:
         self._begin_holding()
         self.closing = False
         """Whether this node takes no more, since it is about to leave for good."""
+        self.stopping = False
+        """Whether this process is about to stop, and begins nothing more for clients."""
         self.recent_puts = RecentPuts()
         self.strangers: set[Place] = set()
         """Nodes that act on another view of the members than this one: gossip sees to them."""

@@ -136,6 +136,12 @@ class Driver:
         except StorageError as error:
             self.log.warning("tree not saved", why=f"It will be made anew: {error}")
 
+    @property
+    def rests(self) -> bool:
+        """Whether nothing of this node is on its way: to the disk, from it, or to anybody."""
+        out, records = self.node.out, self.node.local.records
+        return self._broken or not (self._ticking or out or records.parked_count)
+
     # -- what happens ------------------------------------------------------------------------------
 
     def attach(self, line: Line) -> int:

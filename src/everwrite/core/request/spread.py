@@ -6,7 +6,8 @@
 Acks count by distinct node. An owner that stays silent for ``spare_after_ms``, refuses, or goes
 down gets a stand-in with a hint, and so does a stand-in. Once the put was answered, and where
 nobody can stand in, who is silent and up has LATE_TIMES as long. When nobody can stand in, this
-node keeps the hint beside its own copy; for its own, when its disk is full, the others do.
+node keeps the hint beside its own copy; for its own, when its disk is full, the others do. A node
+that is told to stop waits for nobody who is late, and keeps what stand-ins do not take in time.
 """
 
 from __future__ import annotations
@@ -236,6 +237,26 @@ class PutRequest(Request):
         """Others need the room: whoever is silent gets a stand-in now."""
         sometimes("the put that has waited longest for a late owner gives up for another")
         self._give_up(self._still_silent())
+
+    def owes(self) -> bool:
+        return any(node != self._local.me for node in self.pending)
+
+    def hand_on(self) -> None:
+        if self._answered:
+            sometimes("a put that was answered is handed on before its coordinator stops")
+            self._give_up(self._still_silent())
+
+    def leave(self) -> None:
+        local = self._local
+        lacking = [
+            owner or node
+            for node, owner in self.pending.items()
+            if node != local.me and node not in self._half
+        ]
+        for owner in dict.fromkeys(lacking):
+            sometimes("a coordinator that stops keeps a hint for who has not taken a copy yet")
+            self._note_here(owner)
+        self._close()
 
     def _still_silent(self) -> list[tuple[Place, bytes]]:
         settled = {self._local.me, *self._half, *self._late}
