@@ -220,6 +220,7 @@ class Machine:
     def end(self, *, down_us: int) -> None:
         """Stop in good order, and come back after a while."""
         if self.node is not None and not self.paused:
+            self.node.hand_on()
             self.node.leave()
             self._flush(self.node)
         if self.node is not None and not self.node.out.writes:
