@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from everwrite.core.config import HANDSHAKE_BYTES_MAX
+from everwrite.core.config import HANDSHAKE_BYTES_MAX, STARTS_MAX
 from everwrite.core.errors import DeniedError, EverwriteError, Overloaded, ProtocolError
 from everwrite.core.handshake import (
     NONCE_BYTES,
@@ -247,7 +247,7 @@ def test_a_proof_depends_on_each_of_its_parts_and_on_where_they_end() -> None:
 
 def test_both_hellos_fit_into_the_frame_of_a_stranger() -> None:
     longest = msgspec.structs.replace(
-        NODE, name="n" * 200, cluster_name="c" * 200, incarnation=1 << 40, life=b"l" * 8
+        NODE, name="n" * 200, cluster_name="c" * 200, incarnation=STARTS_MAX, life=b"l" * 8
     )
     first, reply, last = shake(longest, longest)
 
@@ -261,6 +261,7 @@ def test_both_hellos_fit_into_the_frame_of_a_stranger() -> None:
         ({"life": b"short"}, "life has an impossible length"),
         ({"life": b"l" * 8, "node_id": b""}, "is no node's"),
         ({"incarnation": -1}, "incarnation -1 is not possible"),
+        ({"incarnation": 1 << 24}, "16777216 is not possible: it counts the starts of a node"),
         ({"incarnation": 1 << 64}, "is not possible"),
     ],
 )

@@ -273,3 +273,36 @@ def test_what_a_plan_would_do_is_found_out_once_while_nothing_changes(
 
     monkeypatch.setattr(changes, "forecast", counted)
     run(scenario())
+
+
+def test_a_plan_that_needs_a_large_placement_is_answered_once_that_is_made() -> None:
+    async def scenario() -> None:
+        async with Nodes(partitions=4096) as nodes:
+            await nodes.start("n1")
+            for name in ("n2", "n3"):
+                await nodes.start(name, join=(nodes.running["n1"].address,), stage=True)
+            await nodes.met()
+            placer = nodes.running["n1"].node.local.placer
+            steps = placer.step
+            done: list[bool] = []
+
+            def step() -> None:
+                done.append(True)
+                steps()
+
+            placer.step = step  # type: ignore[method-assign]
+            staged = await ask(nodes, "n1", "plan_stage", changes=[*join("n2"), *join("n3")])
+            assert len(done) > 3  # of 12,288 pairs, in turns of the loop
+            assert staged["copies_moved"] == 2 * 4096
+
+            committed = await ask(nodes, "n1", "plan_commit", plan=staged["plan"])
+            assert committed["committed"]
+            assert len(nodes.running["n1"].node.local.routes.placement.candidates) == 3
+
+            async def taken() -> bool:
+                views = [each.node.local.routes.placement for each in nodes.running.values()]
+                return len({view.digest for view in views}) == 1
+
+            await eventually(taken, "all go by the new placement")
+
+    run(scenario())

@@ -13,15 +13,17 @@ from tests.server.nodes import (
     a_put,
     eventually,
 )
+from tests.server.test_fences import start_often
 
 import everwrite
 from everwrite.cli.devplan import find_base_port
+from everwrite.core.config import STAMP_BITS, STARTS_MAX
 from everwrite.core.errors import (
     ConfigError,
 )
-from everwrite.core.local import STAMP_BITS
 from everwrite.core.messages.requests import PutReply
 from everwrite.core.records import CONFIRMED
+from everwrite.server.state import NODE
 from everwrite.storage.store import open_store
 
 
@@ -63,6 +65,41 @@ async def test_a_start_counts_on_above_a_floor_that_an_earlier_build_gave(tmp_pa
 
         assert again.node.local.members.me.incarnation == 51
         assert again.node.local.stamp > floor
+
+
+@in_loop
+async def test_the_last_start_that_there_can_be_still_counts_and_there_is_none_behind_it(
+    tmp_path: Path,
+) -> None:
+    """Beyond it a stamp has more than 64 bits, and no message could carry it."""
+    async with Nodes(tmp_path) as nodes:
+        await nodes.grow("n1")
+        await nodes.stop("n1")
+        start_often(tmp_path / "n1", STARTS_MAX - 1)
+
+        last = await nodes.start("n1")
+        assert last.node.local.members.me.incarnation == STARTS_MAX
+        assert last.node.local.stamp < 1 << 64
+        await nodes.stop("n1")
+        before = state_in(tmp_path / "n1")
+
+        with pytest.raises(ConfigError, match="start number 16777216: there are 16777215 at most"):
+            await nodes.start("n1")
+
+        assert state_in(tmp_path / "n1") == before
+        with open_store(tmp_path / "n1", "sqlite") as store:
+            store.write([(NODE, before), (CONFIRMED, b"\xff" * 8)])
+        start_often(tmp_path / "n1", 3)
+        with pytest.raises(ConfigError, match="what it says was damaged"):
+            await nodes.start("n1")
+
+
+def state_in(directory: Path) -> bytes:
+    """Return what a stopped node's directory says of the node."""
+    with open_store(directory, "sqlite") as store:
+        data = store.get(NODE)
+    assert isinstance(data, bytes)
+    return data
 
 
 @pytest.mark.scenario(38)

@@ -101,6 +101,7 @@ WITHIN = {
     "timers-by-wall-clock": 10,
     "second-token-believed": 20,
     "members-stay": 10,
+    "ruling-without-its-placement": 20,
     "forwards-for-ever": 10,
     "dots-not-looked-for": 40,
     "lease-used-early": 100,

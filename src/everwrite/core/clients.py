@@ -21,6 +21,7 @@ from everwrite.core.messages.requests import Failure, Fetch, Get, Put, Touch
 from everwrite.core.outbox import Place
 from everwrite.core.pace.door import Asked, Door, Verdict
 from everwrite.core.request.limits import (
+    about_to_stop,
     check_get,
     check_put,
     check_touch,
@@ -163,11 +164,11 @@ class Clients:
 
     @property
     def open(self) -> bool:
-        """Say whether this node takes requests: it knows its cluster, and is no part of it that is
-        about to go, or gone.
+        """Say whether this node takes requests: it knows its cluster, is no part of it that is
+        about to go, or gone, and does not stop.
         """
         away = self._local.closing or self._node.rounds.out_for_good
-        return self._node.ready and not (away or self._node.doubted)
+        return self._node.ready and not (away or self._node.doubted or self._local.stopping)
 
     def _full(self) -> bool:
         """Say whether this node has as many requests, or as much in them, as it will take."""
@@ -190,6 +191,8 @@ class Clients:
                 "Another process with this node's identity runs: this one takes no requests.",
                 hint="Nothing was done. Ask another node; this one's log says what to do.",
             )
+        if self._local.stopping:
+            return about_to_stop()
         if self._node.ready:
             return gone_for_good()
         return UnavailableError(

@@ -13,6 +13,14 @@ RECORD_BYTES_MAX = 2 << 20
 """A key with all its siblings, as a client's write may leave it: two of the largest values. Merges
 are never refused, so a frame has room for what several sides of a partition wrote apart."""
 
+STAMP_BITS = 40
+"""Between where one start's count of milliseconds begins and the next one's there is room for 34
+years of a monotonic clock, which may begin anew (``Local.stamp``)."""
+
+STARTS_MAX = (1 << (64 - STAMP_BITS)) - 1
+"""And a stamp has 64 bits, with room for sixteen million starts of one identity: one a minute for
+thirty years. A higher incarnation is damaged, or made up."""
+
 HANDSHAKE_BYTES_MAX = 1024
 """A frame of a stranger: nobody needs more to say who they are."""
 
@@ -108,6 +116,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How often one random peer is asked whether it knows the same (Dynamo 4.8.1)."""
     gossip_fanout: int = 3
     """Peers to whom news is passed on at once."""
+    place_at_once: int = 8192
+    """Pairs of a node and a partition whose placement is made in one go, in 20 ms: 32 nodes of 256
+    partitions. A larger one is made in steps (core/cluster/placer.py)."""
     moves_max: int = 2
     """Partitions that come in at a time; and ranges that others may ask for at a time. Two keep a
     disk busy with large values. Small ones cost the processor, whose time is that of clients: with

@@ -22,6 +22,7 @@ from hmac import compare_digest
 
 import msgspec
 
+from everwrite.core.config import STARTS_MAX
 from everwrite.core.errors import (
     DeniedError,
     EverwriteError,
@@ -188,8 +189,11 @@ def _expect_hello(message: AnyMessage) -> Hello:
     numbers = (message.generation, message.confirmed)
     if not all(0 <= number < 1 << 8 * _NUMBER_BYTES for number in numbers):
         raise ProtocolError("The Hello speaks of a collection of tombstones that cannot be.")
-    if not 0 <= message.incarnation < 1 << 8 * _NUMBER_BYTES:
-        raise ProtocolError(f"The Hello's incarnation {message.incarnation} is not possible.")
+    if not 0 <= message.incarnation <= STARTS_MAX:
+        raise ProtocolError(
+            f"The Hello's incarnation {message.incarnation} is not possible: it counts the starts "
+            f"of a node, {STARTS_MAX} at most.",
+        )
     return message
 
 

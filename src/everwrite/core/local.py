@@ -16,12 +16,12 @@ import xxhash
 from everwrite.core.cluster.holdings import bits, encode_held
 from everwrite.core.cluster.liveness import Liveness
 from everwrite.core.cluster.members import MemberTable
-from everwrite.core.cluster.placement import place
+from everwrite.core.cluster.placer import Placer
 from everwrite.core.cluster.routes import Routes
-from everwrite.core.config import ClusterConfig, NodeConfig
+from everwrite.core.config import STAMP_BITS, STARTS_MAX, ClusterConfig, NodeConfig
 from everwrite.core.copies import Copies
 from everwrite.core.data.epochs import Epochs
-from everwrite.core.errors import EverwriteError, StorageError
+from everwrite.core.errors import EverwriteError, StorageError, check
 from everwrite.core.expiry.clock import Clock
 from everwrite.core.failures import failure_of
 from everwrite.core.measures import Asked, Measures
@@ -41,6 +41,7 @@ from everwrite.core.messages.requests import (
 from everwrite.core.moving.ranges import Scanned
 from everwrite.core.outbox import Outbox, Place
 from everwrite.core.pace.pace import Pace
+from everwrite.core.patience import Patience
 from everwrite.core.probes import sometimes
 from everwrite.core.recent import RecentPuts
 from everwrite.core.records import HELD, Records
@@ -51,10 +52,6 @@ TICK_BITS = 4
 """Timers are kept in slots of 16 ms: finer than any time-out, coarse enough that a slot is shared.
 """
 
-
-STAMP_BITS = 40
-"""Between where one start's count begins and the next one's there is room for 34 years of a
-monotonic clock, which may begin anew; and 64 bits have room for sixteen million starts."""
 
 RID_BITS = 32
 """Requests of one run, before their numbers run into those of another."""
@@ -155,6 +152,16 @@ class Request:
     def wake(self) -> None:
         """The time has come."""
 
+    def owes(self) -> bool:
+        """Say whether somebody lacks a copy that a client was promised, and only this knows it."""
+        return False
+
+    def hand_on(self) -> None:
+        """This process is about to stop: what is owed is to be with others soon."""
+
+    def leave(self) -> None:
+        """This process stops now: what is still owed is to be on the disk."""
+
     def about(self) -> bytes:
         """Return the data key whose copies this request has in its hands; empty: none."""
         return b""
@@ -192,12 +199,15 @@ class Local:
         "now",
         "out",
         "pace",
+        "patience",
+        "placer",
         "proving",
         "recent_puts",
         "records",
         "requests",
         "routes",
         "serves",
+        "stopping",
         "strangers",
         "traced",
         "traces",
@@ -243,6 +253,8 @@ class Local:
         self._begin_holding()
         self.closing = False
         """Whether this node takes no more, since it is about to leave for good."""
+        self.stopping = False
+        """Whether this process is about to stop, and begins nothing more for clients."""
         self.recent_puts = RecentPuts()
         self.strangers: set[Place] = set()
         """Nodes that act on another view of the members than this one: gossip sees to them."""
@@ -252,6 +264,8 @@ class Local:
         self.held_bytes = 0
         """What the requests in the table hold, roughly."""
         self._begin_measuring()
+        self.patience = Patience(config.in_flight_max, config.held_bytes_max)
+        """Puts that wait for an owner which is late."""
         self.leasing = False
         self.floors: dict[bytes, int] = {}
         """For each node up to where what it had read may be older than a tombstone that was
@@ -260,6 +274,7 @@ class Local:
         """That of the newest collection of tombstones that this node knows of."""
         # Not the lease of epochs: that goes back in time with its disk, or is lost with it. But who
         # has heard of a start hears none of a lower number any more (server/fences.py).
+        check(0 <= members.me.incarnation <= STARTS_MAX, "stamps of all starts fit into 64 bits")
         self._stamps_from = members.me.incarnation << STAMP_BITS
         # An answer to a request of an earlier run must not find another request under its number.
         self._rid = epochs.salt << RID_BITS
@@ -276,7 +291,9 @@ class Local:
 
     def _begin_holding(self) -> None:
         members, cluster = self.members, self.cluster
-        placement = place(members.candidates(), cluster.partitions, cluster.replicas)
+        self.placer = Placer(cluster.partitions, cluster.replicas, self.config.place_at_once)
+        # At the start in one go: there is nobody yet who would wait.
+        placement = self.placer.current = self.placer.place(members.candidates())
         self.routes = Routes(self.me, placement, self.liveness)
         self.serves = bits(members.me.serves)
         """Bit p: our copies of partition p count in quorums."""

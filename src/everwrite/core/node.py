@@ -352,6 +352,30 @@ class Node:
         others = (due, self.walk.next_wake_ms(), self.quarantine.next_wake_ms())
         return min([wake, *(each for each in others if each is not None)])
 
+    # -- the end of a process ----------------------------------------------------------------------
+
+    @property
+    def owes(self) -> bool:
+        """Whether an owner lacks a copy, and nothing but a request of this process says so."""
+        return any(request.owes() for request in self.local.requests.values())
+
+    def hand_on(self) -> None:
+        """This process is about to stop: begin nothing more for clients, and wait for nobody who
+        is late. A put that was answered at W acks gets stand-ins for the others now. What other
+        nodes ask for is still done.
+        """
+        self.local.stopping = True
+        for request in list(self.local.requests.values()):
+            request.hand_on()
+
+    def leave(self) -> None:
+        """This process stops now, and hears and says nothing more: for whoever has not taken a
+        copy yet, a hint is kept here.
+        """
+        self.local.stopping = True
+        for request in list(self.local.requests.values()):
+            request.leave()
+
     # -- handlers ----------------------------------------------------------------------------------
 
     def put(self, source: Place, put: Put | Touch) -> None:

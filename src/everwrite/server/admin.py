@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 
+ASK_AGAIN_S = 0.02
+"""How soon a question is looked at again that needs a placement which is being made."""
+
 
 class Admin:
     """The verbs of one node."""
@@ -52,6 +55,7 @@ class Admin:
         self._node = runtime.node
         self._local = runtime.node.local
         self._explaining = Explaining(runtime, self.roles)
+        self._changes = Changes(runtime)
         self._ring = Ring(runtime, self._placed)
         self._view: Answer = {}
         self._view_made_of: tuple[bytes, bytes, int] | None = None
@@ -63,7 +67,7 @@ class Admin:
             "glance": lambda _: glance(runtime, self.status),
             "partition": self.partition,
             "heal": self.heal,
-            **Changes(runtime).verbs,
+            **self._changes.verbs,
             **Repairing(runtime).verbs,
             **Collecting(runtime).verbs,
         }
@@ -79,6 +83,10 @@ class Admin:
                     return
                 if ask.verb == "ring":  # a long answer is made in slices
                     self._ring.begin(place, ask.rid)
+                    return
+                if not self._changes.ready(ask.verb, _arguments(ask)):
+                    driver = self._runtime.driver
+                    driver.loop.call_later(ASK_AGAIN_S, self.ask, place, ask)
                     return
                 message = Told(ask.rid, msgspec.json.encode(self._answer(ask)))
         except EverwriteError as error:

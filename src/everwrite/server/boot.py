@@ -15,12 +15,11 @@ import msgspec
 
 from everwrite.core.cluster.holdings import encode_held, packed
 from everwrite.core.cluster.members import Known, MemberTable, encode_known
-from everwrite.core.config import ClusterConfig, NodeConfig
+from everwrite.core.config import STAMP_BITS, STARTS_MAX, ClusterConfig, NodeConfig
 from everwrite.core.data.epochs import EPOCH_BLOCK, SALT_BITS, Epochs
 from everwrite.core.errors import ConfigError
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.handshake import LIFE_BYTES
-from everwrite.core.local import STAMP_BITS
 from everwrite.core.messages.members import Member
 from everwrite.core.node import Node
 from everwrite.core.records import CONFIRMED, FLOORS, HELD
@@ -85,13 +84,11 @@ def start_node(store: Store, state: NodeState, options: ServeOptions, port: int)
     if fenced is not None:
         raise fenced
     _check_cluster(state.cluster, options)
+    incarnation = _next_incarnation(store, state)
     _settle(store, state, known, options)
     leased_to = read(store, LEASE)
     first = int.from_bytes(leased_to, "big") if leased_to else 1
-    # In directories of earlier builds the count of the floor went by the lease of epochs, which may
-    # be ahead. Copies that this start sends must be above it, or nobody takes them (Local.stamp).
-    floor = int.from_bytes(read(store, CONFIRMED) or b"", "big")
-    state.incarnation = 1 + max(state.incarnation, floor >> STAMP_BITS)
+    state.incarnation = incarnation
     me = _entry(state, options, port)
     rulings, (serves, keeps) = holdings.begin(store, state, known, me, joins=bool(options.join))
     state.begun = 1
@@ -126,6 +123,23 @@ def start_node(store: Store, state: NodeState, options: ServeOptions, port: int)
     node.hints.count()
     restore_trees(store, node, trees)
     return node
+
+
+def _next_incarnation(store: Store, state: NodeState) -> int:
+    """Return the number of this start; ConfigError if there is none left."""
+    # In directories of earlier builds the count of the floor went by the lease of epochs, which may
+    # be ahead. Copies that this start sends must be above it, or nobody takes them (Local.stamp).
+    floor = int.from_bytes(read(store, CONFIRMED) or b"", "big")
+    number = 1 + max(state.incarnation, floor >> STAMP_BITS)
+    if not 0 < number <= STARTS_MAX:
+        raise ConfigError(
+            f"The data directory of node {state.name!r} says that this is its start number "
+            f"{number}: there are {STARTS_MAX} at most, so what it says was damaged. Nothing was "
+            "changed.",
+            hint="Put back a copy of it; or offer its data to the cluster under a new identity: "
+            "`everwrite serve --rejoin-as-new --join HOST:PORT`.",
+        )
+    return number
 
 
 def _check_cluster(cluster: ClusterConfig, options: ServeOptions) -> None:

@@ -22,6 +22,7 @@ from everwrite.core.cluster.holdings import bits, partitions_in
 from everwrite.core.cluster.plans import (
     Change,
     cancel,
+    candidates_after,
     check_copies,
     commit,
     name_of,
@@ -68,6 +69,26 @@ class Changes:
         }
 
     # -- plans -------------------------------------------------------------------------------------
+
+    def ready(self, verb: str, arguments: Answer) -> bool:
+        """Say whether a verb can be answered now; if not, what it needs is on its way: large
+        placements are made in steps.
+        """
+        local, members = self._local, self._local.members
+        if verb == "plan_stage":
+            changes, force = _changes(arguments), _flag(arguments, "force")
+            draft = stage(
+                members, local.cluster, changes, up=frozenset(local.liveness.up), force=force
+            )
+        elif verb in ("plan_show", "plan_commit"):
+            draft = members.draft
+        else:
+            return True
+        candidates = candidates_after(members, draft.rulings)
+        if not draft.rulings or not candidates or local.placer.ready(candidates):
+            return True
+        local.placer.want(candidates)
+        return False
 
     def stage(self, arguments: Answer) -> Answer:
         """Lay changes over the plan that is there, and say so."""
@@ -133,6 +154,7 @@ class Changes:
             local.cluster,
             draft.rulings,
             up=local.liveness.up,
+            placed=local.placer.place,
             bytes_per_partition=each,
             move_bytes_per_s=local.config.move_bytes_per_s,
         )

@@ -31,6 +31,10 @@ from everwrite.storage.store import Store, Unreadable
 
 WAKE_EVERY_S = 0.02
 """How often time-outs are looked at: finer than any of them."""
+PLACE_NS = 4_000_000
+PLACE_PAUSE_S = 0.004
+"""A placement is made for so long at a time, or for one step, which may take a few milliseconds
+more; and for so long others have the loop."""
 WAKE_NS = 21_000_000
 """By when that surely is so on a loop with nothing else to do, whose timers count milliseconds."""
 
@@ -92,6 +96,7 @@ class Driver:
             broken=self.broken,
         )
         self._ticking = False
+        self._placing: asyncio.TimerHandle | None = None
         self._broken = False
         self._looked = time.monotonic_ns() // 1_000_000
         self._late_until = 0
@@ -115,6 +120,8 @@ class Driver:
         """Handle nothing more; finish what the disk is doing and close it."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._placing is not None:
+            self._placing.cancel()
         self._ticking = True  # for good: no tick will come
         self.lines.clear()
         self.node.clients.door.forget()
@@ -128,6 +135,12 @@ class Driver:
             self.disk.write_at_last(TREES, last_words(self.node))
         except StorageError as error:
             self.log.warning("tree not saved", why=f"It will be made anew: {error}")
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing of this node is on its way: to the disk, from it, or to anybody."""
+        out, records = self.node.out, self.node.local.records
+        return self._broken or not (self._ticking or out or records.parked_count)
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -432,9 +445,25 @@ class Driver:
             self.node.wake()
             if not self._ticking:
                 self._tick()
+            if local.placer.busy and self._placing is None:
+                self._placing = self.loop.call_later(PLACE_PAUSE_S, self._place)
         except BaseException as error:
             self.broken(error)
             raise
         finally:  # what stops the clock of a node leaves it half dead
             self._wake_ns = time.monotonic_ns() + WAKE_NS
             self._timer = self.loop.call_later(WAKE_EVERY_S, self._wake)
+
+    def _place(self) -> None:
+        """Do some steps of a placement that is wanted (core/cluster/placer.py)."""
+        self._placing = None
+        placer = self.node.local.placer
+        end = time.monotonic_ns() + PLACE_NS
+        try:
+            while placer.busy and time.monotonic_ns() < end:
+                placer.step()
+        except BaseException as error:
+            self.broken(error)
+            raise
+        if placer.busy and not self._broken:
+            self._placing = self.loop.call_later(PLACE_PAUSE_S, self._place)

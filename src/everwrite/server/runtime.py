@@ -24,6 +24,7 @@ from everwrite.server import boot, rejoin
 from everwrite.server.admin import Admin
 from everwrite.server.driver import Driver
 from everwrite.server.fences import removed, two_of_me
+from everwrite.server.handing import hand_on, keep
 from everwrite.server.inquiry import ask_cluster
 from everwrite.server.peers import Peers
 from everwrite.server.settings import ServeOptions, cannot_listen, split_address
@@ -113,7 +114,7 @@ class Runtime:
 
     async def stop(self) -> None:
         """Take no more, finish what the disk is doing, and close; safe to call twice."""
-        self._stopping = True
+        first, self._stopping = not self._stopping, True
         if self.http is not None:
             await self.http.stop()
         self._looking.cancel()
@@ -121,7 +122,12 @@ class Runtime:
             self._ending.cancel()
         if self._server is not None:
             self._server.close()
+        owes = first and not (self.failed.done() or self.left.done())
+        if owes:
+            await hand_on(self.driver)
         await self.peers.stop()
+        if owes:
+            await keep(self.driver)
         self.driver.stop()
 
     def _fatal(self, error: EverwriteError) -> None:

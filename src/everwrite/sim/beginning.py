@@ -12,8 +12,8 @@ import msgspec
 
 from everwrite.core.cluster.holdings import all_bits, bits, decode_held, encode_held, packed
 from everwrite.core.cluster.members import Known, MemberTable, decode_known, founding
+from everwrite.core.config import STAMP_BITS
 from everwrite.core.gossip.rounds import MEMBERS
-from everwrite.core.local import STAMP_BITS
 from everwrite.core.messages.members import News
 from everwrite.core.probes import sometimes
 from everwrite.core.records import CONFIRMED, HELD, OWN, STATE

@@ -218,6 +218,10 @@ class Machine:
 
     def end(self, *, down_us: int) -> None:
         """Stop in good order, and come back after a while."""
+        if self.node is not None and not self.paused:
+            self.node.hand_on()
+            self.node.leave()
+            self._flush(self.node)
         if self.node is not None and not self.node.out.writes:
             leave_trees(self, self.node)
         self.crash(power=False, down_us=down_us)

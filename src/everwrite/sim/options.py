@@ -199,6 +199,7 @@ def draw(seed: int) -> Options:
         knobs=options.knobs
         | hint_knobs
         | _moving_knobs(seed)
+        | (_placing_knobs(seed) if changes_ms else {})
         | _tree_knobs(seed)
         | _repair_knobs(seed, repairs=repairs),
         repairs=repairs,
@@ -263,6 +264,11 @@ def _moving_knobs(seed: int) -> dict[str, int]:
         "gossip_fanout": (1,),
     }
     return {name: rng.choice(values) for name, values in drawn.items() if rng.random() < 0.3}
+
+
+def _placing_knobs(seed: int) -> dict[str, int]:
+    """Return the knob by which all placements are too large to be made at once; mostly none."""
+    return {"place_at_once": 1} if stream(seed, "placing knobs").random() < 0.1 else {}
 
 
 NEVER_MS = 10**9

@@ -18,8 +18,9 @@ from tests.core.cluster.laws import (
     owners_are_distinct,
     zones_are_distinct,
 )
+from tests.core.cluster.plain import plain_preference, plain_shares
 
-from everwrite.core.cluster.placement import Candidate, fair_shares, place
+from everwrite.core.cluster.placement import Candidate, Placing, fair_shares, place
 from everwrite.core.data.keys import data_key, hash_of
 from everwrite.core.errors import ConfigError
 
@@ -66,6 +67,63 @@ def test_two_zones_share_three_copies_two_to_one() -> None:
 
     zones_are_distinct(place, some, 256, 3)
     loads_are_balanced(place, some, 256, 3)
+
+
+# -- the same as ever ------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(
+        st.tuples(st.binary(min_size=8, max_size=8), st.integers(0, 9), st.sampled_from("aabc")),
+        min_size=1,
+        max_size=30,
+        unique_by=lambda dealt: dealt[0],
+    ),
+    st.sampled_from([(1.0, 1.0, 1.0), (1.0, 2.0, 0.5), (1000.0, 1.0, 3.0), (5e-324, 1e300, 1.0)]),
+    st.sampled_from([1, 2, 16, 256, 1024]),
+    st.integers(1, 5),
+)
+@settings(max_examples=80, deadline=None)
+def test_it_is_to_a_partition_what_the_plain_rule_says(
+    dealt: list[tuple[bytes, int, str]], weights: tuple[float, ...], q: int, n: int
+) -> None:
+    some = [
+        Candidate(node, f"zone-{zone}", weights["abc".index(kind)]) for node, zone, kind in dealt
+    ]
+
+    placement = place(some, q, n)
+
+    assert placement.preference == plain_preference(some, q, n)
+    shares = fair_shares(placement.candidates, q, placement.replicas)
+    assert shares == plain_shares(placement.candidates, q, placement.replicas)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("zones", "weights"), [(5, (1,)), (100, (1,)), (7, (1, 2, 0.5))])
+def test_a_hundred_nodes_and_4096_partitions_are_what_the_plain_rule_says(
+    zones: int, weights: tuple[float, ...]
+) -> None:
+    some = nodes(100, zones=zones, weights=weights)
+
+    assert place(some, 4096, 3).preference == plain_preference(some, 4096, 3)
+
+
+def test_equal_scores_go_to_the_lower_partition_and_then_to_the_lower_node() -> None:
+    some = nodes(40, weights=(5e-324,))  # so light that most of their scores are one number
+
+    assert place(some, 256, 3).preference == plain_preference(some, 256, 3)
+
+
+def test_in_steps_it_is_the_same_and_no_step_is_much_of_it() -> None:
+    some = nodes(64, zones=5)
+    placing = Placing(some, 1024, 3)
+    steps = 0
+    while placing.made is None:
+        placing.step()
+        steps += 1
+
+    assert placing.made == place(some, 1024, 3)
+    assert steps > 64  # one for the scores of each node, and those that give the places
 
 
 # -- how much --------------------------------------------------------------------------------------

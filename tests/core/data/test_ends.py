@@ -376,3 +376,47 @@ def test_nothing_superseded_is_ever_shown_again(
                 superseded[one] |= {dot for dot in story.over if story.over[dot] & known}
             shown = {(each.actor, each.counter) for each in live(record, story.time)}
             assert not shown & superseded[replica]
+
+
+# -- a put that was minted twice -------------------------------------------------------------------
+
+
+@st.composite
+def written_twice(draw: st.DrawFn) -> Record:
+    """Return a record in which several copies may be of one put, as its tries made them."""
+    record = draw(copies())
+    return Record(
+        record.clock,
+        [replace(each, op=draw(st.sampled_from([b"", b"x", b"y"]))) for each in record.siblings],
+    )
+
+
+@given(written_twice(), TIMES)
+def test_a_put_that_stands_twice_is_shown_once_until_the_last_of_its_copies_ends(
+    record: Record, now: int
+) -> None:
+    def lives(one: Version) -> bool:
+        return one.value is not None and not 0 < one.expires <= now
+
+    shown = live(record, now)
+
+    named = [each.op for each in shown if each.op]
+    assert len(named) == len(set(named))
+    assert set(named) == {each.op for each in record.siblings if each.op and lives(each)}
+    for each in shown:
+        if each.op and each.expires:  # what a reader is told of its end is true
+            assert each.op not in [later.op for later in live(record, each.expires)]
+
+
+@given(written_twice())
+def test_the_end_of_a_put_is_that_of_all_its_copies(record: Record) -> None:
+    for written in record.siblings:
+        end = versions.end_of(record, written)
+        copies_of = [each for each in record.siblings if each.op == written.op != b""] or [written]
+
+        assert end == 0 or not any(each.op for each in live(record, end) if each in copies_of)
+        shown = [each.op for each in live(record, max(end - 1, 0)) if each in copies_of]
+        last = [each for each in copies_of if each.expires == end]
+        assert last
+        if any(each.value is not None for each in last):
+            assert shown == [written.op] or not end

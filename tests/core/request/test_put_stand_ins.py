@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.core.request.test_put_quorum import LATE_MS, silence
 from tests.core.world import TIMEOUT_MS, World
 
+from everwrite.core.data.keys import data_key
 from everwrite.core.messages.requests import STORED, PutReply, StoreReply
 
 
@@ -93,18 +94,41 @@ def test_who_is_late_for_an_answered_put_gets_a_stand_in_once_it_is_down() -> No
     assert world.hint(d) == ([c], [b"v"])
 
 
-def test_where_many_puts_wait_for_late_owners_they_get_stand_ins_as_soon_as_ever() -> None:
-    """A node whose disk hangs is up, and must not fill the table of requests."""
+def test_where_many_puts_wait_for_late_owners_the_oldest_get_stand_ins_one_for_one() -> None:
+    """A node whose disk hangs is up, and must not fill the table of requests; nor do all that wait
+    get stand-ins at the moment at which there are too many.
+    """
     world = World(4, in_flight_max=40)
     a, _b, c, d = world.order()
     silence(world, c)
-    for number in range(12):
-        world.put(a, b"%d" % number, w=2)
+    some = (data_key(b"carts", b"%d" % number) for number in range(1000))
+    keys = [key for key in some if world.order(key) == world.order()][:14]
+    for key in keys:
+        world.put(a, b"v", w=2, key=key)
+        world.advance(40)
 
-    world.advance(200)
+    world.advance(LATE_MS // 2 - 40)
 
-    assert len(world.nodes[a].local.requests) < 10
-    assert world.hint(d)[0] == [c]
+    hinted = [world.hint(d, key)[0] == [c] for key in keys]
+    assert hinted == [True] * 4 + [False] * 10, "a quarter of 40 may wait"
+    assert len(world.nodes[a].local.requests) == len(world.nodes[a].local.patience) == 10
+
+
+def test_puts_that_wait_take_no_room_from_each_other_once_they_are_over() -> None:
+    world = World(4, in_flight_max=8)
+    a, _b, c, d = world.order()
+    local = world.nodes[a].local
+    silence(world, c)
+    world.put(a, b"1", w=2)
+    world.advance(LATE_MS - 300)
+    assert len(local.patience) == 1
+
+    world.silent.clear()
+    world.nodes[a].receive(c, StoreReply(*local.requests, STORED, True))
+    world.run()
+
+    assert (len(local.patience), local.held_bytes) == (0, 0)
+    assert world.hint(d) == ([], [])
 
 
 def test_an_owner_whose_connection_breaks_gets_a_stand_in_at_once() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.core.world import KEY, TIMEOUT_MS, World
 
 from everwrite.core.data import context, versions
@@ -374,3 +376,39 @@ def test_a_touch_with_an_end_that_no_version_can_have_is_refused() -> None:
 
         assert StoreReply(rid, REFUSED, False) in world.messages(StoreReply, to=a)
         assert ends(world, b) == before
+
+
+# -- a put that was minted twice -------------------------------------------------------------------
+
+
+@given(st.integers(0, 5 * MINUTE), st.sampled_from([0, 30_000, 20 * MINUTE]), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_a_try_that_finds_its_put_twice_tells_until_when_readers_are_shown_it(
+    apart_ms: int, touch_ms: int, other_first: bool
+) -> None:
+    """The first copy by its dot may be the one that ends first, or that has ended already."""
+    ttl_ms, world = 3 * MINUTE, World(3)
+    a, b, c = world.order()
+    one, two = (b, a) if other_first else (a, b)
+    world.lose = lambda source, target, message: True
+    world.send_put(one, b"v", op=b"once", w=1, ttl_ms=ttl_ms)
+    world.run()
+    world.lose = lambda source, target, message: False
+    world.kill(one)
+    world.advance(apart_ms)
+    world.put(two, b"v", op=b"once", retry=True, ttl_ms=ttl_ms)
+    world.start(one)
+    world.get(c, r=3)  # brings both copies to all
+    world.run()
+    touch_end = touched(world, c, touch_ms).ends if touch_ms else 0
+
+    done = world.put(c, b"v", op=b"once", retry=True, ttl_ms=ttl_ms)
+
+    assert len(world.record(c).siblings) == 2
+    assert done.ends == max(ends(world, c))
+    assert touch_end in (0, done.ends)
+    assert world.get(c, r=3).ends == [done.ends]
+    world.advance(done.ends - time_ms(world, c) - 1)
+    assert world.get(c, r=3).values == [(0, b"v")]
+    world.advance(1)
+    assert world.get(c, r=3).values == []

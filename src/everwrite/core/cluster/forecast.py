@@ -15,14 +15,15 @@ Source: Dynamo 6.2 (what a join moves); Riak's `riak-admin cluster plan`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from itertools import zip_longest
 
 import msgspec
 
 from everwrite.core.cluster.holdings import bits, displaced
 from everwrite.core.cluster.members import MemberTable
-from everwrite.core.cluster.placement import Placement, fair_shares, place
+from everwrite.core.cluster.placement import Candidate, Placement, fair_shares, place
 from everwrite.core.cluster.plans import candidates_after, last_copies, name_of, rulings_after
 from everwrite.core.config import ClusterConfig
 from everwrite.core.messages.members import LEAVING, REMOVED, Ruling
@@ -84,14 +85,18 @@ def forecast(
     changed: Sequence[Ruling],
     *,
     up: Collection[bytes] = (),
+    placed: Callable[[Iterable[Candidate]], Placement] | None = None,
     bytes_per_partition: float = 0,
     move_bytes_per_s: int = 1,
 ) -> Forecast:
-    """Return what these rulings would do; the draft's, as ``plans.stage`` made them."""
-    before = place(table.candidates(), cluster.partitions, cluster.replicas)
-    after = place(
-        candidates_after(table, changed) or table.candidates(), cluster.partitions, cluster.replicas
-    )
+    """Return what these rulings would do; the draft's, as ``plans.stage`` made them.
+
+    ``placed`` returns the placement of candidates, where somebody has them at hand.
+    """
+    if placed is None:
+        placed = partial(place, partitions=cluster.partitions, replicas=cluster.replicas)
+    before = placed(table.candidates())
+    after = placed(candidates_after(table, changed) or table.candidates())
     gone = {r.node_id for r in rulings_after(table, changed).values() if r.standing == REMOVED}
     moves = moves_between(before, after, gone)
     parts = _parts(table, changed, before, after)

@@ -110,16 +110,21 @@ class MemberTable:
         ruling = self.rulings.get(node_id)
         return None if ruling is None else ruling.standing
 
-    def candidates(self) -> list[Candidate]:
+    def candidates(self, rulings: Iterable[Ruling] = ()) -> list[Candidate]:
         """Return who may own partitions: who is ruled in; only this node while none is known.
 
         Plans that cross may tell all to leave. Then those stay who were told so, as long as nobody
-        is in: all nodes must come to the same, and the data must be somewhere.
+        is in: all nodes must come to the same, and the data must be somewhere. With ``rulings``:
+        who will be, once these are taken.
         """
+        known = self.rulings
+        if newer := [ruling for ruling in rulings if self.is_newer(ruling)]:
+            newer.sort(key=_weight)
+            known = {**known, **{ruling.node_id: ruling for ruling in newer}}
         for standing in (IN, LEAVING):
             ruled = [
                 Candidate(ruling.node_id, ruling.zone, ruling.weight)
-                for ruling in self.rulings.values()
+                for ruling in known.values()
                 if ruling.standing == standing
             ]
             if ruled:
@@ -172,13 +177,17 @@ class MemberTable:
         self._entries[entry.node_id] = entry
         return True
 
+    def is_newer(self, ruling: Ruling) -> bool:
+        """Say whether a ruling goes before the one that is known."""
+        return goes_before(ruling, self.rulings.get(ruling.node_id))
+
     def _rule(self, ruling: Ruling) -> bool:
         known = self.rulings.get(ruling.node_id)
         if known is None:
             if len(self.rulings) >= RULINGS_MAX:
                 self.refused += 1
                 return False
-        elif _weight(ruling) <= _weight(known):
+        elif not self.is_newer(ruling):
             return False
         self.rulings[ruling.node_id] = ruling
         if ruling.standing == REMOVED and ruling.node_id != self.me.node_id:
@@ -243,6 +252,23 @@ def _weight(ruling: Ruling) -> tuple[bool, int, bytes]:
 
 def _key(draft: Draft) -> tuple[int, bytes]:
     return draft.stamp, draft.plan
+
+
+def goes_before(ruling: Ruling, known: Ruling | None) -> bool:
+    """Say whether of two rulings on a node this one is the one that stays."""
+    return known is None or _weight(ruling) > _weight(known)
+
+
+def both(one: News, other: News) -> News:
+    """Return news that tell a table what these two do: of two rulings on a node the one that would
+    stay, of two drafts the later.
+    """
+    rulings: dict[bytes, Ruling] = {}
+    for ruling in sorted([*one.rulings, *other.rulings], key=_weight):
+        rulings[ruling.node_id] = ruling
+    drafts = [draft for draft in (one.draft, other.draft) if draft is not None]
+    entries = [*one.entries, *other.entries]
+    return News(entries, list(rulings.values()), max(drafts, key=_key, default=None))
 
 
 def founding(members: Iterable[Member]) -> list[Ruling]:

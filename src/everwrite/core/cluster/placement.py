@@ -25,7 +25,11 @@ The fair share is in proportion to weight, with two bounds: a node owns a partit
 and a zone can take no more copies of it than the rule above lets it ("water-filling": who would be
 over a bound is held there, and the rest is shared by the others).
 
-Costs: partitions x nodes hashes, logarithms and one sort: 2 ms for 256 x 5, 0.2 s for 1024 x 100.
+It is made in steps of a few milliseconds (``Placing``). What comes out must never change: nodes
+of two versions would each go by their own, unless ``_ALGORITHM`` says that it is another one.
+
+Costs: partitions x nodes hashes and logarithms, and a sort of the few pairs that get places: 2 ms
+for 256 x 5, 0.2 s for 1024 x 100; 200 bytes for each pair while it is made.
 Source: Dynamo 4.2, 4.3, 6.2 (strategy 3: Q equal partitions). Differs: a computed ring in place of
 chosen tokens needs no ring state and no agreement; the cap is that of consistent hashing with
 bounded loads (Mirrokni 2018).
@@ -34,10 +38,12 @@ bounded loads (Mirrokni 2018).
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from itertools import pairwise
+from itertools import chain, pairwise
+from typing import Any
 
 import msgspec
 import xxhash
@@ -54,10 +60,17 @@ _ROUNDING = 1e-6
 """Shares are sums of floats: this much below a whole number is that number."""
 
 _LEVEL_MAX = 2.0**1000
+_RUN = 4096
+"""Pairs of a node and a partition in one step: a few milliseconds."""
+_SAMPLES = 64
+"""Scores of each node by which the runs are made: enough for runs of about one length."""
 _LOW = (1 << 32) - 1
 _UNIT = 2.0**-32
 _ALGORITHM = 2
 """Part of the digest: nodes that place in another way never take each other's view for theirs."""
+
+_Kind = tuple[Any, ...]
+"""What zones have in common: the bounds of their copies, and which weights are there how often."""
 
 _hash = xxhash.xxh3_64_intdigest
 _log = math.log
@@ -114,18 +127,49 @@ def place(candidates: Iterable[Candidate], partitions: int, replicas: int) -> Pl
 @lru_cache(maxsize=2)
 def _placed(nodes: tuple[Candidate, ...], partitions: int, replicas: int) -> Placement:
     # All nodes of one process (a simulated cluster) come to the same: it is made once for them.
+    placing = Placing(nodes, partitions, replicas)
+    while placing.made is None:
+        placing.step()
+    return placing.made
+
+
+class Placing:
+    """A placement that is made in steps of a few milliseconds: the same as ``place`` returns."""
+
+    def __init__(self, candidates: Iterable[Candidate], partitions: int, replicas: int) -> None:
+        self.nodes = _checked(candidates, partitions, replicas)
+        self.made: Placement | None = None
+        """None until the last step is done."""
+        self._steps = _placing(self.nodes, partitions, replicas)
+
+    def step(self) -> None:
+        """Do the next step, if there is one."""
+        try:
+            next(self._steps)
+        except StopIteration as end:
+            self.made = self.made or end.value
+
+
+def _placing(
+    nodes: tuple[Candidate, ...], partitions: int, replicas: int
+) -> Generator[None, None, Placement]:
     copies = min(replicas, len(nodes))
-    order = _by_score(nodes, partitions)
-    rankings: list[list[int]] = [[] for _ in range(partitions)]
-    for partition, node in order:
-        rankings[partition].append(node)
     shares = fair_shares(nodes, partitions, copies)
-    owners = _assign(nodes, order, rankings, shares, copies)
-    firsts = _first_owners(order, owners, _caps(shares, 1 / copies))
-    preference = [
-        tuple(nodes[i].node_id for i in _in_order(ranking, chosen, first))
-        for ranking, chosen, first in zip(rankings, owners, firsts, strict=True)
-    ]
+    yield
+    scores, columns = yield from _scored(nodes, partitions)
+    rankings = yield from _rankings(scores, partitions)
+    runs = _runs(columns, scores, partitions)
+    owners = yield from _assign(_Plan(nodes, shares, partitions, copies), runs, rankings)
+    firsts = _first_owners(owners, scores, _caps(shares, 1 / copies))
+    yield
+    ids = [node.node_id for node in nodes]
+    preference: list[tuple[bytes, ...]] = []
+    rows = max(1, _RUN // len(nodes))
+    for partition, ranking in enumerate(rankings):
+        ranked = _in_order(ranking, owners[partition], firsts[partition])
+        preference.append(tuple([ids[node] for node in ranked]))
+        if partition % rows == 0:
+            yield
     return Placement(
         partitions=partitions,
         replicas=copies,
@@ -143,21 +187,27 @@ def fair_shares(nodes: Sequence[Candidate], partitions: int, replicas: int) -> l
     inside: dict[str, Counter[float]] = {zone: Counter() for zone in bounds}
     for node in nodes:
         inside[node.zone][node.weight / heaviest] += 1
+    # Most zones are alike: what holds for one kind is found out once. The sums are those over all.
+    kind_of = {zone: (bounds[zone], *sorted(inside[zone].items())) for zone in bounds}
+    kinds = {kind: inside[zone] for zone, kind in kind_of.items()}
+    often = Counter(kind_of.values())
 
-    def zone_share(zone: str, level: float) -> float:
-        least, most = bounds[zone]
-        here = _filled(inside[zone], level, partitions)
+    def zone_share(kind: _Kind, level: float) -> float:
+        limits: tuple[int, int] = kind[0]
+        least, most = limits
+        here = _filled(kinds[kind], level, partitions)
         return min(partitions * most, max(partitions * least, here))
 
     def all_shares(level: float) -> float:
-        return math.fsum(zone_share(zone, level) for zone in inside)
+        each = ([zone_share(kind, level)] * times for kind, times in often.items())
+        return math.fsum(chain.from_iterable(each))
 
     level = _level(all_shares, partitions * replicas)
     local = {
-        zone: _level(partial(_filled, weights, bound=partitions), zone_share(zone, level))
-        for zone, weights in inside.items()
+        kind: _level(partial(_filled, weights, bound=partitions), zone_share(kind, level))
+        for kind, weights in kinds.items()
     }
-    return [min(partitions, local[node.zone] * (node.weight / heaviest)) for node in nodes]
+    return [min(partitions, local[kind_of[node.zone]] * (node.weight / heaviest)) for node in nodes]
 
 
 def _filled(weights: Mapping[float, int], level: float, bound: int) -> float:
@@ -200,21 +250,74 @@ def zone_bounds(nodes: Sequence[Candidate], replicas: int) -> dict[str, tuple[in
     return {zone: (min(most - 1, size), min(most, size)) for zone, size in sorted(sizes.items())}
 
 
-def _by_score(nodes: Sequence[Candidate], partitions: int) -> list[tuple[int, int]]:
-    """Return all pairs of a partition and a node's index, the highest score first."""
-    count = len(nodes)
-    scores = [0.0] * (partitions * count)
+def _scored(
+    nodes: Sequence[Candidate], partitions: int
+) -> Generator[None, None, tuple[list[float], list[list[int]]]]:
+    """Return the scores of all pairs of a node and a partition, by the number of the pair: node x
+    partitions + partition; and each node's pairs, the one with its lowest score first.
+    """
+    scores: list[float] = []
+    columns: list[list[int]] = []
     tails = [partition.to_bytes(4, "big") for partition in range(partitions)]
     for i, node in enumerate(nodes):
-        weight = -node.weight
-        hashes = [_hash(node.node_id + tail) for tail in tails]
+        weight, node_id = -node.weight, node.node_id
+        hashes = [_hash(node_id + tail) for tail in tails]
         ranked = sorted(range(partitions), key=hashes.__getitem__)
+        column = [0.0] * partitions
         for rank, partition in enumerate(ranked):
             # At most 49 bits, so exact; never 0 or 1, where the logarithm has no use for us.
             u = (rank + ((hashes[partition] & _LOW) + 0.5) * _UNIT) / partitions
-            scores[partition * count + i] = weight / _log(u)
-    order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
-    return [divmod(pair, count) for pair in order]
+            column[partition] = weight / _log(u)
+        scores += column
+        first = i * partitions
+        pairs = [first + partition for partition in ranked]
+        pairs.sort(key=scores.__getitem__)  # they are, unless a logarithm is a last bit off
+        columns.append(pairs)
+        yield
+    return scores, columns
+
+
+def _rankings(scores: Sequence[float], partitions: int) -> Generator[None, None, list[list[int]]]:
+    """Return the indexes of all nodes for each partition, the highest score first."""
+    nodes = range(len(scores) // partitions)
+    rankings = []
+    rows = max(1, _RUN // len(nodes))
+    for partition in range(partitions):
+        row = scores[partition::partitions]
+        rankings.append(sorted(nodes, key=row.__getitem__, reverse=True))
+        if partition % rows == 0:
+            yield
+    return rankings
+
+
+def _runs(
+    columns: Sequence[Sequence[int]], scores: Sequence[float], partitions: int
+) -> Iterator[list[int]]:
+    """Go through all pairs, the highest score first, in runs of about ``_RUN``: made one by one,
+    since mostly all places are given long before the last.
+    """
+    score = scores.__getitem__
+    every = max(1, partitions // _SAMPLES)
+    sample = sorted(score(pair) for column in columns for pair in column[every // 2 :: every])
+    count = max(1, len(scores) // _RUN)
+    ends = [len(column) for column in columns]
+    for k in range(count - 1, -1, -1):
+        least = sample[k * len(sample) // count]
+        run: list[int] = []
+        for i, column in enumerate(columns):
+            start = bisect_left(column, least, 0, ends[i], key=score) if k else 0
+            run += column[start : ends[i]]
+            ends[i] = start
+        _sort(run, scores, partitions)
+        yield run
+
+
+def _sort(pairs: list[int], scores: Sequence[float], partitions: int) -> None:
+    """Sort pairs, the highest score first; of equals the lower partition, then the lower node."""
+    pairs.sort(key=scores.__getitem__, reverse=True)
+    if len({scores[pair] for pair in pairs}) < len(pairs):
+        pairs.sort(key=lambda pair: divmod(pair, partitions)[::-1])
+        pairs.sort(key=scores.__getitem__, reverse=True)
 
 
 class _Plan:
@@ -225,9 +328,13 @@ class _Plan:
     ) -> None:
         bounds = zone_bounds(nodes, replicas)
         numbers = {zone: number for number, zone in enumerate(bounds)}
+        self.replicas = replicas
         self.zones = [numbers[node.zone] for node in nodes]
         self.bounds = list(bounds.values())
         self.caps = [min(partitions, cap) for cap in _caps(shares)]
+        # Who must own everything comes first: others would take places that its zone needs for it.
+        full = partitions - _ROUNDING
+        self.everywhere = [node for node, share in enumerate(shares) if share >= full]
         self.loads = [0] * len(nodes)
         self.owners: list[list[int]] = [[] for _ in range(partitions)]
         self.copies = [[0] * len(bounds) for _ in range(partitions)]
@@ -262,39 +369,42 @@ class _Plan:
 
 
 def _assign(
-    nodes: Sequence[Candidate],
-    order: Sequence[tuple[int, int]],
-    rankings: Sequence[Sequence[int]],
-    shares: Sequence[float],
-    replicas: int,
-) -> list[list[int]]:
+    plan: _Plan, runs: Iterator[list[int]], rankings: Sequence[Sequence[int]]
+) -> Generator[None, None, list[list[int]]]:
     """Return the owners of each partition, by index."""
-    plan = _Plan(nodes, shares, len(rankings), replicas)
+    partitions, replicas = len(rankings), plan.replicas
     loads, caps, owners = plan.loads, plan.caps, plan.owners
-    # Who must own everything comes first: others would take places that its zone needs for it.
-    full = len(rankings) - _ROUNDING
-    everywhere = [node for node, share in enumerate(shares) if share >= full]
-    for partition in range(len(rankings)):
-        for node in everywhere:
+    for partition in range(partitions):
+        for node in plan.everywhere:
             plan.give(partition, node)
-    for partition, node in order:
-        if loads[node] < caps[node] and plan.fits(partition, node):
-            plan.give(partition, node)
+    left = partitions * (replicas - len(plan.everywhere))
+    for run in runs:
+        if not left:
+            break
+        yield
+        for pair in run:
+            node, partition = divmod(pair, partitions)
+            if loads[node] < caps[node] and plan.fits(partition, node):
+                plan.give(partition, node)
+                left -= 1
     for partition, ranking in enumerate(rankings):
         while len(owners[partition]) < replicas:
-            _make_room(plan, rankings, partition)
+            yield from _make_room(plan, rankings, partition)
             able = [i for i in ranking if plan.fits(partition, i)]
             plan.give(partition, min(able, key=lambda i: max(0, loads[i] + 1 - caps[i]) / caps[i]))
     return owners
 
 
-def _make_room(plan: _Plan, rankings: Sequence[Sequence[int]], partition: int) -> None:
+def _make_room(
+    plan: _Plan, rankings: Sequence[Sequence[int]], partition: int
+) -> Generator[None, None, None]:
     """Let a node that this partition could take give up another, which a node with room takes.
 
     The last partitions may find that those who have room own them already, or share a zone with
     their owners. Nothing happens if no exchange helps; then the zones win over the cap.
     """
     for full in (i for i in rankings[partition] if plan.fits(partition, i)):
+        yield
         for other in (p for p, owners in enumerate(plan.owners) if full in owners):
             plan.take(other, full)
             for node in rankings[other]:
@@ -305,13 +415,17 @@ def _make_room(plan: _Plan, rankings: Sequence[Sequence[int]], partition: int) -
 
 
 def _first_owners(
-    order: Sequence[tuple[int, int]], owners: Sequence[Sequence[int]], caps: Sequence[int]
+    owners: Sequence[Sequence[int]], scores: Sequence[float], caps: Sequence[int]
 ) -> list[int]:
     """Return the first owner of each partition: of its owners the best with room under this cap."""
-    firsts = [-1] * len(owners)
+    partitions = len(owners)
+    firsts = [-1] * partitions
     loads = [0] * len(caps)
-    for partition, node in order:
-        if firsts[partition] < 0 and loads[node] < caps[node] and node in owners[partition]:
+    pairs = [node * partitions + p for p, chosen in enumerate(owners) for node in chosen]
+    _sort(pairs, scores, partitions)
+    for pair in pairs:
+        node, partition = divmod(pair, partitions)
+        if firsts[partition] < 0 and loads[node] < caps[node]:
             firsts[partition] = node
             loads[node] += 1
     for partition, first in enumerate(firsts):
@@ -323,11 +437,11 @@ def _first_owners(
 
 def _in_order(ranking: Sequence[int], owners: Sequence[int], first: int) -> list[int]:
     """Return all nodes as the partition prefers them: its first owner, the others, the rest."""
-    return [
-        first,
-        *(node for node in ranking if node in owners and node != first),
-        *(node for node in ranking if node not in owners),
-    ]
+    rest = list(ranking)
+    for node in owners:
+        rest.remove(node)
+    others = [node for node in owners if node != first]
+    return [first, *sorted(others, key=ranking.index), *rest]
 
 
 def _checked(

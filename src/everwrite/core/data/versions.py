@@ -320,21 +320,26 @@ def live(record: Record, time_ms: int = 0) -> list[Version]:
     that has ended, and one per request id.
 
     A put that was retried through another node may have been minted twice; both dots stay in the
-    record, so that merge keeps its laws, and the reader sees the write once.
+    record, so that merge keeps its laws, and the reader sees the write once: until the last of its
+    copies ends, so it is that one that is shown.
     """
     siblings = record.siblings
     if len(siblings) == 1:
         version = siblings[0]
         return [] if version.value is None or 0 < version.expires <= time_ms else siblings
     shown: list[Version] = []
-    ops: set[bytes] = set()
+    places: dict[bytes, int] = {}
     for version in siblings:
         if version.value is None or 0 < version.expires <= time_ms:
             continue
-        if version.op and version.op in ops:
+        if version.op and version.op in places:
             sometimes("a put that was minted twice is shown once")
+            place = places[version.op]
+            if _ends_later(version, shown[place]):
+                sometimes("of a put that was minted twice a later dot ends last")
+                shown[place] = version
             continue
-        ops.add(version.op)
+        places[version.op] = len(shown)
         shown.append(version)
     return shown
 
@@ -375,6 +380,20 @@ def has_end(record: Record) -> bool:
         if version.expires:
             return True
     return False
+
+
+def _ends_later(one: Version, other: Version) -> bool:
+    return other.expires > 0 and (not one.expires or one.expires > other.expires)
+
+
+def end_of(record: Record, written: Version) -> int:
+    """Return from when on nobody is shown what a put wrote, as far as this record knows; 0: never.
+
+    That is not always the end of ``written``: where the put was minted twice, another copy of it
+    may end later, and this one may have ended already.
+    """
+    copies = [version for version in record.siblings if version.op == written.op]
+    return last_end(copies) if written.op and copies else written.expires
 
 
 def last_end(shown: list[Version]) -> int:

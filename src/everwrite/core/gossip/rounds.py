@@ -9,6 +9,10 @@ Each ``gossip_every_ms`` one random peer gets a Summary. What is new to a node i
 to ``gossip_fanout`` random peers, so a change is everywhere within a few messages' time, and the
 rounds are for what got lost. A peer that comes up gets a Summary too.
 
+Rulings that ask for another placement are taken once that is made, which for a large one is a
+matter of seconds (core/cluster/placer.py): until then the node acts as one that has not heard of
+them. It passes them on at once, so that all nodes make it at the same time.
+
 Rulings and new lives are written to the disk before they are passed on with the same tick; what
 nodes say that they hold, with the next round.
 
@@ -22,8 +26,7 @@ from collections.abc import Callable
 
 import xxhash
 
-from everwrite.core.cluster.members import encode_known
-from everwrite.core.cluster.placement import place
+from everwrite.core.cluster.members import both, encode_known, goes_before
 from everwrite.core.local import Local
 from everwrite.core.messages.members import (
     IN,
@@ -41,6 +44,7 @@ from everwrite.core.records import STATE
 
 MEMBERS = STATE + b"members"
 
+NOTHING = News([], [])
 UNKNOWN = bytes(16)
 """In place of a digest: "send me your rows"."""
 ROWS_EVERY_MS = 100
@@ -78,6 +82,10 @@ class Rounds:
         """Whether the disk does not have all that is known; it gets it with the next round."""
         self.begun = self.news_taken = 0
         """Rounds of gossip, and news that were new here."""
+        self._coming: News | None = None
+        """Rulings, and what came with them, that wait for their placement."""
+        self._behind = NOTHING
+        """What came since, and waits for its own."""
         self.members_version = 0
         """Goes up when the members changed: the shell dials whoever is new."""
 
@@ -103,17 +111,15 @@ class Rounds:
             local.out.send(source, news)
         if not _more(message, local.members.rows(answer=False)):
             self._compared(source)
-        elif message.answer:
+        elif message.answer and self._coming is None:
             sometimes("two nodes each know of the members what the other does not")
             local.out.send(source, local.members.rows(answer=False))
 
     def news(self, source: Place, message: News) -> None:
         """Take what is newer, keep it, and pass it on."""
-        taken = self._local.members.merge(message)
-        if not _empty(taken):
+        if self._take(message, source):
             self.news_taken += 1
-            self._took(taken, source)
-        if not self.whole:
+        if not self.whole and self._coming is None:
             self._local.out.send(source, Summary(UNKNOWN))
 
     def _compared(self, source: Place) -> None:
@@ -131,9 +137,7 @@ class Rounds:
 
     def publish(self, news: News) -> None:
         """Merge what was decided here, keep it, and tell others."""
-        taken = self._local.members.merge(news)
-        if not _empty(taken):
-            self._took(taken, self._local.me)
+        self._take(news, self._local.me)
 
     def changed_me(self, **changes: object) -> None:
         """Change this node's own entry, and tell others."""
@@ -161,6 +165,7 @@ class Rounds:
             strangers, local.strangers = local.strangers, set()
             for peer in sorted(strangers, key=repr):
                 self.doubt(peer)
+        self.place()
         if local.now < self._next_ms:
             return
         self._next_ms = local.now + local.config.gossip_every_ms
@@ -172,8 +177,27 @@ class Rounds:
         for peer in self._some(1):
             local.out.send(peer, Summary(local.members.digest()))
 
+    def place(self) -> None:
+        """Do a step of the placement that is being made, and take what waits for it."""
+        placer, coming = self._local.placer, self._coming
+        placer.step()
+        if coming is None:
+            return
+        candidates = self._local.members.candidates(coming.rulings)
+        if not placer.ready(candidates):
+            placer.want(candidates)
+            return
+        self._coming, behind = None, self._behind
+        self._behind = NOTHING
+        self._keep(coming, None)
+        if behind.rulings:
+            self._take(behind, None)
+        elif not self.whole and (peers := self._some(1)):
+            self._local.out.send(peers[0], Summary(UNKNOWN))
+
     def next_wake_ms(self) -> int:
-        return self._local.now if self._local.strangers else self._next_ms
+        local = self._local
+        return local.now if local.strangers or local.placer.busy else self._next_ms
 
     def leave_for_good(self) -> None:
         """This node has nothing left that others lack: it is out, as it was told to be."""
@@ -226,28 +250,69 @@ class Rounds:
                 return other
         return None
 
-    def _took(self, taken: News, source: Place) -> None:
+    def _take(self, news: News, source: Place | None) -> bool:
+        """Take what is newer, but for rulings that must wait for their placement; say whether
+        there was something. ``source`` None: it was passed on before.
+        """
+        members, placer = self._local.members, self._local.placer
+        newer = [ruling for ruling in news.rulings if members.is_newer(ruling)]
+        if newer and (self._coming is not None or not placer.ready(members.candidates(newer))):
+            put_off = self._put_off(News([], newer, news.draft), source)
+            return self._keep(News(news.entries, []), source) or put_off
+        return self._keep(news, source)
+
+    def _put_off(self, news: News, source: Place | None) -> bool:
+        """Let rulings wait for their placement, and what comes with them; say whether it is news.
+        They are passed on now: whoever hears of them has as long to wait.
+        """
+        sometimes("rulings wait until their placement is made")
+        if self._coming is None:
+            self._coming = news
+            self._local.placer.want(self._local.members.candidates(news.rulings))
+        else:
+            waits = {each.node_id: each for each in both(self._coming, self._behind).rulings}
+            fresh = [each for each in news.rulings if goes_before(each, waits.get(each.node_id))]
+            if not fresh:
+                return False
+            news = News([], fresh, news.draft)
+            sometimes("rulings come while others wait for their placement")
+            self._behind = both(self._behind, news)
+        if source is not None:
+            self._pass_on(news, source)
+        return True
+
+    def _keep(self, news: News, source: Place | None) -> bool:
+        taken = self._local.members.merge(news)
+        if _empty(taken):
+            return False
+        self._took(taken, source)
+        return True
+
+    def _took(self, taken: News, source: Place | None) -> None:
         local = self._local
         self.members_version += 1
         for ruling in taken.rulings:
             if ruling.standing == REMOVED:
                 self._asked_ms.pop(ruling.node_id, None)
                 self.removed(ruling.node_id)
-        cluster = local.cluster
         if taken.rulings:
-            candidates = local.members.candidates()
-            candidates.sort(key=lambda each: each.node_id)
-            if tuple(candidates) != local.routes.placement.candidates:
-                local.routes.place(place(candidates, cluster.partitions, cluster.replicas))
+            placement = local.placer.place(local.members.candidates())
+            if placement.candidates != local.routes.placement.candidates:
+                local.placer.current = placement
+                local.routes.place(placement)
         if taken.entries or taken.rulings:
             local.refresh()
         if taken.rulings or taken.draft is not None or any(e.version <= 1 for e in taken.entries):
             self._write()
         else:  # what others hold changes often while partitions move, and is heard again
             self.unwritten = True
-        for peer in self._some(local.config.gossip_fanout):
+        if source is not None:
+            self._pass_on(taken, source)
+
+    def _pass_on(self, news: News, source: Place) -> None:
+        for peer in self._some(self._local.config.gossip_fanout):
             if peer != source:
-                local.out.send(peer, taken)
+                self._local.out.send(peer, news)
 
     def _write(self) -> None:
         self.unwritten = False

@@ -205,7 +205,8 @@ class PutReply(Message, tag=34, frozen=True):
     stale_view: bool = False
     ends: int = 0
     """When what was written, or the last of what was touched, ends, in milliseconds since 1970; 0:
-    never."""
+    never. Of a write that stands twice: when the last of its copies ends that the node has heard
+    of, which is what a reader is told. A try that is carried out later elsewhere may end later."""
     time_ms: int = 0
     """With ``ends``: the time of day."""
     retried: bool = False

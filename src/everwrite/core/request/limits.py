@@ -173,6 +173,14 @@ def waited_in_vain() -> DeadlineExceeded:
     )
 
 
+def about_to_stop() -> UnavailableError:
+    """Return the error for a request to a process that begins nothing more."""
+    return UnavailableError(
+        "This node is stopping, and takes no more requests.",
+        hint="Nothing was done. Ask another node.",
+    )
+
+
 def gone_for_good() -> UnavailableError:
     """Return the error for a request to a node that leaves the cluster, and takes no more."""
     return UnavailableError(

@@ -6,7 +6,8 @@
 Acks count by distinct node. An owner that stays silent for ``spare_after_ms``, refuses, or goes
 down gets a stand-in with a hint, and so does a stand-in. Once the put was answered, and where
 nobody can stand in, who is silent and up has LATE_TIMES as long. When nobody can stand in, this
-node keeps the hint beside its own copy; for its own, when its disk is full, the others do.
+node keeps the hint beside its own copy; for its own, when its disk is full, the others do. A node
+that is told to stop waits for nobody who is late, and keeps what stand-ins do not take in time.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ class PutRequest(Request):
         self.base = b""
         """The fingerprint of the copy that the record was made from; empty: the others join."""
         self.ends = 0
-        """When what was written ends, or the last of what was touched; 0: never."""
+        """When what was written ends, with all its copies, or the last of what was touched; 0:
+        never."""
         self.plain = False
         """Whether neither the record nor that copy is listed anywhere beside (core/copies.py)."""
         self.unsure = put.retry
@@ -218,9 +220,7 @@ class PutRequest(Request):
         """Give whoever was asked and is silent a stand-in, stand-ins too, until somebody has each
         copy.
         """
-        local = self._local
-        settled = {local.me, *self._half, *self._late}
-        silent = [(node, owner) for node, owner in self.pending.items() if node not in settled]
+        local, silent = self._local, self._still_silent()
         if local.now >= self._deadline and not self._answered:
             if not self._spares:  # nobody was asked to stand in for them
                 for node, owner in silent:
@@ -233,6 +233,41 @@ class PutRequest(Request):
             self._awaited = frozenset(node for node, _ in silent)
             local.wake_at(self._rid, soon if self._answered else min(soon, self._deadline))
             return
+        if self._give_up(silent):
+            local.wake_at(self._rid, soon if self._answered else min(soon, self._deadline))
+
+    def give_up_waiting(self) -> None:
+        """Others need the room: whoever is silent gets a stand-in now."""
+        sometimes("the put that has waited longest for a late owner gives up for another")
+        self._give_up(self._still_silent())
+
+    def owes(self) -> bool:
+        return any(node != self._local.me for node in self.pending)
+
+    def hand_on(self) -> None:
+        if self._answered:
+            sometimes("a put that was answered is handed on before its coordinator stops")
+            self._give_up(self._still_silent())
+
+    def leave(self) -> None:
+        local = self._local
+        lacking = [
+            owner or node
+            for node, owner in self.pending.items()
+            if node != local.me and node not in self._half
+        ]
+        for owner in dict.fromkeys(lacking):
+            sometimes("a coordinator that stops keeps a hint for who has not taken a copy yet")
+            self._note_here(owner)
+        self._close()
+
+    def _still_silent(self) -> list[tuple[Place, bytes]]:
+        settled = {self._local.me, *self._half, *self._late}
+        return [(node, owner) for node, owner in self.pending.items() if node not in settled]
+
+    def _give_up(self, silent: list[tuple[Place, bytes]]) -> bool:
+        """Give the silent stand-ins; say whether there is still somebody to hear of."""
+        self._local.patience.end(self._rid)
         if self._answered:
             sometimes("a put was answered, and who is silent gets a stand-in after all")
             self.pending.clear()
@@ -241,8 +276,8 @@ class PutRequest(Request):
             self._stand_in(node, owner)
         if self._answered and not self.pending:
             self._close()
-            return
-        local.wake_at(self._rid, soon if self._answered else min(soon, self._deadline))
+            return False
+        return True
 
     def _gone(self, node: Place, owner: bytes) -> None:
         """A node will not take the copy: somebody else must, unless it was late and somebody
@@ -255,6 +290,7 @@ class PutRequest(Request):
 
     def _close(self) -> None:
         del self._local.requests[self._rid]
+        self._local.patience.end(self._rid)
         self._local.held_bytes -= len(self._data)
 
     def _met(self) -> bool:
@@ -291,18 +327,17 @@ class PutRequest(Request):
     def _may_wait(self, silent: list[Place]) -> bool:
         """Say whether those that have not answered may take more time: a stand-in would help no
         client, and who is up will mostly take it. In an overloaded cluster all are late, and a
-        hint for each put would be half as much work again.
+        hint for each put would be half as much work again. Only so many may wait: where they are
+        too many, those that have waited longest get their stand-ins (core/patience.py).
         """
         local, put = self._local, self._put
         if self._spares and not self._answered:
             return False
         waited_ms = local.now - (self._deadline - put.timeout_ms)
         most_ms = min(LATE_TIMES * local.config.spare_after_ms, put.timeout_ms)
-        full = 4 * len(local.requests) >= local.config.in_flight_max
-        full = full or 4 * local.held_bytes >= local.config.held_bytes_max
-        if full or waited_ms >= most_ms:
+        if waited_ms >= most_ms or not local.liveness.up.issuperset(silent):
             return False
-        return local.liveness.up.issuperset(silent)
+        return local.patience.wait(self._rid, self, len(self._data))
 
     def _stand_in(self, node: Place, owner: bytes) -> None:
         """Somebody else keeps the copy for the owner whom ``node`` should have kept it for."""

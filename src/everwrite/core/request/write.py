@@ -215,7 +215,7 @@ class Writes:
         request = PutRequest(local, source, put, route, mine, data)
         request.check_reach()
         request.unsure |= carried_out
-        request.ends = written.expires if written is not None else 0
+        request.ends = versions.end_of(record, written) if written is not None else 0
         if mine:
             self._hints.write(put.key, epoch, owners, mine, data)
         else:

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 
 from everwrite.core.cluster.members import MemberTable
+from everwrite.core.cluster.placement import Candidate, Placement
+from everwrite.core.cluster.placer import Placer
 from everwrite.core.cluster.routes import Route, Routes
 from everwrite.core.local import Local
 from everwrite.core.messages.members import News
@@ -48,6 +50,23 @@ def _members_stay() -> list[Patch]:
         return right(self, News(fresh, news.rulings, news.draft))
 
     return [(MemberTable, "merge", merge)]
+
+
+@bug(
+    "ruling-without-its-placement",
+    "a ruling is taken while its placement is being made, and nothing is placed by it later",
+    rules=("members", "placement", "calm", "reachable"),
+    needs=("place_at_once",),
+)
+def _ruling_without_its_placement() -> list[Patch]:
+    ready, right = Placer.ready, Placer.place
+
+    def place(self: Placer, candidates: list[Candidate]) -> Placement:
+        if self.current is None or ready(self, candidates):
+            return right(self, candidates)
+        return self.current
+
+    return [(Placer, "ready", lambda self, candidates: True), (Placer, "place", place)]
 
 
 @bug(

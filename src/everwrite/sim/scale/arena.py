@@ -111,7 +111,7 @@ class Arena:
                 i,
                 members[i],
                 members,
-                NodeConfig(),
+                NodeConfig(place_at_once=1 << 30),
                 cluster,
                 Disk(i, Unwitnessed(), random.Random(f"{seed}/disk {i}")),
                 random.Random(f"{seed}/machine {i}"),

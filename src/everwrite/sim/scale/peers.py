@@ -17,7 +17,8 @@ from everwrite.core.messages.message import Message
 from everwrite.core.node import Node
 from everwrite.core.wire import decode_payload
 
-CONFIG = NodeConfig(leaf_bits=1)
+CONFIG = NodeConfig(leaf_bits=1, place_at_once=1 << 30)
+"""All nodes are in one process, which makes each placement once for all of them: at once."""
 CLUSTER = ClusterConfig(cluster_id=b"crowd".ljust(16), partitions=1)
 LIVENESS = frozenset(("Ping", "Pong", "Probe", "Probed"))
 """Messages that are there to see who is up."""
