@@ -253,19 +253,11 @@ class Local:
         self._begin_holding()
         self.closing = False
         """Whether this node takes no more, since it is about to leave for good."""
-        self.stopping = False
-        """Whether this process is about to stop, and begins nothing more for clients."""
         self.recent_puts = RecentPuts()
         self.strangers: set[Place] = set()
         """Nodes that act on another view of the members than this one: gossip sees to them."""
-        self.requests: dict[int, Request] = {}
-        self.background = 0
-        """How many of these no client waits for: hints on their way, which have their own cap."""
-        self.held_bytes = 0
-        """What the requests in the table hold, roughly."""
+        self._begin_serving()
         self._begin_measuring()
-        self.patience = Patience(config.in_flight_max, config.held_bytes_max)
-        """Puts that wait for an owner which is late."""
         self.leasing = False
         self.floors: dict[bytes, int] = {}
         """For each node up to where what it had read may be older than a tombstone that was
@@ -280,6 +272,17 @@ class Local:
         self._rid = epochs.salt << RID_BITS
         self._due: dict[int, list[int]] = {}
         self.woken_to = now >> TICK_BITS
+
+    def _begin_serving(self) -> None:
+        self.requests: dict[int, Request] = {}
+        self.background = 0
+        """How many of these no client waits for: hints on their way, which have their own cap."""
+        self.held_bytes = 0
+        """What the requests in the table hold, roughly."""
+        self.patience = Patience(self.config.in_flight_max, self.config.held_bytes_max)
+        """Puts that wait for an owner which is late."""
+        self.stopping = False
+        """Whether this process is about to stop, and begins nothing more for clients."""
 
     def _begin_measuring(self) -> None:
         self.counters = Counters()
