@@ -178,4 +178,4 @@ def test_a_touch_says_where_one_of_the_siblings_has_no_end(key: str, url: str) -
 
     kept = everwrite("touch", "things", key, "2h", "--url", url)
 
-    assert "one of the 2 siblings has no end" in kept.err
+    assert "at least one of the 2 siblings has no end" in kept.err

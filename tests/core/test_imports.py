@@ -18,6 +18,7 @@ ALLOWED = frozenset(
     {
         "__future__",
         "array",
+        "bisect",
         "collections",
         "enum",
         "functools",

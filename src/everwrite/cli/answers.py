@@ -144,8 +144,8 @@ def _endless(stored: Stored) -> str:
     if stored.siblings == 1:
         return "left as it was: it has no end, and lives for ever"
     return (
-        f"one of the {stored.siblings} siblings has no end, and was left as it was; those that "
-        "end were touched"
+        f"at least one of the {stored.siblings} siblings has no end, and was left as it was; any "
+        "that end were touched"
     )
 
 

@@ -86,7 +86,8 @@ class Admin:
                     return
                 if not self._changes.ready(ask.verb, _arguments(ask)):
                     driver = self._runtime.driver
-                    driver.loop.call_later(ASK_AGAIN_S, self.ask, place, ask)
+                    if place in driver.lines:  # else nobody waits any more
+                        driver.loop.call_later(ASK_AGAIN_S, self.ask, place, ask)
                     return
                 message = Told(ask.rid, msgspec.json.encode(self._answer(ask)))
         except EverwriteError as error:

@@ -26,8 +26,11 @@ async def hand_on(driver: Driver) -> None:
     node = driver.node
     node.local.now = time.monotonic_ns() // 1_000_000
     node.hand_on()
+    owed = node.owes
     driver.soon()
-    await _until(lambda: driver.rests and not node.owes, HAND_ON_S)
+    in_time = await _until(lambda: driver.rests and not node.owes, HAND_ON_S)
+    if owed:
+        driver.log.info("handed on copies that owners lack", all=in_time)
 
 
 async def keep(driver: Driver) -> None:
@@ -35,20 +38,34 @@ async def keep(driver: Driver) -> None:
     node = driver.node
     driver.lines.clear()
     node.local.now = time.monotonic_ns() // 1_000_000
+    owed, refused = node.owes, node.local.counters.hints_refused
     node.leave()
     driver.soon()
-    await _until(lambda: driver.rests, KEEP_S)
+    in_time = await _until(lambda: driver.rests, KEEP_S)
+    refused = node.local.counters.hints_refused - refused
+    if owed and in_time and not refused:
+        driver.log.info("kept hints for owners that lack copies")
+    elif owed:
+        why = f"{refused} were refused" if refused else f"the disk took longer than {KEEP_S} s"
+        driver.log.warning(
+            "not all hints were kept",
+            why=f"{why}: their owners get these copies by repair.",
+        )
 
 
-async def _until(done: Callable[[], bool], seconds: float) -> None:
+async def _until(done: Callable[[], bool], seconds: float) -> bool:
+    """Wait until something is done, or so long; say whether it is."""
     loop = asyncio.get_running_loop()
-    over, end = loop.create_future(), loop.time() + seconds
+    over: asyncio.Future[bool] = loop.create_future()
+    end = loop.time() + seconds
 
     def look() -> None:
+        if over.done():  # whoever waited was cancelled
+            return
         if done() or loop.time() > end:
-            over.set_result(None)
+            over.set_result(done())
         else:
             loop.call_later(_LOOK_S, look)
 
     loop.call_soon(look)
-    await over
+    return await over

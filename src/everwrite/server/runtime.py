@@ -123,12 +123,16 @@ class Runtime:
         if self._server is not None:
             self._server.close()
         owes = first and not (self.failed.done() or self.left.done())
-        if owes:
-            await hand_on(self.driver)
-        await self.peers.stop()
-        if owes:
-            await keep(self.driver)
-        self.driver.stop()
+        try:
+            if owes:
+                await hand_on(self.driver)
+        finally:
+            await self.peers.stop()
+        try:
+            if owes:
+                await keep(self.driver)
+        finally:
+            self.driver.stop()
 
     def _fatal(self, error: EverwriteError) -> None:
         if isinstance(error, Fenced) and self.node.rounds.left:

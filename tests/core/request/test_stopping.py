@@ -8,6 +8,9 @@ import pytest
 from tests.core.request.test_put_quorum import silence
 from tests.core.world import World
 
+from everwrite.core.config import NodeConfig
+from everwrite.core.messages.requests import STORED, PutReply, StoreReply
+
 
 def hand_on(world: World, node: bytes) -> None:
     world.nodes[node].local.now = world.now
@@ -36,6 +39,24 @@ def test_a_put_that_was_answered_gets_a_stand_in_before_its_coordinator_stops() 
     assert not world.nodes[a].owes
     leave(world, a)
     assert world.hint(a) == ([], []), "who has it need not keep it"
+
+
+def test_a_put_that_is_answered_while_its_coordinator_stops_waits_for_nobody_late() -> None:
+    world = World(4)
+    a, b, c, d = world.order()
+    silence(world, b, c)
+    client = world.send_put(a, b"v", w=2)
+    world.run()
+    hand_on(world, a)
+    assert world.nodes[a].owes
+
+    (rid,) = world.nodes[a].local.requests
+    world.nodes[a].receive(b, StoreReply(rid, STORED, True))
+    world.advance(3 * NodeConfig().spare_after_ms)
+
+    assert world.reply(client, PutReply)
+    assert world.hint(d)[0] == [c]
+    assert not world.nodes[a].owes
 
 
 def test_with_nobody_to_stand_in_the_coordinator_takes_a_hint_with_it() -> None:

@@ -382,7 +382,7 @@ def test_a_touch_with_an_end_that_no_version_can_have_is_refused() -> None:
 
 
 @given(st.integers(0, 5 * MINUTE), st.sampled_from([0, 30_000, 20 * MINUTE]), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_a_try_that_finds_its_put_twice_tells_until_when_readers_are_shown_it(
     apart_ms: int, touch_ms: int, other_first: bool
 ) -> None:

@@ -9,7 +9,8 @@ from tests.client.fake_node import in_loop
 from tests.server.http.api import KEY, one, problem, under_way
 from tests.server.nodes import eventually
 
-from everwrite.server.http import asked, connection
+from everwrite.core.data.keys import VALUE_BYTES_MAX
+from everwrite.server.http import asked, connection, parting
 
 HOST = b"host: localhost\r\n"
 BATCH = (
@@ -55,6 +56,26 @@ async def test_a_body_holds_its_room_until_its_request_is_over(
         hand_in()
         assert (await waiting).status_code == 204
         assert (await client.put("/v1/kv/carts/bob", content=b"b" * 30_000)).status_code == 204
+
+
+@in_loop
+async def test_who_is_refused_again_and_again_on_one_connection_hears_why_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asked.Budget, "__init__", lambda self: _budget(self, 50_000))
+    size = VALUE_BYTES_MAX
+    times = 2 * parting.LEAVE_BYTES_MAX // size
+    put = b"PUT " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"content-length: %d\r\n\r\n" % size
+    async with one() as (_, client):
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        for _again in range(times):
+            writer.write(put)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert head.startswith(b"http/1.1 429 ")
+            await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
+            writer.write(b"x" * size)
+            await writer.drain()
+        writer.close()
 
 
 @pytest.mark.parametrize("begun", [PUT, BATCH], ids=["values", "lines"])

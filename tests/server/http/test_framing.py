@@ -182,3 +182,16 @@ async def _in_pieces(runtime: Runtime, sent: bytes, size: int) -> list[bytes]:
         told += part
     ours.close()
     return [part[:3] for part in told.split(b"HTTP/1.1 ")[1:]]
+
+
+@pytest.mark.parametrize("length", [b"0", b"3", b"0 ", b"3 ", b" 03\t"])
+@in_loop
+async def test_a_length_may_have_space_around_it(length: bytes) -> None:
+    async with one() as (runtime, client):
+        head = b"PUT %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n" % KEY.encode()
+        value = b"tea"[: int(length)]
+
+        answer = await raw(runtime, head + b"content-length:%s\r\n\r\n%s" % (length, value))
+
+        assert answer.startswith(b"HTTP/1.1 204 ")
+        assert (await client.get(KEY)).content == value

@@ -50,6 +50,27 @@ async def test_who_is_refused_and_sends_on_is_not_read_from_for_ever() -> None:
             await raw(runtime, CHUNKED, *[CHUNK] * (4 * parting.LEAVE_BYTES_MAX // len(CHUNK)))
 
 
+@pytest.mark.parametrize("begun", [PUT, PUT + b"content-length: 9\r\n\r\nx", b"GET\r\n\r\n"])
+@in_loop
+async def test_a_node_that_stops_leaves_no_connection_open(begun: bytes) -> None:
+    async with one() as (runtime, client):
+        _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(begun)
+
+        async def come() -> bool:
+            return runtime.peers.guests == 1
+
+        await eventually(come, "it is connected")
+        assert runtime.http is not None
+        await runtime.http.stop()
+
+        async def gone() -> bool:
+            return runtime.peers.guests == 0
+
+        await eventually(gone, "nobody is left whom nobody looks after")
+        writer.close()
+
+
 @pytest.mark.parametrize("begun", [PUT + b"content-length: 9999999\r\n\r\nx", b"GET\r\n\r\n"])
 @in_loop
 async def test_who_is_refused_and_stays_is_not_kept(

@@ -331,7 +331,7 @@ class PutRequest(Request):
         too many, those that have waited longest get their stand-ins (core/patience.py).
         """
         local, put = self._local, self._put
-        if self._spares and not self._answered:
+        if local.stopping or (self._spares and not self._answered):
             return False
         waited_ms = local.now - (self._deadline - put.timeout_ms)
         most_ms = min(LATE_TIMES * local.config.spare_after_ms, put.timeout_ms)

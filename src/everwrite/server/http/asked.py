@@ -214,7 +214,7 @@ class Asked:
 
     async def body(self, most: int) -> bytes:
         """Return the whole body; a Refusal if it is longer, Gone if it never comes."""
-        declared = self.headers.get(b"content-length", b"")
+        declared = self.headers.get(b"content-length", b"").strip()
         if declared.isdigit() and (len(declared) > DIGITS_MAX or int(declared) > most):
             raise body_too_large(most)
         part = self._part = self.new_part()

@@ -71,6 +71,8 @@ STREAMS = (b"/v1/batch",)
 
 FRAMING_TIMES = 8
 """A chunk of one byte has five bytes of framing."""
+CHUNK_COSTS = 100
+"""A chunk takes as long as so many bytes of a body, whatever is in it."""
 
 
 class Room(Protocol):
@@ -185,7 +187,7 @@ class HttpConnection(HttpToolsProtocol):
                 self._refused.add(self)
             self._end(
                 Overloaded(
-                    "This node has as many clients as it takes.",
+                    "This node has as many HTTP clients as it takes.",
                     hint="Close some, or ask another node.",
                     retry_after_ms=1000,
                 ),
@@ -206,7 +208,8 @@ class HttpConnection(HttpToolsProtocol):
         # A read that was under way when reading was to stop may still bring something.
         self._ahead, self._ahead_at = self._ahead[self._ahead_at :] + data, 0
         self._take_in()
-        self._room.turns.took_from_guest(len(data))
+        chunks, self._portions.chunks = self._portions.chunks, 0
+        self._room.turns.took_from_guest(len(data) + CHUNK_COSTS * chunks)
 
     def _take_in(self) -> None:
         """Give the parser what has come, up to the end of a request that has no answer yet."""
@@ -250,6 +253,13 @@ class HttpConnection(HttpToolsProtocol):
         if self._phase == BODY and self._framing > HEAD_BYTES_MAX:
             self.cut_off()  # chunks of next to nothing, or what goes beside them, without end
 
+    def shutdown(self) -> None:
+        """Take no more: an answer that is under way ends, and nothing else is waited for."""
+        if self._phase == HEAD or self.transport.is_closing():
+            self.cut_off()
+        else:
+            super().shutdown()
+
     def hold(self) -> None:
         """Do not read from this client until ``go_on``."""
         if not (self.flow.held or self.transport.is_closing()):
@@ -257,7 +267,7 @@ class HttpConnection(HttpToolsProtocol):
             self.flow.hold()
 
     def go_on(self) -> None:
-        if not self.transport.is_closing():
+        if self.flow.held and not self.transport.is_closing():
             # That time is no silence of the client's; what it was silent before stays.
             self._since += self.loop.time() - max(self._held_at, self._since)
             self.flow.go_on()
@@ -273,6 +283,7 @@ class HttpConnection(HttpToolsProtocol):
         if self._phase != IDLE:  # portions.py has not seen the end that the parser sees
             raise ValueError("a request within another")
         super().on_message_begin()
+        self._parting.dropped = 0
         cast(dict[str, Any], self.scope)[UNSENT] = self._unsent
         self._phase, self._since = HEAD, self.loop.time()
 

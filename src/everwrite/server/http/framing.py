@@ -33,7 +33,7 @@ def body_length(version: str, method: bytes, headers: Sequence[Header]) -> int:
         return CHUNKED
     for name, value in headers:
         if name == b"content-length":
-            return int(value.lstrip(b"0") or b"0")  # Python reads no thousands of digits
+            return int(value.strip().lstrip(b"0") or b"0")  # Python reads no thousands of digits
     if version == "1.0" and method in WITH_BODY:
         text = f"A {method.decode()} of HTTP/1.0 needs a Content-Length."
         raise _refusal(411, text)

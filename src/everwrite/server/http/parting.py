@@ -33,7 +33,8 @@ class Parting(asyncio.Transport):
         self._silent = silent
         """Says whether nothing more is to come from the other end."""
         self._since: float | None = None
-        self._dropped = 0
+        self.dropped = 0
+        """What came of this request and nobody takes."""
 
     def close(self) -> None:
         if self.is_closing():
@@ -47,8 +48,8 @@ class Parting(asyncio.Transport):
 
     def drop(self, size: int) -> None:
         """So much came that nobody takes."""
-        self._dropped += size
-        if self._dropped > LEAVE_BYTES_MAX:
+        self.dropped += size
+        if self.dropped > LEAVE_BYTES_MAX:
             self._transport.abort()
 
     def look(self, now: float) -> None:

@@ -134,6 +134,9 @@ class HttpService:
         self.place.close()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
+        for connection in list(self._server.server_state.connections):
+            if isinstance(connection, HttpConnection):  # nobody looks after it any more
+                connection.cut_off()
         if self.front.spans is not None:  # it may have to wait for a collector
             await self.front.spans.close(END_S)
 
@@ -156,7 +159,7 @@ class HttpService:
             if total <= UNREAD_BYTES_MAX:
                 return
             total -= size
-            why = "It does not read its answers."
+            why = "It leaves too much here: answers unread, or requests ahead of them."
             self._runtime.log.warning("HTTP client cut off", bytes=size, why=why)
             connection.cut_off()
 
