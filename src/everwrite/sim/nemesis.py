@@ -173,8 +173,9 @@ class Nemesis:
         return True
 
     def old_disk(self, fault: Fault, machine: Machine, rng: random.Random) -> bool:
-        """The disk is as it was some time ago: a backup or a snapshot was put back. With it goes
-        back all that the node knows of itself, its count of starts too (``fences.py``).
+        """The disk is as it was some time ago: a backup or a snapshot was put back.
+
+        With it goes back all that the node knows of itself, its count of starts too: fences.py.
         """
         disk = machine.disk
         if disk.old is None or rng.random() < 0.3:
