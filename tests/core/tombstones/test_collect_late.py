@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.core.hints.test_hints import keys_of
 from tests.core.tombstones.test_collect import CYCLE_MS, copies, deleted, late_copy, stale, world_of
-from tests.core.world import KEY
+from tests.core.world import KEY, World
 
 from everwrite.core.data.epochs import EPOCH_BLOCK
 from everwrite.core.expiry.clock import Clock
@@ -23,6 +23,16 @@ class Wrong(Clock):
         return now + self.off_by_ms
 
 
+def assert_refused(world: World, late: Store, *, of: bytes, at: bytes) -> None:
+    """A copy that comes when all have forgotten its key is not taken, and is counted."""
+    world.nodes[at].receive(of, late)
+    world.run()
+    world.advance(CYCLE_MS)
+
+    assert copies(world) == 0
+    assert world.nodes[at].local.counters.stale_refused == 1
+
+
 def test_a_copy_that_was_long_on_its_way_is_not_taken() -> None:
     world = world_of()
     a, b = world.order()[:2]
@@ -30,12 +40,7 @@ def test_a_copy_that_was_long_on_its_way_is_not_taken() -> None:
     world.advance(2 * CYCLE_MS)
     assert copies(world) == 0
 
-    world.nodes[b].receive(a, late)
-    world.run()
-    world.advance(CYCLE_MS)
-
-    assert copies(world) == 0
-    assert world.nodes[b].local.counters.stale_refused == 1
+    assert_refused(world, late, of=a, at=b)
 
 
 def test_a_hint_that_was_long_on_its_way_is_not_kept() -> None:
@@ -85,12 +90,7 @@ def test_what_was_read_before_a_disk_went_back_in_time_is_refused_after_a_collec
     world.advance(2 * CYCLE_MS)
     assert copies(world) == 0
 
-    world.nodes[b].receive(a, late)
-    world.run()
-    world.advance(CYCLE_MS)
-
-    assert copies(world) == 0
-    assert world.nodes[b].local.counters.stale_refused == 1
+    assert_refused(world, late, of=a, at=b)
 
 
 def test_a_node_whose_disk_went_back_in_time_sends_copies_that_are_taken() -> None:
