@@ -10,17 +10,18 @@ from tests.core.trees.test_walk import tree_is_right
 from tests.core.world import KEY
 
 from everwrite.core.data.keys import data_key
-from everwrite.core.expiry.expiry import UNSURE
+from everwrite.core.expiry.expiry import PAGE, UNSURE
 from everwrite.core.pace.pace import Pace
 from everwrite.core.records import OWN
 
 
 class SlowPurge:
-    """A pace that grants a slice of the purge each 230 ms, and all else at once."""
+    """A pace that grants slices of the purge for 64 records each 230 ms, and all else at once."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
         self._free_ms = 0
+        self._granted = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pace, name)
@@ -30,7 +31,9 @@ class SlowPurge:
             return 0
         if now < self._free_ms:
             return self._free_ms - now
-        self._free_ms = now + 230
+        self._granted += PAGE
+        if self._granted >= 64:
+            self._granted, self._free_ms = 0, now + 230
         return 0
 
 

@@ -44,8 +44,11 @@ from everwrite.core.records import MISSING, OWN, Damaged
 UNSURE = -1
 """The horizon of a partition that is on its way from one to the next: not comparable."""
 
-PAGE = 64
-"""Records of one slice: about a millisecond of the loop's time."""
+PAGE = 16
+"""Records of one slice: half a millisecond of the loop's time with the batch that they make. All
+owners purge the same slot at the same time, so a request that asks two of them meets two slices:
+four times as much in one made p99s half as large again, and so was granted half as often.
+"""
 PAGE_BYTES = 1 << 20
 
 LEFT_MAX = 4_096
