@@ -412,6 +412,8 @@ class Driver:
         """Take note of the time; after a stall, tell the node that what arrives now may be old."""
         stood_ms, self._looked = now - self._looked, now
         if stood_ms > STALL_MS:
+            if self.node.local.traced:
+                self.tracer.scanned(scan.rid)
             self.log.warning("stalled", ms=stood_ms, why="This process did not run.")
             self.node.late_ms = stood_ms
             self._late_until = now + STALL_TAIL_MS
