@@ -10,7 +10,9 @@ from tests.server.http.api import KEY, one, problem, under_way
 from tests.server.nodes import eventually
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.server.http import asked, connection, parting
+from everwrite.core.errors import Overloaded
+from everwrite.server import parting
+from everwrite.server.http import asked, connection
 
 HOST = b"host: localhost\r\n"
 BATCH = (

@@ -35,9 +35,9 @@ from everwrite.core.errors import (
 )
 from everwrite.server.http.asked import UNSENT, Unsent
 from everwrite.server.http.framing import CHUNKED, body_length, chunks_and_upgrade
-from everwrite.server.http.parting import Parting
 from everwrite.server.http.portions import Portions
 from everwrite.server.http.problems import MEDIA_TYPE, Refusal, problem_of
+from everwrite.server.parting import Parting
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
