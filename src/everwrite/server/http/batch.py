@@ -210,7 +210,10 @@ class Run:
                 if not self._under_way:
                     raise
             self._ended.clear()
-            await self._ended.wait()
+            if part is None:
+                await self._ended.wait()
+            else:
+                await part.wait(self._ended.wait())
 
     def take_over(self, size: int) -> None:
         """Hold what somebody else has taken room for."""
