@@ -18,6 +18,7 @@ from everwrite.core.errors import ProtocolError, Unreachable
 from everwrite.core.handshake import Identity
 from everwrite.core.wrong_port import answered_in_http
 from everwrite.server import inquiry, parting, peers
+from everwrite.server.http.service import HttpService
 from everwrite.server.parting import LEAVE_BYTES_MAX
 from everwrite.server.runtime import Runtime
 
@@ -78,6 +79,34 @@ async def test_http_on_the_native_port_is_told_where_http_is(method: str) -> Non
         )
         assert (said["code"], said["outcome"]) == ("protocol", "none")
         assert await still_serves(node)
+
+
+@in_loop
+async def test_who_comes_before_http_is_there_is_told_where_it_will_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[HttpService] = []
+    may_begin, begin = asyncio.Event(), HttpService.start
+
+    async def start(service: HttpService) -> None:
+        begun.append(service)
+        await may_begin.wait()
+        await begin(service)
+
+    monkeypatch.setattr(HttpService, "start", start)
+    async with Nodes() as nodes, httpx.AsyncClient(trust_env=False) as client:
+        starting = asyncio.ensure_future(nodes.start("n1", http_port=0))
+
+        async def serves() -> bool:
+            return bool(begun)
+
+        await eventually(serves, "the node serves, and HTTP is about to")
+        got = await client.get(f"http://{begun[0]._runtime.address}/")
+        port = begun[0].port
+        may_begin.set()
+        await starting
+
+    assert f"its HTTP port is {port}." in got.json()["detail"]
 
 
 @in_loop

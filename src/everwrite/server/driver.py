@@ -140,7 +140,8 @@ class Driver:
     def rests(self) -> bool:
         """Whether nothing of this node is on its way: to the disk, from it, or to anybody."""
         out, records = self.node.out, self.node.local.records
-        return self._broken or not (self._ticking or out or records.parked_count)
+        busy = self._ticking or out or records.parked_count or self.disk.syncing
+        return self._broken or not busy
 
     # -- what happens ------------------------------------------------------------------------------
 

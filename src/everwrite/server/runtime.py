@@ -23,7 +23,7 @@ from everwrite.core.tombstones.confirm import Floors, encode_floors
 from everwrite.server import boot, rejoin
 from everwrite.server.admin import Admin
 from everwrite.server.driver import Driver
-from everwrite.server.fences import removed, two_of_me
+from everwrite.server.fences import refused, removed, two_of_me
 from everwrite.server.handing import hand_on, keep
 from everwrite.server.inquiry import ask_cluster
 from everwrite.server.peers import Peers
@@ -173,7 +173,7 @@ class Runtime:
                 why=f"two processes run as node {name!r}: one has a copied data directory. Stop it",
             )
             if node_id == me.node_id:
-                self._fatal(two_of_me(me.name, node_id))
+                self._end_beside_another(members.overtaken_by)
         namesake = rounds.namesake()
         if namesake is not None and namesake.node_id != self._namesake:
             self._namesake = namesake.node_id
@@ -196,6 +196,17 @@ class Runtime:
     def _leave(self) -> None:
         if self.left.done():
             return
+    def _end_beside_another(self, later: int) -> None:
+        """Another process has this identity. Beside a later start (0: there is none) this one is
+        the older for good; of two with one number an operator chooses which is to stay.
+        """
+        me = self.node.local.members.me
+        if later:
+            mine = (me.incarnation, me.life)
+            self.peers.stop_for(refused(me.name, me.node_id, mine, (later, b"")))
+        else:
+            self._fatal(two_of_me(me.name, me.node_id))
+
         try:
             self.driver.disk.write_at_last(LEFT, b"1")
         except StorageError as why:
@@ -252,9 +263,10 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
     gate.peers = runtime.peers
     runtime.begin(server)
     if doors:
+    if doors:
+        runtime.peers.http_port = doors[0].getsockname()[1]
         runtime.http = http_service(runtime, doors)
         await runtime.http.start()
-        runtime.peers.http_port = runtime.http.port
     return runtime
 
 
