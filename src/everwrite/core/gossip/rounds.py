@@ -178,9 +178,8 @@ class Rounds:
             local.out.send(peer, Summary(local.members.digest()))
 
     def place(self) -> None:
-        """Do a step of the placement that is being made, and take what waits for it."""
+        """Take what waits for a placement, once that is made."""
         placer, coming = self._local.placer, self._coming
-        placer.step()
         if coming is None:
             return
         candidates = self._local.members.candidates(coming.rulings)
