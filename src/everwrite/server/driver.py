@@ -86,6 +86,8 @@ class Driver:
         self.tracer = Tracer(node.local)
         self.ask: Callable[[Place, Ask], None] = lambda place, ask: None
         self.members_changed: Callable[[], None] = lambda: None
+        self.ticked: Callable[[], None] | None = None
+        """Hears of the end of each tick, and of the last one's failure."""
         self.fatal: Callable[[EverwriteError], None] = lambda error: None
         self.disk = Disk(
             loop,
@@ -259,6 +261,8 @@ class Driver:
         if self._broken:
             return
         self._broken = True
+        if self.ticked is not None:
+            self.ticked()
         self.log.critical("the node cannot go on", why=error, exc_info=error)
         if not isinstance(error, EverwriteError):
             cause, error = (
@@ -280,6 +284,8 @@ class Driver:
             self._empty()
             if self.node.clients.door:
                 self.soon()
+            if self.ticked is not None:
+                self.ticked()
         except BaseException as error:
             self.broken(error)
             raise
@@ -406,6 +412,8 @@ class Driver:
             for key, payload in found.pairs:
                 if isinstance(payload, Damaged) and not self.node.quarantine.knows(key):
                     self.log.error("unreadable", key=key.hex(), corrupt=True, why=payload.reason)
+            if self.node.local.traced:
+                self.tracer.scanned(scan.rid)
             self.node.scanned(scan.rid, found)
         self.soon()
 
@@ -413,8 +421,6 @@ class Driver:
         """Take note of the time; after a stall, tell the node that what arrives now may be old."""
         stood_ms, self._looked = now - self._looked, now
         if stood_ms > STALL_MS:
-            if self.node.local.traced:
-                self.tracer.scanned(scan.rid)
             self.log.warning("stalled", ms=stood_ms, why="This process did not run.")
             self.node.late_ms = stood_ms
             self._late_until = now + STALL_TAIL_MS
