@@ -56,19 +56,16 @@ async def _until(driver: Driver, done: Callable[[], bool], seconds: float) -> bo
     """Wait until something is done, which is looked at after each tick, or so long; say whether it
     is. Nothing is done but in a tick, or just before one.
     """
-    over = asyncio.Event()
+    over: asyncio.Future[None] = driver.loop.create_future()
 
     def look() -> None:
-        if done():
-            over.set()
+        if done() and not over.done():
+            over.set_result(None)
 
     driver.ticked = look
     try:
         look()
-        async with asyncio.timeout(seconds):
-            await over.wait()
-    except TimeoutError:
-        pass
+        await asyncio.wait([over], timeout=seconds)
     finally:
         driver.ticked = None
     return done()
