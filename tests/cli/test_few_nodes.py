@@ -45,9 +45,12 @@ def ask(url: str, method: str, context: str = "") -> tuple[int, dict[str, str], 
 
 def test_the_hint_of_a_delete_that_cannot_read_can_be_followed(cluster: DevCluster) -> None:
     url = cluster.addresses[2]
-    refused = run("delete", "few", "cli", "--w", "1", "--url", url)
+    numbers = ("--w", "1", "--dw", "0", "--n", "3")
+    refused = run("delete", "few", "cli", *numbers, "--strict", "--url", url)
     assert refused.code == Exit.DEGRADED
     look, _, then = refused.err.partition("need not: ")[2].partition(" and then ")
+    assert "--n 3 --strict" in look and "--n 3 --strict" in then
+    assert "--w 1 --dw 0" in then
 
     found = run(*shlex.split(look)[1:], "-o", "json")
     context = found.json()["context"]

@@ -242,6 +242,7 @@ class World:
             for node in self._running():
                 self.nodes[node].local.now = self.now
                 self.nodes[node].local.clock.own(self.now, self.now)
+                self.nodes[node].local.placer.step()
                 self.nodes[node].wake()
             self.run()
 

@@ -14,6 +14,7 @@ from everwrite.core.cluster.forecast import Forecast
 from everwrite.core.data.keys import data_key
 from everwrite.core.messages.requests import Ask, Failure, PutReply
 from everwrite.server import changes
+from everwrite.server.changes import Changes
 
 PARTITIONS = 16
 VALUE = b"v" * 1000
@@ -275,7 +276,18 @@ def test_what_a_plan_would_do_is_found_out_once_while_nothing_changes(
     run(scenario())
 
 
-def test_a_plan_that_needs_a_large_placement_is_answered_once_that_is_made() -> None:
+def test_a_plan_that_needs_a_large_placement_is_answered_once_that_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[bool] = []
+    ready = Changes.ready
+
+    def look(self: Changes, verb: str, arguments: dict[str, Any]) -> bool:
+        looks.append(ready(self, verb, arguments))
+        return looks[-1]
+
+    monkeypatch.setattr(Changes, "ready", look)
+
     async def scenario() -> None:
         async with Nodes(partitions=4096) as nodes:
             await nodes.start("n1")
@@ -291,8 +303,10 @@ def test_a_plan_that_needs_a_large_placement_is_answered_once_that_is_made() -> 
                 steps()
 
             placer.step = step  # type: ignore[method-assign]
+            looks.clear()
             staged = await ask(nodes, "n1", "plan_stage", changes=[*join("n2"), *join("n3")])
             assert len(done) > 3  # of 12,288 pairs, in turns of the loop
+            assert looks == [False, True], "it is told when to look again"
             assert staged["copies_moved"] == 2 * 4096
 
             committed = await ask(nodes, "n1", "plan_commit", plan=staged["plan"])

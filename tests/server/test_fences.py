@@ -214,6 +214,30 @@ async def test_a_node_that_hears_of_another_life_of_itself_stops_and_may_start_a
 
 
 @in_loop
+async def test_a_node_that_hears_of_a_later_start_of_itself_stops_for_good(tmp_path: Path) -> None:
+    """It is the older copy, and each of its starts has a higher number: without a mark it would
+    come in as the newest one before long.
+    """
+    async with Nodes(tmp_path) as nodes:
+        one, two = await nodes.grow("n1", "n2")
+        me = one.node.local.members.me
+        later = me.incarnation + 1
+        twin = msgspec.structs.replace(me, life=b"another!", port=1, incarnation=later)
+
+        two.node.out.send(one.node.local.me, News([twin], []))
+        two.driver.soon()
+        error = await end(one)
+
+        assert isinstance(error, Fenced)
+        assert f"came as its start number {me.incarnation}, and number {later}" in error.message
+        await nodes.stop("n1")
+        assert marked(tmp_path / "n1")
+        for _ in range(2):
+            with pytest.raises(Fenced, match="an older copy of the data directory"):
+                await nodes.start("n1", join=(two.address,))
+
+
+@in_loop
 async def test_a_node_says_loudly_that_two_processes_of_another_one_were_heard_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -45,7 +45,7 @@ async def test_what_only_a_removed_node_had_goes_to_its_owners(tmp_path: Path) -
         one, _ = await removed(nodes, tmp_path)
         await nodes.grow("n4")
 
-        weight = {"weight": 0.001}  # too little to own anything
+        weight = {"weight": 1e-9}  # too little to own anything, whatever the ids are
         back = await nodes.start("n3", name="n5", join=(one.address,), rejoin_as_new=True, **weight)
         nodes.running["n5"] = nodes.running.pop("n3")
         await nodes.met()

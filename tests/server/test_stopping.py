@@ -4,16 +4,18 @@ its copy, from a stand-in or from the node itself after its next start.
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 from tests.client.fake_node import in_loop
-from tests.server.nodes import KEY, Nodes, Raw, a_put, eventually
+from tests.server.nodes import KEY, PATIENCE_S, Nodes, Raw, a_put, eventually
 
 from everwrite.core.hints.kept import split_hint
 from everwrite.core.messages.requests import PutReply
 from everwrite.core.records import HINT, OWN
-from everwrite.server import handing
+from everwrite.server import handing, runtime
 from everwrite.server.runtime import Runtime
 from everwrite.storage.store import open_store
 
@@ -108,3 +110,75 @@ async def test_a_node_that_owes_nothing_stops_at_once(
 
         await nodes.stop("n1")
         await nodes.stop("n2")
+
+
+@in_loop
+async def test_an_fsync_that_a_client_waits_for_is_over_before_its_line_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handing, "HAND_ON_S", PATIENCE_S)
+    async with Nodes(tmp_path) as nodes:
+        node = await nodes.start("n1")
+        store = node.driver.disk.store
+        sync, begun, may_end = store.sync, threading.Event(), threading.Event()
+
+        def slow() -> None:
+            begun.set()
+            may_end.wait(PATIENCE_S)
+            sync()
+
+        monkeypatch.setattr(store, "sync", slow)
+        async with await Raw.enter(node) as raw:
+            raw.send(a_put(w=1, dw=1))
+
+            async def syncs() -> bool:
+                return begun.is_set()
+
+            await eventually(syncs, "the put is written, and is fsynced")
+            assert not node.driver.rests
+            stopping = asyncio.ensure_future(nodes.stop("n1"))
+
+            async def told() -> bool:
+                return node.node.local.stopping
+
+            await eventually(told, "the node is told to stop")
+            may_end.set()
+
+            assert isinstance(await raw.next(), PutReply)
+            await stopping
+
+
+@in_loop
+async def test_what_fails_on_the_way_to_the_end_leaves_no_disk_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    async with Nodes(tmp_path) as nodes:
+        node = await nodes.start("n1")
+        monkeypatch.setattr(runtime, "hand_on", fail)
+        with pytest.raises(RuntimeError, match="on purpose"):
+            await nodes.stop("n1")
+        monkeypatch.undo()
+
+        again = await nodes.start("n1")
+        assert again.node.local.me == node.node.local.me
+
+
+@in_loop
+async def test_that_something_is_done_is_seen_with_the_tick_that_does_it(tmp_path: Path) -> None:
+    async with Nodes(tmp_path) as nodes:
+        driver = (await nodes.start("n1")).driver
+        done: list[bool] = []
+        waiting = asyncio.ensure_future(handing._until(driver, lambda: bool(done), 60))
+        await asyncio.sleep(0)
+
+        done.append(True)
+        driver.soon()
+        for _ in range(4):  # the tick, then whoever waits for it, and their waiter: no timer
+            await asyncio.sleep(0)
+
+        assert waiting.done() and waiting.result()
+        assert driver.ticked is None
+        assert not await handing._until(driver, lambda: False, 0.01)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from tests.client.fake_node import in_loop
 from tests.server.http.api import one
-from tests.server.nodes import Nodes, still_serves
+from tests.server.nodes import Nodes, eventually, still_serves
 
 import everwrite
+from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.core.errors import ProtocolError, Unreachable
 from everwrite.core.handshake import Identity
 from everwrite.core.wrong_port import answered_in_http
-from everwrite.server import inquiry
+from everwrite.server import inquiry, parting, peers
+from everwrite.server.http.service import HttpService
+from everwrite.server.parting import LEAVE_BYTES_MAX
+from everwrite.server.runtime import Runtime
+
+PUT = b"PUT /v1/kv/carts/alice HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1048576\r\n\r\n"
 
 
 @in_loop
@@ -75,6 +82,77 @@ async def test_http_on_the_native_port_is_told_where_http_is(method: str) -> Non
 
 
 @in_loop
+async def test_who_comes_before_http_is_there_is_told_where_it_will_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[HttpService] = []
+    may_begin, begin = asyncio.Event(), HttpService.start
+
+    async def start(service: HttpService) -> None:
+        begun.append(service)
+        await may_begin.wait()
+        await begin(service)
+
+    monkeypatch.setattr(HttpService, "start", start)
+    async with Nodes() as nodes, httpx.AsyncClient(trust_env=False) as client:
+        starting = asyncio.ensure_future(nodes.start("n1", http_port=0))
+
+        async def serves() -> bool:
+            return bool(begun)
+
+        await eventually(serves, "the node serves, and HTTP is about to")
+        got = await client.get(f"http://{begun[0]._runtime.address}/")
+        port = begun[0].port
+        may_begin.set()
+        await starting
+
+    assert f"its HTTP port is {port}." in got.json()["detail"]
+
+
+@in_loop
+async def test_a_large_request_on_the_native_port_is_told_so_too() -> None:
+    async with one() as (node, _):
+        for _again in range(20):
+            assert b"\r\n\r\n{" in await told(node, PUT + b"x" * VALUE_BYTES_MAX)
+        assert await still_serves(node)
+
+
+@in_loop
+async def test_who_was_told_so_and_sends_on_is_not_read_from_for_ever() -> None:
+    async with one() as (node, _):
+        with pytest.raises(ConnectionError):
+            await told(node, PUT, *[b"x" * VALUE_BYTES_MAX] * (4 * LEAVE_BYTES_MAX >> 20))
+
+
+@pytest.mark.parametrize("end", ["time", "newcomer", "stop"])
+@in_loop
+async def test_who_was_told_so_and_stays_is_not_kept(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parting, "LEAVE_S", 0.2 if end == "time" else 60)
+    monkeypatch.setattr(peers, "HANDSHAKES_MAX", 1)
+    async with one() as (node, _):
+        host, _, port = node.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(PUT)
+        await reader.readuntil(b"\r\n\r\n")
+        assert node.peers._strangers
+        if end == "newcomer":
+            assert await still_serves(node)
+        elif end == "stop":
+            await node.peers.stop()
+
+        async def gone() -> bool:
+            return not node.peers._strangers
+
+        await eventually(gone, "its place is free")
+        with contextlib.suppress(ConnectionError):  # it was aborted
+            while await reader.read():
+                continue
+        writer.close()
+
+
+@in_loop
 async def test_a_head_has_no_body_and_a_node_without_http_says_that_it_has_none() -> None:
     async with Nodes() as nodes, httpx.AsyncClient(trust_env=False) as client:
         node = await nodes.start("n1")
@@ -84,6 +162,19 @@ async def test_a_head_has_no_body_and_a_node_without_http_says_that_it_has_none(
 
     assert (head.status_code, head.content) == (400, b"")
     assert "it has no HTTP port" in got.json()["detail"]
+
+
+async def told(node: Runtime, *parts: bytes) -> bytes:
+    """Send bytes to the native port, and return all that comes until it closes."""
+    host, _, port = node.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    for part in parts:
+        writer.write(part)
+        await writer.drain()
+    async with asyncio.timeout(10):
+        found = await reader.read()
+    writer.close()
+    return found
 
 
 def test_a_port_that_is_not_known_is_not_guessed() -> None:

@@ -15,15 +15,19 @@ _CARRIED = {"url": "--url", "secret_file": "--secret-file"}
 def command(name: str, *words: object, **options: object) -> str:
     """Return a command line that can be pasted into a shell.
 
-    Options come first if a word could be taken for one.
+    Options come first if a word could be taken for one. True: an option without a value.
 
     >>> command("put", "fruit", "my key", "VALUE", context="AAAA")
     "everwrite put fruit 'my key' VALUE --context AAAA"
     >>> command("get", "fruit", "-k")
     'everwrite get -- fruit -k'
+    >>> command("get", "fruit", "key", r=1, strict=True)
+    'everwrite get fruit key --r 1 --strict'
     """
     plain = [str(word) for word in words]
-    given = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    given: list[str] = []
+    for option, value in options.items():
+        given += [f"--{option}"] if value is True else [f"--{option}", str(value)]
     given += _carried()
     parts = [*plain, *given]
     if any(word.startswith("-") for word in plain):

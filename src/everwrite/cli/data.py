@@ -288,7 +288,7 @@ def delete(
             try:
                 found = await chosen.get(key, n=n, timeout=timeout, strict=strict)
             except QuorumNotMet as error:
-                error.hint = _without_reading(bucket, key, w)
+                error.hint = _without_reading(bucket, key, n, w, dw, strict=strict)
                 raise
             if not found.values:
                 return found
@@ -310,11 +310,16 @@ def delete(
     return Exit.OK
 
 
-def _without_reading(bucket: str, key: str, w: int) -> str:
+def _without_reading(bucket: str, key: str, n: int, w: int, dw: int, *, strict: bool) -> str:
     """Return how to delete where too few nodes are up for the read that comes first."""
-    numbers = {"w": w} if w else {}
-    look = command("get", bucket, key, r=1)
-    then = command("delete", bucket, key, context="CONTEXT", **numbers)
+    same: dict[str, object] = {"n": n} if n else {}
+    if strict:
+        same["strict"] = True
+    numbers: dict[str, object] = {"w": w} if w else {}
+    if dw >= 0:
+        numbers["dw"] = dw
+    look = command("get", bucket, key, r=1, **same)
+    then = command("delete", bucket, key, context="CONTEXT", **numbers, **same)
     return (
         "Nothing was changed. A delete reads the key first; with the context of a smaller read it "
         f"need not: {look} and then {then}"

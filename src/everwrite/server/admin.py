@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 
-ASK_AGAIN_S = 0.02
-"""How soon a question is looked at again that needs a placement which is being made."""
-
 
 class Admin:
     """The verbs of one node."""
@@ -85,15 +82,23 @@ class Admin:
                     self._ring.begin(place, ask.rid)
                     return
                 if not self._changes.ready(ask.verb, _arguments(ask)):
-                    driver = self._runtime.driver
-                    if place in driver.lines:  # else nobody waits any more
-                        driver.loop.call_later(ASK_AGAIN_S, self.ask, place, ask)
+                    if place in self._runtime.driver.lines:  # else nobody waits any more
+                        self._ask_again(place, ask)
                     return
                 message = Told(ask.rid, msgspec.json.encode(self._answer(ask)))
         except EverwriteError as error:
             message = failure_of(ask.rid, error)
         self._local.out.send(place, message)
         self._runtime.driver.soon()
+
+    def _ask_again(self, place: Place, ask: Ask) -> None:
+        """Look at a question again in a turn of its own, once a placement is made that it needs."""
+        loop = self._runtime.driver.loop
+
+        def made() -> None:
+            loop.call_soon(self.ask, place, ask)
+
+        self._local.placer.tell(made)
 
     def _answer(self, ask: Ask) -> Answer:
         verb = self._verbs.get(ask.verb)

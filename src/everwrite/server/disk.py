@@ -154,6 +154,11 @@ class Disk:
         if not self._syncing:
             self._start_sync()
 
+    @property
+    def syncing(self) -> bool:
+        """Whether acks wait for an fsync."""
+        return self._sync_since >= 0 or bool(self._waiting)
+
     def sync_ms(self, now: int) -> int:
         """Return what an fsync takes, smoothed; -1 if there was none lately. One that hangs counts
         while it does.

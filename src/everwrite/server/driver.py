@@ -86,6 +86,8 @@ class Driver:
         self.tracer = Tracer(node.local)
         self.ask: Callable[[Place, Ask], None] = lambda place, ask: None
         self.members_changed: Callable[[], None] = lambda: None
+        self.ticked: Callable[[], None] | None = None
+        """Hears of the end of each tick, and of the last one's failure."""
         self.fatal: Callable[[EverwriteError], None] = lambda error: None
         self.disk = Disk(
             loop,
@@ -140,7 +142,8 @@ class Driver:
     def rests(self) -> bool:
         """Whether nothing of this node is on its way: to the disk, from it, or to anybody."""
         out, records = self.node.out, self.node.local.records
-        return self._broken or not (self._ticking or out or records.parked_count)
+        busy = self._ticking or out or records.parked_count or self.disk.syncing
+        return self._broken or not busy
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -258,6 +261,8 @@ class Driver:
         if self._broken:
             return
         self._broken = True
+        if self.ticked is not None:
+            self.ticked()
         self.log.critical("the node cannot go on", why=error, exc_info=error)
         if not isinstance(error, EverwriteError):
             cause, error = (
@@ -279,6 +284,8 @@ class Driver:
             self._empty()
             if self.node.clients.door:
                 self.soon()
+            if self.ticked is not None:
+                self.ticked()
         except BaseException as error:
             self.broken(error)
             raise
@@ -405,6 +412,8 @@ class Driver:
             for key, payload in found.pairs:
                 if isinstance(payload, Damaged) and not self.node.quarantine.knows(key):
                     self.log.error("unreadable", key=key.hex(), corrupt=True, why=payload.reason)
+            if self.node.local.traced:
+                self.tracer.scanned(scan.rid)
             self.node.scanned(scan.rid, found)
         self.soon()
 

@@ -18,7 +18,6 @@ HAND_ON_S = 0.5
 when they stop, and wait for nothing."""
 KEEP_S = 0.5
 """And within this hints are written: each joins one that may have to be read first."""
-_LOOK_S = 0.002
 
 
 async def hand_on(driver: Driver) -> None:
@@ -28,7 +27,7 @@ async def hand_on(driver: Driver) -> None:
     node.hand_on()
     owed = node.owes
     driver.soon()
-    in_time = await _until(lambda: driver.rests and not node.owes, HAND_ON_S)
+    in_time = await _until(driver, lambda: driver.rests and not node.owes, HAND_ON_S)
     if owed:
         driver.log.info("handed on copies that owners lack", all=in_time)
 
@@ -41,7 +40,7 @@ async def keep(driver: Driver) -> None:
     owed, refused = node.owes, node.local.counters.hints_refused
     node.leave()
     driver.soon()
-    in_time = await _until(lambda: driver.rests, KEEP_S)
+    in_time = await _until(driver, lambda: driver.rests, KEEP_S)
     refused = node.local.counters.hints_refused - refused
     if owed and in_time and not refused:
         driver.log.info("kept hints for owners that lack copies")
@@ -53,19 +52,20 @@ async def keep(driver: Driver) -> None:
         )
 
 
-async def _until(done: Callable[[], bool], seconds: float) -> bool:
-    """Wait until something is done, or so long; say whether it is."""
-    loop = asyncio.get_running_loop()
-    over: asyncio.Future[bool] = loop.create_future()
-    end = loop.time() + seconds
+async def _until(driver: Driver, done: Callable[[], bool], seconds: float) -> bool:
+    """Wait until something is done, which is looked at after each tick, or so long; say whether it
+    is. Nothing is done but in a tick, or just before one.
+    """
+    over: asyncio.Future[None] = driver.loop.create_future()
 
     def look() -> None:
-        if over.done():  # whoever waited was cancelled
-            return
-        if done() or loop.time() > end:
-            over.set_result(done())
-        else:
-            loop.call_later(_LOOK_S, look)
+        if done() and not over.done():
+            over.set_result(None)
 
-    loop.call_soon(look)
-    return await over
+    driver.ticked = look
+    try:
+        look()
+        await asyncio.wait([over], timeout=seconds)
+    finally:
+        driver.ticked = None
+    return done()

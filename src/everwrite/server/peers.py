@@ -38,7 +38,7 @@ from everwrite.server.rarely import Rarely
 from everwrite.server.settings import split_address
 from everwrite.server.state import fence_mark
 from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, Connection
-from everwrite.server.turns import Guest, Turns
+from everwrite.server.turns import Held, Turns
 
 DIAL_S = 2.0
 BACKOFF_MIN_S = 0.05
@@ -83,7 +83,7 @@ class Peers:
         self._dialling: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._stopping = False
         self._clients_room, self._strangers_room = room_for_connections()
-        self._guests: dict[Guest, None] = {}
+        self._guests: dict[Held, None] = {}
         self.turns = Turns(driver, self._clients, self._guests)
         self.unfinished_bytes = 0
         """What all connections hold of frames that are not complete."""
@@ -148,7 +148,7 @@ class Peers:
         """How many clients came by another protocol; they share the caps."""
         return len(self._guests)
 
-    def welcome(self, guest: Guest) -> bool:
+    def welcome(self, guest: Held) -> bool:
         """Take in a client that speaks another protocol; say whether there is room for it. A part
         of the places is for the others, by whom operators come too.
         """
@@ -158,7 +158,7 @@ class Peers:
         self._guests[guest] = None
         return True
 
-    def parted(self, guest: Guest) -> None:
+    def parted(self, guest: Held) -> None:
         """Such a client is gone."""
         self._guests.pop(guest, None)
 
@@ -233,7 +233,7 @@ class Peers:
         name = connection.theirs.name[:64] if connection.theirs is not None else ""
         self._log.warning("connection ended", by=name, code=error.code, why=error)
         if isinstance(error, Fenced):
-            self._stop_for(error)
+            self.stop_for(error)
 
     def members_changed(self) -> None:
         """End connections of starts that were overtaken, and look for whoever is new."""
@@ -399,7 +399,7 @@ class Peers:
             if start[0] > mine[0]:  # this process runs: that one may be a copy
                 raise still_there(name, node_id)
             if start[0] == mine[0] and dialled:
-                self._stop_for(refused(self.identity.name, node_id, mine, start))
+                self.stop_for(refused(self.identity.name, node_id, mine, start))
                 raise Unreachable("This process has your identity, and stops.")
             raise refused(name, node_id, start, mine)
         if members.removed(node_id):
@@ -447,7 +447,7 @@ class Peers:
         link.refuse(error)
         self.closed(link)
 
-    def _stop_for(self, error: Fenced) -> None:
+    def stop_for(self, error: Fenced) -> None:
         """Stop this node for good; it is told so again at its next start."""
         self._log.critical("this node must stop", why=error)
         try:

@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import socket
 import time
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from structlog.contextvars import bound_contextvars
@@ -23,7 +24,7 @@ from everwrite.core.tombstones.confirm import Floors, encode_floors
 from everwrite.server import boot, rejoin
 from everwrite.server.admin import Admin
 from everwrite.server.driver import Driver
-from everwrite.server.fences import removed, two_of_me
+from everwrite.server.fences import refused, removed, two_of_me
 from everwrite.server.handing import hand_on, keep
 from everwrite.server.inquiry import ask_cluster
 from everwrite.server.peers import Peers
@@ -115,24 +116,26 @@ class Runtime:
     async def stop(self) -> None:
         """Take no more, finish what the disk is doing, and close; safe to call twice."""
         first, self._stopping = not self._stopping, True
-        if self.http is not None:
-            await self.http.stop()
-        self._looking.cancel()
-        if self._ending is not None:
-            self._ending.cancel()
-        if self._server is not None:
-            self._server.close()
-        owes = first and not (self.failed.done() or self.left.done())
-        try:
-            if owes:
-                await hand_on(self.driver)
-        finally:
-            await self.peers.stop()
-        try:
+        owes = False
+
+        async def keep_rest() -> None:
             if owes:
                 await keep(self.driver)
-        finally:
-            self.driver.stop()
+
+        async with AsyncExitStack() as ending:  # the last comes first, and all do, whatever fails
+            ending.callback(self.driver.stop)
+            ending.push_async_callback(keep_rest)
+            ending.push_async_callback(self.peers.stop)
+            if self.http is not None:
+                await self.http.stop()
+            self._looking.cancel()
+            if self._ending is not None:
+                self._ending.cancel()
+            if self._server is not None:
+                self._server.close()
+            owes = first and not (self.failed.done() or self.left.done())
+            if owes:
+                await hand_on(self.driver)
 
     def _fatal(self, error: EverwriteError) -> None:
         if isinstance(error, Fenced) and self.node.rounds.left:
@@ -173,7 +176,7 @@ class Runtime:
                 why=f"two processes run as node {name!r}: one has a copied data directory. Stop it",
             )
             if node_id == me.node_id:
-                self._fatal(two_of_me(me.name, node_id))
+                self._end_beside_another(members.overtaken_by)
         namesake = rounds.namesake()
         if namesake is not None and namesake.node_id != self._namesake:
             self._namesake = namesake.node_id
@@ -192,6 +195,17 @@ class Runtime:
             error = removed(me.name, me.node_id)
             self.log.critical("this node must stop", why=error)
             self._ending = self.driver.loop.call_later(LAST_WORDS_S, self._fatal, error)
+
+    def _end_beside_another(self, later: int) -> None:
+        """Another process has this identity. Beside a later start (0: there is none) this one is
+        the older for good; of two with one number an operator chooses which is to stay.
+        """
+        me = self.node.local.members.me
+        if later:
+            mine = (me.incarnation, me.life)
+            self.peers.stop_for(refused(me.name, me.node_id, mine, (later, b"")))
+        else:
+            self._fatal(two_of_me(me.name, me.node_id))
 
     def _leave(self) -> None:
         if self.left.done():
@@ -249,12 +263,13 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
         if server is not None:
             server.close()
         raise
+    if doors:
+        runtime.peers.http_port = doors[0].getsockname()[1]
     gate.peers = runtime.peers
     runtime.begin(server)
     if doors:
         runtime.http = http_service(runtime, doors)
         await runtime.http.start()
-        runtime.peers.http_port = runtime.http.port
     return runtime
 
 

@@ -5,7 +5,7 @@
 
 A request that brings a ``traceparent`` goes on in that trace. Which are recorded says the SDK's
 sampler, by its own variables (OTEL_TRACES_SAMPLER); one that is not recorded costs a few
-microseconds. A recorded request for a key is traced as by ``?trace=1`` (tracing.py), and its span
+microseconds. A recorded request for keys is traced as by ``?trace=1`` (tracing.py), and its span
 has an event for each answer of a replica, each batch and each fsync. No key is an attribute.
 
 Spans go out in batches from a thread of the SDK's.
@@ -67,8 +67,8 @@ class Spans:
             if asked.timeline is not None:
                 began_ns = asked.timeline.began_wall_ns
                 for event in asked.timeline.told(self._local):
-                    at = began_ns + event["us"] * 1000
-                    span.add_event(event["what"], {"everwrite.node": event["node"]}, at)
+                    at = began_ns + event.us * 1000
+                    span.add_event(event.what, {"everwrite.node": event.node}, at)
         span.end()
 
     async def close(self, seconds: float) -> None:

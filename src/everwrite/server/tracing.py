@@ -14,9 +14,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Any
+
+import msgspec
 
 from everwrite.core.local import Local
+from everwrite.core.messages.listing import Named, Names
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import (
     ABSENT,
@@ -41,7 +43,7 @@ from everwrite.core.outbox import Place
 from everwrite.core.records import HINT, OWN
 
 EVENTS_MAX = 100
-"""More are not noted: a header must hold them."""
+"""More are not noted: a header must hold them. Of a long listing it is the beginning."""
 
 _SAID = {
     FOUND: "has a copy",
@@ -53,6 +55,21 @@ _SAID = {
     NOT_HERE: "does not serve the key",
 }
 
+_SAID_OF_KEYS = {
+    FOUND: "tells its keys",
+    NOT_HERE: "tells what it has, and does not serve this part of the ring",
+}
+
+
+class Event(msgspec.Struct):
+    """One thing that happened to a request."""
+
+    us: int
+    """Microseconds since it began."""
+    node: str
+    what: str
+
+
 current: ContextVar[Timeline | None] = ContextVar("everwrite_trace", default=None)
 """That of the request which this task serves."""
 
@@ -62,8 +79,9 @@ class Timeline:
 
     __slots__ = ("_began_ns", "began_wall_ns", "events", "key")
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes = b"") -> None:
         self.key = key
+        """Empty: not known yet, or it is for many keys."""
         self.events: list[tuple[int, bytes, str]] = []
         """(microseconds since the beginning, node, what)."""
         self._began_ns = time.monotonic_ns()
@@ -75,11 +93,11 @@ class Timeline:
         if len(self.events) < EVENTS_MAX:
             self.events.append(((time.monotonic_ns() - self._began_ns) // 1000, node, what))
 
-    def told(self, local: Local) -> list[dict[str, Any]]:
+    def told(self, local: Local) -> list[Event]:
         """Return it with the names of nodes."""
         names = {member.node_id: member.name for member in local.members}
         return [
-            {"us": us, "node": names.get(node or local.me, node.hex()), "what": what}
+            Event(us, names.get(node or local.me, node.hex()), what)
             for us, node, what in self.events
         ]
 
@@ -107,7 +125,7 @@ class Tracer:
     def sent(self, place: Place, messages: Iterable[Message]) -> None:
         """Messages go to a node."""
         for message in messages:
-            if isinstance(message, Fetch | Store | Get | Put | Touch):
+            if isinstance(message, Fetch | Store | Get | Put | Touch | Names):
                 self._note(message.rid, f"is sent {_sent(message)}", place)
 
     def came(self, source: Place, messages: Iterable[Message]) -> None:
@@ -118,6 +136,9 @@ class Tracer:
             elif isinstance(message, StoreReply):
                 done = "has it fsynced" if message.durable else "has it written"
                 self._note(message.rid, _SAID.get(message.status, done), source)
+            elif isinstance(message, Named):
+                said = _SAID_OF_KEYS.get(message.status) or _SAID.get(message.status, "answers")
+                self._note(message.rid, said, source)
             elif isinstance(message, GetReply | PutReply | Failure):
                 self._note(message.rid, "gives its answer", source)
 
@@ -125,6 +146,10 @@ class Tracer:
         """The disk is read for these keys, or was."""
         for key in keys:
             self._of_key(key, what)
+
+    def scanned(self, number: int) -> None:
+        """The disk gave a range, for the conversation of this number."""
+        self._note(number, "has read its disk", self._local.me)
 
     def wrote(self, keys: Iterable[bytes], took_ns: int) -> None:
         """A batch was written."""
@@ -144,8 +169,8 @@ class Tracer:
             trace.note(what, place)
 
 
-def _sent(message: Fetch | Store | Get | Put | Touch) -> str:
-    if isinstance(message, Fetch):
+def _sent(message: Fetch | Store | Get | Put | Touch | Names) -> str:
+    if isinstance(message, Fetch | Names):
         return "the question"
     if isinstance(message, Store):
         return "a copy to keep for another" if message.hint_for else "the copy"

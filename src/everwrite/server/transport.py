@@ -34,6 +34,7 @@ from everwrite.core.messages.requests import PutReply
 from everwrite.core.outbox import Place
 from everwrite.core.wire import FrameReader, encode_frames
 from everwrite.core.wrong_port import answered_in_http, asked_in_http
+from everwrite.server import parting
 
 if TYPE_CHECKING:
     from everwrite.server.peers import Peers
@@ -73,6 +74,8 @@ class Connection(asyncio.Protocol):
         self.place: Place | None = None
         self._reader = FrameReader(HANDSHAKE_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
+        self._parting: parting.Parting | None = None
+        """In its place, of one that was told to go and may still send."""
         self._sent: Hello | None = None
         self.theirs: Hello | None = None
         """What the other end says of itself."""
@@ -81,7 +84,7 @@ class Connection(asyncio.Protocol):
         self.over: asyncio.Future[EverwriteError | None] = peers.driver.loop.create_future()
         """Done when the connection is over, with why it was refused."""
         self.silent = True
-        """Nothing has come from the other end yet."""
+        """Nothing has come from the other end yet, or it was told to go."""
         self._unfinished = 0
         self._unfinished_since: float | None = None
         self._paused = False
@@ -104,6 +107,9 @@ class Connection(asyncio.Protocol):
             )
 
     def data_received(self, data: bytes) -> None:
+        if self._parting is not None:
+            self._parting.drop(len(data))
+            return
         first, self.silent = self.silent, False
         try:
             if first and self._is_http(data):
@@ -230,7 +236,9 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Send what is queued, then close."""
-        if self._transport is not None:
+        if self._parting is not None:
+            self._parting.abort()
+        elif self._transport is not None:
             self._transport.close()
 
     # -- the handshake -----------------------------------------------------------------------------
@@ -253,8 +261,18 @@ class Connection(asyncio.Protocol):
             return False
         self._peers.warn("", ProtocolError("It speaks HTTP, and this is the native port."))
         transport.write(said)
-        transport.close()
+        self._see_out(transport)
         return True
+
+    def _see_out(self, transport: asyncio.Transport) -> None:
+        """Close, but let what was said reach an end that still sends (parting.py)."""
+        loop = self._driver.loop
+        self._transport, self.silent = None, True
+        self._parting = parting.Parting(transport, loop, lambda: False)
+        self._parting.close()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = loop.call_later(parting.LEAVE_S, self._parting.abort)
 
     def _greet(self, messages: list[AnyMessage]) -> list[AnyMessage]:
         """Take the handshake's next steps; return what came behind it."""
@@ -308,6 +326,9 @@ class Connection(asyncio.Protocol):
 
     def evict(self) -> None:
         """Give the place of a stranger that has said nothing to another."""
+        if self._parting is not None:
+            self._parting.abort()
+            return
         self.refuse(
             Overloaded("Too many connections are being opened.", hint="Try again in a moment.")
         )

@@ -28,16 +28,10 @@ class Held(Protocol):
     def go_on(self) -> None: ...
 
 
-class Guest(Held, Protocol):
-    """The connection of a client that speaks another protocol."""
-
-
 class Turns:
-    """See the module; ``clients`` and ``guests`` are those who are connected now."""
+    """See the module; ``clients`` and ``guests`` (of another protocol) are connected now."""
 
-    def __init__(
-        self, driver: Driver, clients: Mapping[Any, Held], guests: Iterable[Guest]
-    ) -> None:
+    def __init__(self, driver: Driver, clients: Mapping[Any, Held], guests: Iterable[Held]) -> None:
         self._driver = driver
         self._clients = clients
         self._guests = guests

@@ -336,6 +336,7 @@ class Machine:
         if now >= self._timer:
             self._timer = -1
             up = len(node.local.liveness.up)
+            node.local.placer.step()
             node.wake()
             if len(node.local.liveness.up) < up:
                 self.lost_at = self.world.now

@@ -49,6 +49,21 @@ def test_what_is_wanted_twice_is_made_once() -> None:
     assert worked(twice) == worked(once)
 
 
+def test_who_waits_hears_once_when_a_placement_is_made() -> None:
+    placer = Placer(Q, 3, at_once=1)
+    heard: list[bool] = []
+    placer.want(nodes(5))
+    placer.tell(lambda: heard.append(placer.ready(nodes(5))))
+    placer.step()
+    assert placer.busy and not heard
+
+    worked(placer)
+    placer.want(nodes(4))
+    worked(placer)
+
+    assert heard == [True]
+
+
 def test_few_are_kept_beside_that_of_now_and_few_may_wait() -> None:
     placer = Placer(Q, 3, at_once=1)
     placer.current = placer.place(nodes(3))

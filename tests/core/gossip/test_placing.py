@@ -5,10 +5,13 @@ that has not heard of them.
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from tests.core.gossip.test_rounds import agree, members
 from tests.core.world import World
 
+from everwrite.core.cluster import members as members_of_nodes
 from everwrite.core.cluster.placement import place
+from everwrite.core.gossip import rounds
 from everwrite.core.messages.members import IN, LEAVING, Draft, News, Ruling
 
 
@@ -87,6 +90,47 @@ def test_what_comes_while_others_wait_is_taken_after_them() -> None:
     assert members(world, a).draft == draft
     assert goes_by_its_members(world, a)
     world.until(lambda: agree(world), ms=5000)
+
+
+def test_a_node_that_wakes_does_no_step_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell does them all, for it knows how long others may wait."""
+    world = slow_world()
+    a = world.ids[0]
+    world.rule(a, world.ids[4], LEAVING)
+    local = world.nodes[a].local
+    assert local.placer.busy
+    steps: list[bool] = []
+    monkeypatch.setattr(local.placer, "step", lambda: steps.append(True))
+
+    local.now += local.config.gossip_every_ms
+    world.nodes[a].wake()
+
+    assert not steps
+
+
+def test_no_more_rulings_wait_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = slow_world()
+    a, d = world.ids[0], world.ids[3]
+    for module in (rounds, members_of_nodes):
+        monkeypatch.setattr(module, "RULINGS_MAX", 5 + 2)
+    table, said = members(world, a), ruling(world, d, IN, weight=2.0)
+    strange = [replace(said, node_id=bytes([90 + n]) * 8, name=f"x{n}") for n in range(4)]
+    draft = Draft(200, b"later", [])
+
+    world.nodes[a].rounds.publish(News([], [said]))
+    world.nodes[a].rounds.publish(News([], strange[:3]))
+    assert table.refused == 1
+    world.nodes[a].rounds.publish(News([], [strange[3]], draft))
+    assert table.refused == 2
+    assert table.draft == draft, "what has room is taken"
+    world.nodes[a].rounds.publish(News([], [replace(said, stamp=said.stamp + 1)]))
+    assert table.refused == 2, "who is known has room"
+
+    world.until(lambda: not world.nodes[a].local.placer.busy, ms=5000)
+    world.until(lambda: table.rulings[d].stamp == said.stamp + 1, ms=5000)
+    assert set(table.rulings) == {*world.ids, *(each.node_id for each in strange[:2])}
+    assert table.refused == 2
+    assert goes_by_its_members(world, a)
 
 
 def test_the_same_news_again_and_again_are_passed_on_once() -> None:

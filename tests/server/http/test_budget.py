@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 from tests.client.fake_node import in_loop
 from tests.server.http.api import KEY, one, problem, under_way
 from tests.server.nodes import eventually
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.server.http import asked, connection, parting
+from everwrite.core.errors import Overloaded
+from everwrite.server import parting
+from everwrite.server.http import asked, connection
 
 HOST = b"host: localhost\r\n"
 BATCH = (
@@ -110,6 +113,64 @@ async def test_who_sends_slowly_gives_way(begun: bytes, monkeypatch: pytest.Monk
 
 
 @in_loop
+async def test_a_line_for_which_there_is_no_room_is_not_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asked.Budget, "__init__", lambda self: _budget(self, 50_000))
+    async with one() as (runtime, client):
+        assert runtime.http is not None
+        budget, hand_in = runtime.http.front._budget, runtime.http.place._hand_in
+        runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
+        first, second = _line("bob", 10_000), _line("carol", 30_000)
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        head = BATCH.replace(b"130000", b"%d" % len(first + second))
+        writer.write(head + first + second[:12_000])
+        await under_way(runtime, 1)
+        large = asyncio.ensure_future(client.put(KEY, content=b"a" * 20_000))
+        await under_way(runtime, 2)
+        assert budget.held == len(first.strip()) + 12_000 + 20_000
+        writer.write(second[12_000:28_000])
+
+        async def waits() -> bool:
+            return any(part.waits for part in budget._parts)
+
+        await eventually(waits, "the second line waits for room")
+        monkeypatch.setattr(asked, "SLOW_S", 0.0)
+        held = budget.held
+        refused = await client.put("/v1/kv/carts/dan", content=b"v" * 10_000)
+
+        problem(refused, 429, "overloaded")
+        assert budget.held == held
+        monkeypatch.setattr(asked, "SLOW_S", 5.0)
+        runtime.http.place._hand_in = hand_in  # type: ignore[method-assign]
+        hand_in()
+        assert (await large).status_code == 204
+        writer.write(second[28_000:])
+        answered = await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 5)
+        assert answered.count(b'"status":204') == 2
+        writer.close()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_room_is_taken_only_from_a_request_that_ends(
+    ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asked, "SLOW_S", 0.0)
+    budget = asked.Budget(100)
+    part = asked.Part(lambda: ends)
+    budget.take(80, part)
+    part.since -= 1
+
+    if ends:
+        budget.take(50)
+        assert (budget.held, budget.finish(part)) == (50, 0)
+    else:
+        with pytest.raises(Overloaded):
+            budget.take(50)
+        assert (budget.held, budget.finish(part)) == (80, 80)
+
+
+@in_loop
 async def test_a_line_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "STREAM_S", 0.5)
     async with one() as (_, client):
@@ -125,6 +186,11 @@ async def test_a_line_that_never_ends_is_not_waited_for(monkeypatch: pytest.Monk
         await asyncio.wait_for(reader.read(), 8)
         dripping.cancel()
         writer.close()
+
+
+def _line(key: str, size: int) -> bytes:
+    put = {"op": "put", "bucket": "carts", "key": key, "value": "x" * size}
+    return msgspec.json.encode(put) + b"\n"
 
 
 def _budget(budget: asked.Budget, most: int) -> None:

@@ -10,8 +10,8 @@ from tests.server.http.api import KEY, client_of, one, raw
 from tests.server.nodes import Raw, eventually
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.server import peers
-from everwrite.server.http import connection, parting
+from everwrite.server import parting, peers
+from everwrite.server.http import connection
 from everwrite.server.runtime import Runtime
 
 PUT = b"PUT " + KEY.encode() + b" HTTP/1.1\r\nhost: localhost\r\n"

@@ -66,6 +66,8 @@ class MemberTable:
         self.draft = draft
         self.clones: set[bytes] = set()
         """Identities under which two processes were heard."""
+        self.overtaken_by = 0
+        """The number of a later start of this very node that was heard of; 0: of none."""
         self.refused = 0
         """Entries and rulings that found the table full."""
         self._entries = {
@@ -163,6 +165,8 @@ class MemberTable:
         if entry.node_id == self.me.node_id:  # only this node writes it
             if entry.life != self.me.life and entry.incarnation >= self.me.incarnation:
                 self.clones.add(entry.node_id)
+                if entry.incarnation > self.me.incarnation:
+                    self.overtaken_by = max(self.overtaken_by, entry.incarnation)
             return False
         known = self._entries.get(entry.node_id)
         if known is None:

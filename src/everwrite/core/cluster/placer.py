@@ -3,14 +3,15 @@
 A placement of 4096 partitions and 100 nodes is a second of the processor. Made in one go, by each
 node when it hears of a change, it would be a second in which no node of the cluster answers. So
 whoever will need one says so (``want``), goes on with something else while the shell does step
-after step, and takes it (``place``) once it is ``ready``. A small one is made at once.
+after step, and takes it (``place``) once it is ``ready``. A small one is made at once. The shell
+alone does steps, since it alone knows how long others have waited for the processor.
 
 Which of the two it is changes when a node goes by a placement, never what the placement is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from everwrite.core.cluster.placement import Candidate, Placement, Placing, place
 
@@ -34,6 +35,7 @@ class Placer:
         self._made: list[Placement] = []
         """The one that was used last at the end."""
         self._wanted: list[Placing] = []
+        self._waiting: list[Callable[[], None]] = []
 
     @property
     def busy(self) -> bool:
@@ -58,6 +60,12 @@ class Placer:
         if not there and len(self._wanted) < WANTED_MAX:
             self._wanted.append(Placing(nodes, self._partitions, self._replicas))
 
+    def tell(self, hears: Callable[[], None]) -> None:
+        """Let somebody hear once when the next placement is made: it may be his, or it leaves room
+        for his to be wanted.
+        """
+        self._waiting.append(hears)
+
     def step(self) -> None:
         """Do a step of some milliseconds, if there is one to do."""
         if not self._wanted:
@@ -67,6 +75,9 @@ class Placer:
         if placing.made is not None:
             del self._wanted[0]
             self._keep(placing.made)
+            waiting, self._waiting = self._waiting, []
+            for hears in waiting:
+                hears()
 
     def _known(self, nodes: tuple[Candidate, ...]) -> Placement | None:
         if self.current is not None and self.current.candidates == nodes:

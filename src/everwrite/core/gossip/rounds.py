@@ -22,11 +22,11 @@ each node that hears of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import xxhash
 
-from everwrite.core.cluster.members import both, encode_known, goes_before
+from everwrite.core.cluster.members import RULINGS_MAX, both, encode_known, goes_before
 from everwrite.core.local import Local
 from everwrite.core.messages.members import (
     IN,
@@ -178,9 +178,8 @@ class Rounds:
             local.out.send(peer, Summary(local.members.digest()))
 
     def place(self) -> None:
-        """Do a step of the placement that is being made, and take what waits for it."""
+        """Take what waits for a placement, once that is made."""
         placer, coming = self._local.placer, self._coming
-        placer.step()
         if coming is None:
             return
         candidates = self._local.members.candidates(coming.rulings)
@@ -263,23 +262,41 @@ class Rounds:
 
     def _put_off(self, news: News, source: Place | None) -> bool:
         """Let rulings wait for their placement, and what comes with them; say whether it is news.
-        They are passed on now: whoever hears of them has as long to wait.
+        They are passed on now: whoever hears of them has as long to wait. Those for which there
+        will be no room among the members are refused now.
         """
         sometimes("rulings wait until their placement is made")
+        waits = {each.node_id: each for each in both(self._coming or NOTHING, self._behind).rulings}
+        fresh = [each for each in news.rulings if goes_before(each, waits.get(each.node_id))]
+        if not fresh:
+            return False
+        news = News([], self._fitting(fresh, waits), news.draft)
+        if not news.rulings:
+            return self._keep(news, source)
         if self._coming is None:
             self._coming = news
             self._local.placer.want(self._local.members.candidates(news.rulings))
         else:
-            waits = {each.node_id: each for each in both(self._coming, self._behind).rulings}
-            fresh = [each for each in news.rulings if goes_before(each, waits.get(each.node_id))]
-            if not fresh:
-                return False
-            news = News([], fresh, news.draft)
             sometimes("rulings come while others wait for their placement")
             self._behind = both(self._behind, news)
         if source is not None:
             self._pass_on(news, source)
         return True
+
+    def _fitting(self, rulings: list[Ruling], waits: Collection[bytes]) -> list[Ruling]:
+        """Return those of which the table has a ruling already, or will have room for one."""
+        members = self._local.members
+        room = RULINGS_MAX - len(members.rulings)
+        room -= sum(node_id not in members.rulings for node_id in waits)
+        fitting = []
+        for ruling in rulings:
+            if ruling.node_id not in members.rulings and ruling.node_id not in waits:
+                if room <= 0:
+                    members.refused += 1
+                    continue
+                room -= 1
+            fitting.append(ruling)
+        return fitting
 
     def _keep(self, news: News, source: Place | None) -> bool:
         taken = self._local.members.merge(news)

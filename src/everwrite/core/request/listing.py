@@ -109,6 +109,11 @@ class Listing(Request):
         for node in self._pending:
             local.out.send(node, names)
 
+    does = "coordinates a step of the listing"
+
+    def serves(self) -> tuple[Place, int]:
+        return self._source, self._list.rid
+
     def about(self) -> bytes:
         return _place_of(self._list.after)
 
@@ -210,6 +215,13 @@ class Reading(Request):
         local.background += 1
         self._rid = local.open_request(self, local.now + max(self._asked.left_ms, 1))
         self._read()
+
+    does = "reads its disk"
+
+    def serves(self) -> tuple[Place, int] | None:
+        own = self._source == self._local.me  # else the number is another node's
+        step = self._local.requests.get(self._asked.rid) if own else None
+        return step.serves() if step is not None else None
 
     def about(self) -> bytes:
         return _place_of(self._asked.after)

@@ -62,19 +62,31 @@ _NEWS = (b"cache-control", b"no-store")
 class Part:
     """What a body, or a line, that is not whole yet holds of the budget."""
 
-    __slots__ = ("drop", "since", "size")
+    __slots__ = ("drop", "since", "size", "waits")
 
-    def __init__(self, drop: Callable[[], None]) -> None:
+    def __init__(self, drop: Callable[[], bool]) -> None:
         self.size = 0
         self.since = 0.0
+        self.waits = False
+        """More of it has come, and it is we who have no room for that: it is not slow."""
         self.drop = drop
-        """Ends the request: its room is needed."""
+        """Ends the request, since its room is needed; says whether it did."""
+
+    async def wait(self, room: Awaitable[object]) -> None:
+        """Wait until there may be room for more of it."""
+        began, self.waits = time.monotonic(), True
+        try:
+            await room
+        finally:
+            self.waits = False
+            self.since += time.monotonic() - began
 
 
 class Budget:
     """What all bodies hold at a time. Where no room is left, what has been unfinished for SLOW_S
-    gives way, first what takes most of the room for longest. So whoever sends many bodies up to
-    their last byte keeps nobody out for longer than that.
+    gives way, first what takes most of the room for longest. So nobody keeps others out with bodies
+    that only lack their last byte. Who ends and begins them anew within SLOW_S does: for that it
+    must send BODIES_BYTES_MAX in that time, again and again.
     """
 
     __slots__ = ("_parts", "held", "most")
@@ -122,16 +134,20 @@ class Budget:
     def _clear(self, lacks: int, asker: Part | None) -> int:
         """Let slow parts give way; return how much room that makes."""
         now, made = time.monotonic(), 0
-        slow = [each for each in self._parts if now - each.since > SLOW_S and each is not asker]
+        slow = [
+            each
+            for each in self._parts
+            if now - each.since > SLOW_S and each is not asker and not each.waits
+        ]
         if sum(each.size for each in slow) < lacks:
             return 0  # in vain: then nobody need go
         for part in sorted(slow, key=lambda each: each.size * (each.since - now)):
             if made >= lacks:
                 break
-            size = self.finish(part)
-            self.give(size)
-            made += size
-            part.drop()
+            if part.drop():  # else it ends by itself, and gives its room back then
+                size = self.finish(part)
+                self.give(size)
+                made += size
         return made
 
 
@@ -140,10 +156,10 @@ class Unsent:
 
     __slots__ = ("bytes", "give_way")
 
-    def __init__(self, give_way: Callable[[], None]) -> None:
+    def __init__(self, give_way: Callable[[], bool]) -> None:
         self.bytes = 0
         self.give_way = give_way
-        """Ends the request of which a part came, for the sake of others."""
+        """Ends the request of which a part came, for the sake of others, if more is to come."""
 
 
 class Asked:

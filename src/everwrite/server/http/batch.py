@@ -27,7 +27,7 @@ from everwrite.server.http.asked import Asked, Budget, Part
 from everwrite.server.http.objects import absent, seen_in
 from everwrite.server.http.operations import Operations, op_in, unsure
 from everwrite.server.http.options import (
-    NOTHING,
+    BATCHES,
     Options,
     context_in,
     decode64,
@@ -44,6 +44,7 @@ from everwrite.server.http.values import (
     moment,
     siblings_of,
 )
+from everwrite.server.tracing import Event, Timeline, current
 
 IN_FLIGHT = 32
 LINE_BYTES_MAX = 3 << 19
@@ -93,6 +94,8 @@ class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
     quality: Quality | None = None
     expires: str = ""
     problem: Problem | None = None
+    trace: list[Event] | None = None
+    """What happened to it, if that was asked for."""
 
 
 class Batches:
@@ -104,9 +107,9 @@ class Batches:
 
     async def serve(self, asked: Asked) -> None:
         """Carry out the operations in a body."""
-        parse(asked.query, NOTHING)
+        traced = parse(asked.query, BATCHES).trace
         kind = asked.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        run = Run(self, asked)
+        run = Run(self, asked, traced=traced)
         if kind == b"application/json":
             lines = _each(_items(await asked.body(ARRAY_BYTES_MAX)))
         elif kind in (b"application/x-ndjson", b"application/jsonl", b"application/ndjson"):
@@ -121,8 +124,12 @@ class Batches:
         run.take_over(asked.hand_over())
         await run.over(lines)
 
-    async def carry_out(self, line: int, data: bytes, request_id: str) -> bytes:
-        """Carry out one line, and return the line that answers it."""
+    async def carry_out(
+        self, line: int, data: bytes, request_id: str, *, traced: bool = False
+    ) -> bytes:
+        """Carry out one line, in a task of its own, and return the line that answers it."""
+        timeline = Timeline() if traced else None
+        current.set(timeline)
         name: str | int | None = None
         again = False
         try:
@@ -137,11 +144,15 @@ class Batches:
                 unsure(error)
             problem, _ = problem_of(error, request_id=request_id)
             found = Outcome(line=line, id=name, status=problem.status, problem=problem)
+        if timeline is not None:
+            found.trace = self._operations.events(timeline)
         return msgspec.json.encode(found) + b"\n"
 
     async def _do(self, operation: Operation, line: int) -> Outcome:
         bucket = checked_bucket(operation.bucket)
         data = data_key(bucket, _key_in(operation))
+        if (timeline := current.get()) is not None:
+            timeline.key = data
         options = _options(operation)
         if operation.op == "get":
             seen = seen_in(options, operation.context.encode())
@@ -172,8 +183,9 @@ class Batches:
 class Run:
     """One batch that is under way."""
 
-    def __init__(self, batches: Batches, asked: Asked) -> None:
+    def __init__(self, batches: Batches, asked: Asked, *, traced: bool) -> None:
         self._batches = batches
+        self._traced = traced
         self._asked = asked
         self._places = asyncio.Semaphore(IN_FLIGHT)
         self._writing = asyncio.Lock()
@@ -198,7 +210,10 @@ class Run:
                 if not self._under_way:
                     raise
             self._ended.clear()
-            await self._ended.wait()
+            if part is None:
+                await self._ended.wait()
+            else:
+                await part.wait(self._ended.wait())
 
     def take_over(self, size: int) -> None:
         """Hold what somebody else has taken room for."""
@@ -239,7 +254,9 @@ class Run:
         try:
             size = len(data)
             try:
-                line = await self._batches.carry_out(number, data, self._asked.id.decode())
+                line = await self._batches.carry_out(
+                    number, data, self._asked.id.decode(), traced=self._traced
+                )
             finally:
                 del data  # it may be long until somebody reads the answer
                 self.give(size)

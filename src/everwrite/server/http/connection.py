@@ -35,9 +35,9 @@ from everwrite.core.errors import (
 )
 from everwrite.server.http.asked import UNSENT, Unsent
 from everwrite.server.http.framing import CHUNKED, body_length, chunks_and_upgrade
-from everwrite.server.http.parting import Parting
 from everwrite.server.http.portions import Portions
 from everwrite.server.http.problems import MEDIA_TYPE, Refusal, problem_of
+from everwrite.server.parting import Parting
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
@@ -402,15 +402,17 @@ class HttpConnection(HttpToolsProtocol):
                 408,
             )
 
-    def _give_way(self) -> None:
-        """Others need the room of its body, which came slowly."""
-        if self._phase == BODY:
-            error = DeadlineExceeded(
-                "The body came slowly, and its room was needed.",
-                hint="Nothing was done. Send it again.",
-                retry_after_ms=1000,
-            )
-            self._end(error, 408)
+    def _give_way(self) -> bool:
+        """Others need the room of its body, which came slowly; say whether that ends it."""
+        if self._phase != BODY or self.transport.is_closing():
+            return False
+        error = DeadlineExceeded(
+            "The body came slowly, and its room was needed.",
+            hint="Nothing was done. Send it again.",
+            retry_after_ms=1000,
+        )
+        self._end(error, 408)
+        return True
 
     def _is_silent(self) -> bool:
         """Say whether nothing more is to come, as far as anybody can tell."""

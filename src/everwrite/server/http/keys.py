@@ -18,8 +18,9 @@ from everwrite.server.http.asked import Asked
 from everwrite.server.http.objects import PREFIX, Objects
 from everwrite.server.http.options import LISTS, Options, decode64, parse
 from everwrite.server.http.place import HttpPlace
-from everwrite.server.http.problems import not_allowed, problem_of
+from everwrite.server.http.problems import Problem, not_allowed, problem_of
 from everwrite.server.http.values import key_in_json
+from everwrite.server.tracing import Event
 
 _LINES = (b"content-type", b"application/x-ndjson")
 
@@ -31,12 +32,20 @@ class KeyLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     key_b64: str = ""
 
 
-class EndLine(msgspec.Struct, kw_only=True):
+class EndLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The last line of a listing."""
 
     end: bool
     """Whether all keys were told; else go on after the last one."""
     keys: int
+    trace: list[Event] | None = None
+
+
+class BrokenOff(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """In its place: why not all keys were told."""
+
+    problem: Problem
+    trace: list[Event] | None = None
 
 
 class Buckets:
@@ -59,6 +68,7 @@ class Buckets:
     async def list(self, asked: Asked, bucket: bytes) -> None:
         """Tell the keys."""
         options = parse(asked.query, LISTS)
+        timeline = self._objects.trace(asked, options)
         prefix, after = _range(bucket, options)
         # The first step is made before the head goes out: what is wrong is told by the status.
         listed = await self._step(bucket, prefix, after, options)
@@ -74,15 +84,17 @@ class Buckets:
                     await asked.write(b"".join(map(_line, keys)))
                 cut = len(keys) < len(listed.keys)
                 if cut or not listed.next or (options.limit and told >= options.limit):
-                    last: object = EndLine(end=not cut and not listed.next, keys=told)
+                    last: EndLine | BrokenOff = EndLine(end=not cut and not listed.next, keys=told)
                     break
                 listed = await self._step(bucket, prefix, listed.next, options)
             else:  # nobody reads on
                 return
         except EverwriteError as error:
-            last = {"problem": problem_of(error, request_id=asked.id.decode())[0]}
+            last = BrokenOff(problem=problem_of(error, request_id=asked.id.decode())[0])
         finally:
             gone.cancel()
+        if options.trace and timeline is not None:
+            last.trace = timeline.told(self._place.local)
         await asked.write(msgspec.json.encode(last) + b"\n", more=False)
 
     async def _step(self, bucket: bytes, prefix: bytes, after: bytes, options: Options) -> Listed:

@@ -97,17 +97,21 @@ class Objects:
         bucket, _, key = asked.path[len(PREFIX) :].partition(b"/")
         name = checked_bucket(unquote_to_bytes(bucket))
         if asked.recorded or b"trace=1" in asked.query:
-            self._begin_trace(asked, name, key)
+            options = parse_query(asked.query, TRACED)
+            self.trace(asked, options, data_key(name, key_in(key, options)))
         await method(asked, name, key)
 
-    def _begin_trace(self, asked: Asked, bucket: bytes, raw_key: bytes) -> None:
-        """Note from now on what happens to a request, and tell it in a header of its answer."""
-        options = parse_query(asked.query, TRACED)
-        if asked.recorded or options.trace:
-            asked.timeline = Timeline(data_key(bucket, key_in(raw_key, options)))
-            current.set(asked.timeline)
-        if options.trace and asked.timeline is not None:
-            asked.told = partial(self._operations.told, asked.timeline)
+    def trace(self, asked: Asked, options: Options, key: bytes = b"") -> Timeline | None:
+        """Note from now on what happens to a request, if that is wanted; and tell it in a header of
+        its answer, if that comes as a whole.
+        """
+        if not (asked.recorded or options.trace):
+            return None
+        asked.timeline = timeline = Timeline(key)
+        current.set(timeline)
+        if options.trace:
+            asked.told = partial(self._operations.told, timeline)
+        return timeline
 
     # -- over HTTP ---------------------------------------------------------------------------------
 
@@ -152,6 +156,7 @@ class Objects:
     async def add(self, asked: Asked, bucket: bytes) -> None:
         """Write a value under a key that is made here."""
         options = parse_query(asked.query, PUTS - {"key_encoding"})
+        timeline = self.trace(asked, options)
         refuse_conditions(asked.headers)
         refuse_parts(asked.headers)
         given = asked.headers.get(b"idempotency-key")
@@ -160,6 +165,8 @@ class Objects:
         body = await asked.body(VALUE_BYTES_MAX)
         kind = kind_in(asked.headers, body)
         data = data_key(bucket, key)
+        if timeline is not None:
+            timeline.key = data
         op, retry = op_in(given, data)
         reply = await self._operations.write(data, body, kind, b"", options, op, retry=retry)
         location = asked.path.rstrip(b"/") + b"/" + key

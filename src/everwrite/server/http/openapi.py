@@ -50,7 +50,7 @@ PARAMETERS: dict[str, tuple[Json, str]] = {
     "dot": ({"type": "string"}, "One of the siblings, by the name that the envelope gives it"),
     "trace": (
         {"type": "string", "enum": ["0", "1"]},
-        "Tell in the Trace header what happened to the request, and when",
+        "Tell what happened, and when: in the Trace header, or in the answering lines",
     ),
     "ttl": (_TIME, "How long the value is to live: 30s, 12h; from a second to ten years"),
     "key_encoding": (

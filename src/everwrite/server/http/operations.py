@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from hashlib import blake2b
 
+import msgspec
+
 from everwrite.core.data.context import CONTEXT_BYTES_MAX
 from everwrite.core.data.labels import KIND_BYTES, Kind
 from everwrite.core.errors import (
@@ -22,7 +24,7 @@ from everwrite.core.messages.requests import Get, GetReply, Put, PutReply, Touch
 from everwrite.core.request.limits import cannot_tell
 from everwrite.server.http.options import Options
 from everwrite.server.http.place import HttpPlace
-from everwrite.server.tracing import Timeline
+from everwrite.server.tracing import Event, Timeline
 
 _READ_FIRST = (
     "Nothing was changed. A delete without a Causal-Context reads the key first: send that of a "
@@ -149,9 +151,13 @@ class Operations:
             raise NotFound("Nothing is there to live on.", hint="Nothing was changed.")
         return reply
 
+    def events(self, timeline: Timeline) -> list[Event]:
+        """Return what happened to a request."""
+        return timeline.told(self._place.local)
+
     def told(self, timeline: Timeline) -> bytes:
         """Return what a Trace header says."""
-        told = timeline.told(self._place.local)
+        told = msgspec.to_builtins(self.events(timeline))
         return json.dumps(told, separators=(",", ":")).encode("ascii")  # a header is no UTF-8
 
     def _level(self, options: Options) -> int:

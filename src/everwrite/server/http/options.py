@@ -39,7 +39,8 @@ WRITES = COPIES | {"w", "dw"}
 PUTS = WRITES | {"ttl"}
 TRACED = READS | PUTS
 EXPLAINS = frozenset({"n", "r", "key_encoding"})
-LISTS = frozenset({"r", "timeout", "prefix", "after", "limit", "key_encoding"})
+LISTS = frozenset({"r", "timeout", "prefix", "after", "limit", "key_encoding", "trace"})
+BATCHES = frozenset({"trace"})
 NOTHING: frozenset[str] = frozenset()
 
 

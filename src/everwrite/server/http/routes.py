@@ -11,7 +11,7 @@ from everwrite.server.http.batch import Operation as BatchOperation
 from everwrite.server.http.batch import Outcome
 from everwrite.server.http.keys import KeyLine
 from everwrite.server.http.objects import Written
-from everwrite.server.http.options import EXPLAINS, LISTS, NOTHING, PUTS, READS, WRITES
+from everwrite.server.http.options import BATCHES, EXPLAINS, LISTS, NOTHING, PUTS, READS, WRITES
 from everwrite.server.http.values import Envelope
 from everwrite.server.ui.power import Done, Order, Playground
 
@@ -162,6 +162,7 @@ OPERATIONS: tuple[Operation, ...] = (
         name="batch",
         summary="Many operations, each with its own status: lines in, lines out",
         tag="objects",
+        query=BATCHES,
         body=((LINES, BatchOperation), (JSON, list[BatchOperation])),
         answers=(Answer(200, "A line for each operation, as it ends", LINES, Outcome),),
         problems=(413, 415),
