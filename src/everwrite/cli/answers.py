@@ -46,7 +46,7 @@ def show_found(bucket: str, key: str, found: Found) -> None:
             emit_bytes(f"--- sibling {number} of {len(kinds)}{kind}\n".encode())
             emit_bytes(_plain(value).removesuffix(b"\n") + b"\n")
     sys.stdout.flush()
-    say(f"answered by {_replies(found)}")
+    say(f"answered by {quality_said(found)}")
     if len(kinds) == 1 and not plain:
         say(_KINDS[kinds[0]])
     elif len(set(kinds)) > 1:
@@ -91,7 +91,7 @@ _ABSENCE = {"deleted": "was deleted", "never": "was never written", "expired": "
 def absence(bucket: str, key: str, found: Found) -> str:
     """Return in words why there is no value, and who says so."""
     what = _ABSENCE.get(found.quality.absent, _UNKNOWN)
-    return f"{shown(bucket)}/{shown(key)} {what} (said by {_replies(found)})"
+    return f"{shown(bucket)}/{shown(key)} {what} (said by {quality_said(found)})"
 
 
 def exit_for_found(found: Found) -> Exit:
@@ -101,7 +101,7 @@ def exit_for_found(found: Found) -> Exit:
     return Exit.ERROR if found.quality.absent in _ABSENCE else Exit.DEGRADED
 
 
-def _replies(found: Found) -> str:
+def quality_said(found: Found) -> str:
     quality = found.quality
     said = count(quality.owners, "owner")
     if quality.fallbacks:

@@ -42,6 +42,7 @@ from everwrite.server.http.options import parse as parse_query
 from everwrite.server.http.problems import Header, Refusal, not_allowed
 from everwrite.server.http.tags import Tags, matches
 from everwrite.server.http.values import (
+    check_plain,
     dot_of,
     envelope_of,
     headers_of,
@@ -96,12 +97,15 @@ class Objects:
             raise not_allowed(asked.method, [*self._methods])
         bucket, _, key = asked.path[len(PREFIX) :].partition(b"/")
         name = checked_bucket(unquote_to_bytes(bucket))
-        if asked.recorded or b"trace=1" in asked.query:
-            self._begin_trace(asked, name, key)
+        self.trace(asked, name, key)
         await method(asked, name, key)
 
-    def _begin_trace(self, asked: Asked, bucket: bytes, raw_key: bytes) -> None:
-        """Note from now on what happens to a request, and tell it in a header of its answer."""
+    def trace(self, asked: Asked, bucket: bytes, raw_key: bytes) -> None:
+        """Where that is wanted, note from now on what happens to a request, and tell it in a header
+        of its answer.
+        """
+        if not asked.recorded and b"trace=1" not in asked.query:
+            return
         options = parse_query(asked.query, TRACED)
         if asked.recorded or options.trace:
             asked.timeline = Timeline(data_key(bucket, key_in(raw_key, options)))
@@ -120,6 +124,7 @@ class Objects:
         reply = await self._operations.read(data_key(bucket, key), options, seen)
         if not reply.values:
             raise absent(reply)
+        check_plain(reply)
         enveloped = options.envelope or wants_envelope(headers.get(b"accept", b""))
         long = len(reply.context) > CONTEXT_HEADER_MAX
         if enveloped:
