@@ -258,7 +258,7 @@ def include(
         return int(await place.add(*map(_raw_name, elements), **options))
 
     result = _change("set", bucket, key, fields, change, given)
-    _say(given, f"{count(result, 'element')} of {len(set(elements))} was new" if result == 1 else f"{count(result, 'element')} of {len(set(elements))} were new")
+    _say(given, f"{result} of {count(len(set(elements)), 'element')} were new")
 
 
 @types.command()

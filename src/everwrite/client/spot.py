@@ -1,9 +1,10 @@
-"""One place that is a data type: a key, or a field some maps below it, as one bucket object sees it.
+"""One place that is a data type: a key, or a field some maps below it, as a bucket object sees it.
 
     counter, set, ... -> Spot.change -> Put with operations -> its coordinator applies them
                       -> Spot.look   -> GetReply with marks -> compose -> what stands at the path
 
-A change names no context: its coordinator applies it to what it knows.
+A coordinator applies a change to what it knows. With a session that is no less than the session has
+seen: so a remove takes what its writer was shown.
 """
 
 # Every call takes timeout=: callers say how long a request may last, not how to cancel a coroutine.
@@ -99,7 +100,7 @@ class Spot(msgspec.Struct, frozen=True):
             0,
             self.data,
             encode(operations),
-            b"",
+            session.seen(self.data) if session is not None else b"",
             cluster.next_op(),
             0,
             KIND_BYTES,

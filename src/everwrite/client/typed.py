@@ -14,11 +14,14 @@ from __future__ import annotations
 from typing import Any, TypeVar, Unpack
 
 from everwrite.client.arguments import a
-from everwrite.client.results import decode_value, encode_value, integer_in, plain
+from everwrite.client.results import decode_value, encode_value, plain
 from everwrite.client.spot import Reads, Spot, Writes, checked_name, wrong_type
+from everwrite.core.data.keys import split_key
 from everwrite.core.errors import RequestError
 from everwrite.core.types import composed as shown
+from everwrite.core.types.composing import integer_in
 from everwrite.core.types.operations import (
+    AMOUNT_MAX,
     Add,
     Assign,
     Disable,
@@ -28,8 +31,6 @@ from everwrite.core.types.operations import (
     Name,
     Remove,
 )
-
-AMOUNT_MAX = (1 << 63) - 1
 
 Shown = TypeVar("Shown", shown.Counter, shown.Set, shown.Register, shown.Flag, shown.Map)
 
@@ -41,8 +42,10 @@ class _Typed:
         self._spot = spot
 
     def __repr__(self) -> str:
-        names = "".join(f".{name!r}" for name in self._spot.path)
-        return f"<everwrite.{type(self).__name__} at {self._spot.data[10:]!r}{names}>"
+        bucket, key = split_key(self._spot.data)
+        place = f"{bucket.decode()}/{key.decode(errors='backslashreplace')}"
+        names = "".join(f" {name!r}" for name in self._spot.path)
+        return f"<everwrite.{type(self).__name__} {place!r}{names}>"
 
     async def _look(self, wanted: type[Shown], options: Reads) -> Shown | None:
         found = await self._spot.look(**options)
@@ -60,16 +63,17 @@ class AsyncCounter(_Typed):
         """Add an amount, which may be negative; return the value then, as far as its coordinator
         knows.
         """
-        if type(amount) is not int or not -AMOUNT_MAX <= amount <= AMOUNT_MAX:
+        if type(amount) is not int or not -AMOUNT_MAX - 1 <= amount <= AMOUNT_MAX:
             raise RequestError(
-                f"{amount!r} cannot be added to a counter.", hint="Use an int of up to 63 bits."
+                f"{amount!r} cannot be added to a counter.",
+                hint="Use an int that fits into 64 bits.",
             )
         return (await self._spot.change([Add(self._spot.path, amount)], **options))[0]
 
     async def value(self, **options: Unpack[Reads]) -> int:
         """Return the sum; 0 where nobody has added anything."""
         found = await self._spot.look(**options)
-        if isinstance(found, shown.Register) and (number := integer_in(found)) is not None:
+        if isinstance(found, shown.Register) and (number := integer_in(found.value)) is not None:
             return number  # what was put as a plain number is one that can be added to
         if found is None or isinstance(found, shown.Counter):
             return found.value if found is not None else 0
@@ -77,7 +81,7 @@ class AsyncCounter(_Typed):
 
 
 class AsyncSet(_Typed):
-    """Texts and bytes, each once. An element that somebody adds while another takes it out stays."""
+    """Texts and bytes, each once. What one adds while another takes it out stays."""
 
     __slots__ = ()
 

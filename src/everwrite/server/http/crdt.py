@@ -1,8 +1,8 @@
 """Data types over HTTP: what a key is, composed; and operations on it, as a JSON list.
 
 A POST is one put that carries operations in the place of a value: all of them are applied by one
-coordinator to what it knows, or none is. So it needs no Causal-Context, and repeats itself safely
-under an Idempotency-Key. A DELETE is that of /v1/kv/.
+coordinator to what it knows, or none is. A Causal-Context says what it must know at least. A DELETE
+is that of /v1/kv/.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ from everwrite.server.http.values import bytes_of, kind_said, moment
 
 PREFIX = b"/v1/crdt/"
 READS = COPIES | {"r"}
-AMOUNT_MAX = (1 << 63) - 1
-"""As far as a counter's amounts go (core/types/operations.py)."""
 
 _JSON: Header = (b"content-type", b"application/json")
 _NO_STORE: Header = (b"cache-control", b"no-store")
@@ -53,7 +51,7 @@ class Step(msgspec.Struct, tag_field="op", forbid_unknown_fields=True, kw_only=T
 class Add(Step, tag="add"):
     """Add to a counter. Its result is the counter's value then."""
 
-    amount: Annotated[int, msgspec.Meta(ge=-AMOUNT_MAX, le=AMOUNT_MAX)] = 1
+    amount: Annotated[int, msgspec.Meta(ge=-core.AMOUNT_MAX - 1, le=core.AMOUNT_MAX)] = 1
 
 
 class Include(Step, tag="include"):

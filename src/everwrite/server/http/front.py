@@ -1,8 +1,8 @@
 """Where every HTTP request comes in: who may ask, whose it is, and what becomes of an error.
 
 Requests for keys are nearly all there is, so they go to objects.py and crdt.py by a look at their
-path; all others go through Starlette's router. An operation gets an ``Asked``, and answers it once, or raises
-an EverwriteError or a Refusal: these become problem documents here and nowhere else.
+path; all others go through Starlette's router. An operation gets an ``Asked``, and answers it once,
+or raises an EverwriteError or a Refusal: these become problem documents here and nowhere else.
 """
 
 from __future__ import annotations

@@ -192,9 +192,7 @@ OPERATIONS: tuple[Operation, ...] = (
         query=PUTS,
         headers=("Causal-Context", "Idempotency-Key"),
         body=((JSON, list[Change]),),
-        answers=(
-            Answer(200, "What each came to", JSON, Changed, (*TYPED_HEADERS, "Durable")),
-        ),
+        answers=(Answer(200, "What each came to", JSON, Changed, (*TYPED_HEADERS, "Durable")),),
         problems=(409, 413, 415, 501, 507),
     ),
     Operation(
