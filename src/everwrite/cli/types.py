@@ -155,7 +155,9 @@ def show(
         said = found_json(bucket, key, found)
         del said["values"], said["kinds"]
         said["found"], said["fields"] = inner is not None, [*fields]
-        emit_json(said | ({} if inner is None else msgspec.to_builtins(document(inner))))
+        # By way of its text: JSON that somebody assigned is in it as it was written.
+        text = b"{}" if inner is None else msgspec.json.encode(document(inner))
+        emit_json(said | msgspec.json.decode(text))
     elif inner is not None:
         _show(inner)
         say(f"kind {found.type if not fields else _word(inner)}; answered by {quality_said(found)}")

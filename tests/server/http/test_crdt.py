@@ -157,7 +157,7 @@ async def test_numbers_ends_and_traces_are_those_of_plain_keys() -> None:
         found = await client.get(TYPED, params={"r": "1"})
         assert found.headers["expires-at"] == done.headers["expires-at"]
         assert found.headers["causal-context"]
-        problem(await client.get(TYPED, params={"r": "2"}), 400, "bad_request")
+        problem(await client.get(TYPED, params={"r": "7"}), 400, "bad_request")
         problem(await client.get(TYPED, params={"resolve": "lww"}), 400, "bad_request")
         encoded = await client.get("/v1/crdt/carts/YWxpY2U", params={"key_encoding": "base64url"})
         assert encoded.json() == {"type": "flag", "value": True}
@@ -202,32 +202,32 @@ async def test_another_type_is_refused_and_none_of_the_operations_is_done() -> N
         assert (await client.get(TYPED)).json()["value"].keys() == {"tags"}
 
 
-@pytest.mark.parametrize(
-    "operations",
-    [
-        {"op": "add"},
-        [],
-        [{"op": "subtract"}],
-        [{"op": "add", "amount": 1.5}],
-        [{"op": "add", "amount": 1 << 63}],
-        [{"op": "add", "amount": "2"}],
-        [{"op": "add", "path": "tea"}],
-        [{"op": "add", "path": [7]}],
-        [{"op": "add", "path": [{"b64": "?"}]}],
-        [{"op": "add", "path": ["x"] * 9}],
-        [{"op": "include"}],
-        [{"op": "include", "elements": [None]}],
-        [{"op": "assign"}],
-        [{"op": "assign", "value": 1, "value_b64": "AA=="}],
-        [{"op": "assign", "value": 1, "content_type": "text/plain"}],
-        [{"op": "enable", "elements": []}],
-        [{"op": "enable"}] * (OPERATIONS_MAX + 1),
-    ],
-)
+IMPOSSIBLE: list[Any] = [
+    {"op": "add"},
+    [],
+    [{"op": "subtract"}],
+    [{"op": "add", "amount": 1.5}],
+    [{"op": "add", "amount": 1 << 63}],
+    [{"op": "add", "amount": "2"}],
+    [{"op": "add", "path": "tea"}],
+    [{"op": "add", "path": [7]}],
+    [{"op": "add", "path": [{"b64": "?"}]}],
+    [{"op": "add", "path": ["x"] * 9}],
+    [{"op": "include"}],
+    [{"op": "include", "elements": [None]}],
+    [{"op": "assign"}],
+    [{"op": "assign", "value": 1, "value_b64": "AA=="}],
+    [{"op": "assign", "value": 1, "content_type": "text/plain"}],
+    [{"op": "enable", "elements": []}],
+    [{"op": "enable"}] * (OPERATIONS_MAX + 1),
+]
+
+
 @in_loop
-async def test_what_is_no_list_of_operations_is_refused(operations: Any) -> None:
+async def test_what_is_no_list_of_operations_is_refused() -> None:
     async with one() as (_, client):
-        problem(await client.post(TYPED, json=operations), 400, "bad_request")
+        for operations in IMPOSSIBLE:
+            problem(await client.post(TYPED, json=operations), 400, "bad_request")
         problem(await client.get(TYPED), 404, "not_found")
 
 
