@@ -122,6 +122,10 @@ def test_one_type_for_another_is_an_error_that_names_what_is_there(key: str) -> 
     ended = types("add", key)
     assert ended.code == Exit.ERROR
     assert "The write has not happened." in ended.err and "set" in ended.err
+    deeper = types("show", key, "-f", "field")
+    assert deeper.code == Exit.ERROR
+    assert "A set is there, and no map." in deeper.err
+    assert f"everwrite type show things {key}\n" in deeper.err
     everwrite("put", "things", f"{key}-2", "tea")
     plain = types("show", f"{key}-2")
     assert plain.code == Exit.ERROR

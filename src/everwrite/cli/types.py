@@ -150,7 +150,11 @@ def show(
     from everwrite.core.types.in_json import document
     from everwrite.core.types.operations import name_of
 
-    inner = inside(found.composed, [name_of(_raw_name(field)) for field in fields])
+    try:
+        inner = inside(found.composed, [name_of(_raw_name(field)) for field in fields])
+    except WrongType as error:
+        error.hint = f"This shows all of it: {command('type show', bucket, key)}"
+        raise
     if form == "json":
         said = found_json(bucket, key, found)
         del said["values"], said["kinds"]

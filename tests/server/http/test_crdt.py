@@ -157,6 +157,11 @@ async def test_numbers_ends_and_traces_are_those_of_plain_keys() -> None:
         found = await client.get(TYPED, params={"r": "1"})
         assert found.headers["expires-at"] == done.headers["expires-at"]
         assert found.headers["causal-context"]
+        known = {"If-None-Match": found.headers["etag"]}
+        assert (await client.get(TYPED, headers=known)).status_code == 304
+        explained = (await client.get("/v1/explain/carts/alice")).json()
+        (version,) = explained["replicas"][0]["own"]["versions"]
+        assert version["content_type"] == "piece of a flag"
         problem(await client.get(TYPED, params={"r": "7"}), 400, "bad_request")
         problem(await client.get(TYPED, params={"resolve": "lww"}), 400, "bad_request")
         encoded = await client.get("/v1/crdt/carts/YWxpY2U", params={"key_encoding": "base64url"})
@@ -168,7 +173,10 @@ async def test_a_delete_is_that_of_plain_keys() -> None:
     async with one() as (_, client):
         await change(client, {"op": "add", "path": ["tea"]})
         context = (await client.get(TYPED)).headers["causal-context"]
+        tag = (await client.get(TYPED)).headers["etag"]
         await change(client, {"op": "add", "path": ["ink"]})
+        changed = await client.get(TYPED, headers={"If-None-Match": tag})
+        assert changed.status_code == 200
 
         seen = {"Causal-Context": context}
         assert (await client.delete(TYPED, headers=seen)).status_code == 204

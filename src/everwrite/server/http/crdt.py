@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_bucket, data_key
-from everwrite.core.data.labels import KIND_BYTES
+from everwrite.core.data.labels import KIND_BYTES, KIND_JSON
 from everwrite.core.errors import RequestError
 from everwrite.core.messages.requests import GetReply, PutReply
 from everwrite.core.types import operations as core
@@ -33,6 +33,7 @@ from everwrite.server.http.objects import (
 from everwrite.server.http.operations import Operations, op_in
 from everwrite.server.http.options import COPIES, PUTS, context_in, encode64, parse
 from everwrite.server.http.problems import Header, Refusal, not_allowed
+from everwrite.server.http.tags import Tags, matches
 from everwrite.server.http.values import bytes_of, kind_said, moment
 
 PREFIX = b"/v1/crdt/"
@@ -40,6 +41,7 @@ READS = COPIES | {"r"}
 
 _JSON: Header = (b"content-type", b"application/json")
 _NO_STORE: Header = (b"cache-control", b"no-store")
+_NO_CACHE: Header = (b"cache-control", b"no-cache")
 
 
 class Step(msgspec.Struct, tag_field="op", forbid_unknown_fields=True, kw_only=True):
@@ -104,8 +106,9 @@ class Changed(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Typed:
     """The operations on keys that are data types."""
 
-    def __init__(self, operations: Operations, objects: Objects) -> None:
+    def __init__(self, operations: Operations, objects: Objects, tags: Tags) -> None:
         self._operations = operations
+        self._tags = tags
         self._objects = objects
         self._methods = {
             "GET": self.get,
@@ -134,8 +137,15 @@ class Typed:
         if made is None:
             raise absent(reply)
         body = msgspec.json.encode(document(made))
-        headers = [_JSON, _NO_STORE, *_quality(reply)]
-        if len(reply.context) > CONTEXT_HEADER_MAX:
+        tag = self._tags.of([(KIND_JSON, body)], "-typed")
+        headers = [(b"etag", tag), _NO_CACHE, *_quality(reply)]
+        long = len(reply.context) > CONTEXT_HEADER_MAX
+        known = asked.headers.get(b"if-none-match")
+        if known is not None and matches(known, tag) and not long:  # a 304 would leave it out
+            await asked.reply(304, headers)
+            return
+        headers.append(_JSON)
+        if long:
             body = b'%s,"context":"%s"}' % (body[:-1], encode64(reply.context))
         await asked.reply(200, headers, body)
 

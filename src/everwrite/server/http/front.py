@@ -66,8 +66,9 @@ class Front:
         self._guard = guard
         self._budget = budget
         operations = Operations(place, replicas, timeout_ms)
-        self._objects = Objects(operations, Tags(place.local.context_key, place.local.fingerprint))
-        self._typed = Typed(operations, self._objects)
+        tags = Tags(place.local.context_key, place.local.fingerprint)
+        self._objects = Objects(operations, tags)
+        self._typed = Typed(operations, self._objects, tags)
         self._buckets = Buckets(place, self._objects)
         admin = HttpAdmin(place, ready, document, render)
         handlers: dict[str, Handler] = {

@@ -52,7 +52,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Statuses of problems beside those that any operation may have."""
 
 
-TYPED_HEADERS = ("Causal-Context", "Replicas", "Expires-At", "Trace")
+TYPED_HEADERS = ("Causal-Context", "ETag", "Replicas", "Expires-At", "Trace")
+CHANGE_HEADERS = ("Causal-Context", "Replicas", "Durable", "Expires-At", "Trace")
 READ_HEADERS = ("Causal-Context", "ETag", "Siblings", "Replicas", "Expires-At", "Trace")
 WRITE_HEADERS = ("Causal-Context", "Siblings", "Replicas", "Durable", "Expires-At", "Trace")
 KEY = "/v1/kv/{bucket}/{key}"
@@ -168,8 +169,11 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Read a key that is a data type: what its pieces make together",
         tag="types",
         query=TYPED_READS,
-        headers=("Causal-Context",),
-        answers=(Answer(200, "The value, with its type", JSON, TypedValue, TYPED_HEADERS),),
+        headers=("Causal-Context", "If-None-Match"),
+        answers=(
+            Answer(200, "The value, with its type", JSON, TypedValue, TYPED_HEADERS),
+            Answer(304, "The reader has it", headers=TYPED_HEADERS),
+        ),
         problems=(404, 413),
     ),
     Operation(
@@ -179,8 +183,11 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="As GET, without the body",
         tag="types",
         query=TYPED_READS,
-        headers=("Causal-Context",),
-        answers=(Answer(200, "There is a value", JSON, TypedValue, TYPED_HEADERS),),
+        headers=("Causal-Context", "If-None-Match"),
+        answers=(
+            Answer(200, "There is a value", JSON, TypedValue, TYPED_HEADERS),
+            Answer(304, "The reader has it", headers=TYPED_HEADERS),
+        ),
         problems=(404, 413),
     ),
     Operation(
@@ -192,7 +199,7 @@ OPERATIONS: tuple[Operation, ...] = (
         query=PUTS,
         headers=("Causal-Context", "Idempotency-Key"),
         body=((JSON, list[Change]),),
-        answers=(Answer(200, "What each came to", JSON, Changed, (*TYPED_HEADERS, "Durable")),),
+        answers=(Answer(200, "What each came to", JSON, Changed, CHANGE_HEADERS),),
         problems=(409, 413, 415, 501, 507),
     ),
     Operation(
