@@ -111,7 +111,7 @@ def _where(bucket: str, key: str, fields: Sequence[str]) -> str:
     return " ".join((f"{shown(bucket)}/{shown(key)}", *map(shown, fields)))
 
 
-# -- show -------------------------------------------------------------------------------------------
+# -- show ------------------------------------------------------------------------------------------
 
 
 @types.command()
