@@ -342,11 +342,16 @@ def replica_of(node: str, reply: FetchReply | None) -> Replica:
     return Replica(node, status, reply.record, values)
 
 
-def _typed_copy(reply: FetchReply, versions: list[Version], quality: Quality) -> Found:
-    made = compose(
+def composed_of(versions: list[Version]) -> Composed | None:
+    """Return what live versions make together as a data type; None: nothing is there."""
+    return compose(
         [(version.kind, version.value or b"") for version in versions],
         [(version.actor, version.counter, version.time_ms) for version in versions],
     )
+
+
+def _typed_copy(reply: FetchReply, versions: list[Version], quality: Quality) -> Found:
+    made = composed_of(versions)
     last = _last([version.expires for version in versions])
     return _typed(made, reply.context, quality, last, reply.time_ms)
 

@@ -1,7 +1,7 @@
 """One place that is a data type: a key, or a field some maps below it, as a bucket object sees it.
 
     counter, set, ... -> Spot.change -> Put with operations -> its coordinator applies them
-                      -> Spot.look   -> GetReply with marks -> compose -> what stands at the path
+                      -> Spot.look   -> a copy, or a GetReply -> compose -> what stands at the path
 
 A coordinator applies a change to what it knows. With a session that is no less than the session has
 seen: so a remove takes what its writer was shown.
@@ -25,11 +25,12 @@ from everwrite.client.arguments import (
     checked_ttl,
 )
 from everwrite.client.cluster import Cluster
-from everwrite.client.results import type_of
+from everwrite.client.results import composed_of, type_of
 from everwrite.client.session import Session
 from everwrite.core.data.labels import KIND_BYTES
+from everwrite.core.data.versions import decode, live
 from everwrite.core.errors import RequestError, WrongType
-from everwrite.core.messages.requests import GetReply, Put, PutReply
+from everwrite.core.messages.requests import FetchReply, Put, PutReply
 from everwrite.core.types.composed import Composed, Map
 from everwrite.core.types.composing import compose
 from everwrite.core.types.operations import DEPTH_MAX, Name, Operation, Path, encode, name_of
@@ -132,20 +133,21 @@ class Spot(msgspec.Struct, frozen=True):
         check_session(session)
         check_numbers(n, r, 0, -1)
         default_n, default_r, *_ = self.numbers
-        cluster = self.cluster
+        n, r = n or default_n, r or default_r
+        strict = self.strict if strict is None else bool(strict)
         timeout_s = self.timeout_s if timeout is None else checked_timeout(timeout)
-        reply: GetReply = await cluster.get(
-            self.data,
-            timeout_s,
-            n or default_n,
-            r or default_r,
-            self.strict if strict is None else bool(strict),
-            session.seen(self.data) if session is not None else b"",
-        )
-        if reply.stale_view:
-            cluster.refresh_soon(urgent=False)
+        cluster = self.cluster
+        seen = session.seen(self.data) if session is not None else b""
+        if n or r or strict or seen:
+            reply = await cluster.get(self.data, timeout_s, n, r, strict, seen)
+        else:
+            reply = await cluster.read(self.data, timeout_s)
         if session is not None:
             session.note(self.data, reply.context)
+        if type(reply) is FetchReply:
+            return inside(composed_of(live(decode(reply.record), reply.time_ms)), self.path)
+        if reply.stale_view:
+            cluster.refresh_soon(urgent=False)
         return inside(compose(reply.values, reply.marks), self.path)
 
 
