@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.client.fake_node import in_loop
+from tests.client.fake_node import STOIC, FakeCluster, Mood, in_loop
 from tests.server.nodes import Nodes
 
 import everwrite
-from everwrite.core.types.operations import DEPTH_MAX
+from everwrite.core.errors import WrongType
+from everwrite.core.failures import failure_of
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import Put, PutReply
+from everwrite.core.types.operations import DEPTH_MAX, Add, decode
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +213,67 @@ async def test_on_three_nodes_nothing_that_many_do_at_a_time_is_lost() -> None:
 def test_a_place_says_where_it_is(bucket: everwrite.Bucket) -> None:
     assert repr(bucket.set("tags")) == "<everwrite.Set 'typed/tags'>"
     assert repr(bucket.map("a").flag(b"\xff")) == "<everwrite.Flag 'typed/a' b'\\xff'>"
+
+
+def told(asked: Any, results: list[int]) -> list[AnyMessage] | None:
+    """Return the answer to a change; None leaves any other request to the node."""
+    if not isinstance(asked, Put):
+        return None
+    return [PutReply(asked.rid, b"seen", 1, 0, 0, 1, 1, results=results)]
+
+
+def changes(cluster: FakeCluster) -> list[Put]:
+    return [ask for node in cluster.nodes for ask in node.requests(Put)]
+
+
+@in_loop
+async def test_a_change_carries_its_options_and_what_its_session_has_seen() -> None:
+    async with FakeCluster(1) as cluster, await everwrite.connect(cluster.url) as db:
+        cluster.nodes[0].reply = lambda asked: told(asked, [7])
+        counter = db.bucket("things", n=3, w=1, dw=1, strict=True, ttl=60).map("k").counter("f")
+        session = db.session()
+
+        assert await counter.add(2, session=session) == 7
+        await counter.add(3, session=session, n=2, w=2, dw=0, strict=False, ttl=90)
+
+        first, second = changes(cluster)
+        assert first.change and not first.over
+        assert decode(first.value or b"") == [Add(["f"], 2)]
+        assert (first.n, first.w, first.dw, first.strict, first.ttl_ms) == (3, 1, 1, True, 60_000)
+        assert (second.n, second.w, second.dw, second.strict) == (2, 2, 0, False)
+        assert second.ttl_ms == 90_000
+        assert (first.context, second.context) == (b"", b"seen")
+        assert first.op != second.op
+
+
+@in_loop
+async def test_a_change_is_the_same_in_each_try() -> None:
+    async with (
+        FakeCluster() as cluster,
+        await everwrite.connect(cluster.url, timing=STOIC) as db,
+    ):
+        first, *others = cluster.owners_of("k")
+        first.mood = Mood.DROPS
+        for node in others:
+            node.reply = lambda asked: told(asked, [1])
+
+        assert await db.bucket("things").counter("k").add() == 1
+
+        lost, again = sorted(changes(cluster), key=lambda each: each.retry)
+        assert (lost.op, lost.value, lost.change) == (again.op, again.value, again.change)
+        assert (lost.retry, again.retry) == (False, True)
+
+
+@in_loop
+async def test_the_wrong_type_is_not_tried_elsewhere() -> None:
+    async with FakeCluster() as cluster, await everwrite.connect(cluster.url) as db:
+        refused = WrongType("The key is a set, and the operation is for a counter.")
+        for node in cluster.nodes:
+            node.reply = lambda asked: (
+                [failure_of(asked.rid, refused)] if isinstance(asked, Put) else None
+            )
+
+        with pytest.raises(WrongType):
+            await db.bucket("things").counter("k").add()
+
+        assert len(changes(cluster)) == 1
