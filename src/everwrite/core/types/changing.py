@@ -362,41 +362,39 @@ class _Change:
         It keeps its dot, and stands there with the later time and the larger amount, which wins in
         a merge (``versions.merge``). So whoever has removed it has removed all that it took in: a
         fold brings nothing back. The actor goes on only where it holds all that it ever minted, so
-        nobody else, and no other life of this node, folds any of them. Where a put was minted
-        twice, its increments stand under one id, and count once: the one with the lowest dot is the
-        one that counts. Its minter folds it, and supersedes the others that it has seen; who has
-        another one drops it, since that one stands.
+        nobody else, and no other life of this node, folds any of them.
+
+        Where a put was minted twice, its increments stand under one id and count once. That with
+        the lowest dot is the one that stays: its minter leaves it apart as long as it sees another,
+        and who has another drops it, since that one stands. So nobody supersedes a dot of others,
+        which may have taken in what is not known here.
         """
         place = self._root.at(path)
         assert place is not None
-        own = sorted(
-            (held.version.counter, held.piece.payload, held.version)
-            for held in place.counters
-            if held.version is not None
-            and held.version.actor == self._writer.actor
-            and not held.version.expires
-        )
-        surplus = len(own) - FOLD_OVER
-        if surplus <= 0:
-            return
-        total, gone = 0, set[Dot]()
-        for _, amount, version in own[: surplus + 1]:
+        own: list[tuple[Version, int]] = []
+        for held in place.counters:
+            version, amount = held.version, held.piece.payload
+            assert isinstance(amount, int)
+            if version is not None and version.actor == self._writer.actor and not version.expires:
+                own.append((version, amount))
+        own.sort(key=lambda each: each[0].counter)
+        taken: list[Version] = []
+        total = 0
+        for version, amount in own[: max(0, len(own) - FOLD_OVER + 1)]:
             dot = (version.actor, version.counter)
             twins = [other for other in self._twins(version.op) if other is not version]
-            if any(other.expires for other in twins):
-                return
-            gone.add(dot)
-            if all(dot < (other.actor, other.counter) for other in twins):
-                gone.update((other.actor, other.counter) for other in twins)
-                total += amount  # type: ignore[operator]
-        if not _fits(total):
+            if not twins:
+                taken.append(version)
+                total += amount
+            elif any((each.actor, each.counter) < dot and not each.expires for each in twins):
+                self._superseded.add(dot)
+        if len(taken) < 2 or not _fits(total):
             return
-        oldest = own[0][2]
-        gone.discard((oldest.actor, oldest.counter))
+        oldest, *others = taken
         value = encode(Piece(COUNTER, path, total))
         # It has no id any more: what it is made of is no one put.
         self._folded[oldest.counter] = replace(oldest, value=value, time_ms=self._time_ms, op=b"")
-        self._superseded |= gone
+        self._superseded.update((each.actor, each.counter) for each in others)
 
     def _twins(self, op: bytes) -> list[Version]:
         """Return all that stands under a request id; nothing under none."""
