@@ -265,6 +265,17 @@ async def test_a_change_is_the_same_in_each_try() -> None:
 
 
 @in_loop
+async def test_a_node_that_knows_no_types_is_found_out() -> None:
+    async with FakeCluster(1) as cluster, await everwrite.connect(cluster.url) as db:
+        cluster.nodes[0].reply = lambda asked: told(asked, [])
+
+        with pytest.raises(everwrite.ProtocolError, match="does not know data types") as caught:
+            await db.bucket("things").flag("k").enable()
+
+        assert caught.value.outcome == "unknown"
+
+
+@in_loop
 async def test_the_wrong_type_is_not_tried_elsewhere() -> None:
     async with FakeCluster() as cluster, await everwrite.connect(cluster.url) as db:
         refused = WrongType("The key is a set, and the operation is for a counter.")

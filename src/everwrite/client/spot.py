@@ -29,7 +29,7 @@ from everwrite.client.results import composed_of, type_of
 from everwrite.client.session import Session
 from everwrite.core.data.labels import KIND_BYTES
 from everwrite.core.data.versions import decode, live
-from everwrite.core.errors import RequestError, WrongType
+from everwrite.core.errors import ProtocolError, RequestError, WrongType
 from everwrite.core.messages.requests import FetchReply, Put, PutReply
 from everwrite.core.types.composed import Composed, Map
 from everwrite.core.types.composing import compose
@@ -118,6 +118,12 @@ class Spot(msgspec.Struct, frozen=True):
             cluster.refresh_soon(urgent=False)
         if session is not None:
             session.note(self.data, reply.context)
+        if len(reply.results) != len(operations):
+            raise ProtocolError(
+                "The node does not say what the change came to: it does not know data types.",
+                hint="It took them for a plain value. Upgrade all nodes, and delete that.",
+                outcome="unknown",
+            )
         return reply.results
 
     async def look(
