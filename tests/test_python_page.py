@@ -18,6 +18,8 @@ HEADS = dict(
 )
 """What the page says of the parameters of each function."""
 
+TYPES = ("counter", "set", "map", "register", "flag")
+
 FUNCTIONS: dict[str, list[Callable[..., Any]]] = {
     "connect": [everwrite.connect],
     "connect_sync": [everwrite.connect_sync],
@@ -25,7 +27,7 @@ FUNCTIONS: dict[str, list[Callable[..., Any]]] = {
     "bucket": [everwrite.AsyncClient.bucket, everwrite.Client.bucket],
 } | {
     name: [getattr(everwrite.AsyncBucket, name), getattr(everwrite.Bucket, name)]
-    for name in ("get", "put", "update", "touch", "delete")
+    for name in ("get", "put", "update", "touch", "delete", *TYPES)
 }
 
 
@@ -79,7 +81,7 @@ def test_every_field_of_an_answer_that_is_named_exists(kind: type) -> None:
     answers = (everwrite.Found, everwrite.Stored, everwrite.Quality)
     assert not {field for field in fields if not any(hasattr(each, field) for each in answers)}
     mine = {name for name in dir(kind) if not name.startswith("_")}
-    inner = {"expires_ms", "time_ms", "merge"}  # .expires and .expires_in say it
+    inner = {"expires_ms", "time_ms", "merge", "composed"}  # .expires, .expires_in, .type say it
     assert not mine - inner - fields
 
 
@@ -87,7 +89,7 @@ def test_each_error_stands_with_its_family() -> None:
     """In a row of the table, all are of the kind that begins it."""
     part = PAGE[PAGE.index("## Errors") :]
     rows = [re.findall(r"`([A-Z]\w+)`", row) for row in part.splitlines() if row.startswith("| `")]
-    assert len(rows) == 7
+    assert len(rows) == 8
     for base, *others in rows:
         for other in others:
             assert issubclass(getattr(everwrite, other), getattr(everwrite, base)), other

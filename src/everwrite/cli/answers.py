@@ -23,7 +23,7 @@ def _plain(value: object) -> bytes:
     return (
         value.encode(errors="surrogateescape")
         if isinstance(value, str)
-        else msgspec.json.encode(value)
+        else msgspec.json.encode(value, order="deterministic")
     )
 
 
@@ -32,7 +32,7 @@ def show_found(bucket: str, key: str, found: Found) -> None:
     if not found.values:
         say(f"not found: {absence(bucket, key, found)}")
         return
-    kinds = [kind_of(value) for value in found.values]
+    kinds = _kinds_of(found)
     plain = all(map(plainly_text, found.values))
     if len(found.values) == 1:
         content = _plain(found.values[0])
@@ -46,8 +46,11 @@ def show_found(bucket: str, key: str, found: Found) -> None:
             emit_bytes(f"--- sibling {number} of {len(kinds)}{kind}\n".encode())
             emit_bytes(_plain(value).removesuffix(b"\n") + b"\n")
     sys.stdout.flush()
-    say(f"answered by {_replies(found)}")
-    if len(kinds) == 1 and not plain:
+    say(f"answered by {quality_said(found)}")
+    if found.type:
+        look = command("type show", bucket, key)
+        say(f"kind {found.type}: `{look}` shows it in full")
+    elif len(kinds) == 1 and not plain:
         say(_KINDS[kinds[0]])
     elif len(set(kinds)) > 1:
         say("They are of several kinds: a program that merges one kind may not understand another.")
@@ -91,7 +94,7 @@ _ABSENCE = {"deleted": "was deleted", "never": "was never written", "expired": "
 def absence(bucket: str, key: str, found: Found) -> str:
     """Return in words why there is no value, and who says so."""
     what = _ABSENCE.get(found.quality.absent, _UNKNOWN)
-    return f"{shown(bucket)}/{shown(key)} {what} (said by {_replies(found)})"
+    return f"{shown(bucket)}/{shown(key)} {what} (said by {quality_said(found)})"
 
 
 def exit_for_found(found: Found) -> Exit:
@@ -101,7 +104,7 @@ def exit_for_found(found: Found) -> Exit:
     return Exit.ERROR if found.quality.absent in _ABSENCE else Exit.DEGRADED
 
 
-def _replies(found: Found) -> str:
+def quality_said(found: Found) -> str:
     quality = found.quality
     said = count(quality.owners, "owner")
     if quality.fallbacks:
@@ -180,7 +183,7 @@ def found_json(bucket: str, key: str, found: Found) -> dict[str, object]:
         "key": key,
         "found": bool(found.values),
         "values": [_json_value(value) for value in found.values],
-        "kinds": [kind_of(value) for value in found.values],
+        "kinds": _kinds_of(found),
         "context": _token(found.context),
         "expires": end_for_json(found.expires),
         "expires_in_ms": None if left is None else round(left.total_seconds() * 1000),
@@ -199,8 +202,15 @@ def kind_of(value: object) -> str:
     return "bytes" if isinstance(value, bytes) else "text" if isinstance(value, str) else "json"
 
 
+def _kinds_of(found: Found) -> list[str]:
+    """Return what the values are: a data type is one value, and its own kind."""
+    return [found.type or kind_of(value) for value in found.values]
+
+
 def _json_value(value: object) -> object:
-    return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    return msgspec.to_builtins(value, order="deterministic")  # sets, bytes within a map
 
 
 def _token(context: bytes) -> str:

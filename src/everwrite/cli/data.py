@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-import os
-import stat
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import msgspec
 
 from everwrite.cli.answers import (
     absence,
@@ -25,18 +20,16 @@ from everwrite.cli.answers import (
     stored_json,
     touched_json,
 )
-from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
 from everwrite.cli.copyable import command, shown
 from everwrite.cli.exits import Exit
-from everwrite.cli.lifetimes import Patience, read_lifetime
-from everwrite.cli.output import emit_json, outcome_sentence, say, say_hint
-from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.core.errors import EverwriteError, QuorumNotMet, RequestError, TooLarge
+from everwrite.cli.lifetimes import read_lifetime
+from everwrite.cli.onekey import raw_value, reads, run, takes_numbers, value_of
+from everwrite.cli.output import emit_json, say, say_hint
+from everwrite.core.errors import QuorumNotMet
 
 if TYPE_CHECKING:
     from everwrite.client import AsyncBucket, Found, Stored
 
-Answer = TypeVar("Answer")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -51,33 +44,6 @@ def _read_context(_: click.Context, __: click.Parameter, text: str | None) -> by
         ) from error
 
 
-def _concerns_a_key(command: Command) -> Command:
-    for option in (
-        click.option(
-            "--strict",
-            is_flag=True,
-            help="Count only owners, not the nodes that stand in for them.",
-        ),
-        click.option(
-            "--timeout",
-            callback=Patience(0.001, 60),
-            default="5s",
-            show_default=True,
-            metavar="TIME",
-            help="Give up after this time: 2s, 250ms; a number is seconds.",
-        ),
-        click.option(
-            "--n",
-            type=click.IntRange(0),
-            default=0,
-            metavar="N",
-            help="Replicas; 0: as the cluster.",
-        ),
-    ):
-        command = option(command)
-    return reaches_a_node(takes_a_format(command))
-
-
 def _writes(command: Command) -> Command:
     context = click.option(
         "--context",
@@ -85,41 +51,13 @@ def _writes(command: Command) -> Command:
         metavar="CONTEXT",
         help="From the read that came before; '' has seen nothing.",
     )
-    return _takes_numbers(context(command))
-
-
-def _takes_numbers(command: Command) -> Command:
-    for option in (
-        click.option(
-            "--dw",
-            type=click.IntRange(-1),
-            default=-1,
-            metavar="DW",
-            help="Nodes that must have it on disk, even more than W; -1: W if nodes have fsync on.",
-        ),
-        click.option(
-            "--w",
-            type=click.IntRange(0),
-            default=0,
-            metavar="W",
-            help="Nodes that must ack; 0: most of N.",
-        ),
-    ):
-        command = option(command)
-    return _concerns_a_key(command)
+    return takes_numbers(context(command))
 
 
 @click.command()
 @click.argument("bucket")
 @click.argument("key")
-@click.option(
-    "--r",
-    type=click.IntRange(0),
-    default=0,
-    metavar="R",
-    help="Nodes that must answer; 0: most of N.",
-)
-@_concerns_a_key
+@reads
 def get(
     bucket: str,
     key: str,
@@ -146,7 +84,7 @@ def get(
     async def ask(chosen: AsyncBucket) -> Found:
         return await chosen.get(key, n=n, r=r, timeout=timeout, strict=strict)
 
-    found = _run(url, secret_file, bucket, timeout, ask)
+    found = run(url, secret_file, bucket, timeout, ask)
     if form == "json":
         emit_json(found_json(bucket, key, found))
     else:
@@ -199,7 +137,7 @@ def put(
 
     A list or a number for programs is --kind json: everwrite put carts alice '["tea"]' --kind json
     """
-    content = _value(_raw(value), kind)
+    content = value_of(raw_value(value), kind)
 
     async def ask(chosen: AsyncBucket) -> Stored:
         return await chosen.put(
@@ -215,7 +153,7 @@ def put(
         )
 
     show_stored(
-        "stored", bucket, key, _run(url, secret_file, bucket, timeout, ask, writes=True), form
+        "stored", bucket, key, run(url, secret_file, bucket, timeout, ask, writes=True), form
     )
     if kind == "auto" and isinstance(content, str) and _looks_like_json(content):
         say_hint("It is a text now: programs that put lists or objects need --kind json.")
@@ -225,7 +163,7 @@ def put(
 @click.argument("bucket")
 @click.argument("key")
 @click.argument("ttl", callback=read_lifetime)
-@_takes_numbers
+@takes_numbers
 def touch(
     bucket: str,
     key: str,
@@ -248,7 +186,7 @@ def touch(
     async def ask(chosen: AsyncBucket) -> Stored:
         return await chosen.touch(key, ttl, n=n, w=w, dw=dw, timeout=timeout, strict=strict)
 
-    stored = _run(url, secret_file, bucket, timeout, ask, writes=True)
+    stored = run(url, secret_file, bucket, timeout, ask, writes=True)
     if stored.siblings == 0:
         say(f"not found: there is nothing at {shown(bucket)}/{shown(key)} that could live longer")
         if form == "json":
@@ -299,7 +237,7 @@ def delete(
 
     from everwrite.client import Found, Stored
 
-    answer = _run(url, secret_file, bucket, timeout, ask, writes=True)
+    answer = run(url, secret_file, bucket, timeout, ask, writes=True)
     if isinstance(answer, Found):
         say(f"not found: {absence(bucket, key, answer)}")
         if form == "json":
@@ -328,78 +266,3 @@ def _without_reading(bucket: str, key: str, n: int, w: int, dw: int, *, strict: 
 
 def _looks_like_json(text: str) -> bool:
     return text.lstrip()[:1] in ("[", "{") and not plainly_text(text)
-
-
-def _run(
-    url: str,
-    secret_file: Path | None,
-    bucket: str,
-    timeout: float,
-    ask: Callable[[AsyncBucket], Awaitable[Answer]],
-    *,
-    writes: bool = False,
-) -> Answer:
-    """Connect, carry out one request on a bucket, and close."""
-
-    async def go() -> Answer:
-        try:
-            async with await connect(url, secret_file, seconds=timeout) as db:
-                return await ask(db.bucket(bucket))
-        except EverwriteError as error:
-            if writes:
-                say(outcome_sentence(error))
-            error.hint = error.hint.replace("with timeout=", "with --timeout")
-            raise
-
-    return asyncio.run(go())
-
-
-def _raw(value: str | None) -> bytes:
-    """Return the bytes of VALUE, or of standard input."""
-    if value is not None and value != "-":
-        return value.encode(errors="surrogateescape")
-    # One byte more than is allowed is enough for the refusal that says so.
-    raw = b"" if sys.stdin.isatty() else sys.stdin.buffer.read(VALUE_BYTES_MAX + 1)
-    if len(raw) > VALUE_BYTES_MAX:
-        raise TooLarge(
-            f"The value has {_size_of_input()} bytes; the most is {VALUE_BYTES_MAX:,}.",
-            hint="Split it, or keep it in a blob store and put its address here. Nothing was "
-            "written.",
-        )
-    if not raw and (value is None or sys.stdin.isatty()):
-        # A forgotten VALUE under cron or in a script must not empty the key.
-        raise click.UsageError("Give a VALUE, or - and the value on standard input.")
-    return raw
-
-
-def _size_of_input() -> str:
-    """Return how large standard input is, or in words that this is not known."""
-    try:
-        found = os.fstat(sys.stdin.fileno())
-    except (OSError, ValueError):
-        found = None
-    if found is not None and stat.S_ISREG(found.st_mode) and found.st_size > VALUE_BYTES_MAX:
-        return f"{found.st_size:,}"
-    return f"more than {VALUE_BYTES_MAX:,}"
-
-
-def _value(raw: bytes, kind: str) -> object:
-    """Return the bytes of a value as what they are to the application."""
-    if kind == "bytes":
-        return raw
-    if kind == "json":
-        try:
-            return msgspec.json.decode(raw)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise RequestError(
-                f"The value is not JSON: {error}.", hint="Nothing was written."
-            ) from error
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        if kind == "auto":
-            return raw
-        raise RequestError(
-            f"The value is not UTF-8 text: {error.reason} at byte {error.start}.",
-            hint="Use --kind bytes. Nothing was written.",
-        ) from error

@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "put": ("everwrite.cli.data:put", "Write a key."),
     "touch": ("everwrite.cli.data:touch", "Let a value with an end live longer."),
     "delete": ("everwrite.cli.data:delete", "Delete a key."),
+    "type": (
+        "everwrite.cli.types:types",
+        "Counters, sets, maps, registers, flags: show and change them.",
+    ),
     "status": ("everwrite.cli.inspect:status", "How the cluster is, in one line and one table."),
     "ring": ("everwrite.cli.inspect:ring", "Who owns how much of the ring."),
     "locate": ("everwrite.cli.inspect:locate", "Where a key lives: its preference list."),

@@ -17,7 +17,7 @@ from everwrite.client.limits import TIMEOUT_MAX_S, TTL_MAX_S, TTL_MIN_S
 from everwrite.client.session import Session
 from everwrite.core.data.context import CONTEXT_BYTES_MAX
 from everwrite.core.data.keys import checked_bucket
-from everwrite.core.errors import BadContext, RequestError
+from everwrite.core.errors import BadContext, RequestError, WrongType
 
 
 def checked_secret(secret: bytes | str) -> bytes:
@@ -96,6 +96,18 @@ def changed(change: Callable[[Any], Any], value: Any) -> Any:
         new.close()
         raise _async_change()
     return new
+
+
+def check_plain(word: str) -> None:
+    """Raise WrongType if what was read is a data type that no plain value may take the place of
+    unasked: what others do to it meanwhile would be lost beside that.
+    """
+    if word not in ("", "register"):
+        raise WrongType(
+            f"{a(word)} is there, and no plain value.",
+            hint=f"Change it with bucket.{word}(key); put() with the context of a read replaces it "
+            "as a whole.",
+        )
 
 
 def _async_change() -> RequestError:

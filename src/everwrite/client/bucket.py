@@ -17,6 +17,7 @@ from everwrite.client.arguments import (
     check_change,
     check_context,
     check_numbers,
+    check_plain,
     check_session,
     checked_timeout,
     checked_ttl,
@@ -33,6 +34,8 @@ from everwrite.client.results import (
     found_in_copy,
 )
 from everwrite.client.session import Session
+from everwrite.client.spot import Spot
+from everwrite.client.typed import AsyncCounter, AsyncFlag, AsyncMap, AsyncRegister, AsyncSet
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_key, checked_value, data_key
 from everwrite.core.data.labels import KIND_BYTES
 from everwrite.core.errors import QuorumNotMet, RequestError
@@ -312,12 +315,43 @@ class AsyncBucket:
         """
         check_change(change)
         found = await self.get(key, timeout=timeout, session=session)
+        check_plain(found.type)
         value = changed(change, found.value)
         if value is None:
             return await self.delete(key, context=found.context, timeout=timeout, session=session)
         return await self.put(
             key, value, context=found.context, timeout=timeout, session=session, ttl=ttl
         )
+
+    # -- data types: places, which ask nobody until they are told to -------------------------------
+
+    def counter(self, key: str | bytes) -> AsyncCounter:
+        """Return the counter at a key: a number to which many add at a time."""
+        return AsyncCounter(self._spot(key))
+
+    def register(self, key: str | bytes) -> AsyncRegister:
+        """Return the register at a key: a value of which the last one counts."""
+        return AsyncRegister(self._spot(key))
+
+    def flag(self, key: str | bytes) -> AsyncFlag:
+        """Return the flag at a key: raised or not."""
+        return AsyncFlag(self._spot(key))
+
+    def set(self, key: str | bytes) -> AsyncSet:
+        """Return the set at a key: texts and bytes, each once."""
+        return AsyncSet(self._spot(key))
+
+    def map(self, key: str | bytes) -> AsyncMap:
+        """Return the map at a key: fields, each a data type."""
+        return AsyncMap(self._spot(key))
+
+    def _spot(self, key: str | bytes) -> Spot:
+        try:
+            data = data_key(self._name, checked_key(key))
+        except (TypeError, RequestError) as error:
+            raise key_error(key, error) from None
+        numbers = (self._n, self._r, self._w, self._dw)
+        return Spot(self._cluster, data, numbers, self._timeout_s, self._strict, self._ttl_ms)
 
 
 def _stored(reply: PutReply) -> Stored:

@@ -33,6 +33,7 @@ from everwrite.core.errors import (
     ProtocolError,
     RequestError,
     Unreachable,
+    WrongType,
 )
 from everwrite.core.failures import error_of
 from everwrite.core.messages.every import AnyMessage
@@ -262,7 +263,7 @@ class Call(msgspec.Struct, eq=False):
         """A try is over, and its node says why."""
         self.error = error
         self._note(error.outcome)
-        hopeless = isinstance(error, RequestError)
+        hopeless = isinstance(error, RequestError | WrongType)
         seconds = error.retry_after_ms / 1000
         if hopeless or (not self._again(seconds, of_budget=True) and not self.tries):
             self._finish()

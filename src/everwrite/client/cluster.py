@@ -173,8 +173,8 @@ class Cluster:
         strict: bool = False,
         seen: bytes = b"",
     ) -> asyncio.Future[Any]:
-        """Read through a node that coordinates; the future gets a GetReply."""
-        return self._begin(Get(0, key, 0, n, r, strict, seen), GetReply, timeout_s)
+        """Read through a node that coordinates; the future gets a GetReply, with marks."""
+        return self.begin(Get(0, key, 0, n, r, strict, seen, marks=True), GetReply, timeout_s)
 
     def put(
         self,
@@ -195,12 +195,12 @@ class Cluster:
         order = routes.orders[partition]
         if order is None:
             order = routes.make_order(partition)
-        op = self._next_op()
+        op = self.next_op()
         if not order:
             message = Put(
                 0, key, value, context, op, 0, kind, n, w, dw, strict, False, b"", False, ttl_ms
             )
-            return self._begin(message, PutReply, timeout_s)
+            return self.begin(message, PutReply, timeout_s)
         pending = self.pending
         if len(pending) >= self._in_flight_max or not self._ticking:
             self._admit()
@@ -227,8 +227,8 @@ class Cluster:
         self, key: bytes, ttl_ms: int, timeout_s: float, n: int, w: int, dw: int, strict: bool
     ) -> asyncio.Future[Any]:
         """Raise the end of what is there; the future gets a PutReply."""
-        message = Touch(0, key, ttl_ms, self._next_op(), 0, n, w, dw, strict)
-        return self._begin(message, PutReply, timeout_s)
+        message = Touch(0, key, ttl_ms, self.next_op(), 0, n, w, dw, strict)
+        return self.begin(message, PutReply, timeout_s)
 
     def ask(
         self, verb: str, arguments: bytes, timeout_s: float, node: str | None
@@ -267,7 +267,7 @@ class Cluster:
         known = ", ".join(sorted(link.name for link in self._pool.links()))
         raise RequestError(f"No member is called {node!r}.", hint=f"The members are {known}.")
 
-    def _begin(
+    def begin(
         self, message: Get | Put | Touch, expects: type[AnyMessage], timeout_s: float
     ) -> asyncio.Future[Any]:
         """Start a call the long way round; the hot paths do the same in line."""
@@ -345,7 +345,7 @@ class Cluster:
         self._ticked_at = self.now()
         self._loop.call_later(self.timing.tick_s, self._tick)
 
-    def _next_op(self) -> bytes:
+    def next_op(self) -> bytes:
         """Return 12 random bytes; drawn many at a time, since each draw is a system call."""
         at = self._ops_at
         if at == len(self._ops):

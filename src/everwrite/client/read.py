@@ -149,7 +149,7 @@ class Read(msgspec.Struct, eq=False):
         call = Call(
             table,
             self.future,
-            Get(0, self.key, 0),
+            Get(0, self.key, 0, marks=True),
             GetReply,
             {},
             tuple(self.awaited),

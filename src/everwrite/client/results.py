@@ -20,7 +20,14 @@ import msgspec
 
 from everwrite.client.arguments import a
 from everwrite.core.data.keys import checked_value
-from everwrite.core.data.labels import KIND_BYTES, KIND_JSON, KIND_TEXT, Kind, base_of
+from everwrite.core.data.labels import (
+    KIND_BYTES,
+    KIND_JSON,
+    KIND_PIECE,
+    KIND_TEXT,
+    Kind,
+    base_of,
+)
 from everwrite.core.data.versions import Version, decode, live
 from everwrite.core.errors import Conflict, RequestError
 from everwrite.core.messages.requests import (
@@ -35,6 +42,9 @@ from everwrite.core.messages.requests import (
     GetReply,
     Quality,
 )
+from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register, Set
+from everwrite.core.types.composing import compose
+from everwrite.core.types.operations import Name
 
 Value = Any
 """bytes, str, or what JSON can say: numbers, booleans, lists, dicts with text keys, and structs
@@ -80,9 +90,18 @@ class Found(msgspec.Struct, frozen=True):
     """When the last of the values ends, in milliseconds since 1970; 0: one of them never does."""
     time_ms: int = 0
     """The time of the read by the cluster's clock; 0: nobody said."""
+    composed: Composed | None = None
+    """What makes the one value, if that is a data type: ``type`` names it."""
 
     def __bool__(self) -> bool:
         return bool(self.values)
+
+    @property
+    def type(self) -> str:
+        """Which data type is there: "counter", "set", "map", "register", "flag"; empty: none, so
+        the values are what was put.
+        """
+        return "" if self.composed is None else type_of(self.composed)
 
     @property
     def expires(self) -> datetime | None:
@@ -260,10 +279,14 @@ def found_in_copy(reply: FetchReply, quality: Quality, merge: Merge | None) -> F
         only = versions[0]
         value: Any = only.value
         if only.kind != KIND_BYTES:
+            if only.kind == KIND_PIECE:
+                return _typed_copy(reply, versions, quality)
             value = decode_value(only.kind, value or b"")
         return Found([value], reply.context, quality, merge, only.expires, reply.time_ms)
     if not versions:
         return Found([], reply.context, _without_value(quality, record.siblings), merge)
+    if any(version.kind == KIND_PIECE for version in versions):
+        return _typed_copy(reply, versions, quality)
     values = [decode_value(version.kind, version.value or b"") for version in versions]
     last = _last([version.expires for version in versions])
     return Found(values, reply.context, quality, merge, last, reply.time_ms)
@@ -271,8 +294,40 @@ def found_in_copy(reply: FetchReply, quality: Quality, merge: Merge | None) -> F
 
 def found_by_node(reply: GetReply, merge: Merge | None) -> Found:
     """Return what a coordinating node found."""
+    if any(kind == KIND_PIECE for kind, _ in reply.values):
+        made = compose(reply.values, reply.marks)
+        return _typed(made, reply.context, reply.quality, _last(reply.ends), reply.time_ms)
     values = [decode_value(kind, raw) for kind, raw in reply.values]
     return Found(values, reply.context, reply.quality, merge, _last(reply.ends), reply.time_ms)
+
+
+def plain(composed: Composed) -> Any:
+    """Return a data type as Python has it.
+
+    >>> plain(Map({"apples": Counter(2), "tags": Set(["red"]), "new": Flag(True)}))
+    {'apples': 2, 'tags': {'red'}, 'new': True}
+    """
+    match composed:
+        case Counter():
+            return composed.value
+        case Set():
+            return set(composed.elements)
+        case Register():
+            return decode_value(composed.kind, composed.value)
+        case Flag():
+            return composed.raised
+        case Map():
+            fields: dict[Name, Any] = {name: plain(one) for name, one in composed.fields.items()}
+            return fields
+
+
+def type_of(composed: Composed) -> str:
+    """Return the word for a type.
+
+    >>> type_of(Map({}))
+    'map'
+    """
+    return str(type(composed).__struct_config__.tag)
 
 
 def replica_of(node: str, reply: FetchReply | None) -> Replica:
@@ -285,6 +340,29 @@ def replica_of(node: str, reply: FetchReply | None) -> Replica:
     versions = live(decode(reply.record), reply.time_ms)
     values = [decode_value(version.kind, version.value or b"") for version in versions]
     return Replica(node, status, reply.record, values)
+
+
+def composed_of(versions: list[Version]) -> Composed | None:
+    """Return what live versions make together as a data type; None: nothing is there."""
+    return compose(
+        [(version.kind, version.value or b"") for version in versions],
+        [(version.actor, version.counter, version.time_ms) for version in versions],
+    )
+
+
+def _typed_copy(reply: FetchReply, versions: list[Version], quality: Quality) -> Found:
+    made = composed_of(versions)
+    last = _last([version.expires for version in versions])
+    return _typed(made, reply.context, quality, last, reply.time_ms)
+
+
+def _typed(
+    made: Composed | None, context: bytes, quality: Quality, last: int, time_ms: int
+) -> Found:
+    """Return a data type as the one value of a key."""
+    if made is None:
+        return Found([], context, _without_value(quality, []))
+    return Found([plain(made)], context, quality, None, last, time_ms, made)
 
 
 def _without_value(quality: Quality, siblings: list[Version]) -> Quality:

@@ -17,13 +17,14 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
 
-from everwrite.client.arguments import changed, check_change
+from everwrite.client.arguments import changed, check_change, check_plain
 from everwrite.client.bucket import AsyncBucket
 from everwrite.client.client import DEFAULT_URL, AsyncClient, connect
 from everwrite.client.limits import IN_FLIGHT_MAX, Timing
 from everwrite.client.results import Found, Merge, Replica, Stored
 from everwrite.client.session import Session
 from everwrite.client.table import Counters
+from everwrite.client.typed_sync import Counter, Flag, Map, Register, Set
 from everwrite.core.errors import RequestError, Unreachable
 
 Result = TypeVar("Result")
@@ -307,9 +308,30 @@ class Bucket:
         """Read the value, change it, write it back: see AsyncBucket.update."""
         check_change(change)
         found = self.get(key, timeout=timeout, session=session)
+        check_plain(found.type)
         value = changed(change, found.value)
         if value is None:
             return self.delete(key, context=found.context, timeout=timeout, session=session)
         return self.put(
             key, value, context=found.context, timeout=timeout, session=session, ttl=ttl
         )
+
+    def counter(self, key: str | bytes) -> Counter:
+        """Return the counter at a key: a number to which many add at a time."""
+        return Counter(self._bucket.counter(key), self._run)
+
+    def register(self, key: str | bytes) -> Register:
+        """Return the register at a key: a value of which the last one counts."""
+        return Register(self._bucket.register(key), self._run)
+
+    def flag(self, key: str | bytes) -> Flag:
+        """Return the flag at a key: raised or not."""
+        return Flag(self._bucket.flag(key), self._run)
+
+    def set(self, key: str | bytes) -> Set:
+        """Return the set at a key: texts and bytes, each once."""
+        return Set(self._bucket.set(key), self._run)
+
+    def map(self, key: str | bytes) -> Map:
+        """Return the map at a key: fields, each a data type."""
+        return Map(self._bucket.map(key), self._run)

@@ -21,9 +21,9 @@ from everwrite.core.cluster.reasons import Reason, reasons
 from everwrite.core.data import versions
 from everwrite.core.data.epochs import SALT_BITS
 from everwrite.core.data.keys import checked_bucket, checked_key, data_key
-from everwrite.core.data.labels import label_of
+from everwrite.core.data.labels import KIND_PIECE, label_of
 from everwrite.core.data.versions import Dot, Version
-from everwrite.core.errors import EverwriteError
+from everwrite.core.errors import EverwriteError, ProtocolError
 from everwrite.core.failures import failure_of
 from everwrite.core.messages.explain import Copy, Shown
 from everwrite.core.messages.requests import FOUND, UNREADABLE, Get, Told
@@ -31,6 +31,8 @@ from everwrite.core.outbox import Place
 from everwrite.core.request.foresee import Outlook, Voice, answers, joined, lacking, voices
 from everwrite.core.request.limits import check_get
 from everwrite.core.request.survey import Found
+from everwrite.core.types import pieces
+from everwrite.core.types.composing import TYPE_NAMES
 from everwrite.server.answering import answering
 from everwrite.server.arguments import bytes_in, number_in
 
@@ -184,7 +186,7 @@ class Explaining:
             "id": f"{version.actor.hex()}-{version.counter}",
             "written_ms": version.time_ms,
             "bytes": len(value) if value is not None else 0,
-            "content_type": label_of(version.kind).content_type if value is not None else "",
+            "content_type": _content_type(version),
             "tombstone": value is None,
             "expires_ms": version.expires or None,
             "ended": ended,
@@ -282,6 +284,18 @@ class Explaining:
 
     def _name(self, node: bytes) -> str:
         return name_of(self._local.members, node)
+
+
+def _content_type(version: Version) -> str:
+    """Return what a version's value is; of a piece of a data type, of which."""
+    if version.value is None:
+        return ""
+    if version.kind != KIND_PIECE:
+        return label_of(version.kind).content_type
+    try:
+        return f"piece of a {TYPE_NAMES[pieces.decode(version.value).type]}"
+    except ProtocolError:  # a newer node's
+        return "piece of a data type"
 
 
 def _certainty(foreseen: Outlook, heard: list[Voice], r: int) -> str:

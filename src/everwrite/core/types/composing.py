@@ -127,9 +127,15 @@ def last_of(registers: list[Held]) -> tuple[Kind, bytes]:
 
 def number_of(place: Place) -> int | None:
     """Return the integer that the register there is; None: there is none, or it is another text."""
-    if not place.registers:
-        return None
-    _, raw = last_of(place.registers)
+    return integer_in(last_of(place.registers)[1]) if place.registers else None
+
+
+def integer_in(raw: bytes) -> int | None:
+    """Return the integer that these bytes say, as a counter may begin with it; None: another text.
+
+    >>> integer_in(b"-7"), integer_in(b"07"), integer_in(b"9223372036854775808")
+    (-7, None, None)
+    """
     number = int(raw) if _INTEGER.fullmatch(raw) else None
     return number if number is not None and -AMOUNT_MAX - 1 <= number <= AMOUNT_MAX else None
 

@@ -40,6 +40,7 @@ from everwrite.server.http.values import (
     Quality,
     Sibling,
     bytes_of,
+    check_plain,
     kind_said,
     moment,
     siblings_of,
@@ -157,6 +158,7 @@ class Batches:
         if operation.op == "get":
             seen = seen_in(options, operation.context.encode())
             found = await self._operations.read(data, options, seen)
+            check_plain(found)
             return _read(operation, line, found)
         context = context_in(operation.context.encode())
         given = operation.idempotency_key.encode()

@@ -1,8 +1,8 @@
 """Where every HTTP request comes in: who may ask, whose it is, and what becomes of an error.
 
-Requests for keys are nearly all there is, so they go to objects.py by a look at their path; all
-others go through Starlette's router. An operation gets an ``Asked``, and answers it once, or raises
-an EverwriteError or a Refusal: these become problem documents here and nowhere else.
+Requests for keys are nearly all there is, so they go to objects.py and crdt.py by a look at their
+path; all others go through Starlette's router. An operation gets an ``Asked``, and answers it once,
+or raises an EverwriteError or a Refusal: these become problem documents here and nowhere else.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from everwrite.core.errors import EverwriteError, InvariantError
 from everwrite.server.http.admin import Handler, HttpAdmin
 from everwrite.server.http.asked import Asked, Budget, Receive, Scope, Send
 from everwrite.server.http.batch import Batches
+from everwrite.server.http.crdt import PREFIX as CRDT
+from everwrite.server.http.crdt import Typed
 from everwrite.server.http.guard import Guard
 from everwrite.server.http.keys import Buckets
 from everwrite.server.http.measures import HttpMeasures
@@ -25,7 +27,7 @@ from everwrite.server.http.openapi import document
 from everwrite.server.http.operations import Operations, unsure
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.http.problems import Gone, Refusal, no_such_path, not_allowed
-from everwrite.server.http.routes import BUCKET, KEY, OPERATIONS
+from everwrite.server.http.routes import BUCKET, KEY, OPERATIONS, TYPED
 from everwrite.server.http.tags import Tags
 from everwrite.server.logs import serve_request
 from everwrite.server.spans import Spans
@@ -35,6 +37,7 @@ ASKED = "everwrite.asked"
 
 _READS = ("GET", "HEAD")
 _OF_OBJECTS = {each.method: each.name for each in OPERATIONS if each.path == KEY}
+_OF_TYPED = {each.method: each.name for each in OPERATIONS if each.path == TYPED}
 _OF_BUCKETS = {each.method: each.name for each in OPERATIONS if each.path == BUCKET}
 
 
@@ -63,7 +66,9 @@ class Front:
         self._guard = guard
         self._budget = budget
         operations = Operations(place, replicas, timeout_ms)
-        self._objects = Objects(operations, Tags(place.local.context_key, place.local.fingerprint))
+        tags = Tags(place.local.context_key, place.local.fingerprint)
+        self._objects = Objects(operations, tags)
+        self._typed = Typed(operations, self._objects, tags)
         self._buckets = Buckets(place, self._objects)
         admin = HttpAdmin(place, ready, document, render)
         handlers: dict[str, Handler] = {
@@ -94,6 +99,9 @@ class Front:
                 else:
                     asked.operation = _OF_BUCKETS.get(asked.method, "other")
                     await self._buckets.serve(asked)
+            elif asked.path.startswith(CRDT) and b"/" in asked.path[len(CRDT) :].rstrip(b"/"):
+                asked.operation = _OF_TYPED.get(asked.method, "other")
+                await self._typed.serve(asked)
             else:
                 scope[ASKED] = asked
                 # Routes are found by the path that handlers take apart: in it %2F is no slash.
@@ -144,7 +152,7 @@ def _routes(handlers: Mapping[str, Handler]) -> list[Route]:
     """Return Starlette's routes for the pages, and all operations but those on keys."""
     paths: dict[str, dict[str, tuple[str, Handler]]] = {}
     for operation in OPERATIONS:
-        if not operation.path.encode().startswith(PREFIX):
+        if not operation.path.encode().startswith((PREFIX, CRDT)):
             named = operation.name, handlers[operation.name]
             paths.setdefault(operation.path, {})[operation.method] = named
     paths["/ui"] = {"GET": ("page", lead_there)}

@@ -42,6 +42,7 @@ from everwrite.server.http.options import parse as parse_query
 from everwrite.server.http.problems import Header, Refusal, not_allowed
 from everwrite.server.http.tags import Tags, matches
 from everwrite.server.http.values import (
+    check_plain,
     dot_of,
     envelope_of,
     headers_of,
@@ -96,10 +97,14 @@ class Objects:
             raise not_allowed(asked.method, [*self._methods])
         bucket, _, key = asked.path[len(PREFIX) :].partition(b"/")
         name = checked_bucket(unquote_to_bytes(bucket))
+        self.trace_key(asked, name, key)
+        await method(asked, name, key)
+
+    def trace_key(self, asked: Asked, bucket: bytes, raw_key: bytes) -> None:
+        """As ``trace``, for a request whose path names a key."""
         if asked.recorded or b"trace=1" in asked.query:
             options = parse_query(asked.query, TRACED)
-            self.trace(asked, options, data_key(name, key_in(key, options)))
-        await method(asked, name, key)
+            self.trace(asked, options, data_key(bucket, key_in(raw_key, options)))
 
     def trace(self, asked: Asked, options: Options, key: bytes = b"") -> Timeline | None:
         """Note from now on what happens to a request, if that is wanted; and tell it in a header of
@@ -124,6 +129,7 @@ class Objects:
         reply = await self._operations.read(data_key(bucket, key), options, seen)
         if not reply.values:
             raise absent(reply)
+        check_plain(reply)
         enveloped = options.envelope or wants_envelope(headers.get(b"accept", b""))
         long = len(reply.context) > CONTEXT_HEADER_MAX
         if enveloped:

@@ -113,7 +113,7 @@ PROBLEMS: dict[int, str] = {
     401: "The secret is missing or wrong",
     403: "A page of another origin may not ask; or this may not be asked",
     404: "Nothing is there",
-    409: "The siblings have no such resolution",
+    409: "The siblings have no such resolution, or another data type is there",
     413: "A key, value, name or set of siblings is over its limit",
     415: "The body is of no type that is taken here",
     421: "The node does not answer to this name",

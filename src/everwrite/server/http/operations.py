@@ -69,8 +69,9 @@ class Operations:
         *,
         retry: bool,
         timeout_ms: int = 0,
+        change: bool = False,
     ) -> PutReply:
-        """Write a key; None deletes."""
+        """Write a key; None deletes. With ``change`` the value is operations on a data type."""
         if len(context) > CONTEXT_BYTES_MAX:
             raise BadContext("That context is too long.", hint="Use the one of a read as it is.")
         place = self._place
@@ -89,6 +90,7 @@ class Operations:
                 options.strict,
                 retry,
                 ttl_ms=options.ttl_ms,
+                change=change,
             )
         )
         return reply

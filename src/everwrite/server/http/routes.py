@@ -6,9 +6,12 @@ from typing import Any
 
 import msgspec
 
+from everwrite.core.types.in_json import TypedValue
 from everwrite.server.http.admin import QUESTIONS, Commit, Staged
 from everwrite.server.http.batch import Operation as BatchOperation
 from everwrite.server.http.batch import Outcome
+from everwrite.server.http.crdt import READS as TYPED_READS
+from everwrite.server.http.crdt import Change, Changed
 from everwrite.server.http.keys import KeyLine
 from everwrite.server.http.objects import Written
 from everwrite.server.http.options import BATCHES, EXPLAINS, LISTS, NOTHING, PUTS, READS, WRITES
@@ -49,10 +52,13 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """Statuses of problems beside those that any operation may have."""
 
 
+TYPED_HEADERS = ("Causal-Context", "ETag", "Replicas", "Expires-At", "Trace")
+CHANGE_HEADERS = ("Causal-Context", "Replicas", "Durable", "Expires-At", "Trace")
 READ_HEADERS = ("Causal-Context", "ETag", "Siblings", "Replicas", "Expires-At", "Trace")
 WRITE_HEADERS = ("Causal-Context", "Siblings", "Replicas", "Durable", "Expires-At", "Trace")
 KEY = "/v1/kv/{bucket}/{key}"
 BUCKET = "/v1/kv/{bucket}"
+TYPED = "/v1/crdt/{bucket}/{key}"
 _SEVERAL = "Several siblings, or a context too long for a header: the envelope"
 _SEVERAL_HEAD = (
     "Several siblings, or a context too long for a header: without Causal-Context, then GET has it"
@@ -155,6 +161,57 @@ OPERATIONS: tuple[Operation, ...] = (
         body=((ANY, None),),
         answers=(Answer(201, "Written", headers=("Location", *WRITE_HEADERS)),),
         problems=(413, 415, 501, 507),
+    ),
+    Operation(
+        method="GET",
+        path=TYPED,
+        name="get_typed",
+        summary="Read a key that is a data type: what its pieces make together",
+        tag="types",
+        query=TYPED_READS,
+        headers=("Causal-Context", "If-None-Match"),
+        answers=(
+            Answer(200, "The value, with its type", JSON, TypedValue, TYPED_HEADERS),
+            Answer(304, "The reader has it", headers=TYPED_HEADERS),
+        ),
+        problems=(404, 413),
+    ),
+    Operation(
+        method="HEAD",
+        path=TYPED,
+        name="head_typed",
+        summary="As GET, without the body",
+        tag="types",
+        query=TYPED_READS,
+        headers=("Causal-Context", "If-None-Match"),
+        answers=(
+            Answer(200, "There is a value", JSON, TypedValue, TYPED_HEADERS),
+            Answer(304, "The reader has it", headers=TYPED_HEADERS),
+        ),
+        problems=(404, 413),
+    ),
+    Operation(
+        method="POST",
+        path=TYPED,
+        name="change_typed",
+        summary="Carry out operations on a data type, in one write",
+        tag="types",
+        query=PUTS,
+        headers=("Causal-Context", "Idempotency-Key"),
+        body=((JSON, list[Change]),),
+        answers=(Answer(200, "What each came to", JSON, Changed, CHANGE_HEADERS),),
+        problems=(409, 413, 415, 501, 507),
+    ),
+    Operation(
+        method="DELETE",
+        path=TYPED,
+        name="delete_typed",
+        summary="Delete what the context has seen; without one, what is there: as in /v1/kv/",
+        tag="types",
+        query=WRITES,
+        headers=("Causal-Context", "Idempotency-Key"),
+        answers=(Answer(204, "Deleted, or nothing was there", headers=WRITE_HEADERS), _WRITTEN),
+        problems=(413, 501, 507),
     ),
     Operation(
         method="POST",

@@ -20,6 +20,7 @@ import msgspec
 from everwrite.core.data.labels import (
     KIND_BYTES,
     KIND_JSON,
+    KIND_PIECE,
     KIND_TEXT,
     TYPES,
     Kind,
@@ -27,7 +28,7 @@ from everwrite.core.data.labels import (
     kind_of,
     label_of,
 )
-from everwrite.core.errors import Conflict, RequestError
+from everwrite.core.errors import Conflict, RequestError, WrongType
 from everwrite.core.messages.requests import GetReply
 from everwrite.server.http.options import encode64
 from everwrite.server.http.problems import Header
@@ -256,6 +257,15 @@ def key_in_json(key: bytes) -> tuple[str, str]:
         return key.decode(), ""
     except UnicodeDecodeError:
         return "", encode64(key).decode()
+
+
+def check_plain(reply: GetReply) -> None:
+    """Raise WrongType if what a read found is a data type: its siblings are pieces of one value."""
+    if any(kind == KIND_PIECE for kind, _ in reply.values):
+        raise WrongType(
+            "The key is a data type, and no plain value.",
+            hint="Read it at /v1/crdt/{bucket}/{key}.",
+        )
 
 
 # -- one of several --------------------------------------------------------------------------------

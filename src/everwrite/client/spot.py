@@ -1,0 +1,196 @@
+"""One place that is a data type: a key, or a field some maps below it, as a bucket object sees it.
+
+    counter, set, ... -> Spot.change -> Put with operations -> its coordinator applies them
+                      -> Spot.look   -> a copy, or a GetReply -> compose -> what stands at the path
+
+A coordinator applies a change to what it knows. With a session that is no less than the session has
+seen: so a remove takes what its writer was shown.
+"""
+
+# Every call takes timeout=: callers say how long a request may last, not how to cancel a coroutine.
+# ruff: noqa: ASYNC109
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TypedDict
+
+import msgspec
+
+from everwrite.client.arguments import (
+    a,
+    check_numbers,
+    check_session,
+    checked_timeout,
+    checked_ttl,
+)
+from everwrite.client.cluster import Cluster
+from everwrite.client.results import composed_of, type_of
+from everwrite.client.session import Session
+from everwrite.core.data.labels import KIND_BYTES
+from everwrite.core.data.versions import decode, live
+from everwrite.core.errors import ProtocolError, RequestError, WrongType
+from everwrite.core.messages.requests import FetchReply, Put, PutReply
+from everwrite.core.types.composed import Composed, Map
+from everwrite.core.types.composing import compose
+from everwrite.core.types.operations import DEPTH_MAX, Name, Operation, Path, encode, name_of
+
+
+class Reads(TypedDict, total=False):
+    """What each read of a data type may be told, as ``get``."""
+
+    n: int
+    r: int
+    timeout: float | None
+    strict: bool | None
+    session: Session | None
+
+
+class Writes(TypedDict, total=False):
+    """What each change of a data type may be told, as ``put``."""
+
+    n: int
+    w: int
+    dw: int
+    timeout: float | None
+    strict: bool | None
+    session: Session | None
+    ttl: float | timedelta | None
+
+
+class Spot(msgspec.Struct, frozen=True):
+    """See the module. The numbers are the bucket's: they hold where a call says nothing else."""
+
+    cluster: Cluster
+    data: bytes
+    """Data key, see core/data/keys.py."""
+    numbers: tuple[int, int, int, int]
+    timeout_s: float
+    strict: bool
+    ttl_ms: int
+    path: Path = []
+
+    def below(self, field: str | bytes) -> Spot:
+        """Return the place of a field of the map that is here."""
+        path = [*self.path, checked_name(field, "field")]
+        if len(path) > DEPTH_MAX:
+            raise RequestError(
+                f"A field {len(path)} maps below its key is not possible.",
+                hint=f"Use up to {DEPTH_MAX}.",
+            )
+        return msgspec.structs.replace(self, path=path)
+
+    async def change(
+        self,
+        operations: list[Operation],
+        *,
+        n: int = 0,
+        w: int = 0,
+        dw: int = -1,
+        timeout: float | None = None,
+        strict: bool | None = None,
+        session: Session | None = None,
+        ttl: float | timedelta | None = None,
+    ) -> list[int]:
+        """Carry out operations in one put; return what each came to."""
+        check_session(session)
+        check_numbers(n, 0, w, dw)
+        default_n, _, default_w, default_dw = self.numbers
+        cluster = self.cluster
+        message = Put(
+            0,
+            self.data,
+            encode(operations),
+            session.seen(self.data) if session is not None else b"",
+            cluster.next_op(),
+            0,
+            KIND_BYTES,
+            n or default_n,
+            w or default_w,
+            default_dw if dw == -1 else dw,
+            self.strict if strict is None else bool(strict),
+            ttl_ms=self.ttl_ms if ttl is None else checked_ttl(ttl),
+            change=True,
+        )
+        timeout_s = self.timeout_s if timeout is None else checked_timeout(timeout)
+        reply: PutReply = await cluster.begin(message, PutReply, timeout_s)
+        if reply.stale_view:
+            cluster.refresh_soon(urgent=False)
+        if session is not None:
+            session.note(self.data, reply.context)
+        if len(reply.results) != len(operations):
+            raise ProtocolError(
+                "The node does not say what the change came to: it does not know data types.",
+                hint="It took them for a plain value. Upgrade all nodes, and delete that.",
+                outcome="unknown",
+            )
+        return reply.results
+
+    async def look(
+        self,
+        *,
+        n: int = 0,
+        r: int = 0,
+        timeout: float | None = None,
+        strict: bool | None = None,
+        session: Session | None = None,
+    ) -> Composed | None:
+        """Return what stands here; None: nothing."""
+        check_session(session)
+        check_numbers(n, r, 0, -1)
+        default_n, default_r, *_ = self.numbers
+        n, r = n or default_n, r or default_r
+        strict = self.strict if strict is None else bool(strict)
+        timeout_s = self.timeout_s if timeout is None else checked_timeout(timeout)
+        cluster = self.cluster
+        seen = session.seen(self.data) if session is not None else b""
+        if n or r or strict or seen:
+            reply = await cluster.get(self.data, timeout_s, n, r, strict, seen)
+        else:
+            reply = await cluster.read(self.data, timeout_s)
+        if session is not None:
+            session.note(self.data, reply.context)
+        if type(reply) is FetchReply:
+            return inside(composed_of(live(decode(reply.record), reply.time_ms)), self.path)
+        if reply.stale_view:
+            cluster.refresh_soon(urgent=False)
+        return inside(compose(reply.values, reply.marks), self.path)
+
+
+def inside(composed: Composed | None, path: Path) -> Composed | None:
+    """Return what stands at this path of a value; WrongType where what is on the way is no map."""
+    for name in path:
+        if composed is None:
+            return None
+        if not isinstance(composed, Map):
+            raise wrong_type(composed, Map)
+        composed = composed.fields.get(name)
+    return composed
+
+
+def wrong_type(found: Composed, wanted: type[Composed]) -> WrongType:
+    """Return the error for a read that takes one type for another."""
+    word, other = type_of(found), str(wanted.__struct_config__.tag)
+    return WrongType(
+        f"{a(word)} is there, and no {other}.",
+        hint=f"Read it with bucket.{word}(key), or map.{word}(field) where it is a field.",
+    )
+
+
+def checked_name(name: str | bytes, what: str) -> Name:
+    """Return the one form of the name of a field, or of an element; RequestError for what is
+    none.
+    """
+    if isinstance(name, str):
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise RequestError(
+                f"{name!r} is no {what}: it is not Unicode.", hint="Use bytes."
+            ) from error
+        return name
+    if not isinstance(name, bytes):
+        raise RequestError(
+            f"{a(type(name).__name__)} is no {what}.", hint="Use str or bytes, such as str(7)."
+        )
+    return name_of(name)
