@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         UnavailableError,
         Unreachable,
         WrongFormat,
+        WrongType,
     )
     from everwrite.core.messages.requests import Quality
 
@@ -85,6 +86,7 @@ _ROOMS = {
         "UnavailableError",
         "Unreachable",
         "WrongFormat",
+        "WrongType",
     ),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
@@ -121,6 +123,7 @@ __all__ = [
     "UnavailableError",
     "Unreachable",
     "WrongFormat",
+    "WrongType",
     "__version__",
     "connect",
     "connect_sync",

@@ -71,6 +71,12 @@ class Conflict(EverwriteError):
     code = "conflict"
 
 
+class WrongType(EverwriteError):
+    """An operation met another data type at its path than the one that it is for."""
+
+    code = "wrong_type"
+
+
 class NotFound(EverwriteError):
     """No value is there: never written, or deleted."""
 

@@ -18,8 +18,11 @@ from everwrite.core.errors import RequestError, TooLarge
 
 KIND_BYTES, KIND_TEXT, KIND_JSON = range(3)
 
+KIND_PIECE = 3
+"""A piece of a data type (core/types/pieces.py): made by coordinators, never taken from a client."""
+
 Kind = int | bytes
-"""KIND_BYTES, KIND_TEXT, KIND_JSON, or a label."""
+"""KIND_BYTES, KIND_TEXT, KIND_JSON, or a label; KIND_PIECE in a record."""
 
 LABEL_BYTES_MAX = 4096
 """It is kept with each version and sent with each answer: a name and an origin, no second value."""

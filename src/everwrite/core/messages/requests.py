@@ -54,6 +54,11 @@ class Put(Message, tag=11, frozen=True):
     forwarded: bool = False
     ttl_ms: int = 0
     """How long the version is to live, from the moment at which it is minted; 0: for ever."""
+    change: bool = False
+    """The value is a list of operations (core/types/operations.py), which the coordinator applies
+    to what it knows. A context is not what they supersede, but what the coordinator must know."""
+    over: bool = False
+    """Supersede all that the coordinator knows, whatever the writer has seen: the last one wins."""
 
 
 class Touch(Message, tag=13, frozen=True):
@@ -211,6 +216,9 @@ class PutReply(Message, tag=34, frozen=True):
     """With ``ends``: the time of day."""
     retried: bool = False
     """Whether another try may have been carried out too, so that the write may stand twice."""
+    results: list[int] = msgspec.field(default_factory=list)
+    """A change's: one for each operation, as operations.py says of it. Of a try that finds an
+    earlier one carried out: as it would be if it were made once more, and nothing were new."""
 
 
 class Failure(Message, tag=35, frozen=True):

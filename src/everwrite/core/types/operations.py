@@ -7,13 +7,18 @@ has one form whichever front it comes by.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import msgspec
 
-from everwrite.core.data.labels import Kind
+from everwrite.core.data.labels import Kind, check_kind
 from everwrite.core.errors import RequestError
 
-Name = str | bytes
-"""Invariant: bytes are no UTF-8; else it is a text."""
+if TYPE_CHECKING:
+    Name = str | bytes
+    """Invariant: bytes are no UTF-8; else it is a text."""
+else:
+    Name = Any  # msgspec cannot tell texts from bytes in a union: ``is_name`` does
 
 Path = list[Name]
 
@@ -21,6 +26,11 @@ OPERATIONS_MAX = 4096
 """In one put."""
 DEPTH_MAX = 8
 """Names in a path."""
+PATH_BYTES_MAX = 1024
+"""All names of a path: it stands in each piece, as a key stands in each record."""
+AMOUNT_MAX = (1 << 63) - 1
+"""A counter, and what is added to it, is a signed number of 64 bits: from one less than this below
+zero."""
 
 
 class Add(msgspec.Struct, tag="add", array_like=True, frozen=True, gc=False):
@@ -94,7 +104,33 @@ def decode(data: bytes) -> list[Operation]:
             f"{len(operations)} operations are not possible in one put.",
             hint=f"Nothing was done. Send 1 to {OPERATIONS_MAX}.",
         )
+    for operation in operations:
+        _check(operation)
     return operations
+
+
+def _check(operation: Operation) -> None:
+    """Raise RequestError for an operation that cannot be."""
+    path = operation.path
+    names = [*path, *operation.elements] if isinstance(operation, Include | Exclude) else path
+    if not all(map(is_name, names)):
+        raise RequestError(
+            "A name must be a text, or bytes that are no UTF-8.",
+            hint="Nothing was done. Each name has one form only.",
+        )
+    size = sum(len(raw_of(name)) for name in path)
+    if len(path) > DEPTH_MAX or size > PATH_BYTES_MAX:
+        raise RequestError(
+            f"A path of {len(path)} names and {size} bytes is not possible.",
+            hint=f"Nothing was done. Use {DEPTH_MAX} names, {PATH_BYTES_MAX} bytes, or less.",
+        )
+    if isinstance(operation, Add) and not -AMOUNT_MAX - 1 <= operation.amount <= AMOUNT_MAX:
+        raise RequestError(
+            f"An amount of {operation.amount} is not possible.",
+            hint="Nothing was done. Add what fits into 64 bits, with its sign.",
+        )
+    if isinstance(operation, Assign):
+        check_kind(operation.kind)
 
 
 def name_of(raw: bytes) -> Name:
@@ -107,6 +143,11 @@ def name_of(raw: bytes) -> Name:
         return raw.decode()
     except UnicodeDecodeError:
         return raw
+
+
+def is_name(name: Name) -> bool:
+    """Say whether this is a name, in the one form that it may have."""
+    return isinstance(name, str) or (isinstance(name, bytes) and name_of(name) is name)
 
 
 def raw_of(name: Name) -> bytes:

@@ -28,6 +28,7 @@ STATUSES = {
     "denied": 403,
     "not_found": 404,
     "conflict": 409,
+    "wrong_type": 409,
     "too_large": 413,
     "overloaded": 429,
     "internal": 500,

@@ -1,0 +1,189 @@
+"""What stands in the record of a data type: its pieces by their places, and what is shown of them.
+
+    [(kind, value)], [mark] -> a tree of places -> Counter, Set, Register, Flag or Map
+
+A *place* is what one path leads to. Most have pieces of one type. Where concurrent writes have put
+several there, the type of the last piece by its mark (time, actor, counter) is shown as a whole. A
+map's last piece is the last one anywhere below it.
+
+A register whose bytes are an integer and a counter are one type, the number: what was written last,
+and all increments that it has not superseded. So whoever sets a number and whoever adds to it at
+the same time are both heard.
+
+Costs: linear in pieces.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from everwrite.core.data.labels import KIND_PIECE, Kind
+from everwrite.core.data.versions import Version
+from everwrite.core.errors import check
+from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register, Set
+from everwrite.core.types.operations import AMOUNT_MAX, Name, raw_of
+from everwrite.core.types.pieces import COUNTER, ELEMENT, FLAG, REGISTER, Piece, decode
+
+MAP = 4
+"""The type of a place that has places below it; no piece says so."""
+
+TYPE_NAMES = ("register", "counter", "set", "flag", "map")
+
+Mark = tuple[int, bytes, int]
+"""(time, actor, counter): which of two writes is the later one, where neither has seen the other.
+"""
+
+_INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
+
+
+class Held(msgspec.Struct, gc=False):
+    """A piece where it stands, and the version that it is of, if that is at hand."""
+
+    mark: Mark
+    piece: Piece
+    version: Version | None = None
+
+
+class Place:
+    """All that stands at one path, and below it."""
+
+    __slots__ = ("counters", "elements", "fields", "flags", "registers")
+
+    def __init__(self) -> None:
+        self.registers: list[Held] = []
+        self.counters: list[Held] = []
+        self.flags: list[Held] = []
+        self.elements: dict[Name, list[Held]] = {}
+        self.fields: dict[Name, Place] = {}
+
+    def at(self, path: Sequence[Name]) -> Place | None:
+        """Return the place to which a path leads from here; None: nothing stands there."""
+        place: Place | None = self
+        for name in path:
+            if place is None:
+                return None
+            place = place.fields.get(name)
+        return place
+
+    def add(self, held: Held) -> None:
+        """Put a piece where it belongs."""
+        place = self
+        for name in held.piece.path:
+            below = place.fields.get(name)
+            if below is None:
+                below = place.fields[name] = Place()
+            place = below
+        if held.piece.type == ELEMENT:
+            place.elements.setdefault(held.piece.payload, []).append(held)  # type: ignore[arg-type]
+        else:
+            (place.registers, place.counters, (), place.flags)[held.piece.type].append(held)  # type: ignore[union-attr]
+
+    def types(self) -> list[int]:
+        """Return the types of which something stands here."""
+        stand = (self.registers, self.counters, self.elements, self.flags, self.fields)
+        return [number for number, pieces in enumerate(stand) if pieces]
+
+    def of(self, number: int) -> Iterator[Held]:
+        """Yield the pieces of one type here; of a map all that stand below."""
+        if number == ELEMENT:
+            for twins in self.elements.values():
+                yield from twins
+        elif number == MAP:
+            for place in self.fields.values():
+                yield from place.all()
+        else:
+            yield from (self.registers, self.counters, (), self.flags)[number]
+
+    def all(self) -> Iterator[Held]:
+        """Yield all pieces here and below."""
+        for number in self.types():
+            yield from self.of(number)
+
+
+def shown_at(place: Place) -> tuple[int | None, bool]:
+    """Return the type that is shown of a place (None: nothing is there), and whether that is a
+    clash: another one stands there too.
+    """
+    types = place.types()
+    if not types:
+        return None, False
+    if len(types) == 1:
+        return types[0], False
+    last = {number: max(held.mark for held in place.of(number)) for number in types}
+    if COUNTER in last and REGISTER in last and number_of(place) is not None:
+        last[COUNTER] = max(last[COUNTER], last.pop(REGISTER))
+    return max(last, key=lambda number: last[number]), len(last) > 1
+
+
+def last_of(registers: list[Held]) -> tuple[Kind, bytes]:
+    """Return what the last of these registers says."""
+    payload = max(registers, key=lambda held: held.mark).piece.payload
+    assert isinstance(payload, tuple)
+    return payload
+
+
+def number_of(place: Place) -> int | None:
+    """Return the integer that the register there is; None: there is none, or it is another text."""
+    if not place.registers:
+        return None
+    _, raw = last_of(place.registers)
+    number = int(raw) if _INTEGER.fullmatch(raw) else None
+    return number if number is not None and -AMOUNT_MAX - 1 <= number <= AMOUNT_MAX else None
+
+
+def sum_at(place: Place) -> int:
+    """Return the value of the counter there; what one request id stands for counts once."""
+    total = number_of(place) or 0
+    ops: set[bytes] = set()
+    for held in place.counters:
+        op = held.version.op if held.version is not None else b""
+        if op and op in ops:
+            continue
+        ops.add(op)
+        total += held.piece.payload  # type: ignore[operator]
+    return total
+
+
+def show(place: Place) -> Composed | None:
+    """Return what is shown of a place; None: nothing is there."""
+    number, _ = shown_at(place)
+    if number is None:
+        return None
+    if number == REGISTER:
+        kind, value = last_of(place.registers)
+        return Register(value, kind)
+    if number == COUNTER:
+        return Counter(sum_at(place))
+    if number == ELEMENT:
+        return Set(sorted(place.elements, key=raw_of))
+    if number == FLAG:
+        return Flag(True)
+    fields: dict[Name, Composed] = {}
+    for name in sorted(place.fields, key=raw_of):
+        shown = show(place.fields[name])
+        if shown is not None:
+            fields[name] = shown
+    return Map(fields)
+
+
+def piece_of(kind: Kind, value: bytes) -> Piece:
+    """Return the piece that a version's value is: a plain one is a register of the whole key."""
+    return decode(value) if kind == KIND_PIECE else Piece(REGISTER, [], (kind, value))
+
+
+def compose(
+    values: Sequence[tuple[Kind, bytes]], marks: Sequence[tuple[bytes, int, int]]
+) -> Composed | None:
+    """Return what is shown of a key, from the values and marks of an answer to a read (GetReply,
+    asked with ``marks``); None: nothing is there.
+    """
+    check(len(values) == len(marks), "a read that is composed was asked for its marks")
+    if not values:
+        return None
+    place = Place()
+    for (kind, value), (actor, counter, time_ms) in zip(values, marks, strict=True):
+        place.add(Held((time_ms, actor, counter), piece_of(kind, value)))
+    return show(place)
