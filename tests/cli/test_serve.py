@@ -68,6 +68,7 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         base-port = 7411
         host = "0.0.0.0"
         http-port = 8080
+        redis-port = 8079
         advertise = "example.org:7500"
         join = ["one:7400", "[::1]:7402"]
         stage = true
@@ -92,6 +93,7 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         port=7411,
         host="0.0.0.0",
         http_port=8080,
+        redis_port=8079,
         advertise="example.org:7500",
         join=("one:7400", "[::1]:7402"),
         stage=True,

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from structlog.contextvars import bound_contextvars
 
@@ -28,6 +28,7 @@ from everwrite.server.handing import hand_on, keep
 from everwrite.server.inquiry import ask_cluster
 from everwrite.server.peers import Peers
 from everwrite.server.settings import ServeOptions, cannot_listen, split_address
+from everwrite.server.sockets import bind, close_all
 from everwrite.server.state import LEFT, NodeState, read_known, read_state
 from everwrite.server.transport import Connection
 from everwrite.storage.store import Store, open_store
@@ -35,6 +36,7 @@ from everwrite.storage.store import Store, open_store
 if TYPE_CHECKING:
     from everwrite.server.http.service import HttpService
     from everwrite.server.metrics.exposition import Exposition
+    from everwrite.server.redis.service import RedisService
 
 
 LOOK_EVERY_S = 0.5
@@ -84,6 +86,7 @@ class Runtime:
         self.driver.ask = Admin(self).ask
         self._server: asyncio.Server | None = None
         self.http: HttpService | None = None
+        self.redis: RedisService | None = None
         self._exposition: Exposition | None = None
 
     @property
@@ -115,6 +118,8 @@ class Runtime:
     async def stop(self) -> None:
         """Take no more, finish what the disk is doing, and close; safe to call twice."""
         first, self._stopping = not self._stopping, True
+        if self.redis is not None:
+            await self.redis.stop()
         if self.http is not None:
             await self.http.stop()
         self._looking.cancel()
@@ -226,12 +231,12 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
     loop = asyncio.get_running_loop()
     gate = Gate()
     server = None
-    doors = await http_sockets(options) if listen else []
+    doors = await bind_fronts(options) if listen else Doors([], [])
     if listen:
         try:
             server = await loop.create_server(gate.connection, options.host, options.port)
         except OSError as error:
-            close_all(doors)
+            close_all([*doors.http, *doors.redis])
             raise cannot_listen(options.host, options.port, error) from error
     try:
         state = read_state(store)
@@ -245,29 +250,44 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
         node = boot.start_node(store, state, options, port)
         runtime = Runtime(node, store, options, options.join)
     except BaseException:
-        close_all(doors)
+        close_all([*doors.http, *doors.redis])
         if server is not None:
             server.close()
         raise
     gate.peers = runtime.peers
     runtime.begin(server)
-    if doors:
-        runtime.http = http_service(runtime, doors)
+    if doors.http:
+        runtime.http = http_service(runtime, doors.http)
         await runtime.http.start()
         runtime.peers.http_port = runtime.http.port
+    if doors.redis:
+        runtime.redis = redis_service(runtime, doors.redis)
+        await runtime.redis.start()
     return runtime
 
 
-# -- HTTP: imported only where it is spoken, since that takes a fifth of a second ------------------
+# -- the fronts: imported only where they are spoken to, since HTTP takes a fifth of a second ------
 
 
-async def http_sockets(options: ServeOptions) -> list[socket.socket]:
-    """Return what the node will answer HTTP on, bound; it listens once the node serves."""
-    if options.http_port is None:
-        return []
-    from everwrite.server.http.service import bind
+class Doors(NamedTuple):
+    """What the node will answer other protocols on, bound; it listens once the node serves."""
 
-    return await bind(options.host, options.http_port)
+    http: list[socket.socket]
+    redis: list[socket.socket]
+
+
+async def bind_fronts(options: ServeOptions) -> Doors:
+    """Return the sockets of both fronts; ConfigError, and none is left open, if that can't be."""
+    host, found = options.host, Doors([], [])
+    if options.http_port is not None:
+        found.http.extend(await bind(host, options.http_port, "HTTP"))
+    if options.redis_port is not None:
+        try:
+            found.redis.extend(await bind(host, options.redis_port, "Redis"))
+        except ConfigError:
+            close_all(found.http)
+            raise
+    return found
 
 
 def http_service(runtime: Runtime, sockets: list[socket.socket]) -> HttpService:
@@ -277,10 +297,11 @@ def http_service(runtime: Runtime, sockets: list[socket.socket]) -> HttpService:
     return HttpService(runtime, sockets)
 
 
-def close_all(sockets: list[socket.socket]) -> None:
-    """Give sockets back that nobody will use."""
-    for each in sockets:
-        each.close()
+def redis_service(runtime: Runtime, sockets: list[socket.socket]) -> RedisService:
+    """Return the Redis front of a node."""
+    from everwrite.server.redis.service import RedisService
+
+    return RedisService(runtime, sockets)
 
 
 def _check_alone(store: Store, state: NodeState, options: ServeOptions) -> None:

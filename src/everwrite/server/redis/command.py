@@ -43,6 +43,8 @@ class Command(NamedTuple):
     mode: int = ALONE
     group: Group = "generic"
     summary: str = ""
+    plain: int = 0
+    """With so many words, and no others, it is BLIND; 0: always, if it is."""
     whole: bool = False
     """Whether it looks at data that no key of it names: then it runs by itself."""
     open: bool = False

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.server.redis.pipeline import Pipeline
 from everwrite.server.redis.replies import Problem
 from everwrite.server.redis.requests import (
+    COMMAND_ARGS_MAX,
     STRANGER_ARGS_MAX,
     STRANGER_BULK_MAX,
     Garbled,
@@ -47,6 +49,8 @@ class RedisConnection(asyncio.Protocol):
         """There is no room for more commands."""
         self._counted = False
         self._paused = False
+        self._eof = False
+        """Nothing more will come."""
         self._since = 0.0
         """Since when a command has begun to come,"""
         self._unread = 0
@@ -85,7 +89,9 @@ class RedisConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Answer what has come, and close then."""
-        self.end()
+        self._eof = True
+        if not self._full:
+            self.end()
         return True
 
     def pause_writing(self) -> None:
@@ -123,7 +129,7 @@ class RedisConnection(asyncio.Protocol):
             pipeline.say(Problem(str(why)))
             pipeline.ends = True
         self._set_reading()
-        if pipeline.ends:
+        if pipeline.ends or (self._eof and not self._full):
             self.end()
 
     def _ready(self) -> None:
@@ -150,6 +156,14 @@ class RedisConnection(asyncio.Protocol):
         if self._pipeline.empty and not self._dirty:
             self.transport.close()
 
+    def close_or_cut(self) -> None:
+        """End it: what was written is still sent, if the other end reads."""
+        self._pipeline.ends = True
+        if self.transport.get_write_buffer_size() > UNREAD_BYTES:
+            self.cut_off()
+        else:
+            self.transport.close()
+
     def cut_off(self) -> None:
         """End it without a word: nobody reads one."""
         self._pipeline.stopped = True
@@ -157,11 +171,9 @@ class RedisConnection(asyncio.Protocol):
 
     def look_who(self) -> None:
         """Allow as much as may be sent by whoever this is."""
-        if self.session.known:
-            self._requests.args_max, self._requests.bulk_max = Requests().args_max, Requests().bulk_max
-        else:
-            self._requests.args_max = STRANGER_ARGS_MAX
-            self._requests.bulk_max = STRANGER_BULK_MAX
+        known = self.session.known
+        self._requests.args_max = COMMAND_ARGS_MAX if known else STRANGER_ARGS_MAX
+        self._requests.bulk_max = VALUE_BYTES_MAX if known else STRANGER_BULK_MAX
 
     # -- turns, and patience -----------------------------------------------------------------------
 

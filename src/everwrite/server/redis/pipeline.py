@@ -269,6 +269,8 @@ class Pipeline:
                     keys = [session.key(each) for each in command.keys_in(args)]
                 slot.keys = keys
             held, mode = self._held, command.mode
+            if command.plain and len(args) != command.plain:
+                mode = ALONE
             for key in keys:
                 entry = held.get(key)
                 if entry is not None and (mode == ALONE or entry[0] != mode):

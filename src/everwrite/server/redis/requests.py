@@ -2,7 +2,9 @@ r"""Bytes become commands: arrays of bulk strings, as all clients send them, and
 
     *2\r\n$3\r\nGET\r\n$5\r\nalice\r\n          GET alice\r\n
 
-Each length is looked at before anything is kept. An argument over ``bulk_max`` is dropped as it
+Small commands that came whole, which nearly all do, are taken apart at the ends of their lines all
+at once; where a length does not fit (a value has a line's end within, or is long, or is not all
+here) they are read byte by byte. Each length is looked at before anything is kept. An argument over ``bulk_max`` is dropped as it
 comes, so that its sender hears what is wrong and the connection goes on; what is no command at all,
 or too much of one, ends it.
 """
@@ -26,6 +28,13 @@ HEAD_BYTES_MAX = 32
 
 _HTTP = (b" HTTP/1.1", b" HTTP/1.0")
 
+LINES_BYTES_MAX = 64 << 10
+"""What is taken apart at once."""
+
+_COUNTS = {b"*%d" % count: count for count in range(1, STRANGER_ARGS_MAX + 1)}
+_SIZES = [b"$%d" % size for size in range(1024)]
+"""Heads of what is small."""
+
 
 class Garbled(Exception):
     """These bytes are no command; its text is the answer, and the connection ends."""
@@ -38,11 +47,26 @@ class TooLong(Exception):
 class Requests:
     """What has come of one connection and is not done yet."""
 
-    __slots__ = ("_args", "_at", "_data", "_drop", "_due", "_held", "args_max", "bulk_max", "long")
+    __slots__ = (
+        "_args",
+        "_at",
+        "_data",
+        "_drop",
+        "_due",
+        "_held",
+        "_lines",
+        "_next_line",
+        "args_max",
+        "bulk_max",
+        "long",
+    )
 
     def __init__(self) -> None:
         self._data = b""
         self._at = 0
+        self._lines: list[bytes] = []
+        """The same, taken apart at the ends of its lines; empty: it is read byte by byte."""
+        self._next_line = 0
         self._args: list[bytes] = []
         """Those of the command that is being read,"""
         self._due = 0
@@ -64,15 +88,47 @@ class Requests:
     @property
     def inside(self) -> bool:
         """Whether a command has begun to come and is not whole."""
-        return bool(self._due or self._drop or self._at < len(self._data))
+        if self._lines:
+            return self._next_line < len(self._lines) - 1
+        return bool(self._due or self._at < len(self._data))
 
     def feed(self, data: bytes) -> None:
         """Take what has come."""
-        self._data = self._data[self._at :] + data if self._at < len(self._data) else data
+        if self._lines:
+            self._by_bytes()
+        if self._at < len(self._data):
+            data = self._data[self._at :] + data
+        elif not self._due and len(data) <= LINES_BYTES_MAX:
+            self._lines, self._next_line = data.split(b"\r\n"), 0
+        self._data = data
         self._at = 0
 
     def next(self) -> list[bytes] | None:
         """Return the next command, which is never empty; None: more must come first."""
+        lines = self._lines
+        if lines:
+            at = self._next_line
+            count = _COUNTS.get(lines[at])
+            if count is not None:
+                end = at + 1 + 2 * count
+                args = lines[at + 2 : end : 2]
+                try:
+                    fits = [_SIZES[len(arg)] for arg in args] == lines[at + 1 : end : 2]
+                except IndexError:  # a long one
+                    fits = False
+                if fits and end < len(lines):  # else the last line has no end yet
+                    self._next_line = end
+                    return args
+            self._by_bytes()
+        return self._next()
+
+    def _by_bytes(self) -> None:
+        """Go on byte by byte, from where the lines have led."""
+        rest = self._lines[self._next_line :]
+        self._lines = []
+        self._at = len(self._data) - sum(map(len, rest)) - 2 * (len(rest) - 1)
+
+    def _next(self) -> list[bytes] | None:
         while True:
             if not self._due:
                 if self._at >= len(self._data):
