@@ -1,4 +1,4 @@
-"""Where the fronts listen: sockets that are bound before a node starts, and listen once it serves."""
+"""Where the fronts listen: sockets are bound before a node starts, and listen once it serves."""
 
 from __future__ import annotations
 

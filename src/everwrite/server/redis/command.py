@@ -43,6 +43,8 @@ class Command(NamedTuple):
     mode: int = ALONE
     group: Group = "generic"
     summary: str = ""
+    advisory: bool = False
+    """Whether it reads first and writes then, and two clients may both be the first."""
     plain: int = 0
     """With so many words, and no others, it is BLIND; 0: always, if it is."""
     whole: bool = False

@@ -107,7 +107,7 @@ def _name(given: bytes) -> bytes:
     return given
 
 
-def client(session: Session, args: Args, keys: list[bytes]) -> Answer:  # noqa: C901 - one per word
+def client(session: Session, args: Args, keys: list[bytes]) -> Answer:
     front, said = session.front, args[1].lower()
     match [said, *args[2:]]:
         case [b"id"]:
@@ -156,9 +156,7 @@ def _kill(session: Session, rest: Args) -> Answer:
     for connection in list(session.front.connections.values()):
         of = connection.session
         mine = {b"id": b"%d" % of.number, b"addr": of.where.encode()}
-        if any(mine[name] != value for name, value in wanted.items()) or (
-            of is session and skipme
-        ):
+        if any(mine[name] != value for name, value in wanted.items()) or (of is session and skipme):
             continue
         killed += 1
         if of is session:

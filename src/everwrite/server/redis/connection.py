@@ -59,8 +59,7 @@ class RedisConnection(asyncio.Protocol):
 
     # -- asyncio -----------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
         transport.set_write_buffer_limits(high=UNREAD_BYTES)
         self._since = self._unread_since = self._loop.time()

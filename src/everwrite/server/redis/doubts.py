@@ -1,4 +1,4 @@
-"""Errors of the core, as answers: a word to tell them by, a sentence, and what became of a write."""
+"""Errors of the core, as answers: a word to tell them by, a sentence, what became of a write."""
 
 from __future__ import annotations
 

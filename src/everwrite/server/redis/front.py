@@ -104,14 +104,14 @@ class Front:
         """Return what is said of a command that there is not, as Redis words it."""
         self.measures.unknown += 1
         said = "".join(f"'{words(each)}' " for each in args[1:8])
-        return Problem(
-            f"ERR unknown command '{words(args[0])}', with args beginning with: {said}"
-        )
+        return Problem(f"ERR unknown command '{words(args[0])}', with args beginning with: {said}")
 
     def refuse(self, command: Command) -> Problem:
         """Return what is said of a command that is not done here."""
         self.measures.refused += 1
-        return Problem(f"ERR '{command.name.upper()}' is not supported: {command.refused}; see {PAGE}")
+        return Problem(
+            f"ERR '{command.name.upper()}' is not supported: {command.refused}; see {PAGE}"
+        )
 
     def ours(self, args: Args, error: Exception) -> EverwriteError:
         """Log what nobody has thought of, and return the error that is told."""

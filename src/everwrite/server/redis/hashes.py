@@ -116,9 +116,7 @@ def _scan(there: dict[bytes, bytes], args: Args) -> Answer:
 COMMANDS = (
     Command("hset", hset, -4, ONE, group="hash", summary="Let fields have values."),
     Command("hmset", hmset, -4, ONE, group="hash", summary="As HSET."),
-    Command(
-        "hsetnx", hsetnx, 4, ONE, group="hash", summary="HSET of a new field.", advisory=True
-    ),
+    Command("hsetnx", hsetnx, 4, ONE, group="hash", summary="HSET of a new field.", advisory=True),
     Command("hdel", hdel, -3, ONE, group="hash", summary="Take fields away."),
     Command("hincrby", hincrby, 4, ONE, group="hash", summary="Add to a field."),
     Command(

@@ -41,9 +41,7 @@ def _delete(session: Session, keys: Sequence[bytes]) -> Steps:
     distinct = list(dict.fromkeys(keys))
     replies = yield from in_parts(map(session.read, distinct))
     there = [
-        (data, reply.context)
-        for data, reply in zip(distinct, replies, strict=True)
-        if reply.values
+        (data, reply.context) for data, reply in zip(distinct, replies, strict=True) if reply.values
     ]
     gone = yield from in_parts(session.take_away(data, context) for data, context in there)
     for (data, _), reply in zip(there, gone, strict=True):
@@ -157,7 +155,8 @@ def dbsize(session: Session, args: Args, keys: list[bytes]) -> Steps:
 
 
 def randomkey(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    for cursor in (secrets.randbits(64), 0):
+    for begin in (secrets.randbits(64), 0):
+        cursor = begin
         while True:
             found, cursor = yield from _walk(session, cursor, b"*", 1, STEPS_MAX)
             if found:

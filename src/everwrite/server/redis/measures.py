@@ -31,7 +31,7 @@ class RedisMeasures(Collector):
         self.refused = 0
         self.batches = 0
 
-    def add(self, command: str, took_ns: int, well: bool) -> None:  # noqa: FBT001 - hot
+    def add(self, command: str, took_ns: int, well: bool) -> None:
         """Count a command that was answered."""
         labels = command, "ok" if well else "error"
         tally = self._took.get(labels)

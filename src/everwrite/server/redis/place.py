@@ -6,6 +6,7 @@ which is told. All connections whose answers are due are written to once, at the
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import Protocol
 
@@ -55,6 +56,7 @@ class RedisPlace:
         self._due: dict[Flushed, None] = {}
         self._telling = False
         self._closed = False
+        self._emptied: asyncio.Future[None] | None = None
         self._place = driver.attach(self)
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
 
@@ -101,6 +103,14 @@ class RedisPlace:
             found[0].heard(found[1], told)
         self._telling = False
         self._flush()
+        if self._emptied is not None and not waiting and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    async def empty(self, seconds: float) -> None:
+        """Return once nothing waits for a reply, or after this time."""
+        if self._waiting:
+            self._emptied = self._loop.create_future()
+            await asyncio.wait([self._emptied], timeout=seconds)
 
     def due(self, connection: Flushed) -> None:
         """Have a connection write its answers, once all of this turn are there."""

@@ -1,4 +1,4 @@
-"""Commands that a store without a leader cannot keep its word on: refused by name, with the reason."""
+"""Commands that a store without a leader cannot honour: refused by name, with the reason."""
 
 from __future__ import annotations
 
@@ -25,16 +25,14 @@ _WHY = {
         "xadd xread xreadgroup xgroup xack xlen xrange xrevrange xdel xtrim xclaim xautoclaim "
         "xpending xinfo xsetid"
     ),
-    "no scripts run here": (
-        "eval eval_ro evalsha evalsha_ro script fcall fcall_ro function"
-    ),
+    "no scripts run here": ("eval eval_ro evalsha evalsha_ro script fcall fcall_ro function"),
     "there is no publish and subscribe here": (
         "publish subscribe unsubscribe psubscribe punsubscribe pubsub spublish ssubscribe "
         "sunsubscribe"
     ),
     "keys are not moved, copied or changed in place": (
-        "rename copy move swapdb sort sort_ro setrange setbit getbit bitcount bitpos bitop bitfield "
-        "lcs"
+        "rename copy move swapdb sort sort_ro setrange setbit getbit bitcount bitpos bitop "
+        "bitfield lcs"
     ),
     "there is no geography and no estimate of counts here": (
         "geoadd geodist geohash geopos georadius geosearch geosearchstore pfadd pfcount pfmerge"

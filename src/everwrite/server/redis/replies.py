@@ -70,7 +70,7 @@ def encode(answer: Answer, protocol: int) -> bytes:
     return b"".join(parts)
 
 
-def _add(parts: list[bytes], answer: Answer, protocol: int) -> None:  # noqa: C901 - one per kind
+def _add(parts: list[bytes], answer: Answer, protocol: int) -> None:
     if isinstance(answer, bytes):
         parts.append(b"$%d\r\n%b\r\n" % (len(answer), answer))
     elif answer is None:

@@ -4,9 +4,9 @@ r"""Bytes become commands: arrays of bulk strings, as all clients send them, and
 
 Small commands that came whole, which nearly all do, are taken apart at the ends of their lines all
 at once; where a length does not fit (a value has a line's end within, or is long, or is not all
-here) they are read byte by byte. Each length is looked at before anything is kept. An argument over ``bulk_max`` is dropped as it
-comes, so that its sender hears what is wrong and the connection goes on; what is no command at all,
-or too much of one, ends it.
+here) they are read byte by byte. Each length is looked at before anything is kept. An argument over
+``bulk_max`` is dropped as it comes, so that its sender hears what is wrong and the connection goes
+on; what is no command at all, or too much of one, ends it.
 """
 
 from __future__ import annotations
@@ -189,9 +189,7 @@ class Requests:
             args.append(data[at:after])
             self._held += size
             if self._held > COMMAND_BYTES_MAX:
-                raise Garbled(
-                    f"ERR Protocol error: a command has over {COMMAND_BYTES_MAX} bytes"
-                )
+                raise Garbled(f"ERR Protocol error: a command has over {COMMAND_BYTES_MAX} bytes")
             at = after + 2
             self._due -= 1
         self._at = at

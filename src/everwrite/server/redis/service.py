@@ -79,10 +79,7 @@ class RedisService:
         connections = list(self.front.connections.values())
         for connection in connections:
             connection.end()
-        loop = self._runtime.driver.loop
-        end = loop.time() + END_S
-        while self.place.under_way and loop.time() < end:
-            await asyncio.sleep(0.01)
+        await self.place.empty(END_S)
         self.place.close()
         for connection in list(self.front.connections.values()):
             connection.flush()

@@ -108,9 +108,7 @@ class Session:
         if len(value) > VALUE_BYTES_MAX:
             raise too_long(len(value))
         place = self.front.place
-        return Put(
-            place.next_rid(), data, value, b"", place.next_op(), 0, ttl_ms=ttl_ms, over=True
-        )
+        return Put(place.next_rid(), data, value, b"", place.next_op(), 0, ttl_ms=ttl_ms, over=True)
 
     def change(self, data: bytes, operations: Sequence[Operation], ttl_ms: int = 0) -> Put:
         """Change what stands there by operations on a data type."""

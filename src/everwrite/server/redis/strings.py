@@ -280,18 +280,38 @@ COMMANDS = (
     Command("set", set_, -3, ONE, BLIND, "string", "Let a value stand under a key.", plain=3),
     Command("setex", setex, 4, ONE, BLIND, "string", "SET for so many seconds."),
     Command("psetex", psetex, 4, ONE, BLIND, "string", "SET for so many milliseconds."),
-    Command("setnx", setnx, 3, ONE, group="string", summary="SET if nothing is there.", advisory=True),
-    Command("getset", getset, 3, ONE, group="string", summary="SET, and tell what was there.", advisory=True),
+    Command(
+        "setnx", setnx, 3, ONE, group="string", summary="SET if nothing is there.", advisory=True
+    ),
+    Command(
+        "getset",
+        getset,
+        3,
+        ONE,
+        group="string",
+        summary="SET, and tell what was there.",
+        advisory=True,
+    ),
     Command("getdel", getdel, 2, ONE, group="string", summary="GET, and DEL.", advisory=True),
     Command("mget", mget, -2, (1, -1, 1), READ, "string", "The values of several keys."),
     Command("mset", mset, -3, (1, -1, 2), BLIND, "string", "SET several keys, each by itself."),
     Command("strlen", strlen, 2, ONE, READ, "string", "The length of a value."),
     Command("getrange", getrange, 4, ONE, READ, "string", "A part of a value."),
     Command("substr", getrange, 4, ONE, READ, "string", "As GETRANGE."),
-    Command("append", append, 3, ONE, group="string", summary="Put more behind a value.", advisory=True),
+    Command(
+        "append", append, 3, ONE, group="string", summary="Put more behind a value.", advisory=True
+    ),
     Command("incr", incr, 2, ONE, group="string", summary="Add one to a number."),
     Command("decr", decr, 2, ONE, group="string", summary="Take one from a number."),
     Command("incrby", incrby, 3, ONE, group="string", summary="Add to a number."),
     Command("decrby", decrby, 3, ONE, group="string", summary="Take from a number."),
-    Command("incrbyfloat", incrbyfloat, 3, ONE, group="string", summary="Add to a number with a fraction.", advisory=True),
+    Command(
+        "incrbyfloat",
+        incrbyfloat,
+        3,
+        ONE,
+        group="string",
+        summary="Add to a number with a fraction.",
+        advisory=True,
+    ),
 )

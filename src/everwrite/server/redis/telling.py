@@ -21,7 +21,7 @@ def info(session: Session, args: Args, keys: list[bytes]) -> Answer:
     front = session.front
     local = front.local
     up = int(front.now() - front.began)
-    sections = {
+    sections: dict[str, dict[str, object]] = {
         "server": {
             "redis_version": VERSION,
             "everwrite_version": everwrite.__version__,
