@@ -103,7 +103,11 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
     4 KiB they reach both caps together. It is home again in two minutes at a third of a gigabit,
     and takes no more of a disk than what a node of some size has to spare."""
     siblings_max: int = 64
-    """Client writes that would leave more siblings are refused; merges never are (riak_kv 1156)."""
+    """Client writes that would leave more siblings are refused; merges never are (riak_kv 1156).
+    All pieces of a data type are one."""
+    pieces_max: int = 16_384
+    """Changes that would leave more pieces of a data type under one key are refused: a megabyte of
+    short ones, read and written whole with each change. RECORD_BYTES_MAX holds for them too."""
     in_flight_max: int = 10_000
     """Requests coordinated at once; past it the node refuses early."""
     waiting_max: int = 20_000

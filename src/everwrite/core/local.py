@@ -75,6 +75,8 @@ class Counters(msgspec.Struct):
     quorum_failures: int = 0
     siblings_met: int = 0
     siblings_merged: int = 0
+    types_clashed: int = 0
+    """Places at which a change met several data types, written by clients at the same time."""
     unreadable: int = 0
     expired: int = 0
     retired: int = 0

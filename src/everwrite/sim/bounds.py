@@ -298,7 +298,7 @@ def judge_siblings(key: KeyLedger, source: Source, record: Record, most: int) ->
     """A put may not leave more siblings than there may be; merges may, and so may what they bring
     in the same batch. So all that is new in this record must have been minted for it just now.
     """
-    if len(record.siblings) <= most:
+    if versions.plain_in(record.siblings) <= most:
         return
     had = versions.decode(source.had).clock if source.had else {}
     fresh = [each for each in record.siblings if not versions.covers(had, each.actor, each.counter)]

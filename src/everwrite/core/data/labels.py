@@ -19,7 +19,7 @@ from everwrite.core.errors import RequestError, TooLarge
 KIND_BYTES, KIND_TEXT, KIND_JSON = range(3)
 
 KIND_PIECE = 3
-"""A piece of a data type (core/types/pieces.py): made by coordinators, never taken from a client."""
+"""A piece of a data type (core/types/pieces.py): coordinators make them, and no client may."""
 
 Kind = int | bytes
 """KIND_BYTES, KIND_TEXT, KIND_JSON, or a label; KIND_PIECE in a record."""

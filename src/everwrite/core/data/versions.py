@@ -7,6 +7,7 @@ whole theory:
     merge(a, b).clock    = entry-wise maximum
     merge(a, b).siblings = those in both, and those of either that the other's clock does not cover
     put(record, seen)    = drop the siblings that the writer had seen, add one with a fresh dot
+    write(record, seen)  = the same, with several: pieces of a data type (core/types)
 
 Records travel and are stored whole, so a clock never claims a dot whose fate it does not know.
 Merge is commutative, associative and idempotent, and ``encode`` is canonical: equal records are
@@ -15,7 +16,9 @@ equal bytes.
 A version may have an end, after which nobody is shown it. That changes while its dot stands: a
 touch raises the end, and once it has passed ``retire`` takes the value away. Of two copies of one
 dot the one with the later end wins, and of one end the one without a value: a chain, from "never
-heard of it" to "superseded", so that merge keeps its laws (docs/design/expiry.md).
+heard of it" to "superseded", so that merge keeps its laws (docs/design/expiry.md). A counter's
+increment takes in others of its minter, and is later then (docs/design/types.md): of equal ends the
+later one wins.
 
 An actor is (node_id, epoch): see ``epochs.py`` for why a dot is never minted twice.
 
@@ -30,7 +33,7 @@ import operator
 import msgspec
 from msgspec.structs import replace
 
-from everwrite.core.data.labels import Kind, base_of
+from everwrite.core.data.labels import KIND_PIECE, Kind, base_of
 from everwrite.core.errors import ProtocolError, check
 from everwrite.core.probes import sometimes
 
@@ -207,11 +210,14 @@ def _standing(record: Record, other: Record) -> list[Version]:
 
 def _outlives(one: Version, other: Version) -> bool:
     """Say which of two copies of one dot is to be kept: the one that was touched last, by what is
-    left of it; and of equal ends the one whose end has been carried out.
+    left of it; of equal ends the one whose end has been carried out; and of increments of a counter
+    the one that has taken in others last.
     """
     if one.expires != other.expires:
         return one.expires > other.expires
-    return one.value is None and other.value is not None
+    if one.value is None or other.value is None:
+        return one.value is None and other.value is not None
+    return one.time_ms > other.time_ms
 
 
 def _without(record: Record, other: Record) -> Record:
@@ -248,37 +254,56 @@ def merge_bytes(mine: bytes, theirs: bytes) -> bytes:
 
 
 def put(record: Record, seen: Seen, written: Version) -> Record:
+    """Return the record after one write that knew ``seen``, of one version; see ``write``."""
+    return write(record, seen, [written])
+
+
+def write(record: Record, seen: Seen, written: list[Version]) -> Record:
     """Return the record after one write that knew ``seen``.
 
-    ``written`` carries its dot: the actor's next (``next_counter``), where the actor is this
-    node's and its counter in the record is the highest that it ever minted for this key
-    (``epochs.py`` guards that). Exactly the siblings that the writer had seen are dropped. The
-    clock seen may cover dots that have not come here yet; it joins the record's clock, so those
-    are superseded too wherever they are. A single dot that is not known here (``unknown_dots``) is
-    not: look for it on other replicas first.
+    ``written`` is what it adds, one version mostly, each with its dot: the actor's next
+    (``next_counter``), where the actor is this node's and its counter in the record is the highest
+    that it ever minted for this key (``epochs.py`` guards that). Exactly the siblings that the
+    writer had seen are dropped. The clock seen may cover dots that have not come here yet; it joins
+    the record's clock, so those are superseded too wherever they are. A single dot that is not
+    known here (``unknown_dots``) is not: look for it on other replicas first.
     """
     clock = join(record.clock, seen.clock) if seen.clock else dict(record.clock)
-    actor, counter = written.actor, written.counter
-    check(
-        counter == clock.get(actor, 0) + 1,
-        "a dot is its actor's next, and nobody has seen it before",
-        actor=actor,
-        counter=counter,
-    )
-    clock[actor] = counter
-    if counter == 1 and len(clock) > 1:
-        clock = dict(sorted(clock.items()))
+    for version in written:
+        actor, counter = version.actor, version.counter
+        check(
+            counter == clock.get(actor, 0) + 1,
+            "a dot is its actor's next, and nobody has seen it before",
+            actor=actor,
+            counter=counter,
+        )
+        clock[actor] = counter
+        if counter == 1 and len(clock) > 1:
+            clock = dict(sorted(clock.items()))
     siblings = record.siblings
     if siblings:
-        covered, dots = seen.clock, seen.dots
+        covered, dots = seen.clock, set(seen.dots)
         siblings = [
             v
             for v in siblings
             if v.counter > covered.get(v.actor, 0) and (v.actor, v.counter) not in dots
         ]
         if siblings:
-            return Record(clock, sorted([*siblings, written], key=_dot))
-    return Record(clock, [written])
+            return Record(clock, sorted([*siblings, *written], key=_dot))
+    return Record(clock, written)
+
+
+def values_in(siblings: list[Version]) -> int:
+    """Return how many values these are to a reader: all pieces of a data type are one."""
+    if len(siblings) < 2:
+        return len(siblings)
+    plain = plain_in(siblings)
+    return plain + (plain < len(siblings))
+
+
+def plain_in(siblings: list[Version]) -> int:
+    """Return how many of these are no pieces of a data type."""
+    return sum(version.kind != KIND_PIECE for version in siblings)
 
 
 def next_counter(record: Record, actor: Actor) -> int:

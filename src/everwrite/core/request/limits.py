@@ -17,6 +17,7 @@ from everwrite.core.local import Local
 from everwrite.core.messages.requests import Get, Put, Touch
 from everwrite.core.pace.door import RETRY_AFTER_MS
 from everwrite.core.probes import sometimes
+from everwrite.core.types import operations
 
 TTL_MIN_MS = 1_000
 """Clocks that agree to some ten milliseconds cannot promise much less."""
@@ -38,6 +39,12 @@ def check_put(put: Put, replicas: int) -> None:
         check_ttl(put.ttl_ms)
         if put.value is None:
             raise RequestError("A delete has no end.", hint="Delete without a time to live.")
+    if put.change:
+        if put.value is None or put.kind or put.over:
+            raise RequestError(
+                "A change has operations, and nothing else.", hint="Put a value without them."
+            )
+        operations.decode(put.value)
     check_copies(put.n, put.w, put.dw, replicas)
 
 

@@ -326,9 +326,10 @@ class GetRequest(Request):
             return
         time_ms = local.time_ms
         shown = versions.live(record, time_ms)
-        if len(shown) > 1:
+        found = versions.values_in(shown)
+        if found > 1:
             local.counters.siblings_met += 1
-        self._measure(len(shown))
+        self._measure(found)
         seen = versions.seen_by_read(record)
         # What is as good as gone is not to be superseded: a put after it leaves no tombstone then.
         gone = versions.as_good_as_gone(record, seen, time_ms)

@@ -73,6 +73,7 @@ class PutRequest(Request):
         "ends",
         "pending",
         "plain",
+        "results",
         "unsure",
     )
 
@@ -109,6 +110,8 @@ class PutRequest(Request):
         """Whether neither the record nor that copy is listed anywhere beside (core/copies.py)."""
         self.unsure = put.retry
         """Whether the write may stand somewhere although nobody has said so."""
+        self.results: list[int] = []
+        """Of a change: what its operations have come to."""
         self._context = b""
         self._siblings = 0
         self._rid = 0
@@ -321,6 +324,7 @@ class PutRequest(Request):
                 self.ends,
                 self._local.time_ms if self.ends else 0,
                 self._put.retry,
+                self.results,
             ),
         )
 

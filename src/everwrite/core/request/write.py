@@ -12,6 +12,10 @@ A put that may be a retry, or that saw a dot which this node does not know, look
 replicas first (``LookAround``). A put whose request id stands in the record was carried out: it is
 not minted again, only brought to W nodes.
 
+A change makes pieces of a data type of its operations (core/types/changing.py), on top of what is
+known here. One that finds an earlier try of its own carried out makes none, and its results say
+what is there now. One that changes nothing writes nothing new.
+
 A touch is a put without a new dot: the copy here with later ends, brought to W nodes, each of which
 raises the ends of what lives there. Where nothing lives here it looks around before it says so.
 """
@@ -24,11 +28,13 @@ from everwrite.core.cluster.routes import Route
 from everwrite.core.config import RECORD_BYTES_MAX
 from everwrite.core.copies import is_plain
 from everwrite.core.data import context, versions
-from everwrite.core.data.versions import EMPTY, Record, Seen, Version
+from everwrite.core.data.labels import KIND_PIECE
+from everwrite.core.data.versions import EMPTY, Actor, Record, Seen, Version
 from everwrite.core.errors import BadContext, EverwriteError, InvariantError
 from everwrite.core.hints.hints import NO_EPOCH, Hints
 from everwrite.core.hints.kept import split_hint
 from everwrite.core.local import Local, unreadable_here
+from everwrite.core.measures import operation_of
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Put, PutReply, Touch
 from everwrite.core.outbox import Place
@@ -48,8 +54,12 @@ from everwrite.core.request.limits import (
 )
 from everwrite.core.request.look import LookAround, LookedAround, find_op
 from everwrite.core.request.spread import PutRequest
+from everwrite.core.types.changing import Changed, Writer, change, later_than, told_again
+from everwrite.core.types.operations import decode
 
 LEASE = STATE + b"lease"
+
+_NO_RESULTS: list[int] = []
 
 
 class LeaseKept(Message, frozen=True, tag=103):
@@ -190,31 +200,43 @@ class Writes:
         fingerprint = local.fingerprint(data)
         if looked is not None and looked.record:
             base = versions.merge(base, versions.decode(looked.record))
-        if looked is None and (put.retry or (seen.dots and versions.unknown_dots(base, seen))):
-            if not put.retry:
-                sometimes("a put names a dot that its coordinator does not know")
+        if looked is None and _must_look(put, seen, base, mine):
             LookAround(local, source, put, route, mine, base).begin()
             return
         if put.ttl_ms and not local.clock.known:
             raise time_unknown()
         carried_out, written = _earlier_try(base, put, looked)
+        record, results = base, _NO_RESULTS
         if carried_out:
             local.counters.retries_recognised += 1
-            record = base
-            data = versions.encode(base) if looked is not None and looked.record else data
+            if put.change:
+                results = told_again(base, decode(put.value or b""), local.time_ms)
+        elif put.change:
+            changed, minted = self._change(base, epoch, put)
+            record, results = changed.record, changed.results
+            if changed.written:
+                written, epoch = changed.written[-1], minted
+            elif not base.clock:
+                self._nothing_there(source, put, mine, looked, results)
+                return
         else:
+            if put.over:
+                seen = self._all_known(base, seen)
             written, epoch = self._mint(base, epoch, put, seen)
             record = versions.put(base, seen, written)
-            if len(record.siblings) > local.config.siblings_max:
-                raise too_many_siblings(len(base.siblings), local.config.siblings_max)
+        if record is not base:
+            self._check_room(base, record)
             data = versions.encode(record)
             if len(data) > RECORD_BYTES_MAX:
                 raise record_too_large(len(data))
+        elif looked is not None and looked.record:
+            data = versions.encode(base)
         if mine and not self._hints.room(put.key, owners, mine, data):
             raise self._no_room()
         request = PutRequest(local, source, put, route, mine, data)
         request.check_reach()
         request.unsure |= carried_out
+        request.results = results
         request.ends = versions.end_of(record, written) if written is not None else 0
         if mine:
             self._hints.write(put.key, epoch, owners, mine, data)
@@ -225,12 +247,60 @@ class Writes:
                 local.copies.write_plain(put.key, epoch + data)
             else:
                 local.copies.write(put.key, epoch, data, payload, record=record, was=own)
-        if len(record.siblings) > 1:
+        if versions.values_in(record.siblings) > 1:
             local.counters.siblings_met += 1
-        # What was superseded since needs no covering: whoever superseded it has covered it.
-        after = versions.seen_after(record, seen, written) if written is not None else seen
-        shown = len(versions.live(record, local.time_ms))
+        if written is None:
+            after = seen  # whoever superseded it since has covered it
+        elif put.change:
+            # Of what stands there its writer has seen nothing. Who knows the last piece knows all.
+            after = Seen({}, [(written.actor, written.counter)])
+        else:
+            after = versions.seen_after(record, seen, written)
+        shown = versions.values_in(versions.live(record, local.time_ms))
         request.begin(context.sign(local.context_key, put.key, after), shown)
+
+    def _change(self, base: Record, epoch: bytes, put: Put) -> tuple[Changed, bytes]:
+        """Return what a change makes of the record, and the epoch to keep beside that."""
+        local = self._local
+        if versions.has_end(base) and not local.clock.known:
+            raise time_unknown()
+        actor, epoch = self._actor(epoch)
+        most = local.config.pieces_max
+        writer = Writer(actor, put.op, local.time_ms, put.ttl_ms, most)
+        changed = change(base, decode(put.value or b""), writer)
+        local.counters.types_clashed += changed.clashes
+        return changed, epoch
+
+    def _all_known(self, base: Record, seen: Seen) -> Seen:
+        """Return what a put supersedes that is to be the last: all that its coordinator knows."""
+        local, known = self._local, versions.seen_by_read(base)
+        if local.clock.known and versions.as_good_as_gone(base, known, local.time_ms):
+            return seen
+        return Seen(versions.join(known.clock, seen.clock), seen.dots)
+
+    def _check_room(self, base: Record, record: Record) -> None:
+        """Raise TooLarge for a write that leaves too many siblings that readers are shown apart."""
+        most = self._local.config.siblings_max
+        if len(record.siblings) > most and versions.plain_in(record.siblings) > most:
+            raise too_many_siblings(versions.plain_in(base.siblings), most)
+
+    def _nothing_there(
+        self,
+        source: Place,
+        put: Put | Touch,
+        mine: bytes,
+        looked: LookedAround | None,
+        results: list[int],
+    ) -> None:
+        """Answer that there is nothing to change: enough owners have said so."""
+        local = self._local
+        n = put.n or local.routes.placement.replicas
+        heard = (looked.heard if looked is not None else 0) + (not mine)
+        if heard <= n // 2:
+            raise cannot_tell(heard, n // 2 + 1)
+        local.measures.took[operation_of(put)].add(0)
+        w = put.w or n // 2 + 1
+        local.out.send(source, PutReply(put.rid, b"", 0, 0, 0, 0, w, results=results))
 
     def _raise_ends(
         self,
@@ -257,12 +327,7 @@ class Writes:
             if looked is None:
                 LookAround(local, source, touch, route, mine, base).begin()
                 return
-            n = touch.n or local.routes.placement.replicas
-            if looked.heard + (not mine) <= n // 2:
-                raise cannot_tell(looked.heard + (not mine), n // 2 + 1)
-            w = touch.w or n // 2 + 1
-            local.measures.took["touch"].add(0)
-            local.out.send(source, PutReply(touch.rid, b"", 0, 0, 0, 0, w))
+            self._nothing_there(source, touch, mine, looked, _NO_RESULTS)
             return
         record = versions.touch(base, time_ms + touch.ttl_ms, time_ms)
         fingerprint, data = local.fingerprint(data), versions.encode(record)
@@ -287,6 +352,23 @@ class Writes:
     def _mint(self, base: Record, epoch: bytes, put: Put, seen: Seen) -> tuple[Version, bytes]:
         """Return the new version with its dot, and the epoch to keep beside the record."""
         local = self._local
+        actor, epoch = self._actor(epoch)
+        counter = versions.next_counter(base, actor)
+        if seen.clock.get(actor, 0) >= counter:
+            raise BadContext("The context names a write that this node never made.")
+        time_ms = local.time_ms
+        expires = time_ms + put.ttl_ms if put.ttl_ms else 0
+        if put.over:
+            time_ms = later_than(base, time_ms)
+        pure = versions.is_pure(seen, expires)
+        op, kind = put.op, put.kind
+        return Version(actor, counter, put.value, time_ms, op, kind, expires, pure), epoch
+
+    def _actor(self, epoch: bytes) -> tuple[Actor, bytes]:
+        """Return under which actor this node goes on in a record, from the epoch that is kept
+        beside it, and the epoch to keep then.
+        """
+        local = self._local
         number = int.from_bytes(epoch, "big")
         if not number or not local.epochs.continues(number):
             if local.epochs.lease_due and not local.leasing:
@@ -295,15 +377,7 @@ class Writes:
                 sometimes("a key goes on under a new epoch")
             number = local.epochs.fresh()
             epoch = number.to_bytes(8, "big")
-        actor = local.epochs.actor(number)
-        counter = versions.next_counter(base, actor)
-        if seen.clock.get(actor, 0) >= counter:
-            raise BadContext("The context names a write that this node never made.")
-        time_ms = local.time_ms
-        expires = time_ms + put.ttl_ms if put.ttl_ms else 0
-        pure = versions.is_pure(seen, expires)
-        op, kind = put.op, put.kind
-        return Version(actor, counter, put.value, time_ms, op, kind, expires, pure), epoch
+        return local.epochs.actor(number), epoch
 
     def _lease(self) -> None:
         local = self._local
@@ -320,6 +394,24 @@ def _parts(payload: bytes | None, mine: bytes) -> tuple[bytes, dict[bytes, int],
     return split_hint(payload) if mine else (payload[:8], {}, payload[8:])
 
 
+def _must_look(put: Put, seen: Seen, base: Record, mine: bytes) -> bool:
+    """Say whether a put needs to know what other replicas have before it is made.
+
+    A retry does, and a put that names what its coordinator does not know. So does a change, or a
+    put over all there is, of a node that only stands in, or has nothing: it would find nothing to
+    take away, and tell of a counter that begins anew. (A value put over nothing is the last one all
+    the same.)
+    """
+    if put.retry:
+        return True
+    if seen.dots and versions.unknown_dots(base, seen):
+        sometimes("a put names a dot that its coordinator does not know")
+        return True
+    if put.change:
+        return bool(mine) or not base.clock or not versions.descends(base.clock, seen.clock)
+    return put.over and (bool(mine) or (put.value is None and not base.clock))
+
+
 def _earlier_try(
     base: Record, put: Put, looked: LookedAround | None
 ) -> tuple[bool, Version | None]:
@@ -329,7 +421,10 @@ def _earlier_try(
     known = find_op(base, put.op)
     if known is not None:
         ended = known.value is None and known.expires
-        if (known.value, known.kind) != (put.value, put.kind) and not ended:
+        same = (known.value, known.kind) == (put.value, put.kind)
+        if put.change:
+            same = known.kind == KIND_PIECE
+        if not same and not ended:
             raise op_used_twice(retry=put.retry)
         sometimes("a retry finds its put in the record")
         return True, known

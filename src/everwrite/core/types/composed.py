@@ -1,4 +1,4 @@
-"""What a reader is shown of a key that is a data type, made of the pieces that stand in its record."""
+"""What a reader is shown of a key that is a data type: made of its pieces by composing.py."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What a client asks of a key that is a data type: a list of operations, as one put carries them.
 
 A *path* is the list of names that leads from the key into its maps: empty for the key itself. Names
-of fields, and elements of sets, are texts; what is no UTF-8 is bytes (``name_of``), so that one name
-has one form whichever front it comes by.
+of fields, and elements of sets, are texts; what is no UTF-8 is bytes (``name_of``): so one name has
+one form, whichever front it comes by.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def name_of(raw: bytes) -> Name:
         return raw
 
 
-def is_name(name: Name) -> bool:
+def is_name(name: object) -> bool:
     """Say whether this is a name, in the one form that it may have."""
     return isinstance(name, str) or (isinstance(name, bytes) and name_of(name) is name)
 

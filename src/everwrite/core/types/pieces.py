@@ -66,7 +66,7 @@ def decode(data: bytes) -> Piece:
 
 
 def _whole(piece: Piece) -> bool:
-    payload = piece.payload
+    payload: Any = piece.payload
     if piece.type == REGISTER:
         fits = isinstance(payload, tuple) and len(payload) == 2 and type(payload[1]) is bytes
         fits = fits and type(payload[0]) in (int, bytes)

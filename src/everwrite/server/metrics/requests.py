@@ -191,3 +191,8 @@ def _staleness(runtime: Runtime) -> Iterator[Metric]:
         "Copies that were joined, each of which knew more.",
         local.counters.siblings_merged,
     )
+    yield counter(
+        "everwrite_types_clashed",
+        "Places at which a change met several data types, written at the same time.",
+        local.counters.types_clashed,
+    )
