@@ -27,7 +27,7 @@ def echo(session: Session, args: Args, keys: list[bytes]) -> Answer:
 def quit_(session: Session, args: Args, keys: list[bytes]) -> Answer:
     connection = session.front.connections.get(session.number)
     if connection is not None:
-        connection.end()
+        connection.quit()
     return OK
 
 

@@ -144,6 +144,7 @@ class RedisConnection(asyncio.Protocol):
         data = self._pipeline.answers()
         if data:
             self.transport.write(data)
+            self._pipeline.go_on()
         if self._full:
             self._take()
         elif self._pipeline.ends and self._pipeline.empty:
@@ -154,6 +155,11 @@ class RedisConnection(asyncio.Protocol):
         self._pipeline.ends = True
         if self._pipeline.empty and not self._dirty:
             self.transport.close()
+
+    def quit(self) -> None:
+        """Answer what came before, and nothing behind."""
+        self._pipeline.quits = True
+        self.end()
 
     def close_or_cut(self) -> None:
         """End it: what was written is still sent, if the other end reads."""

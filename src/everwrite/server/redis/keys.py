@@ -39,9 +39,11 @@ def delete(session: Session, args: Args, keys: list[bytes]) -> Steps:
 def _delete(session: Session, keys: Sequence[bytes]) -> Steps:
     """Take away what reads of these keys find; return how many there were."""
     distinct = list(dict.fromkeys(keys))
-    replies = yield from in_parts(map(session.read, distinct))
+    found = yield from in_parts(
+        map(session.read, distinct), lambda reply: (bool(reply.values), reply.context)
+    )
     there = [
-        (data, reply.context) for data, reply in zip(distinct, replies, strict=True) if reply.values
+        (data, context) for data, (stands, context) in zip(distinct, found, strict=True) if stands
     ]
     gone = yield from in_parts(session.take_away(data, context) for data, context in there)
     for (data, _), reply in zip(there, gone, strict=True):
@@ -50,8 +52,7 @@ def _delete(session: Session, keys: Sequence[bytes]) -> Steps:
 
 
 def exists(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    replies = yield from in_parts(map(session.read, keys))
-    return sum(bool(reply.values) for reply in replies)
+    return sum((yield from in_parts(map(session.read, keys), lambda reply: bool(reply.values))))
 
 
 def type_(session: Session, args: Args, keys: list[bytes]) -> Steps:
@@ -87,8 +88,10 @@ def scan(session: Session, args: Args, keys: list[bytes]) -> Steps:
     cursor = int(args[1])
     found, place = yield from _walk(session, cursor, match, count, STEPS_MAX)
     if kind:
-        replies = yield from in_parts(session.read(session.key(key)) for key in found)
-        kinds = [type_name(shown(reply)) for reply in replies]
+        kinds = yield from in_parts(
+            (session.read(session.key(key)) for key in found),
+            lambda reply: type_name(shown(reply)),
+        )
         found = [key for key, its in zip(found, kinds, strict=True) if its == kind]
     return [b"%d" % place, found]
 

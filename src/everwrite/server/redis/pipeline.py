@@ -34,9 +34,16 @@ RUNNING_MAX = 128
 QUEUED_MAX = 1024
 """Commands of one connection that have no answer yet; no more are read."""
 QUEUED_BYTES_MAX = 4 << 20
+UNSENT_BYTES_MAX = 1 << 20
+"""Answers that wait for one that was asked for before them: over this nothing more begins."""
 BATCH_MAX = 100_000
 """Commands between MULTI and EXEC."""
 BATCH_BYTES_MAX = 32 << 20
+"""Of these commands; and of all their answers."""
+
+_TOO_MUCH = (
+    f"ERR it was carried out, but the answers of a batch have at most {BATCH_BYTES_MAX} bytes"
+)
 
 _GeneratorType = type(_ for _ in ())
 
@@ -145,12 +152,28 @@ class Slot:
 class Batch(Slot):
     """EXEC: its answer is those of its commands."""
 
-    __slots__ = ("answers", "due")
+    __slots__ = ("answers", "bytes", "due")
 
     def __init__(self, line: Pipeline, command: Command, count: int) -> None:
         super().__init__(line, command, [b"exec"], None, 0)
-        self.answers: list[Answer] = [None] * count
+        self.answers: list[bytes] = [b""] * count
+        """As they are sent."""
+        self.bytes = 0
         self.due = count
+
+    def take(self, at: int, answer: Answer, protocol: int) -> bool:
+        """Take the answer of one command; say whether that was the last."""
+        data = encode(answer, protocol)
+        self.bytes += len(data)
+        if self.bytes > BATCH_BYTES_MAX:
+            data = encode(Problem(_TOO_MUCH), protocol)
+        self.answers[at] = data
+        self.due -= 1
+        return not self.due
+
+    def whole(self) -> bytes:
+        """Return the answer to EXEC."""
+        return b"*%d\r\n%b" % (len(self.answers), b"".join(self.answers))
 
 
 class Pipeline:
@@ -171,6 +194,8 @@ class Pipeline:
         """Whether a command runs that wants to be by itself."""
         self._starting = False
         self._queued_bytes = 0
+        self._unsent = 0
+        """What the answers have that are not sent yet."""
         self._batch: list[tuple[Command, Args]] | None = None
         """What came since MULTI,"""
         self._batch_bytes = 0
@@ -178,6 +203,8 @@ class Pipeline:
         """and whether something was wrong with it."""
         self.ends = False
         """Whether the connection is to end when all is answered."""
+        self.quits = False
+        """Whether what has not begun is not to be answered: the client said that it goes."""
         self.stopped = False
         """Whether nothing more begins: the other end does not read."""
 
@@ -194,7 +221,7 @@ class Pipeline:
     @property
     def kept(self) -> int:
         """How many bytes of commands wait here."""
-        return self._queued_bytes + self._batch_bytes
+        return self._queued_bytes + self._batch_bytes + self._unsent
 
     @property
     def in_batch(self) -> int:
@@ -232,7 +259,9 @@ class Pipeline:
             slots.popleft()
             if data:
                 parts.append(data)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        found = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._unsent -= len(found)
+        return found
 
     # -- order -------------------------------------------------------------------------------------
 
@@ -250,11 +279,17 @@ class Pipeline:
         waiting = self._waiting
         while waiting and self._start(waiting[0]):
             self._queued_bytes -= waiting.popleft().size
+            if self.quits:
+                for slot in waiting:
+                    slot.data = b""
+                waiting.clear()
         self._starting = False
 
     def _start(self, slot: Slot) -> bool:
         """Begin a command; False: not yet."""
         if self._running >= RUNNING_MAX or self._whole or self.stopped:
+            return False
+        if self._unsent > UNSENT_BYTES_MAX:
             return False
         session, command, args = self._session, slot.command, slot.args
         try:
@@ -324,14 +359,15 @@ class Pipeline:
         if slot.command is not None:
             took_ns = time.monotonic_ns() - slot.began_ns
             self.front.measures.add(slot.command.name, took_ns, type(answer) is not Problem)
-        batch = slot.batch
+        batch, protocol = slot.batch, slot.protocol or self._session.protocol
         if batch is not None:
-            batch.answers[slot.at] = answer
-            batch.due -= 1
-            if batch.due:
+            if not batch.take(slot.at, answer, protocol):
                 return
-            slot, answer = batch, batch.answers
-        slot.data = b"" if slot.silent else encode(answer, slot.protocol or self._session.protocol)
+            slot = batch
+            slot.data = data = batch.whole()
+        else:
+            slot.data = data = b"" if slot.silent else encode(answer, protocol)
+        self._unsent += len(data)
         self._ready()
 
     def _check(self, command: Command | None, args: Args) -> None:

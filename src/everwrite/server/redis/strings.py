@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -31,14 +31,28 @@ from everwrite.server.redis.shown import string
 
 PART = 128
 """Messages of one command that are asked at once."""
+HELD_BYTES_MAX = 32 << 20
+"""What is read for one command."""
 
 
-def in_parts(messages: Iterable[Any]) -> Steps:
-    """Ask any number of messages, some at a time; return all replies."""
+def in_parts(messages: Iterable[Any], keep: Callable[[Any], Any] | None = None) -> Steps:
+    """Ask any number of messages, some at a time; return all replies, or what is to be kept of
+    them.
+    """
     replies: list[Any] = []
+    held = 0
     rest: Iterator[Any] = iter(messages)
     while part := list(islice(rest, PART)):
-        replies += yield part
+        told = yield part
+        if keep is not None:
+            replies += map(keep, told)
+            continue
+        replies += told
+        for reply in told:
+            if type(reply) is GetReply:
+                held += sum(len(value) for _, value in reply.values)
+        if held > HELD_BYTES_MAX:
+            raise Problem(f"ERR these keys have over {HELD_BYTES_MAX} bytes: ask for fewer")
     return replies
 
 
