@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from typing import Protocol
 
 from everwrite.core.errors import EverwriteError, InvariantError, Overloaded
@@ -21,6 +22,9 @@ from everwrite.server.transport import TURN_BYTES
 
 REQUESTS_MAX = 16_384
 """Messages that wait for a reply."""
+IN_CORE_MAX = 256
+"""Messages that are with the core at once. Redis clients send far ahead and expect to be slowed
+down, not to be refused: what is more waits here, and the door (core/pace/door.py) sees no flood."""
 SWEEP_S = 1.0
 GRACE_S = 2.0
 """So long after its deadline a message is taken for lost."""
@@ -52,7 +56,9 @@ class RedisPlace:
         self._waiting: dict[int, tuple[Call, int, bool, float]] = {}
         """Who asked, which of its messages it is, whether it writes, and when it is lost: the
         longest first."""
-        self._queued: list[Request] = []
+        self._queued: deque[Request] = deque()
+        """Of these, what is not with the core yet."""
+        self._handing = False
         self._due: dict[Flushed, None] = {}
         self._telling = False
         self._closed = False
@@ -87,9 +93,10 @@ class RedisPlace:
             )
         lost_at = self._loop.time() + self._patience_s
         self._waiting[message.rid] = call, at, type(message) is not Get, lost_at
-        if not self._queued:
-            self._loop.call_soon(self._hand_in)
         self._queued.append(message)
+        if not self._handing and len(self._waiting) - len(self._queued) < IN_CORE_MAX:
+            self._handing = True
+            self._loop.call_soon(self._hand_in)
 
     def send(self, messages: list[Message]) -> None:
         """Take replies of the core."""
@@ -103,6 +110,8 @@ class RedisPlace:
             found[0].heard(found[1], told)
         self._telling = False
         self._flush()
+        if self._queued:
+            self._soon()
         if self._emptied is not None and not waiting and not self._emptied.done():
             self._emptied.set_result(None)
 
@@ -135,27 +144,32 @@ class RedisPlace:
             call.heard(at, stopping("unknown" if writes else "none"))
 
     def _hand_in(self) -> None:
-        """Hand in what came in this turn; of much only a part, so that no batch is too large."""
-        queued, self._queued = self._queued, []
+        """Hand in what came in this turn, as far as there is room for it in the core."""
+        self._handing = False
+        queued, waiting = self._queued, self._waiting
         if self._closed:
             return
         held = 0
-        for at, message in enumerate(queued):
+        while queued and len(waiting) - len(queued) < IN_CORE_MAX and held < TURN_BYTES:
+            message = queued.popleft()
+            if message.rid not in waiting:  # it waited too long, and was told so
+                continue
             if type(message) is Put and message.value is not None:
                 held += len(message.value)
-                if held > TURN_BYTES:
-                    queued, self._queued = queued[: at + 1], queued[at + 1 :]
-                    if self._queued:
-                        self._loop.call_soon(self._hand_in)
-                    break
-        for message in queued:  # one by one, so that none is lost with another
-            try:
+            try:  # one by one, so that none is lost with another
                 self._begin(message)
             except InvariantError as error:  # a bug of ours, whatever was asked
                 self._driver.broken(error)
                 return
             except EverwriteError as error:
                 self.send([failure_of(message.rid, error)])
+        if held >= TURN_BYTES:
+            self._soon()
+
+    def _soon(self) -> None:
+        if not self._handing:
+            self._handing = True
+            self._loop.call_soon(self._hand_in)
 
     def _begin(self, message: Request) -> None:
         try:
