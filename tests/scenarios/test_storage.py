@@ -9,7 +9,7 @@ import pytest
 from tests.scenarios.stage import SECOND, Stage, scenario
 
 from everwrite.core.messages.requests import Failure
-from everwrite.core.request.write import LEASE
+from everwrite.core.request.making import LEASE
 
 
 @scenario(1)

@@ -60,10 +60,11 @@ from everwrite.core.request.limits import (
 )
 from everwrite.core.request.listing import Listings
 from everwrite.core.request.look import LookedAround
+from everwrite.core.request.making import LeaseKept
 from everwrite.core.request.read import Reads
 from everwrite.core.request.replica import Replica
 from everwrite.core.request.survey import Surveys
-from everwrite.core.request.write import LeaseKept, Writes
+from everwrite.core.request.write import Writes
 from everwrite.core.tombstones.collect import Collect
 from everwrite.core.tombstones.confirm import Confirmations
 from everwrite.core.trees.mend import Mend
@@ -177,7 +178,7 @@ class Node:
     def _of_itself(self) -> dict[type, Handler]:
         return {
             LookedAround: lambda _, message: self.writes.looked_around(message),
-            LeaseKept: lambda _, message: self.writes.lease_kept(message),
+            LeaseKept: lambda _, message: self.writes.making.lease_kept(message),
             TakenOver: lambda _, message: self._taken_over(message),
             Deliver: lambda _, message: self.hints.send(message),
             Recount: lambda _, message: self.hints.recount(message),

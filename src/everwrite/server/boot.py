@@ -23,7 +23,7 @@ from everwrite.core.handshake import LIFE_BYTES
 from everwrite.core.messages.members import Member
 from everwrite.core.node import Node
 from everwrite.core.records import CONFIRMED, FLOORS, HELD
-from everwrite.core.request.write import LEASE
+from everwrite.core.request.making import LEASE
 from everwrite.server import holdings
 from everwrite.server.logs import log_of
 from everwrite.server.settings import ServeOptions, split_address

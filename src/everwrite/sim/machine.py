@@ -30,7 +30,7 @@ from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import CONFIRMED, FLOORS
 from everwrite.core.request.forward import TakenOver
-from everwrite.core.request.write import LEASE
+from everwrite.core.request.making import LEASE
 from everwrite.core.trees.walk import WALK_RID
 from everwrite.core.wire import decode_payload
 from everwrite.sim.beginning import begin, bring_trees, leave_trees

@@ -35,7 +35,7 @@ from everwrite.core.messages.requests import (
     Put,
 )
 from everwrite.core.records import HINT, OWN
-from everwrite.core.request.write import LEASE
+from everwrite.core.request.making import LEASE
 from everwrite.sim.bounds import judge_epoch
 from everwrite.sim.disk import Held, Rotten
 from everwrite.sim.tries import FIRST_TRY, Retry

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from everwrite.core.data import versions
 from everwrite.core.data.versions import EMPTY, Record, Version
-from everwrite.core.types.changing import Changed, Writer, change
+from everwrite.core.types.changing import FOLD_OVER, Changed, Writer, change
 from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register, Set
 from everwrite.core.types.composing import compose
 from everwrite.core.types.operations import (
@@ -55,7 +55,8 @@ class Event(NamedTuple):
 class Replicas:
     """See the module."""
 
-    def __init__(self) -> None:
+    def __init__(self, fold_over: int = FOLD_OVER) -> None:
+        self.fold_over = fold_over
         self.records = [EMPTY] * COUNT
         self.known: list[frozenset[int]] = [frozenset()] * COUNT
         self.events: list[Event] = []
@@ -71,7 +72,7 @@ class Replicas:
 
     def carry_out(self, replica: int, put: int, wall_ms: int) -> Changed:
         """Carry out a put through a replica that knows of no earlier try."""
-        writer = Writer(actor(replica), b"put%d" % put, wall_ms)
+        writer = Writer(actor(replica), b"put%d" % put, wall_ms, fold_over=self.fold_over)
         changed = change(self.records[replica], self.puts[put], writer)
         self.records[replica] = versions.validate(changed.record)
         self.written[put].append((replica, changed.written))

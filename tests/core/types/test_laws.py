@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from unittest.mock import patch
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.data.laws import merge_is_a_join
 from tests.core.types.replicas import COUNT, Replicas, shown
 
 from everwrite.core.data import versions
-from everwrite.core.types import changing, operations, pieces
+from everwrite.core.types import operations, pieces
 from everwrite.core.types.composed import Counter
 from everwrite.core.types.composing import compose
 from everwrite.core.types.operations import (
@@ -76,15 +74,14 @@ def test_what_is_shown_is_what_the_history_comes_to(steps: list[tuple]) -> None:
 )
 @settings(max_examples=150, deadline=None)
 def test_a_fold_changes_no_value_anywhere(steps: list[tuple], fold_over: int) -> None:  # type: ignore[type-arg]
-    world = Replicas()
-    with patch.object(changing, "FOLD_OVER", fold_over):
-        for step in steps:
-            if step[0] == "do":
-                world.do(step[1], [step[2]], 0)
-            else:
-                world.sync(step[1], step[2])
-            for replica in range(COUNT):
-                assert shown(world.records[replica]) == world.due(replica)
+    world = Replicas(fold_over)
+    for step in steps:
+        if step[0] == "do":
+            world.do(step[1], [step[2]], 0)
+        else:
+            world.sync(step[1], step[2])
+        for replica in range(COUNT):
+            assert shown(world.records[replica]) == world.due(replica)
     for record in world.records:
         assert len(record.siblings) <= COUNT * (fold_over + 1) + COUNT
     merge_is_a_join(versions.merge, *world.records)
@@ -104,28 +101,27 @@ def test_a_remove_takes_all_that_it_has_seen_whatever_was_folded_meanwhile(
     syncs: list[tuple],  # type: ignore[type-arg]
 ) -> None:
     """What it has not seen may go with it, where it was folded before it came together."""
-    world = Replicas()
-    with patch.object(changing, "FOLD_OVER", 2):
-        for step in steps:
-            if step[0] == "add":
-                world.do(step[1], [Add(["n"], step[2])], 0)
-            else:
-                world.sync(step[1], step[2])
-        unseen = {
-            event.operation.amount  # type: ignore[union-attr]
-            for number, event in enumerate(world.events)
-            if number not in world.known[remover]
-        }
-        most = sum(
-            event.operation.amount  # type: ignore[union-attr]
-            for number, event in enumerate(world.events)
-            if number not in world.known[remover]
-        )
-        world.do(remover, [Remove(["n"])], 0)
-        for _, source, target in syncs:
-            world.sync(source, target)
-        for source in range(COUNT):
-            world.sync(source, 0)
+    world = Replicas(2)
+    for step in steps:
+        if step[0] == "add":
+            world.do(step[1], [Add(["n"], step[2])], 0)
+        else:
+            world.sync(step[1], step[2])
+    unseen = {
+        event.operation.amount  # type: ignore[union-attr]
+        for number, event in enumerate(world.events)
+        if number not in world.known[remover]
+    }
+    most = sum(
+        event.operation.amount  # type: ignore[union-attr]
+        for number, event in enumerate(world.events)
+        if number not in world.known[remover]
+    )
+    world.do(remover, [Remove(["n"])], 0)
+    for _, source, target in syncs:
+        world.sync(source, target)
+    for source in range(COUNT):
+        world.sync(source, 0)
     found = shown(world.records[0])
     if found is None:
         return
@@ -155,30 +151,29 @@ def test_an_increment_that_was_minted_twice_counts_once(
     fold_over: int,
 ) -> None:
     """As long as none of its minters folds it that has not heard of the others' copies."""
-    world = Replicas()
-    with patch.object(changing, "FOLD_OVER", fold_over):
-        _go(world, before)
-        world.puts.append([Add([], 1000)])
-        world.written.append([])
-        put = len(world.puts) - 1
-        for minter in minters:
-            world.carry_out(minter, put, 0)
-        copies = [written[0] for _, written in world.written[put]]
-        since = dict.fromkeys(minters, 1)
-        for step in soon:
-            if step[0] == "add" and step[1] in since:
-                clock = world.records[step[1]].clock
-                if not all(versions.covers(clock, each.actor, each.counter) for each in copies):
-                    if since[step[1]] == fold_over:
-                        continue
-                    since[step[1]] += 1
-            _go(world, [step])
-        for source in minters:
-            for target in minters:
-                world.sync(source, target)
-        _go(world, later)
-        for source in range(COUNT):
-            world.sync(source, 0)
+    world = Replicas(fold_over)
+    _go(world, before)
+    world.puts.append([Add([], 1000)])
+    world.written.append([])
+    put = len(world.puts) - 1
+    for minter in minters:
+        world.carry_out(minter, put, 0)
+    copies = [written[0] for _, written in world.written[put]]
+    since = dict.fromkeys(minters, 1)
+    for step in soon:
+        if step[0] == "add" and step[1] in since:
+            clock = world.records[step[1]].clock
+            if not all(versions.covers(clock, each.actor, each.counter) for each in copies):
+                if since[step[1]] == fold_over:
+                    continue
+                since[step[1]] += 1
+        _go(world, [step])
+    for source in minters:
+        for target in minters:
+            world.sync(source, target)
+    _go(world, later)
+    for source in range(COUNT):
+        world.sync(source, 0)
 
     due = sum(put[0].amount for put in world.puts)  # type: ignore[union-attr]
     assert shown(world.records[0]) == Counter(due)

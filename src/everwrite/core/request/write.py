@@ -1,7 +1,7 @@
 """The coordinator of a put or delete (Dynamo 4.5, 4.6).
 
-    Put -> [is it mine to coordinate?] -> [look around first?] -> mint the dot, write here -> Store
-    to the others, and count acks (spread.py)
+    Put -> [is it mine to coordinate?] -> [look around first?] -> mint the dot (making.py), write
+    here -> Store to the others, and count acks (spread.py)
 
 The node that coordinates is an owner, or stands in for one. It writes its own copy and sends the
 others theirs at the same time; an epoch (core/data/epochs.py) makes that safe when this node dies
@@ -11,10 +11,6 @@ was asked.
 A put that may be a retry, or that saw a dot which this node does not know, looks at the other
 replicas first (``LookAround``). A put whose request id stands in the record was carried out: it is
 not minted again, only brought to W nodes.
-
-A change makes pieces of a data type of its operations (core/types/changing.py), on top of what is
-known here. One that finds an earlier try of its own carried out makes none, and its results say
-what is there now. One that changes nothing writes nothing new.
 
 A touch is a put without a new dot: the copy here with later ends, brought to W nodes, each of which
 raises the ends of what lives there. Where nothing lives here it looks around before it says so.
@@ -28,8 +24,7 @@ from everwrite.core.cluster.routes import Route
 from everwrite.core.config import RECORD_BYTES_MAX
 from everwrite.core.copies import is_plain
 from everwrite.core.data import context, versions
-from everwrite.core.data.labels import KIND_PIECE
-from everwrite.core.data.versions import EMPTY, Actor, Record, Seen, Version
+from everwrite.core.data.versions import EMPTY, Record
 from everwrite.core.errors import BadContext, EverwriteError, InvariantError
 from everwrite.core.hints.hints import NO_EPOCH, Hints
 from everwrite.core.hints.kept import split_hint
@@ -39,33 +34,21 @@ from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Put, PutReply, Touch
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
-from everwrite.core.records import HINT, MISSING, OWN, STATE, Damaged
+from everwrite.core.records import HINT, MISSING, OWN, Damaged
 from everwrite.core.request.forward import Forward, TakenOver
 from everwrite.core.request.limits import (
     cannot_tell,
-    lost_sight,
-    op_used_twice,
     record_too_large,
     time_unknown,
     too_busy,
     too_many_hints,
-    too_many_siblings,
     waited_too_long,
 )
-from everwrite.core.request.look import LookAround, LookedAround, find_op
+from everwrite.core.request.look import LookAround, LookedAround
+from everwrite.core.request.making import Making, must_look
 from everwrite.core.request.spread import PutRequest
-from everwrite.core.types.changing import Changed, Writer, change, later_than, told_again
-from everwrite.core.types.operations import decode
-
-LEASE = STATE + b"lease"
 
 _NO_RESULTS: list[int] = []
-
-
-class LeaseKept(Message, frozen=True, tag=103):
-    """To oneself: the lease of epochs up to here is durable."""
-
-    leased_to: int
 
 
 class Writes:
@@ -74,6 +57,7 @@ class Writes:
     def __init__(self, local: Local, hints: Hints) -> None:
         self._local = local
         self._hints = hints
+        self.making = Making(local)
 
     def put(self, source: Place, message: Put) -> None:
         """A client's put, or one that another node forwarded."""
@@ -116,10 +100,6 @@ class Writes:
         if isinstance(message, LookedAround):
             return replace(message, put=put)
         return TakenOver(client, put) if isinstance(message, TakenOver) else put
-
-    def lease_kept(self, message: LeaseKept) -> None:
-        self._local.epochs.extend(message.leased_to)
-        self._local.leasing = False
 
     def _coordinate(
         self, source: Place, put: Put | Touch, parkable: Message, *, looked: LookedAround | None
@@ -200,89 +180,39 @@ class Writes:
         fingerprint = local.fingerprint(data)
         if looked is not None and looked.record:
             base = versions.merge(base, versions.decode(looked.record))
-        if looked is None and _must_look(put, seen, base, mine):
+        if looked is None and must_look(put, seen, base, mine):
             LookAround(local, source, put, route, mine, base).begin()
             return
         if put.ttl_ms and not local.clock.known:
             raise time_unknown()
-        carried_out, written = _earlier_try(base, put, looked)
-        record, results = base, _NO_RESULTS
-        if carried_out:
-            local.counters.retries_recognised += 1
-            if put.change:
-                results = told_again(base, decode(put.value or b""), local.time_ms)
-        elif put.change:
-            changed, minted = self._change(base, epoch, put)
-            record, results = changed.record, changed.results
-            if changed.written:
-                written, epoch = changed.written[-1], minted
-            elif not base.clock:
-                self._nothing_there(source, put, mine, looked, results)
-                return
-        else:
-            if put.over:
-                seen = self._all_known(base, seen)
-            written, epoch = self._mint(base, epoch, put, seen)
-            record = versions.put(base, seen, written)
+        made = self.making.make(put, base, epoch, seen, looked)
+        record = made.record
         if record is not base:
-            self._check_room(base, record)
-            data = versions.encode(record)
-            if len(data) > RECORD_BYTES_MAX:
-                raise record_too_large(len(data))
+            data = _encoded(record)
+        elif not base.clock:
+            self._nothing_there(source, put, mine, looked, made.results)
+            return
         elif looked is not None and looked.record:
             data = versions.encode(base)
         if mine and not self._hints.room(put.key, owners, mine, data):
             raise self._no_room()
         request = PutRequest(local, source, put, route, mine, data)
         request.check_reach()
-        request.unsure |= carried_out
-        request.results = results
-        request.ends = versions.end_of(record, written) if written is not None else 0
+        request.unsure |= made.carried_out
+        request.results, request.ends = made.results, made.ends
         if mine:
-            self._hints.write(put.key, epoch, owners, mine, data)
+            self._hints.write(put.key, made.epoch, owners, mine, data)
         else:
             local.recent_puts.add(put.op)
             request.base, request.plain = fingerprint, is_plain(record) and is_plain(own)
             if request.plain and payload is not None:
-                local.copies.write_plain(put.key, epoch + data)
+                local.copies.write_plain(put.key, made.epoch + data)
             else:
-                local.copies.write(put.key, epoch, data, payload, record=record, was=own)
+                local.copies.write(put.key, made.epoch, data, payload, record=record, was=own)
         if versions.values_in(record.siblings) > 1:
             local.counters.siblings_met += 1
-        if written is None:
-            after = seen  # whoever superseded it since has covered it
-        elif put.change:
-            # Of what stands there its writer has seen nothing. Who knows the last piece knows all.
-            after = Seen({}, [(written.actor, written.counter)])
-        else:
-            after = versions.seen_after(record, seen, written)
         shown = versions.values_in(versions.live(record, local.time_ms))
-        request.begin(context.sign(local.context_key, put.key, after), shown)
-
-    def _change(self, base: Record, epoch: bytes, put: Put) -> tuple[Changed, bytes]:
-        """Return what a change makes of the record, and the epoch to keep beside that."""
-        local = self._local
-        if versions.has_end(base) and not local.clock.known:
-            raise time_unknown()
-        actor, epoch = self._actor(epoch)
-        most = local.config.pieces_max
-        writer = Writer(actor, put.op, local.time_ms, put.ttl_ms, most)
-        changed = change(base, decode(put.value or b""), writer)
-        local.counters.types_clashed += changed.clashes
-        return changed, epoch
-
-    def _all_known(self, base: Record, seen: Seen) -> Seen:
-        """Return what a put supersedes that is to be the last: all that its coordinator knows."""
-        local, known = self._local, versions.seen_by_read(base)
-        if local.clock.known and versions.as_good_as_gone(base, known, local.time_ms):
-            return seen
-        return Seen(versions.join(known.clock, seen.clock), seen.dots)
-
-    def _check_room(self, base: Record, record: Record) -> None:
-        """Raise TooLarge for a write that leaves too many siblings that readers are shown apart."""
-        most = self._local.config.siblings_max
-        if len(record.siblings) > most and versions.plain_in(record.siblings) > most:
-            raise too_many_siblings(versions.plain_in(base.siblings), most)
+        request.begin(context.sign(local.context_key, put.key, made.seen), shown)
 
     def _nothing_there(
         self,
@@ -342,49 +272,20 @@ class Writes:
             request.base, request.plain = fingerprint, is_plain(record) and is_plain(own)
             local.copies.write(touch.key, epoch, data, payload, record=record, was=own)
         # Without a context: who touches a key has not seen what stands there.
-        request.begin(b"", len(shown))
+        request.begin(b"", versions.values_in(shown))
 
     def _no_room(self) -> EverwriteError:
         """This node could only stand in, and its hints are at a cap."""
         self._local.counters.hints_refused += 1
         return too_many_hints(self._local, self._hints.notes, self._hints.kept.bytes)
 
-    def _mint(self, base: Record, epoch: bytes, put: Put, seen: Seen) -> tuple[Version, bytes]:
-        """Return the new version with its dot, and the epoch to keep beside the record."""
-        local = self._local
-        actor, epoch = self._actor(epoch)
-        counter = versions.next_counter(base, actor)
-        if seen.clock.get(actor, 0) >= counter:
-            raise BadContext("The context names a write that this node never made.")
-        time_ms = local.time_ms
-        expires = time_ms + put.ttl_ms if put.ttl_ms else 0
-        if put.over:
-            time_ms = later_than(base, time_ms)
-        pure = versions.is_pure(seen, expires)
-        op, kind = put.op, put.kind
-        return Version(actor, counter, put.value, time_ms, op, kind, expires, pure), epoch
 
-    def _actor(self, epoch: bytes) -> tuple[Actor, bytes]:
-        """Return under which actor this node goes on in a record, from the epoch that is kept
-        beside it, and the epoch to keep then.
-        """
-        local = self._local
-        number = int.from_bytes(epoch, "big")
-        if not number or not local.epochs.continues(number):
-            if local.epochs.lease_due and not local.leasing:
-                self._lease()
-            if number:
-                sometimes("a key goes on under a new epoch")
-            number = local.epochs.fresh()
-            epoch = number.to_bytes(8, "big")
-        return local.epochs.actor(number), epoch
-
-    def _lease(self) -> None:
-        local = self._local
-        leased_to = local.epochs.next_lease()
-        local.leasing = True
-        local.records.write(LEASE, leased_to.to_bytes(8, "big"))
-        local.out.on_sync.append((local.me, LeaseKept(leased_to)))
+def _encoded(record: Record) -> bytes:
+    """Return the bytes of a record that a put has made; TooLarge if they are too many."""
+    data = versions.encode(record)
+    if len(data) > RECORD_BYTES_MAX:
+        raise record_too_large(len(data))
+    return data
 
 
 def _parts(payload: bytes | None, mine: bytes) -> tuple[bytes, dict[bytes, int], bytes]:
@@ -392,53 +293,3 @@ def _parts(payload: bytes | None, mine: bytes) -> tuple[bytes, dict[bytes, int],
     if payload is None:
         return NO_EPOCH, {}, b""
     return split_hint(payload) if mine else (payload[:8], {}, payload[8:])
-
-
-def _must_look(put: Put, seen: Seen, base: Record, mine: bytes) -> bool:
-    """Say whether a put needs to know what other replicas have before it is made.
-
-    A retry does, and a put that names what its coordinator does not know. So does a change, or a
-    put over all there is, of a node that only stands in, or has nothing: it would find nothing to
-    take away, and tell of a counter that begins anew. (A value put over nothing is the last one all
-    the same.)
-    """
-    if put.retry:
-        return True
-    if seen.dots and versions.unknown_dots(base, seen):
-        sometimes("a put names a dot that its coordinator does not know")
-        return True
-    if put.change:
-        return bool(mine) or not base.clock or not versions.descends(base.clock, seen.clock)
-    return put.over and (bool(mine) or (put.value is None and not base.clock))
-
-
-def _earlier_try(
-    base: Record, put: Put, looked: LookedAround | None
-) -> tuple[bool, Version | None]:
-    """Return whether an earlier try of this put was carried out, and what it wrote if that can
-    be told: what was superseded since must not be minted again, or it would come back.
-    """
-    known = find_op(base, put.op)
-    if known is not None:
-        ended = known.value is None and known.expires
-        same = (known.value, known.kind) == (put.value, put.kind)
-        if put.change:
-            same = known.kind == KIND_PIECE
-        if not same and not ended:
-            raise op_used_twice(retry=put.retry)
-        sometimes("a retry finds its put in the record")
-        return True, known
-    if looked is None:
-        return False, None
-    found = looked.found
-    if found is not None:
-        if not versions.covers(base.clock, found.actor, found.counter):
-            raise lost_sight()
-        sometimes("a retry finds that its put was superseded meanwhile")
-        return True, found
-    if looked.known is not None:
-        if not base.clock or not versions.descends(base.clock, looked.known):
-            raise lost_sight()
-        sometimes("a retry of a put that is on no record is recognised")
-        return True, None
-    return False, None

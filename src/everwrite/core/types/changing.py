@@ -71,6 +71,7 @@ class Writer(NamedTuple):
     """The time of day."""
     ttl_ms: int = 0
     pieces_max: int = 1 << 14
+    fold_over: int = FOLD_OVER
 
 
 class Changed(NamedTuple):
@@ -380,7 +381,7 @@ class _Change:
         own.sort(key=lambda each: each[0].counter)
         taken: list[Version] = []
         total = 0
-        for version, amount in own[: max(0, len(own) - FOLD_OVER + 1)]:
+        for version, amount in own[: max(0, len(own) - self._writer.fold_over + 1)]:
             dot = (version.actor, version.counter)
             twins = [other for other in self._twins(version.op) if other is not version]
             if not twins:

@@ -8,7 +8,7 @@ from everwrite.core.data.epochs import Epochs
 from everwrite.core.data.versions import Record, Seen, Version
 from everwrite.core.hints.hints import NO_EPOCH
 from everwrite.core.messages.requests import Put
-from everwrite.core.request.write import Writes
+from everwrite.core.request.making import Making
 from everwrite.sim.bugs.registry import Patch, area
 
 bug = area("dots")
@@ -54,11 +54,11 @@ def _epochs_unsalted() -> list[Patch]:
     rules=("dot",),
 )
 def _epoch_outlives_copy() -> list[Patch]:
-    right = Writes._mint
-    last: WeakKeyDictionary[Writes, dict[bytes, bytes]] = WeakKeyDictionary()
+    right = Making._mint
+    last: WeakKeyDictionary[Making, dict[bytes, bytes]] = WeakKeyDictionary()
 
     def mint(
-        self: Writes, base: Record, epoch: bytes, put: Put, seen: Seen
+        self: Making, base: Record, epoch: bytes, put: Put, seen: Seen
     ) -> tuple[Version, bytes]:
         known = last.setdefault(self, {})
         if epoch == NO_EPOCH:
@@ -67,7 +67,7 @@ def _epoch_outlives_copy() -> list[Patch]:
         known[put.key] = epoch
         return version, epoch
 
-    return [(Writes, "_mint", mint)]
+    return [(Making, "_mint", mint)]
 
 
 @bug(
@@ -86,15 +86,15 @@ def _epoch_outlives_failed_write() -> list[Patch]:
     rules=("lease",),
 )
 def _lease_used_early() -> list[Patch]:
-    right = Writes._lease
+    right = Making._lease
 
-    def lease(self: Writes) -> None:
+    def lease(self: Making) -> None:
         epochs = self._local.epochs
         leased_to = epochs.next_lease()
         right(self)
         epochs.extend(leased_to)
 
-    return [(Writes, "_lease", lease)]
+    return [(Making, "_lease", lease)]
 
 
 @bug(

@@ -9,7 +9,7 @@ from everwrite.core.messages.requests import Put, Touch
 from everwrite.core.node import Node
 from everwrite.core.outbox import Place
 from everwrite.core.recent import RecentPuts
-from everwrite.core.request import write
+from everwrite.core.request import making, write
 from everwrite.core.request.look import LookAround, LookedAround
 from everwrite.sim.bugs.registry import Patch, area
 
@@ -34,7 +34,7 @@ def _retry_does_not_look() -> list[Patch]:
     rules=("retry",),
 )
 def _retry_not_recognised() -> list[Patch]:
-    return [(write, "find_op", lambda record, op: None)]
+    return [(making, "find_op", lambda record, op: None)]
 
 
 @bug(
