@@ -1,4 +1,4 @@
-"""docs/redis.md says what there is: each command, its reason if it is refused, and code that runs."""
+"""docs/redis.md says what there is: each command, why it is refused if it is, code that runs."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from everwrite.server.redis.command import Args, Command, words
 from everwrite.server.redis.measures import RedisMeasures
 from everwrite.server.redis.place import RedisPlace
 from everwrite.server.redis.replies import Problem
-from everwrite.server.redis.table import TABLE
+from everwrite.server.redis.table import NAMES, TABLE
 
 if TYPE_CHECKING:
     from everwrite.core.local import Local
@@ -98,7 +98,7 @@ class Front:
 
     def find(self, name: bytes) -> Command | None:
         """Return the command of this name, in whatever letters; None: there is none."""
-        return TABLE.get(name) or TABLE.get(name.lower())
+        return NAMES.get(name) or TABLE.get(name.lower())
 
     def unknown(self, args: Args) -> Problem:
         """Return what is said of a command that there is not, as Redis words it."""

@@ -67,6 +67,7 @@ class Slot:
         "protocol",
         "silent",
         "size",
+        "tell",
     )
 
     def __init__(
@@ -87,6 +88,8 @@ class Slot:
         self.silent = False
         self.began_ns = time.monotonic_ns()
         self.size = 0
+        self.tell: Callable[[Session, bytes, Any], Answer] | None = None
+        """What makes an answer of the one reply, if it is done directly."""
         self._steps: Steps | None = None
         self._replies: list[Any] = []
         self._left = 0
@@ -99,6 +102,8 @@ class Slot:
     def heard(self, at: int, reply: Any) -> None:
         """Take the core's reply to one of the messages."""
         if self._steps is None:  # it is over: another of them had failed
+            if self.tell is not None:
+                self._told(self.tell, reply)
             return
         if at < 0:
             self._go_on(reply)
@@ -109,6 +114,22 @@ class Slot:
             replies, self._replies = self._replies, []
             errors = [each for each in replies if isinstance(each, EverwriteError)]
             self._go_on(_gravest(errors) if errors else replies)
+
+    def _told(self, tell: Callable[[Session, bytes, Any], Answer], reply: Any) -> None:
+        """Answer by the one reply of a command that is done directly."""
+        line, keys = self._line, self.keys
+        self.tell = None
+        assert keys is not None
+        answer: Answer
+        try:
+            if isinstance(reply, EverwriteError):
+                raise reply
+            answer = tell(line.session, keys[0], reply)
+        except Problem as problem:
+            answer = problem
+        except EverwriteError as error:
+            answer = problem_of(error)
+        line.over(self, answer)
 
     def _go_on(self, told: Any) -> None:
         line, steps = self._line, self._steps
@@ -181,7 +202,7 @@ class Pipeline:
 
     def __init__(self, front: Front, session: Session, ready: Callable[[], None]) -> None:
         self.front = front
-        self._session = session
+        self.session = session
         self._ready = ready
         self._slots: deque[Slot] = deque()
         """All that have no answer sent yet."""
@@ -291,7 +312,7 @@ class Pipeline:
             return False
         if self._unsent > UNSENT_BYTES_MAX:
             return False
-        session, command, args = self._session, slot.command, slot.args
+        session, command, args = self.session, slot.command, slot.args
         try:
             if command is None or not session.known or not command.fits(args):
                 self._check(command, args)
@@ -313,6 +334,14 @@ class Pipeline:
             if command.whole and self._running:
                 return False
             slot.protocol = session.protocol
+            direct = command.direct
+            if direct is not None and mode == command.mode:
+                self.front.place.ask(direct.ask(session, args, keys[0]), slot)
+                slot.tell = direct.tell
+                if session.silent:
+                    slot.silent = session.hush()
+                self._hold(keys, mode)
+                return True
             found = command.run(session, args, keys)
         except Problem as problem:
             self._answer(slot, problem)
@@ -329,16 +358,21 @@ class Pipeline:
             slot.protocol = session.protocol  # HELLO speaks as was agreed
             self._answer(slot, found)
             return True
-        self._running += 1
         self._whole = command.whole
+        self._hold(keys, mode)
+        slot.go(found)
+        return True
+
+    def _hold(self, keys: list[bytes], mode: int) -> None:
+        """A command has begun."""
+        self._running += 1
+        held = self._held
         for key in keys:
             entry = held.get(key)
             if entry is None:
                 held[key] = [mode, 1]
             else:
                 entry[1] += 1
-        slot.go(found)
-        return True
 
     def over(self, slot: Slot, answer: Answer) -> None:
         """A command that had begun has its answer."""
@@ -359,7 +393,7 @@ class Pipeline:
         if slot.command is not None:
             took_ns = time.monotonic_ns() - slot.began_ns
             self.front.measures.add(slot.command.name, took_ns, type(answer) is not Problem)
-        batch, protocol = slot.batch, slot.protocol or self._session.protocol
+        batch, protocol = slot.batch, slot.protocol or self.session.protocol
         if batch is not None:
             if not batch.take(slot.at, answer, protocol):
                 return
@@ -372,7 +406,7 @@ class Pipeline:
 
     def _check(self, command: Command | None, args: Args) -> None:
         """Raise a Problem for what cannot be begun."""
-        if not self._session.known and (command is None or not command.open):
+        if not self.session.known and (command is None or not command.open):
             raise Problem("NOAUTH Authentication required.")
         if command is None:
             raise self.front.unknown(args)

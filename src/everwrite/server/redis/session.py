@@ -101,7 +101,8 @@ class Session:
     def read(self, data: bytes) -> Get:
         """Ask for what stands under a data key: no older than what this connection wrote there."""
         seen = self.seen(data) if self._seen else b""
-        return Get(self.front.place.next_rid(), data, 0, seen=seen, marks=True)
+        rid = self.front.place.next_rid()
+        return Get(rid, data, 0, 0, 0, False, seen, b"", False, True)  # by place: it is hot
 
     def write(self, data: bytes, value: bytes, ttl_ms: int = 0) -> Put:
         """Let a value stand there, in the place of all that the coordinator knows."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from everwrite.core.messages.requests import GetReply
+from everwrite.core.messages.requests import Get, GetReply, Put, PutReply
 from everwrite.core.types.operations import Add
 from everwrite.server.redis.command import (
     BLIND,
@@ -17,6 +17,7 @@ from everwrite.server.redis.command import (
     READ,
     Args,
     Command,
+    Direct,
     Steps,
     float_in,
     integer_in,
@@ -66,6 +67,23 @@ def set_(session: Session, args: Args, keys: list[bytes]) -> Steps:
         session.wrote(data, (yield session.write(data, args[2])))
         return OK
     return (yield from _set(session, args, data))
+
+
+def _ask_get(session: Session, args: Args, data: bytes) -> Get:
+    return session.read(data)
+
+
+def _tell_get(session: Session, data: bytes, reply: GetReply) -> Answer:
+    return string(reply)
+
+
+def _ask_set(session: Session, args: Args, data: bytes) -> Put:
+    return session.write(data, args[2])
+
+
+def _tell_set(session: Session, data: bytes, reply: PutReply) -> Answer:
+    session.wrote(data, reply)
+    return OK
 
 
 class Options(msgspec.Struct):
@@ -290,8 +308,27 @@ def _kept(reply: GetReply) -> int:
 ONE = (1, 1, 1)
 
 COMMANDS = (
-    Command("get", get, 2, ONE, READ, "string", "The value of a key."),
-    Command("set", set_, -3, ONE, BLIND, "string", "Let a value stand under a key.", plain=3),
+    Command(
+        "get",
+        get,
+        2,
+        ONE,
+        READ,
+        "string",
+        "The value of a key.",
+        direct=Direct(_ask_get, _tell_get),
+    ),
+    Command(
+        "set",
+        set_,
+        -3,
+        ONE,
+        BLIND,
+        "string",
+        "Let a value stand under a key.",
+        plain=3,
+        direct=Direct(_ask_set, _tell_set),
+    ),
     Command("setex", setex, 4, ONE, BLIND, "string", "SET for so many seconds."),
     Command("psetex", psetex, 4, ONE, BLIND, "string", "SET for so many milliseconds."),
     Command(

@@ -20,6 +20,11 @@ from everwrite.server.redis.command import Command
 
 ROOMS = (connecting, strings, expiry, keys, hashes, sets, batches, telling, refused)
 
-TABLE: Mapping[bytes, Command] = MappingProxyType(
-    {each.name.encode(): each for room in ROOMS for each in room.COMMANDS}
+_ALL = {each.name.encode(): each for room in ROOMS for each in room.COMMANDS}
+
+TABLE: Mapping[bytes, Command] = MappingProxyType(_ALL)
+
+NAMES: Mapping[bytes, Command] = MappingProxyType(
+    {**_ALL, **{name.upper(): each for name, each in _ALL.items()}}
 )
+"""The same, in capitals too, as most clients write them."""
