@@ -208,6 +208,21 @@ def test_http_is_answered_200_above_the_base_port_or_where_it_is_told(
     assert options(*arguments).http_port == port
 
 
+@pytest.mark.parametrize(
+    ("arguments", "port"),
+    [
+        ([], 7500),
+        (["--base-port", "7411"], 7511),
+        (["--redis-port", "6379"], 6379),
+        (["--redis-port", "off"], None),
+    ],
+)
+def test_redis_clients_are_answered_100_above_the_base_port_or_where_it_is_told(
+    arguments: list[str], port: int | None
+) -> None:
+    assert options(*arguments).redis_port == port
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "on", "-1", "8o80", ""])
 def test_what_is_no_port_is_refused(port: str) -> None:
     code, _, said = everwrite("serve", f"--http-port={port}")

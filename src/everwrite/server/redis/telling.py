@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import everwrite
+from importlib.metadata import version
+
 from everwrite.server.redis.command import (
     BLIND,
     READ,
@@ -24,7 +25,7 @@ def info(session: Session, args: Args, keys: list[bytes]) -> Answer:
     sections: dict[str, dict[str, object]] = {
         "server": {
             "redis_version": VERSION,
-            "everwrite_version": everwrite.__version__,
+            "everwrite_version": version("everwrite"),
             "redis_mode": "standalone",
             "run_id": local.me.hex() * 2 + local.cluster.cluster_id.hex()[:8],
             "tcp_port": front.port,
