@@ -166,6 +166,8 @@ async def test_hashes(protocol: int) -> None:
             await r.get("h")
         with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
             await r.sadd("h", "a")
+        assert await r.set("h", "1") is True
+        assert await r.get("h") == b"1"
         assert await r.delete("h") == 1
         assert await r.hgetall("h") == {}
 
