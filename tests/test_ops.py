@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.client.fake_node import in_loop
 from tests.server.http.api import one, three
+from tests.server.redis.redis_api import client_of
 
 ROOT = Path(__file__).resolve().parent.parent
 OPS = ROOT / "ops"
@@ -168,8 +169,10 @@ def test_panels_do_not_overlap() -> None:
 async def test_the_page_lists_all_families_with_their_labels_and_no_others() -> None:
     rows = re.findall(r"^\| `(everwrite_\w+)` \| (\w+) \| ([^|]*) \|", PAGE.read_text(), re.M)
     listed = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
-    async with three() as (_, clients):
+    async with three(redis_port=0) as (nodes, clients):
         await clients[0].put("/v1/kv/carts/alice", content=b"tea")
+        async with client_of(nodes.running["n1"]) as redis:
+            await redis.set("cart", "tea", nx=True)
         text = (await clients[0].get("/metrics")).text
         there = {}
         for family in text_string_to_metric_families(text):

@@ -68,6 +68,7 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         base-port = 7411
         host = "0.0.0.0"
         http-port = 8080
+        redis-port = 8079
         advertise = "example.org:7500"
         join = ["one:7400", "[::1]:7402"]
         stage = true
@@ -92,6 +93,7 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         port=7411,
         host="0.0.0.0",
         http_port=8080,
+        redis_port=8079,
         advertise="example.org:7500",
         join=("one:7400", "[::1]:7402"),
         stage=True,
@@ -204,6 +206,21 @@ def test_http_is_answered_200_above_the_base_port_or_where_it_is_told(
     arguments: list[str], port: int | None
 ) -> None:
     assert options(*arguments).http_port == port
+
+
+@pytest.mark.parametrize(
+    ("arguments", "port"),
+    [
+        ([], 7500),
+        (["--base-port", "7411"], 7511),
+        (["--redis-port", "6379"], 6379),
+        (["--redis-port", "off"], None),
+    ],
+)
+def test_redis_clients_are_answered_100_above_the_base_port_or_where_it_is_told(
+    arguments: list[str], port: int | None
+) -> None:
+    assert options(*arguments).redis_port == port
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "on", "-1", "8o80", ""])

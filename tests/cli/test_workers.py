@@ -80,6 +80,22 @@ def test_each_worker_answers_http_on_a_port_of_its_own(
     assert [started(lot, number).http_port for number in (1, 2, 3)] == ports
 
 
+@pytest.mark.parametrize(
+    ("arguments", "ports"),
+    [
+        ([], [7501, 7502, 7503]),
+        (["--redis-port", "6379"], [6379, 6380, 6381]),
+        (["--redis-port", "off"], [None, None, None]),
+    ],
+)
+def test_each_worker_answers_redis_clients_on_a_port_of_its_own(
+    arguments: list[str], ports: list[int | None], tmp_path: Path
+) -> None:
+    lot = workers(3, "--data", str(tmp_path), "--base-port", "7401", *arguments)
+
+    assert [started(lot, number).redis_port for number in (1, 2, 3)] == ports
+
+
 def test_without_more_words_the_first_founds_in_the_zone_of_this_machine(tmp_path: Path) -> None:
     lot = workers(64, "--data", str(tmp_path))
 

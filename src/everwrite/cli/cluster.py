@@ -314,6 +314,7 @@ def _show_addresses(found: DevCluster, form: str) -> None:
                         "name": n.name,
                         "address": n.address,
                         "http": n.http,
+                        "redis": n.redis,
                         "dashboard": n.dashboard,
                         "pid": n.pid,
                     }
@@ -329,6 +330,7 @@ def _show_addresses(found: DevCluster, form: str) -> None:
     say(f"try: everwrite put fruit best apple --url {first}")
     say(f"     everwrite status --url {first}")
     say(f"     curl -i {found.nodes[0].http}/v1/kv/fruit/best")
+    say(f"     redis-cli -p {found.nodes[0].redis.rpartition(':')[2]} set best apple")
 
 
 def _good(answer: Status | None) -> bool:

@@ -13,6 +13,7 @@ import msgspec
 from everwrite.cli import processes
 from everwrite.cli.copyable import command
 from everwrite.core.errors import ConfigError
+from everwrite.core.wrong_port import HTTP_ABOVE, REDIS_ABOVE
 
 HOST = "127.0.0.1"
 STATE_FILE = "cluster.json"
@@ -41,7 +42,12 @@ class Node(msgspec.Struct):
     @property
     def http(self) -> str:
         """Where it answers HTTP."""
-        return f"http://{HOST}:{self.port + 200}"
+        return f"http://{HOST}:{self.port + HTTP_ABOVE}"
+
+    @property
+    def redis(self) -> str:
+        """Where it speaks the Redis protocol."""
+        return f"{HOST}:{self.port + REDIS_ABOVE}"
 
     @property
     def dashboard(self) -> str:
@@ -101,7 +107,7 @@ def find_base_port(nodes: int) -> int:
         base = random.randrange(20_000, 32_000)
         if all(
             port_is_free(base + offset + number)
-            for offset in (0, 100, 200)
+            for offset in (0, REDIS_ABOVE, HTTP_ABOVE)
             for number in range(1, nodes + 1)
         ):
             return base
@@ -122,7 +128,8 @@ def port_is_free(port: int) -> bool:
 def check_ports(nodes: Sequence[Node]) -> None:
     """Raise ConfigError if another process listens where one of these nodes should."""
     for node in nodes:
-        busy = [port for port in (node.port, node.port + 200) if not port_is_free(port)]
+        ports = (node.port, node.port + REDIS_ABOVE, node.port + HTTP_ABOVE)
+        busy = [port for port in ports if not port_is_free(port)]
         if busy:
             raise ConfigError(
                 f"Port {busy[0]} of node {node.name} is in use by another process.",

@@ -20,7 +20,7 @@ from everwrite.cli.connection import DEFAULT_PORT, read_secret, takes_a_secret
 from everwrite.cli.output import report_error
 from everwrite.cli.supervisor import FOR_GOOD
 from everwrite.core.errors import ConfigError, Fenced
-from everwrite.core.wrong_port import HTTP_ABOVE
+from everwrite.core.wrong_port import HTTP_ABOVE, REDIS_ABOVE
 
 if TYPE_CHECKING:
     from everwrite.server.settings import ServeOptions
@@ -41,6 +41,7 @@ class FileSettings(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, o
     base_port: int | None = None
     host: str | None = None
     http_port: int | str | None = None
+    redis_port: int | str | None = None
     advertise: str | None = None
     join: list[str] | None = None
     stage: bool | None = None
@@ -130,7 +131,7 @@ def _check_advertise(_: click.Context, __: click.Parameter, value: str) -> str:
     return value
 
 
-def _check_http_port(_: click.Context, __: click.Parameter, value: str | int | None) -> str | None:
+def _check_port(_: click.Context, __: click.Parameter, value: str | int | None) -> str | None:
     if value is None or value == "off":
         return value
     text = str(value)
@@ -206,11 +207,19 @@ def _check_lifeline(_: click.Context, __: click.Parameter, value: int | None) ->
 )
 @click.option(
     "--http-port",
-    callback=_check_http_port,
+    callback=_check_port,
     envvar="EVERWRITE_HTTP_PORT",
     metavar="P|off",
     show_default="the base port + 200",
     help="Port of the HTTP API, on the same address; off: none.",
+)
+@click.option(
+    "--redis-port",
+    callback=_check_port,
+    envvar="EVERWRITE_REDIS_PORT",
+    metavar="P|off",
+    show_default="the base port + 100",
+    help="Port for Redis clients, on the same address; off: none.",
 )
 @click.option(
     "--advertise",
@@ -370,6 +379,7 @@ def serve_options(
     name: str | None,
     base_port: int,
     http_port: str | None,
+    redis_port: str | None,
     engine: str,
     fsync: str,
     no_pace: bool,
@@ -386,7 +396,8 @@ def serve_options(
         name=name or "",
         default_name=f"{socket.gethostname()}-{base_port}"[-_NAME_LENGTH_MAX:],
         port=base_port,
-        http_port=http_port_of(base_port, http_port),
+        http_port=port_of(base_port + HTTP_ABOVE, http_port),
+        redis_port=port_of(base_port + REDIS_ABOVE, redis_port),
         engine=engine,
         fsync=fsync == "on",
         pace=not no_pace,
@@ -397,8 +408,8 @@ def serve_options(
     )
 
 
-def http_port_of(base_port: int, http_port: str | None) -> int | None:
-    """Return where HTTP is to be answered; None: nowhere."""
-    if http_port == "off":
+def port_of(usual: int, given: str | None) -> int | None:
+    """Return where a protocol is to be answered; None: nowhere."""
+    if given == "off":
         return None
-    return base_port + HTTP_ABOVE if http_port is None else int(http_port)
+    return usual if given is None else int(given)

@@ -85,9 +85,11 @@ class Workers:
         base: int = self.given["base_port"]
         return base + number - 1
 
-    def http_port(self, number: int) -> str | None:
-        """Return where a worker answers HTTP; None: at its place above its base port."""
-        given: str | None = self.given["http_port"]
+    def front_port(self, option: str, number: int) -> str | None:
+        """Return where a worker answers HTTP, or Redis clients; None: at its place above its base
+        port.
+        """
+        given: str | None = self.given[option]
         return given if given in (None, "off") else str(int(given) + number - 1)
 
     def options(self, number: int) -> dict[str, Any]:
@@ -98,7 +100,8 @@ class Workers:
             "data": self.directory_of(number),
             "name": self.name(number) if given["name"] else None,
             "base_port": self.port(number),
-            "http_port": self.http_port(number),
+            "http_port": self.front_port("http_port", number),
+            "redis_port": self.front_port("redis_port", number),
             "advertise": _ports_on(given["advertise"], number - 1) if given["advertise"] else "",
             "zone": given["zone"] or ("" if self._is_node(number) else self.zone),
             "join": self._joins(number),
@@ -151,7 +154,7 @@ class Workers:
             )
         for number in range(1, self.count + 1):
             found = serve_options(**self.options(number))
-            for port in (found.port, found.http_port):
+            for port in (found.port, found.http_port, found.redis_port):
                 if port is not None:
                     _check_listen(found.host, port)
 

@@ -15,6 +15,9 @@ from everwrite.core.errors import ProtocolError
 HTTP_ABOVE = 200
 """From the native port to that of HTTP, unless a node was told another one."""
 
+REDIS_ABOVE = 100
+"""The same for the Redis protocol."""
+
 _REQUEST = re.compile(rb"(?:GET|PUT|POST|HEAD|DELETE|PATCH|OPTIONS|TRACE|CONNECT|PRI) ")
 _OURS = b"urn:everwrite:"
 

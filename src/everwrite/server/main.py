@@ -108,6 +108,7 @@ def _greet(runtime: Runtime) -> None:
             "serving",
             address=runtime.address,
             http=runtime.http.url if runtime.http is not None else "",
+            redis=runtime.redis.address if runtime.redis is not None else "",
             data=str(options.data) if options.data is not None else "",
             engine=options.engine,
             fsync=local.fsync,
@@ -133,10 +134,11 @@ def _greet(runtime: Runtime) -> None:
     )
     known_as = f", known as {runtime.address}" if options.advertise else ""
     http = f"  http     {runtime.http.url}\n" if runtime.http is not None else ""
+    redis = f"  redis    {runtime.redis.address}\n" if runtime.redis is not None else ""
     print(
         f"everwrite: node {me.name} of cluster {cluster.name} listens on "
         f"{options.host}:{options.port}{known_as}\n"
-        f"{http}"
+        f"{http}{redis}"
         f"  data     {where} ({options.engine}, {durable})\n"
         f"  cluster  {others}, N={cluster.replicas}, "
         f"{cluster.partitions} partitions, id {cluster.cluster_id.hex()[:8]}\n"

@@ -11,7 +11,7 @@ import secrets
 import socket
 import time
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from structlog.contextvars import bound_contextvars
 
@@ -29,6 +29,7 @@ from everwrite.server.handing import hand_on, keep
 from everwrite.server.inquiry import ask_cluster
 from everwrite.server.peers import Peers
 from everwrite.server.settings import ServeOptions, cannot_listen, split_address
+from everwrite.server.sockets import bind, close_all
 from everwrite.server.state import LEFT, NodeState, read_known, read_state
 from everwrite.server.transport import Connection
 from everwrite.storage.store import Store, open_store
@@ -36,6 +37,7 @@ from everwrite.storage.store import Store, open_store
 if TYPE_CHECKING:
     from everwrite.server.http.service import HttpService
     from everwrite.server.metrics.exposition import Exposition
+    from everwrite.server.redis.service import RedisService
 
 
 LOOK_EVERY_S = 0.5
@@ -85,6 +87,7 @@ class Runtime:
         self.driver.ask = Admin(self).ask
         self._server: asyncio.Server | None = None
         self.http: HttpService | None = None
+        self.redis: RedisService | None = None
         self._exposition: Exposition | None = None
 
     @property
@@ -126,6 +129,8 @@ class Runtime:
             ending.callback(self.driver.stop)
             ending.push_async_callback(keep_rest)
             ending.push_async_callback(self.peers.stop)
+            if self.redis is not None:
+                await self.redis.stop()
             if self.http is not None:
                 await self.http.stop()
             self._looking.cancel()
@@ -240,12 +245,12 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
     loop = asyncio.get_running_loop()
     gate = Gate()
     server = None
-    doors = await http_sockets(options) if listen else []
+    doors = await bind_fronts(options) if listen else Doors([], [])
     if listen:
         try:
             server = await loop.create_server(gate.connection, options.host, options.port)
         except OSError as error:
-            close_all(doors)
+            close_all([*doors.http, *doors.redis])
             raise cannot_listen(options.host, options.port, error) from error
     try:
         state = read_state(store)
@@ -259,30 +264,45 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
         node = boot.start_node(store, state, options, port)
         runtime = Runtime(node, store, options, options.join)
     except BaseException:
-        close_all(doors)
+        close_all([*doors.http, *doors.redis])
         if server is not None:
             server.close()
         raise
-    if doors:
-        runtime.peers.http_port = doors[0].getsockname()[1]
+    if doors.http:
+        runtime.peers.http_port = doors.http[0].getsockname()[1]
     gate.peers = runtime.peers
     runtime.begin(server)
-    if doors:
-        runtime.http = http_service(runtime, doors)
+    if doors.http:
+        runtime.http = http_service(runtime, doors.http)
         await runtime.http.start()
+    if doors.redis:
+        runtime.redis = redis_service(runtime, doors.redis)
+        await runtime.redis.start()
     return runtime
 
 
-# -- HTTP: imported only where it is spoken, since that takes a fifth of a second ------------------
+# -- the fronts: imported only where they are spoken to, since HTTP takes a fifth of a second ------
 
 
-async def http_sockets(options: ServeOptions) -> list[socket.socket]:
-    """Return what the node will answer HTTP on, bound; it listens once the node serves."""
-    if options.http_port is None:
-        return []
-    from everwrite.server.http.service import bind
+class Doors(NamedTuple):
+    """What the node will answer other protocols on, bound; it listens once the node serves."""
 
-    return await bind(options.host, options.http_port)
+    http: list[socket.socket]
+    redis: list[socket.socket]
+
+
+async def bind_fronts(options: ServeOptions) -> Doors:
+    """Return the sockets of both fronts; ConfigError, and none is left open, if that can't be."""
+    host, found = options.host, Doors([], [])
+    if options.http_port is not None:
+        found.http.extend(await bind(host, options.http_port, "HTTP"))
+    if options.redis_port is not None:
+        try:
+            found.redis.extend(await bind(host, options.redis_port, "Redis"))
+        except ConfigError:
+            close_all(found.http)
+            raise
+    return found
 
 
 def http_service(runtime: Runtime, sockets: list[socket.socket]) -> HttpService:
@@ -292,10 +312,11 @@ def http_service(runtime: Runtime, sockets: list[socket.socket]) -> HttpService:
     return HttpService(runtime, sockets)
 
 
-def close_all(sockets: list[socket.socket]) -> None:
-    """Give sockets back that nobody will use."""
-    for each in sockets:
-        each.close()
+def redis_service(runtime: Runtime, sockets: list[socket.socket]) -> RedisService:
+    """Return the Redis front of a node."""
+    from everwrite.server.redis.service import RedisService
+
+    return RedisService(runtime, sockets)
 
 
 def _check_alone(store: Store, state: NodeState, options: ServeOptions) -> None:

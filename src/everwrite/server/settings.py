@@ -28,7 +28,8 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``advertise`` is where others reach the node, if that is not where it listens: behind address
     translation, in a container, or when it listens everywhere.
 
-    ``http_port`` is where it answers HTTP (server/http/); None: nowhere.
+    ``http_port`` is where it answers HTTP (server/http/), ``redis_port`` where it speaks the Redis
+    protocol (server/redis/); None: nowhere.
 
     ``stage``: the node waits until an operator lets it own data. ``rejoin_as_new``: it gets a new
     identity, since that of its directory was removed or refused.
@@ -55,6 +56,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = PORT
     http_port: int | None = None
+    redis_port: int | None = None
     advertise: str = ""
     join: tuple[str, ...] = ()
     stage: bool = False
@@ -93,10 +95,9 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
                 "Spans are made of HTTP requests, and this node takes none.",
                 hint="Leave out --otel, or --http-port off. Nothing was started.",
             )
-        if self.http_port is not None and not 0 <= self.http_port <= 65535:
-            raise ConfigError(
-                f"http_port = {self.http_port} is not possible.", hint="Use 1 to 65535."
-            )
+        for what, port in (("http_port", self.http_port), ("redis_port", self.redis_port)):
+            if port is not None and not 0 <= port <= 65535:
+                raise ConfigError(f"{what} = {port} is not possible.", hint="Use 1 to 65535.")
         if not self.advertise and is_everywhere(self.host):
             raise ConfigError(
                 f"A node that listens everywhere ({self.host or 'all addresses'}) must say how "

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from everwrite.core.errors import ConfigError
 from everwrite.server.http.asked import Budget
 from everwrite.server.http.connection import IDLE_S, HttpConfig, HttpConnection
 from everwrite.server.http.front import Front
@@ -168,29 +167,3 @@ class HttpService:
         self._server.listens.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._runtime.driver.broken(error)
-
-
-async def bind(host: str, port: int) -> list[socket.socket]:
-    """Return sockets that are bound and do not listen yet; ConfigError if that can't be."""
-    loop = asyncio.get_running_loop()
-    sockets: list[socket.socket] = []
-    try:
-        found = await loop.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        for family, kind, number, _, address in dict.fromkeys(found):
-            made = socket.socket(family, kind, number)
-            sockets.append(made)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            made.bind(address)
-            made.setblocking(False)
-    except OSError as error:
-        for each in sockets:
-            each.close()
-        raise ConfigError(
-            f"Cannot listen for HTTP on {host}:{port} ({error.strerror}).",
-            hint="Choose another port with --http-port, or do without: --http-port off.",
-        ) from error
-    return sockets

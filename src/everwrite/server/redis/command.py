@@ -1,0 +1,152 @@
+"""What a command is, and how its arguments are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from everwrite.core.messages.listing import List
+from everwrite.core.messages.requests import Get, Put, Touch
+from everwrite.server.redis.replies import Answer, Problem
+
+if TYPE_CHECKING:
+    from everwrite.server.redis.session import Session
+
+Request = Get | Put | Touch | List
+
+Steps = Generator[Request | list[Any], Any, Answer]
+"""What a command asks of the core: one message, and it is sent the reply; or a list, and it is sent
+a list. An EverwriteError is thrown in."""
+
+Args = list[bytes]
+"""A command's words, its name first."""
+
+READ, BLIND, ALONE = range(3)
+"""With what a command may go together on one key: READ with reads, BLIND (it replaces whatever is
+there) with its like, ALONE with nothing."""
+
+Group = Literal["connection", "server", "string", "generic", "hash", "set", "transactions", "own"]
+
+
+class Direct(NamedTuple):
+    """How a command that asks one message and looks at one reply is done without a generator: a
+    third of its cost. For what comes ten thousand times a second.
+    """
+
+    ask: Callable[[Session, Args, bytes], Request]
+    tell: Callable[[Session, bytes, Any], Answer]
+
+
+class Command(NamedTuple):
+    """One command, as the table of docs/redis.md has it."""
+
+    name: str
+    run: Callable[[Session, Args, list[bytes]], Steps | Answer]
+    """What it does, given its words and the data keys of its keys."""
+    arity: int
+    """So many words, the name among them; negative: at least so many."""
+    keys: tuple[int, int, int] = (0, 0, 0)
+    """The first and the last word that are keys, and from one to the next; negative: from the
+    end."""
+    mode: int = ALONE
+    group: Group = "generic"
+    summary: str = ""
+    advisory: bool = False
+    """Whether it reads first and writes then, and two clients may both be the first."""
+    plain: int = 0
+    """With so many words, and no others, it is BLIND, and done directly; 0: always, if it is."""
+    direct: Direct | None = None
+    whole: bool = False
+    """Whether it looks at data that no key of it names: then it runs by itself."""
+    open: bool = False
+    """Whether who has not said the secret may use it."""
+    refused: str = ""
+    """Why it is not done here."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change something."""
+        return self.keys[0] > 0 and self.mode != READ
+
+    def fits(self, args: Args) -> bool:
+        """Say whether the number of words is right."""
+        return len(args) == self.arity if self.arity > 0 else len(args) >= -self.arity
+
+    def keys_in(self, args: Args) -> list[bytes]:
+        """Return the keys among these words."""
+        first, last, step = self.keys
+        if not first:
+            return []
+        end = len(args) + last if last < 0 else last
+        return args[first : end + 1 : step]
+
+
+def syntax_error() -> Problem:
+    """Return what Redis says of options that it does not know."""
+    return Problem("ERR syntax error")
+
+
+def wrong_type() -> Problem:
+    """Return what Redis says where another type stands."""
+    return Problem("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+
+def wrong_number(name: str) -> Problem:
+    """Return what Redis says of too many or too few words."""
+    return Problem(f"ERR wrong number of arguments for '{name}' command")
+
+
+def no_integer() -> Problem:
+    """Return what Redis says where a number should stand."""
+    return Problem("ERR value is not an integer or out of range")
+
+
+INTEGER_MAX = (1 << 63) - 1
+INTEGER_MIN = -(1 << 63)
+
+_INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]{0,18})")
+
+
+def integer_in(word: bytes) -> int | None:
+    """Return a whole number of 64 bits; None if these bytes are none.
+
+    >>> integer_in(b"-7"), integer_in(b"07"), integer_in(b"9223372036854775808")
+    (-7, None, None)
+    """
+    if not _INTEGER.fullmatch(word) or word == b"-0":
+        return None
+    number = int(word)
+    return number if INTEGER_MIN <= number <= INTEGER_MAX else None
+
+
+def number(word: bytes) -> int:
+    """Return a whole number of 64 bits, or raise a Problem."""
+    found = integer_in(word)
+    if found is None:
+        raise no_integer()
+    return found
+
+
+def count_in(word: bytes) -> int:
+    """Return a number that is not negative, or raise a Problem."""
+    found = number(word)
+    if found < 0:
+        raise Problem("ERR value is out of range, must be positive")
+    return found
+
+
+_FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+
+
+def float_in(word: bytes) -> float | None:
+    """Return a number with a fraction; None if these bytes are none, or too large."""
+    if not _FLOAT.fullmatch(word):
+        return None
+    found = float(word)
+    return found if abs(found) < 1e308 else None
+
+
+def words(raw: bytes) -> str:
+    """Return a client's word for a sentence, shortened."""
+    return raw[:128].decode("utf-8", "replace")

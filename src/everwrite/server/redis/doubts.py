@@ -1,0 +1,48 @@
+"""Errors of the core, as answers: a word to tell them by, a sentence, what became of a write."""
+
+from __future__ import annotations
+
+from everwrite.core.errors import DeadlineExceeded, EverwriteError, Outcome, UnavailableError
+from everwrite.server.redis.replies import Problem
+
+_WORDS = {
+    "bad_request": "ERR",
+    "bad_context": "ERR",
+    "unsupported": "ERR",
+    "too_large": "ERR",
+    "internal": "ERR",
+    "denied": "NOPERM",
+    "wrong_type": "WRONGTYPE",
+}
+"""What clients know from Redis; all else is told by its own code."""
+
+_OUTCOMES = {
+    "partial": " The write is on fewer nodes than were asked for.",
+    "unknown": " The write may have happened.",
+}
+
+
+def problem_of(error: EverwriteError) -> Problem:
+    """Return the answer for an error.
+
+    >>> str(problem_of(UnavailableError("No.", hint="Wait.", outcome="unknown")))
+    'UNAVAILABLE No. Wait. The write may have happened.'
+    """
+    if error.code == "wrong_type":  # word by word: clients look for it
+        return Problem("WRONGTYPE Operation against a key holding the wrong kind of value")
+    word = _WORDS.get(error.code) or error.code.upper()
+    return Problem(f"{word} {error}{_OUTCOMES.get(error.outcome, '')}")
+
+
+def lost_sight_of(*, writes: bool) -> DeadlineExceeded:
+    """Return the error for a message that nobody has answered."""
+    return DeadlineExceeded(
+        "No answer came in time.",
+        hint="Read the key to see." if writes else "Try again.",
+        outcome="unknown" if writes else "none",
+    )
+
+
+def stopping(outcome: Outcome) -> UnavailableError:
+    """Return the error for what is asked of a node that is about to end."""
+    return UnavailableError("This node is stopping.", hint="Ask another node.", outcome=outcome)

@@ -1,0 +1,129 @@
+"""What all connections of a node share: the table of commands, the place at the driver, the secret.
+
+An error that a command did not expect is logged and told here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from structlog.stdlib import BoundLogger
+
+from everwrite.core.errors import EverwriteError
+from everwrite.server.redis.command import Args, Command, words
+from everwrite.server.redis.measures import RedisMeasures
+from everwrite.server.redis.place import RedisPlace
+from everwrite.server.redis.replies import Problem
+from everwrite.server.redis.table import NAMES, TABLE
+
+if TYPE_CHECKING:
+    from everwrite.core.local import Local
+    from everwrite.server.redis.connection import RedisConnection
+    from everwrite.server.redis.session import Session
+    from everwrite.server.turns import Guest, Turns
+
+PAGE = "docs/redis.md"
+
+
+class Front:
+    """The Redis front of one node."""
+
+    def __init__(
+        self,
+        place: RedisPlace,
+        secret: bytes,
+        local: Local,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        port: int,
+        welcome: Callable[[Guest], bool],
+        parted: Callable[[Guest], None],
+        turns: Turns,
+        broken: Callable[[BaseException], None],
+        log: BoundLogger,
+    ) -> None:
+        self.place = place
+        self.secret = secret
+        self.local = local
+        self.loop = loop
+        self.port = port
+        self.now = loop.time
+        self.took = turns.took_from_guest
+        self.broken = broken
+        self.measures = RedisMeasures()
+        self.connections: dict[int, RedisConnection] = {}
+        """Those that are there, by their number."""
+        self.began = loop.time()
+        self._welcome = welcome
+        self._parted = parted
+        self._log = log
+        self._number = 0
+
+    def next_number(self) -> int:
+        """Return the number of the next connection."""
+        self._number += 1
+        return self._number
+
+    @property
+    def connections_made(self) -> int:
+        """How many connections there were since the start."""
+        return self._number
+
+    def welcome(self, connection: RedisConnection) -> bool:
+        """Take in a connection; say whether there is room for it."""
+        if not self._welcome(connection):
+            return False
+        self.connections[connection.session.number] = connection
+        self.measures.connected = len(self.connections)
+        return True
+
+    def parted(self, connection: RedisConnection) -> None:
+        """A connection is gone."""
+        self._parted(connection)
+        self.connections.pop(connection.session.number, None)
+        self.measures.connected = len(self.connections)
+
+    def time_ms(self) -> int:
+        """Return the time of day, by the clock on which the cluster agrees."""
+        return self.local.time_ms
+
+    # -- commands ----------------------------------------------------------------------------------
+
+    @property
+    def table(self) -> Mapping[bytes, Command]:
+        """All commands, by their names in small letters."""
+        return TABLE
+
+    def find(self, name: bytes) -> Command | None:
+        """Return the command of this name, in whatever letters; None: there is none."""
+        return NAMES.get(name) or TABLE.get(name.lower())
+
+    def unknown(self, args: Args) -> Problem:
+        """Return what is said of a command that there is not, as Redis words it."""
+        self.measures.unknown += 1
+        said = "".join(f"'{words(each)}' " for each in args[1:8])
+        return Problem(f"ERR unknown command '{words(args[0])}', with args beginning with: {said}")
+
+    def refuse(self, command: Command) -> Problem:
+        """Return what is said of a command that is not done here."""
+        self.measures.refused += 1
+        return Problem(
+            f"ERR '{command.name.upper()}' is not supported: {command.refused}; see {PAGE}"
+        )
+
+    def ours(self, args: Args, error: Exception) -> EverwriteError:
+        """Log what nobody has thought of, and return the error that is told."""
+        name = words(args[0]).lower()
+        self._log.exception("redis command failed", command=name, why=repr(error))
+        return EverwriteError(
+            f"The node met an error in {name!r} ({type(error).__name__}).",
+            hint="Its log has the traceback. Please report it.",
+            outcome="unknown",
+        )
+
+    def session_of(self, number: int) -> Session | None:
+        """Return the client of a connection."""
+        found = self.connections.get(number)
+        return found.session if found is not None else None

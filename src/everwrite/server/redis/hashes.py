@@ -1,0 +1,159 @@
+"""Hashes: maps of registers and counters, one to a field.
+
+A field that is written supersedes what its coordinator knows of that field alone: two clients that
+write two fields disturb nothing of each other, and a field that is taken away is gone unless
+somebody who did not know that writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from everwrite.core.messages.requests import GetReply, PutReply
+from everwrite.core.types.operations import Add, Assign, Operation, Remove, name_of
+from everwrite.server.redis.command import (
+    INTEGER_MAX,
+    INTEGER_MIN,
+    READ,
+    Args,
+    Command,
+    Steps,
+    integer_in,
+    number,
+    wrong_number,
+)
+from everwrite.server.redis.keys import glob, scan_options
+from everwrite.server.redis.replies import OK, Answer, Problem
+from everwrite.server.redis.session import Session, left_of, lifetime
+from everwrite.server.redis.shown import hash_in, string_of
+from everwrite.server.redis.strings import ONE
+
+
+def change(
+    session: Session, data: bytes, reply: GetReply, operations: Sequence[Operation]
+) -> Steps:
+    """Change a key that was read: what is added ends with it. Return the results."""
+    left_ms = left_of(reply)
+    put = session.change(data, operations, lifetime(left_ms) if left_ms else 0)
+    written: PutReply = yield put
+    session.wrote(data, written)
+    return written.results
+
+
+def hset(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    if len(args) % 2:
+        raise wrong_number(args[0].decode("latin-1").lower())
+    fields = dict(zip(args[2::2], args[3::2], strict=True))
+    reply: GetReply = yield session.read(keys[0])
+    hash_in(reply)
+    made: list[Operation] = [Assign([name_of(name)], value) for name, value in fields.items()]
+    results = yield from change(session, keys[0], reply, made)
+    return sum(results)
+
+
+def hmset(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    yield from hset(session, args, keys)
+    return OK
+
+
+def hsetnx(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    session.front.measures.advise("hsetnx")
+    reply: GetReply = yield session.read(keys[0])
+    if args[2] in hash_in(reply):
+        return 0
+    yield from change(session, keys[0], reply, [Assign([name_of(args[2])], args[3])])
+    return 1
+
+
+def hdel(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    reply: GetReply = yield session.read(keys[0])
+    there = hash_in(reply)
+    gone: list[Operation] = [
+        Remove([name_of(name)]) for name in dict.fromkeys(args[2:]) if name in there
+    ]
+    if not gone:
+        return 0
+    results = yield from change(session, keys[0], reply, gone)
+    return sum(results)
+
+
+def hincrby(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    amount = number(args[3])
+    reply: GetReply = yield session.read(keys[0])
+    there = string_of(hash_in(reply).get(args[2]))
+    now = integer_in(there) if there is not None else 0
+    if now is None:
+        raise Problem("ERR hash value is not an integer")
+    if not INTEGER_MIN <= now + amount <= INTEGER_MAX:
+        raise Problem("ERR increment or decrement would overflow")
+    results = yield from change(session, keys[0], reply, [Add([name_of(args[2])], amount)])
+    return results[0]
+
+
+def _reads(
+    tell: Callable[[dict[bytes, bytes], Args], Answer],
+) -> Callable[[Session, Args, list[bytes]], Steps]:
+    """Return a command that tells something of a hash."""
+
+    def run(session: Session, args: Args, keys: list[bytes]) -> Steps:
+        reply: GetReply = yield session.read(keys[0])
+        there = {name: string_of(value) or b"" for name, value in hash_in(reply).items()}
+        return tell(there, args)
+
+    return run
+
+
+def _scan(there: dict[bytes, bytes], args: Args) -> Answer:
+    match, _, _ = scan_options(args[3:])
+    fits = glob(match)
+    found: list[bytes] = []
+    for name, value in there.items():
+        if fits.fullmatch(name):
+            found += [name, value]
+    return [b"0", found]
+
+
+COMMANDS = (
+    Command("hset", hset, -4, ONE, group="hash", summary="Let fields have values."),
+    Command("hmset", hmset, -4, ONE, group="hash", summary="As HSET."),
+    Command("hsetnx", hsetnx, 4, ONE, group="hash", summary="HSET of a new field.", advisory=True),
+    Command("hdel", hdel, -3, ONE, group="hash", summary="Take fields away."),
+    Command("hincrby", hincrby, 4, ONE, group="hash", summary="Add to a field."),
+    Command(
+        "hget", _reads(lambda there, args: there.get(args[2])), 3, ONE, READ, "hash", "One field."
+    ),
+    Command(
+        "hmget",
+        _reads(lambda there, args: [there.get(name) for name in args[2:]]),
+        -3,
+        ONE,
+        READ,
+        "hash",
+        "Several fields.",
+    ),
+    Command("hgetall", _reads(lambda there, args: there), 2, ONE, READ, "hash", "All fields."),
+    Command("hlen", _reads(lambda there, args: len(there)), 2, ONE, READ, "hash", "How many."),
+    Command("hkeys", _reads(lambda there, args: list(there)), 2, ONE, READ, "hash", "Their names."),
+    Command(
+        "hvals", _reads(lambda there, args: list(there.values())), 2, ONE, READ, "hash", "Values."
+    ),
+    Command(
+        "hexists",
+        _reads(lambda there, args: int(args[2] in there)),
+        3,
+        ONE,
+        READ,
+        "hash",
+        "Whether a field is there.",
+    ),
+    Command(
+        "hstrlen",
+        _reads(lambda there, args: len(there.get(args[2], b""))),
+        3,
+        ONE,
+        READ,
+        "hash",
+        "The length of a field's value.",
+    ),
+    Command("hscan", _reads(_scan), -3, ONE, READ, "hash", "The fields, all at once."),
+)

@@ -1,0 +1,288 @@
+"""Keys whatever is under them, and what looks through a database: SCAN and its kin."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+
+from everwrite.core.data.keys import data_key
+from everwrite.core.messages.listing import Listed
+from everwrite.core.messages.requests import GetReply
+from everwrite.server.redis.command import (
+    READ,
+    Args,
+    Command,
+    Steps,
+    count_in,
+    syntax_error,
+)
+from everwrite.server.redis.replies import OK, Problem, Simple
+from everwrite.server.redis.session import BUCKETS, Session
+from everwrite.server.redis.shown import encoding_name, shown, type_name
+from everwrite.server.redis.strings import ONE, in_parts
+
+COUNT = 10
+"""Keys that SCAN tells at a time, if it is not told how many."""
+STEPS_MAX = 64
+"""Steps of a listing for one SCAN: each reads a part of a partition, on R nodes."""
+KEYS_MAX = 100_000
+"""What KEYS tells at once."""
+
+ALL = (1, -1, 1)
+
+
+def delete(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return _delete(session, keys)
+
+
+def _delete(session: Session, keys: Sequence[bytes]) -> Steps:
+    """Take away what reads of these keys find; return how many there were."""
+    distinct = list(dict.fromkeys(keys))
+    found = yield from in_parts(
+        map(session.read, distinct), lambda reply: (bool(reply.values), reply.context)
+    )
+    there = [
+        (data, context) for data, (stands, context) in zip(distinct, found, strict=True) if stands
+    ]
+    gone = yield from in_parts(session.take_away(data, context) for data, context in there)
+    for (data, _), reply in zip(there, gone, strict=True):
+        session.wrote(data, reply)
+    return len(there)
+
+
+def exists(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return sum((yield from in_parts(map(session.read, keys), lambda reply: bool(reply.values))))
+
+
+def type_(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return Simple(type_name(shown((yield session.read(keys[0])))))
+
+
+def object_(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    what = args[1].lower()
+    reply: GetReply = yield session.read(session.key(args[2]))
+    found = shown(reply)
+    if found is None:
+        return None
+    match what:
+        case b"encoding":
+            return encoding_name(found)
+        case b"refcount":
+            return 1
+        case b"idletime" | b"freq":
+            return 0
+        case _:
+            raise Problem(
+                f"ERR unknown subcommand '{what.decode('utf-8', 'replace')}'. Try OBJECT HELP."
+            )
+
+
+# -- a whole database ------------------------------------------------------------------------------
+
+
+def scan(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    if not args[1].isdigit() or int(args[1]) >= 1 << 64:
+        raise Problem("ERR invalid cursor")
+    match, count, kind = scan_options(args[2:], with_type=True)
+    cursor = int(args[1])
+    found, place = yield from _walk(session, cursor, match, count, STEPS_MAX)
+    if kind:
+        kinds = yield from in_parts(
+            (session.read(session.key(key)) for key in found),
+            lambda reply: type_name(shown(reply)),
+        )
+        found = [key for key, its in zip(found, kinds, strict=True) if its == kind]
+    return [b"%d" % place, found]
+
+
+def scan_options(rest: Args, *, with_type: bool = False) -> tuple[bytes, int, str]:
+    """Return MATCH, COUNT and TYPE of a SCAN."""
+    match, count, kind = b"*", COUNT, ""
+    if len(rest) % 2:
+        raise syntax_error()
+    for name, value in zip(rest[::2], rest[1::2], strict=True):
+        word = name.lower()
+        if word == b"match":
+            match = value
+        elif word == b"count":
+            count = count_in(value)
+            if not count:
+                raise syntax_error()
+        elif word == b"type" and with_type:
+            kind = value.decode("utf-8", "replace").lower()
+        else:
+            raise syntax_error()
+    return match, count, kind
+
+
+def _walk(session: Session, cursor: int, match: bytes, count: int, steps: int) -> Steps:
+    """List from a place of the ring on, until there are so many keys, or after so many steps;
+    return the keys, and the place to go on from (0: that was the end).
+    """
+    bucket = session.bucket
+    fits = glob(match)
+    prefix = prefix_of(match)
+    after = cursor.to_bytes(8, "big") if cursor else b""
+    found: list[bytes] = []
+    for _ in range(steps):
+        listed: Listed = yield session.list(bucket, prefix, after)
+        found += [key for key in listed.keys if fits.fullmatch(key)]
+        after = listed.next
+        if not after:
+            return found, 0
+        if len(found) >= count:
+            break
+    return found, int.from_bytes(after[:8], "big")
+
+
+def _all(session: Session, match: bytes, most: int) -> Steps:
+    """Return all keys that match; a Problem if there are too many."""
+    found: dict[bytes, None] = {}
+    cursor = 0
+    while True:
+        some, cursor = yield from _walk(session, cursor, match, most + 1, STEPS_MAX)
+        found.update(dict.fromkeys(some))
+        if len(found) > most:
+            raise Problem(f"ERR there are over {most} keys: use SCAN")
+        if not cursor:
+            return list(found)
+
+
+def keys_(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return _all(session, args[1], KEYS_MAX)
+
+
+def dbsize(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return len((yield from _all(session, b"*", KEYS_MAX * 10)))
+
+
+def randomkey(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    for begin in (secrets.randbits(64), 0):
+        cursor = begin
+        while True:
+            found, cursor = yield from _walk(session, cursor, b"*", 1, STEPS_MAX)
+            if found:
+                return secrets.choice(found)
+            if not cursor:
+                break
+    return None
+
+
+def flushdb(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    _check_flush(args)
+    return _flush(session, [session.bucket])
+
+
+def flushall(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    _check_flush(args)
+    return _flush(session, BUCKETS)
+
+
+def _check_flush(args: Args) -> None:
+    if len(args) > 2 or (len(args) == 2 and args[1].lower() not in (b"sync", b"async")):
+        raise syntax_error()
+
+
+def _flush(session: Session, buckets: Sequence[bytes]) -> Steps:
+    """Take away all that is found on one way through the ring."""
+    for bucket in buckets:
+        after = b""
+        while True:
+            listed: Listed = yield session.list(bucket, b"", after)
+            yield from _delete(session, [data_key(bucket, key) for key in listed.keys])
+            after = listed.next
+            if not after:
+                break
+    return OK
+
+
+# -- patterns --------------------------------------------------------------------------------------
+
+
+def prefix_of(pattern: bytes) -> bytes:
+    r"""Return what all that a pattern fits begins with.
+
+    >>> prefix_of(b"a:1*"), prefix_of(rb"a\*b*"), prefix_of(b"?")
+    (b'a:1', b'a*b', b'')
+    """
+    found = bytearray()
+    at = 0
+    while at < len(pattern) and pattern[at : at + 1] not in b"*?[":
+        if pattern[at : at + 1] == b"\\" and at + 1 < len(pattern):
+            at += 1
+        found += pattern[at : at + 1]
+        at += 1
+    return bytes(found)
+
+
+def glob(pattern: bytes) -> re.Pattern[bytes]:
+    r"""Return a pattern of Redis as a regular expression. What stands between two stars is looked
+    for once (an atomic group), so that no pattern takes long.
+
+    >>> bool(glob(b"h[a-c^]l*o").fullmatch(b"hbl oo")), bool(glob(rb"a\*").fullmatch(b"ab"))
+    (True, False)
+    """
+    parts: list[bytes] = [b""]
+    at = 0
+    while at < len(pattern):
+        char = pattern[at : at + 1]
+        if char == b"*":
+            if len(parts) == 1 or parts[-1]:
+                parts.append(b"")
+        elif char == b"?":
+            parts[-1] += b"."
+        elif char == b"[":
+            piece, at = _class(pattern, at + 1)
+            parts[-1] += piece
+        else:
+            if char == b"\\" and at + 1 < len(pattern):
+                at += 1
+                char = pattern[at : at + 1]
+            parts[-1] += re.escape(char)
+        at += 1
+    first, *rest = parts
+    middle = b"".join(b"(?>.*?%b)" % part for part in rest[:-1] if part)
+    last = b".*%b" % rest[-1] if rest else b""
+    return re.compile(first + middle + last, re.DOTALL)
+
+
+def _class(pattern: bytes, at: int) -> tuple[bytes, int]:
+    """Return a set of characters as a regular expression, and where it ends."""
+    not_these = pattern[at : at + 1] == b"^"
+    at += not_these
+    chars: set[int] = set()
+    while at < len(pattern) and pattern[at : at + 1] != b"]":
+        if pattern[at : at + 1] == b"\\" and at + 1 < len(pattern):
+            at += 1
+            chars.add(pattern[at])
+        elif pattern[at + 1 : at + 2] == b"-" and at + 2 < len(pattern):
+            low, high = sorted((pattern[at], pattern[at + 2]))
+            chars.update(range(low, high + 1))
+            at += 2
+        else:
+            chars.add(pattern[at])
+        at += 1
+    if not_these:
+        chars = set(range(256)) - chars
+    if not chars:
+        return b"(?!)", at
+    return b"[%b]" % b"".join(b"\\x%02x" % char for char in sorted(chars)), at
+
+
+COMMANDS = (
+    Command("del", delete, -2, ALL, summary="Take keys away."),
+    Command("unlink", delete, -2, ALL, summary="As DEL."),
+    Command("exists", exists, -2, ALL, READ, summary="How many of these keys are there."),
+    Command("touch", exists, -2, ALL, READ, summary="As EXISTS: nothing is evicted here."),
+    Command("type", type_, 2, ONE, READ, summary="What stands under a key."),
+    Command("object", object_, 3, (2, 2, 1), READ, summary="How a value is kept."),
+    Command("scan", scan, -2, whole=True, summary="Some keys, and where to go on."),
+    Command("keys", keys_, 2, whole=True, summary="All keys that fit a pattern."),
+    Command("dbsize", dbsize, 1, group="server", whole=True, summary="How many keys there are."),
+    Command("randomkey", randomkey, 1, whole=True, summary="Some key."),
+    Command("flushdb", flushdb, -1, group="server", whole=True, summary="Take all keys away."),
+    Command(
+        "flushall", flushall, -1, group="server", whole=True, summary="FLUSHDB of all databases."
+    ),
+)

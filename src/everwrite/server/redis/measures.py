@@ -1,0 +1,75 @@
+"""How long commands took, from their arrival to their answer, and what was odd about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from everwrite.core.tally import Tally
+from everwrite.server.metrics.families import (
+    SHORT_US,
+    US,
+    Labels,
+    counter,
+    counters,
+    gauge,
+    histograms,
+)
+
+
+class RedisMeasures(Collector):
+    """Those of one node. What was never asked has no line."""
+
+    def __init__(self) -> None:
+        self._took: dict[Labels, Tally] = {}
+        self._advisory: dict[str, float] = {}
+        self.connected = 0
+        self.garbled = 0
+        self.unknown = 0
+        self.refused = 0
+        self.batches = 0
+
+    def add(self, command: str, took_ns: int, well: bool) -> None:
+        """Count a command that was answered."""
+        labels = command, "ok" if well else "error"
+        tally = self._took.get(labels)
+        if tally is None:
+            tally = self._took[labels] = Tally()
+        tally.add(took_ns // 1000)
+
+    def advise(self, command: str) -> None:
+        """Count a command that reads first and writes then, as if nobody else did."""
+        self._advisory[command] = self._advisory.get(command, 0) + 1
+
+    @property
+    def commands(self) -> int:
+        """How many were answered."""
+        return sum(tally.count for tally in self._took.values())
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families."""
+        yield histograms(
+            "everwrite_redis_command_duration_seconds",
+            "Redis commands, from their arrival to their answer.",
+            ("command", "status"),
+            self._took,
+            SHORT_US,
+            US,
+        )
+        yield counters(
+            "everwrite_redis_advisory",
+            "Commands that looked first and wrote then (SET NX and the like): no mutual exclusion.",
+            "command",
+            self._advisory,
+        )
+        odd = {"unknown": self.unknown, "refused": self.refused, "garbled": self.garbled}
+        yield counters(
+            "everwrite_redis_refusals",
+            "Commands that there are not, or that are not done here; bytes that are no command.",
+            "why",
+            odd,
+        )
+        yield counter("everwrite_redis_batches", "MULTI and EXEC.", self.batches)
+        yield gauge("everwrite_redis_connections", "Connections of Redis clients.", self.connected)

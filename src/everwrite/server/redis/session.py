@@ -1,0 +1,182 @@
+"""What is known of one connection's client, and the messages that its commands ask with."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from everwrite.core.data.keys import KEY_BYTES_MAX, VALUE_BYTES_MAX, data_key
+from everwrite.core.messages.listing import List
+from everwrite.core.messages.requests import Get, GetReply, Put, PutReply, Touch
+from everwrite.core.request.limits import TTL_MAX_MS, TTL_MIN_MS
+from everwrite.core.types.operations import Operation, encode
+from everwrite.server.redis.replies import RESP2, Problem
+
+if TYPE_CHECKING:
+    from everwrite.server.redis.front import Front
+
+DATABASES = 16
+BUCKETS = [f"redis:{number}".encode() for number in range(DATABASES)]
+"""The bucket of each database."""
+
+SEEN_MAX = 256
+"""Of so many keys a connection remembers that it wrote them: a few dozen bytes each."""
+SEEN_S = 60.0
+"""For so long: by then all owners that are up have what was written."""
+
+
+class Session:
+    """One connection's client."""
+
+    __slots__ = (
+        "_bucket",
+        "_database",
+        "_front",
+        "_seen",
+        "agent",
+        "born",
+        "front",
+        "known",
+        "name",
+        "number",
+        "protocol",
+        "silent",
+        "where",
+    )
+
+    def __init__(self, front: Front, number: int, where: str) -> None:
+        self.front = front
+        self.number = number
+        """The connection's own, in this run of the node."""
+        self.where = where
+        """HOST:PORT of the other end."""
+        self.born = front.now()
+        self._seen: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Be as after the connection was made."""
+        self.known = not self.front.secret
+        """Whether it may ask: it has said the secret, or there is none."""
+        self.protocol = RESP2
+        self.name = b""
+        self.agent: dict[bytes, bytes] = {}
+        """What the client's library says of itself."""
+        self.silent = 0
+        """So many answers more are not sent; negative: none is (CLIENT REPLY)."""
+        self.select(0)
+
+    @property
+    def database(self) -> int:
+        """The number of the database that it has selected."""
+        return self._database
+
+    @property
+    def bucket(self) -> bytes:
+        """The bucket of that database."""
+        return self._bucket
+
+    def select(self, database: int) -> None:
+        """Change to another database."""
+        self._database = database
+        self._bucket = BUCKETS[database]
+
+    def key(self, key: bytes) -> bytes:
+        """Return the data key of a key; a Problem if it cannot be one."""
+        if not 0 < len(key) <= KEY_BYTES_MAX:
+            raise Problem(
+                f"ERR a key of {len(key)} bytes is not possible here, use 1 to {KEY_BYTES_MAX}"
+            )
+        return data_key(self._bucket, key)
+
+    def hush(self) -> bool:
+        """Count an answer that is not sent."""
+        if self.silent > 0:
+            self.silent -= 1
+        return True
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def read(self, data: bytes) -> Get:
+        """Ask for what stands under a data key: no older than what this connection wrote there."""
+        seen = self.seen(data) if self._seen else b""
+        rid = self.front.place.next_rid()
+        return Get(rid, data, 0, 0, 0, False, seen, b"", False, True)  # by place: it is hot
+
+    def write(self, data: bytes, value: bytes, ttl_ms: int = 0) -> Put:
+        """Let a value stand there, in the place of all that the coordinator knows."""
+        if len(value) > VALUE_BYTES_MAX:
+            raise too_long(len(value))
+        place = self.front.place
+        return Put(place.next_rid(), data, value, b"", place.next_op(), 0, ttl_ms=ttl_ms, over=True)
+
+    def change(self, data: bytes, operations: Sequence[Operation], ttl_ms: int = 0) -> Put:
+        """Change what stands there by operations on a data type."""
+        value = encode(list(operations))
+        if len(value) > VALUE_BYTES_MAX:
+            raise too_long(len(value))
+        place = self.front.place
+        return Put(
+            place.next_rid(), data, value, b"", place.next_op(), 0, ttl_ms=ttl_ms, change=True
+        )
+
+    def take_away(self, data: bytes, context: bytes) -> Put:
+        """Take away what a read has seen."""
+        place = self.front.place
+        return Put(place.next_rid(), data, None, context, place.next_op(), 0)
+
+    def live_on(self, data: bytes, ttl_ms: int) -> Touch:
+        """Let what stands there and ends live for so long at least."""
+        place = self.front.place
+        return Touch(place.next_rid(), data, ttl_ms, place.next_op(), 0)
+
+    def list(self, bucket: bytes, prefix: bytes, after: bytes) -> List:
+        """Ask which keys lie behind a place on the ring."""
+        return List(self.front.place.next_rid(), bucket, prefix, after, 0)
+
+    # -- what it wrote -----------------------------------------------------------------------------
+
+    def wrote(self, data: bytes, reply: PutReply) -> None:
+        """Remember a write: reads of that key are to know it."""
+        seen = self._seen
+        seen[data] = reply.context, self.front.now() + SEEN_S
+        seen.move_to_end(data)
+        if len(seen) > SEEN_MAX:
+            seen.popitem(last=False)
+
+    def seen(self, data: bytes) -> bytes:
+        """Return the context of what this connection wrote under a data key lately."""
+        found = self._seen.get(data)
+        if found is None:
+            return b""
+        context, until = found
+        if until < self.front.now():
+            del self._seen[data]
+            return b""
+        return context
+
+
+def lifetime(ms: int) -> int:
+    """Return a time to live that the core takes, no shorter than this one; a Problem if it is far
+    too long.
+    """
+    if ms > TTL_MAX_MS:
+        raise Problem(f"ERR a key ends within {TTL_MAX_MS // 1000} seconds here, or never")
+    return max(TTL_MIN_MS, ms)
+
+
+def left_of(reply: GetReply) -> int:
+    """Return how long what was read still has to live, in milliseconds; 0: for ever."""
+    ends = reply.ends
+    if not ends or not all(ends):
+        return 0
+    return max(1, max(ends) - reply.time_ms)
+
+
+def too_long(size: int) -> Problem:
+    """Return what is said of a value over the limit."""
+    return Problem(
+        f"ERR a value of {size} bytes is not possible here, the most is {VALUE_BYTES_MAX}; "
+        "nothing was done"
+    )

@@ -1,0 +1,121 @@
+"""Sets: an element that somebody adds while another takes it away stays (add wins)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+from everwrite.core.messages.requests import GetReply
+from everwrite.core.types.operations import Exclude, Include, name_of
+from everwrite.server.redis.command import READ, Args, Command, Steps, number
+from everwrite.server.redis.hashes import change
+from everwrite.server.redis.keys import ALL, glob, scan_options
+from everwrite.server.redis.replies import Answer, Unordered
+from everwrite.server.redis.session import Session
+from everwrite.server.redis.shown import set_in
+from everwrite.server.redis.strings import ONE, in_parts
+
+
+def sadd(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    reply: GetReply = yield session.read(keys[0])
+    set_in(reply)
+    elements = [name_of(each) for each in dict.fromkeys(args[2:])]
+    results = yield from change(session, keys[0], reply, [Include([], elements)])
+    return results[0]
+
+
+def srem(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    reply: GetReply = yield session.read(keys[0])
+    there = set(set_in(reply))
+    elements = [name_of(each) for each in dict.fromkeys(args[2:]) if each in there]
+    if not elements:
+        return 0
+    results = yield from change(session, keys[0], reply, [Exclude([], elements)])
+    return results[0]
+
+
+def _reads(
+    tell: Callable[[list[bytes], Args], Answer],
+) -> Callable[[Session, Args, list[bytes]], Steps]:
+    """Return a command that tells something of a set."""
+
+    def run(session: Session, args: Args, keys: list[bytes]) -> Steps:
+        return tell(set_in((yield session.read(keys[0]))), args)
+
+    return run
+
+
+def _many(
+    tell: Callable[[list[set[bytes]]], set[bytes]],
+) -> Callable[[Session, Args, list[bytes]], Steps]:
+    """Return a command that makes one set of several."""
+
+    def run(session: Session, args: Args, keys: list[bytes]) -> Steps:
+        replies = yield from in_parts(map(session.read, keys))
+        return Unordered(sorted(tell([set(set_in(reply)) for reply in replies])))
+
+    return run
+
+
+def _some(there: list[bytes], args: Args) -> Answer:
+    if len(args) == 2:
+        return secrets.choice(there) if there else None
+    count = number(args[2])
+    if count >= 0:
+        return secrets.SystemRandom().sample(there, min(count, len(there)))
+    return [secrets.choice(there) for _ in range(min(-count, 65_536))] if there else []
+
+
+def _scan(there: list[bytes], args: Args) -> Answer:
+    match, _, _ = scan_options(args[3:])
+    fits = glob(match)
+    return [b"0", [each for each in there if fits.fullmatch(each)]]
+
+
+COMMANDS = (
+    Command("sadd", sadd, -3, ONE, group="set", summary="Put elements into a set."),
+    Command("srem", srem, -3, ONE, group="set", summary="Take elements out of a set."),
+    Command("smembers", _reads(lambda there, args: Unordered(there)), 2, ONE, READ, "set", "All."),
+    Command("scard", _reads(lambda there, args: len(there)), 2, ONE, READ, "set", "How many."),
+    Command(
+        "sismember",
+        _reads(lambda there, args: int(args[2] in there)),
+        3,
+        ONE,
+        READ,
+        "set",
+        "Whether an element is there.",
+    ),
+    Command(
+        "smismember",
+        _reads(lambda there, args: [int(each in there) for each in args[2:]]),
+        -3,
+        ONE,
+        READ,
+        "set",
+        "Which of these are there.",
+    ),
+    Command("srandmember", _reads(_some), -2, ONE, READ, "set", "Some element."),
+    Command("sscan", _reads(_scan), -3, ONE, READ, "set", "The elements, all at once."),
+    Command(
+        "sunion", _many(lambda sets: set().union(*sets)), -2, ALL, READ, "set", "In any of them."
+    ),
+    Command(
+        "sinter",
+        _many(lambda sets: sets[0].intersection(*sets[1:])),
+        -2,
+        ALL,
+        READ,
+        "set",
+        "In all of them.",
+    ),
+    Command(
+        "sdiff",
+        _many(lambda sets: sets[0].difference(*sets[1:])),
+        -2,
+        ALL,
+        READ,
+        "set",
+        "In the first only.",
+    ),
+)

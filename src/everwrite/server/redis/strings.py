@@ -1,0 +1,368 @@
+"""Strings: GET and SET and their kin. What reads first and writes then says ``advisory``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from everwrite.core.messages.requests import Get, GetReply, Put, PutReply
+from everwrite.core.types.operations import Add
+from everwrite.server.redis.command import (
+    BLIND,
+    INTEGER_MAX,
+    INTEGER_MIN,
+    READ,
+    Args,
+    Command,
+    Direct,
+    Steps,
+    float_in,
+    integer_in,
+    no_integer,
+    number,
+    syntax_error,
+    wrong_number,
+)
+from everwrite.server.redis.replies import OK, Answer, Problem, told
+from everwrite.server.redis.session import Session, left_of, lifetime
+from everwrite.server.redis.shown import string
+
+PART = 128
+"""Messages of one command that are asked at once."""
+HELD_BYTES_MAX = 32 << 20
+"""What is read for one command."""
+
+
+def in_parts(messages: Iterable[Any], keep: Callable[[Any], Any] | None = None) -> Steps:
+    """Ask any number of messages, some at a time; return all replies, or what is to be kept of
+    them.
+    """
+    replies: list[Any] = []
+    held = 0
+    rest: Iterator[Any] = iter(messages)
+    while part := list(islice(rest, PART)):
+        told = yield part
+        if keep is not None:
+            replies += map(keep, told)
+            continue
+        replies += told
+        for reply in told:
+            if type(reply) is GetReply:
+                held += sum(len(value) for _, value in reply.values)
+        if held > HELD_BYTES_MAX:
+            raise Problem(f"ERR these keys have over {HELD_BYTES_MAX} bytes: ask for fewer")
+    return replies
+
+
+def get(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return string((yield session.read(keys[0])))
+
+
+def set_(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    data = keys[0]
+    if len(args) == 3:
+        session.wrote(data, (yield session.write(data, args[2])))
+        return OK
+    return (yield from _set(session, args, data))
+
+
+def _ask_get(session: Session, args: Args, data: bytes) -> Get:
+    return session.read(data)
+
+
+def _tell_get(session: Session, data: bytes, reply: GetReply) -> Answer:
+    return string(reply)
+
+
+def _ask_set(session: Session, args: Args, data: bytes) -> Put:
+    return session.write(data, args[2])
+
+
+def _tell_set(session: Session, data: bytes, reply: PutReply) -> Answer:
+    session.wrote(data, reply)
+    return OK
+
+
+class Options(msgspec.Struct):
+    """What a SET says beside the value."""
+
+    ttl_ms: int = 0
+    """0: no end; negative: it has ended already."""
+    ends: bool = False
+    keep: bool = False
+    only_new: bool = False
+    only_old: bool = False
+    tell: bool = False
+
+
+def _options(session: Session, args: Args, start: int) -> Options:
+    found = Options()
+    rest = iter(args[start:])
+    for word in rest:
+        match word.lower():
+            case b"nx":
+                found.only_new = True
+            case b"xx":
+                found.only_old = True
+            case b"get":
+                found.tell = True
+            case b"keepttl":
+                found.keep = True
+            case (b"ex" | b"px" | b"exat" | b"pxat") as unit if not found.ends:
+                found.ends = True
+                found.ttl_ms = ttl_in(session, unit, next(rest, None), args[0])
+            case _:
+                raise syntax_error()
+    if (found.only_new and found.only_old) or (found.keep and found.ends):
+        raise syntax_error()
+    return found
+
+
+def ttl_in(session: Session, unit: bytes, word: bytes | None, name: bytes) -> int:
+    """Return the time to live that an option says, in milliseconds; negative: it is over."""
+    if word is None:
+        raise syntax_error()
+    time = number(word)
+    if unit in (b"ex", b"exat"):
+        time *= 1000
+    if time <= 0 or time > INTEGER_MAX:
+        said = name.decode("latin-1").lower()
+        raise Problem(f"ERR invalid expire time in '{said}' command")
+    if unit in (b"exat", b"pxat"):
+        time = (time - session.front.time_ms()) or -1
+    return time
+
+
+def _set(session: Session, args: Args, data: bytes) -> Steps:
+    options = _options(session, args, 3)
+    old = None
+    ttl_ms = lifetime(options.ttl_ms) if options.ttl_ms > 0 else options.ttl_ms
+    if options.only_new or options.only_old or options.tell or options.keep:
+        if options.only_new or options.only_old or options.tell:
+            session.front.measures.advise("set")
+        reply: GetReply = yield session.read(data)
+        there = bool(reply.values)
+        if options.tell:
+            old = string(reply)
+        if (options.only_new and there) or (options.only_old and not there):
+            return old
+        if options.keep:
+            ttl_ms = left_of(reply)
+    if ttl_ms < 0:
+        yield from remove(session, data)
+    else:
+        session.wrote(data, (yield session.write(data, args[2], ttl_ms)))
+    return old if options.tell else OK
+
+
+def remove(session: Session, data: bytes) -> Steps:
+    """Take away what a read finds; return whether there was something."""
+    reply: GetReply = yield session.read(data)
+    if not reply.values:
+        return False
+    session.wrote(data, (yield session.take_away(data, reply.context)))
+    return True
+
+
+def setex(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return _set_for(session, args, keys, b"ex")
+
+
+def psetex(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return _set_for(session, args, keys, b"px")
+
+
+def _set_for(session: Session, args: Args, keys: list[bytes], unit: bytes) -> Steps:
+    ttl_ms = lifetime(ttl_in(session, unit, args[2], args[0]))
+    session.wrote(keys[0], (yield session.write(keys[0], args[3], ttl_ms)))
+    return OK
+
+
+def setnx(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    session.front.measures.advise("setnx")
+    reply: GetReply = yield session.read(keys[0])
+    if reply.values:
+        return 0
+    session.wrote(keys[0], (yield session.write(keys[0], args[2])))
+    return 1
+
+
+def getset(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    session.front.measures.advise("getset")
+    old = string((yield session.read(keys[0])))
+    session.wrote(keys[0], (yield session.write(keys[0], args[2])))
+    return old
+
+
+def getdel(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    session.front.measures.advise("getdel")
+    reply: GetReply = yield session.read(keys[0])
+    old = string(reply)
+    if old is not None:
+        session.wrote(keys[0], (yield session.take_away(keys[0], reply.context)))
+    return old
+
+
+def mget(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    replies = yield from in_parts(map(session.read, keys))
+    found: list[Answer] = []
+    for reply in replies:
+        try:
+            found.append(string(reply))
+        except Problem:  # of another type: as in Redis that is no string
+            found.append(None)
+    return found
+
+
+def mset(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    if len(args) % 2 == 0:
+        raise wrong_number("mset")
+    last = dict(zip(keys, args[2::2], strict=True))  # of one key given twice the last counts
+    replies = yield from in_parts(session.write(data, value) for data, value in last.items())
+    for data, reply in zip(last, replies, strict=True):
+        session.wrote(data, reply)
+    return OK
+
+
+def strlen(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return len(string((yield session.read(keys[0]))) or b"")
+
+
+def getrange(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    start, end = number(args[2]), number(args[3])
+    found = string((yield session.read(keys[0]))) or b""
+    size = len(found)
+    start = max(0, start + size if start < 0 else start)
+    end = end + size if end < 0 else end
+    return found[start : end + 1] if end >= start else b""
+
+
+def append(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    session.front.measures.advise("append")
+    reply: GetReply = yield session.read(keys[0])
+    value = (string(reply) or b"") + args[2]
+    session.wrote(keys[0], (yield session.write(keys[0], value, _kept(reply))))
+    return len(value)
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+def incr(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return _add(session, keys[0], 1)
+
+
+def decr(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return _add(session, keys[0], -1)
+
+
+def incrby(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return _add(session, keys[0], number(args[2]))
+
+
+def decrby(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    amount = -number(args[2])
+    if amount > INTEGER_MAX:
+        raise Problem("ERR decrement would overflow")
+    return _add(session, keys[0], amount)
+
+
+def _add(session: Session, data: bytes, amount: int) -> Steps:
+    """Add to the number there; what is added ends with the key."""
+    reply: GetReply = yield session.read(data)
+    there = string(reply)
+    now = integer_in(there) if there is not None else 0
+    if now is None:
+        raise no_integer()
+    if not INTEGER_MIN <= now + amount <= INTEGER_MAX:
+        raise Problem("ERR increment or decrement would overflow")
+    added = yield session.change(data, [Add([], amount)], _kept(reply))
+    session.wrote(data, added)
+    return added.results[0]
+
+
+def incrbyfloat(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    session.front.measures.advise("incrbyfloat")
+    amount = float_in(args[2])
+    if amount is None:
+        raise Problem("ERR value is not a valid float")
+    reply: GetReply = yield session.read(keys[0])
+    there = string(reply)
+    now = float_in(there) if there is not None else 0.0
+    if now is None:
+        raise Problem("ERR value is not a valid float")
+    value = told(now + amount)
+    session.wrote(keys[0], (yield session.write(keys[0], value, _kept(reply))))
+    return value
+
+
+def _kept(reply: GetReply) -> int:
+    """Return the time to live of what goes beside, or takes the place of, what was read."""
+    left_ms = left_of(reply)
+    return lifetime(left_ms) if left_ms else 0
+
+
+ONE = (1, 1, 1)
+
+COMMANDS = (
+    Command(
+        "get",
+        get,
+        2,
+        ONE,
+        READ,
+        "string",
+        "The value of a key.",
+        direct=Direct(_ask_get, _tell_get),
+    ),
+    Command(
+        "set",
+        set_,
+        -3,
+        ONE,
+        BLIND,
+        "string",
+        "Let a value stand under a key.",
+        plain=3,
+        direct=Direct(_ask_set, _tell_set),
+    ),
+    Command("setex", setex, 4, ONE, BLIND, "string", "SET for so many seconds."),
+    Command("psetex", psetex, 4, ONE, BLIND, "string", "SET for so many milliseconds."),
+    Command(
+        "setnx", setnx, 3, ONE, group="string", summary="SET if nothing is there.", advisory=True
+    ),
+    Command(
+        "getset",
+        getset,
+        3,
+        ONE,
+        group="string",
+        summary="SET, and tell what was there.",
+        advisory=True,
+    ),
+    Command("getdel", getdel, 2, ONE, group="string", summary="GET, and DEL.", advisory=True),
+    Command("mget", mget, -2, (1, -1, 1), READ, "string", "The values of several keys."),
+    Command("mset", mset, -3, (1, -1, 2), BLIND, "string", "SET several keys, each by itself."),
+    Command("strlen", strlen, 2, ONE, READ, "string", "The length of a value."),
+    Command("getrange", getrange, 4, ONE, READ, "string", "A part of a value."),
+    Command("substr", getrange, 4, ONE, READ, "string", "As GETRANGE."),
+    Command(
+        "append", append, 3, ONE, group="string", summary="Put more behind a value.", advisory=True
+    ),
+    Command("incr", incr, 2, ONE, group="string", summary="Add one to a number."),
+    Command("decr", decr, 2, ONE, group="string", summary="Take one from a number."),
+    Command("incrby", incrby, 3, ONE, group="string", summary="Add to a number."),
+    Command("decrby", decrby, 3, ONE, group="string", summary="Take from a number."),
+    Command(
+        "incrbyfloat",
+        incrbyfloat,
+        3,
+        ONE,
+        group="string",
+        summary="Add to a number with a fraction.",
+        advisory=True,
+    ),
+)
