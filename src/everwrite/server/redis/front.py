@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from everwrite.core.local import Local
     from everwrite.server.redis.connection import RedisConnection
     from everwrite.server.redis.session import Session
-    from everwrite.server.turns import Guest, Turns
+    from everwrite.server.turns import Held, Turns
 
 PAGE = "docs/redis.md"
 
@@ -38,8 +38,8 @@ class Front:
         loop: asyncio.AbstractEventLoop,
         *,
         port: int,
-        welcome: Callable[[Guest], bool],
-        parted: Callable[[Guest], None],
+        welcome: Callable[[Held], bool],
+        parted: Callable[[Held], None],
         turns: Turns,
         broken: Callable[[BaseException], None],
         log: BoundLogger,
