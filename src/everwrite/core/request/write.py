@@ -230,7 +230,9 @@ class Writes:
             raise cannot_tell(heard, n // 2 + 1)
         local.measures.took[operation_of(put)].add(0)
         w = put.w or n // 2 + 1
-        local.out.send(source, PutReply(put.rid, b"", 0, 0, 0, 0, w, results=results))
+        local.out.send(
+            source, PutReply(put.rid, b"", 0, 0, 0, 0, w, retried=put.retry, results=results)
+        )
 
     def _raise_ends(
         self,
