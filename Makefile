@@ -16,7 +16,7 @@ FITS    = import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 QUIETLY = --quiet --no-input --disable-pip-version-check
 
 .PHONY: help setup test demo check lint format types imports sim chaos scale plots bench grow \
-        overload sessions mend browser screenshots openapi dashboard clean
+        overload sessions mend browser redis screenshots openapi dashboard clean
 
 help:
 	@echo "make demo       five nodes, shoppers, faults, and a verdict: 30 seconds, and some more"
@@ -32,6 +32,7 @@ help:
 	@echo "make mend       one of three nodes loses a key in a hundred: what it takes to mend that"
 	@echo "make sessions   200,000 sessions that end within a minute: about 12 minutes"
 	@echo "make browser    the dashboard in a real browser: needs Debian's chromium and chromium-driver"
+	@echo "make redis      the same commands asked of a real Redis and of a node: needs Debian's redis-server"
 	@echo "make screenshots  take the pictures of docs/images anew, in that browser"
 	@echo "make openapi    describe the HTTP API anew, from the code"
 	@echo "make dashboard  make the Grafana dashboard anew, from its table"
@@ -85,6 +86,9 @@ sessions: setup
 
 mend: setup
 	@$(BIN)/python bench/repairing.py $(ARGS)
+
+redis: setup
+	@$(BIN)/python -m pytest -m redis tests/server/redis $(ARGS)
 
 browser: setup
 	@$(BIN)/python -m pip install $(QUIETLY) --editable '.[browser]'

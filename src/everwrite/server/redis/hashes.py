@@ -9,33 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from everwrite.core.errors import RequestError, WrongType
 from everwrite.core.messages.requests import GetReply, PutReply
 from everwrite.core.types.operations import Add, Assign, Operation, Remove, name_of
 from everwrite.server.redis.command import (
-    INTEGER_MAX,
-    INTEGER_MIN,
     READ,
     Args,
     Command,
     Steps,
-    integer_in,
     number,
     wrong_number,
 )
 from everwrite.server.redis.keys import glob, scan_options
 from everwrite.server.redis.replies import OK, Answer, Problem
-from everwrite.server.redis.session import Session, left_of, lifetime
+from everwrite.server.redis.session import Session
 from everwrite.server.redis.shown import hash_in, string_of
-from everwrite.server.redis.strings import ONE
+from everwrite.server.redis.strings import ONE, check_sum
 
 
-def change(
-    session: Session, data: bytes, reply: GetReply, operations: Sequence[Operation]
-) -> Steps:
-    """Change a key that was read: what is added ends with it. Return the results."""
-    left_ms = left_of(reply)
-    put = session.change(data, operations, lifetime(left_ms) if left_ms else 0)
-    written: PutReply = yield put
+def change(session: Session, data: bytes, operations: Sequence[Operation]) -> Steps:
+    """Change a key, and return the results."""
+    written: PutReply = yield session.change(data, operations)
     session.wrote(data, written)
     return written.results
 
@@ -44,10 +38,8 @@ def hset(session: Session, args: Args, keys: list[bytes]) -> Steps:
     if len(args) % 2:
         raise wrong_number(args[0].decode("latin-1").lower())
     fields = dict(zip(args[2::2], args[3::2], strict=True))
-    reply: GetReply = yield session.read(keys[0])
-    hash_in(reply)
     made: list[Operation] = [Assign([name_of(name)], value) for name, value in fields.items()]
-    results = yield from change(session, keys[0], reply, made)
+    results = yield from change(session, keys[0], made)
     return sum(results)
 
 
@@ -61,32 +53,24 @@ def hsetnx(session: Session, args: Args, keys: list[bytes]) -> Steps:
     reply: GetReply = yield session.read(keys[0])
     if args[2] in hash_in(reply):
         return 0
-    yield from change(session, keys[0], reply, [Assign([name_of(args[2])], args[3])])
+    yield from change(session, keys[0], [Assign([name_of(args[2])], args[3])])
     return 1
 
 
 def hdel(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    reply: GetReply = yield session.read(keys[0])
-    there = hash_in(reply)
-    gone: list[Operation] = [
-        Remove([name_of(name)]) for name in dict.fromkeys(args[2:]) if name in there
-    ]
-    if not gone:
-        return 0
-    results = yield from change(session, keys[0], reply, gone)
+    gone: list[Operation] = [Remove([name_of(name)]) for name in dict.fromkeys(args[2:])]
+    results = yield from change(session, keys[0], gone)
     return sum(results)
 
 
 def hincrby(session: Session, args: Args, keys: list[bytes]) -> Steps:
     amount = number(args[3])
-    reply: GetReply = yield session.read(keys[0])
-    there = string_of(hash_in(reply).get(args[2]))
-    now = integer_in(there) if there is not None else 0
-    if now is None:
-        raise Problem("ERR hash value is not an integer")
-    if not INTEGER_MIN <= now + amount <= INTEGER_MAX:
-        raise Problem("ERR increment or decrement would overflow")
-    results = yield from change(session, keys[0], reply, [Add([name_of(args[2])], amount)])
+    try:
+        results = yield from change(session, keys[0], [Add([name_of(args[2])], amount)])
+    except (WrongType, RequestError):
+        there = string_of(hash_in((yield session.read(keys[0]))).get(args[2]))
+        check_sum(there, amount, Problem("ERR hash value is not an integer"))
+        raise
     return results[0]
 
 

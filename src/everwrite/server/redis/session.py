@@ -100,26 +100,29 @@ class Session:
 
     def read(self, data: bytes) -> Get:
         """Ask for what stands under a data key: no older than what this connection wrote there."""
-        seen = self.seen(data) if self._seen else b""
         rid = self.front.place.next_rid()
-        return Get(rid, data, 0, 0, 0, False, seen, b"", False, True)  # by place: it is hot
+        return Get(rid, data, 0, 0, 0, False, self.seen(data), b"", False, True)  # by place: hot
 
     def write(self, data: bytes, value: bytes, ttl_ms: int = 0) -> Put:
-        """Let a value stand there, in the place of all that the coordinator knows."""
+        """Let a value stand there, in the place of all that its coordinator or this connection
+        knows: else a write of its own that went by another node might be taken for the later one.
+        """
         if len(value) > VALUE_BYTES_MAX:
             raise too_long(len(value))
         place = self.front.place
-        return Put(place.next_rid(), data, value, b"", place.next_op(), 0, ttl_ms=ttl_ms, over=True)
+        context, op = self.seen(data), place.next_op()
+        return Put(place.next_rid(), data, value, context, op, 0, ttl_ms=ttl_ms, over=True)
 
     def change(self, data: bytes, operations: Sequence[Operation], ttl_ms: int = 0) -> Put:
-        """Change what stands there by operations on a data type."""
+        """Change what stands there by operations on a data type, by a node that knows what this
+        connection wrote there. What is new ends with what is there, unless it is said when.
+        """
         value = encode(list(operations))
         if len(value) > VALUE_BYTES_MAX:
             raise too_long(len(value))
         place = self.front.place
-        return Put(
-            place.next_rid(), data, value, b"", place.next_op(), 0, ttl_ms=ttl_ms, change=True
-        )
+        context, op = self.seen(data), place.next_op()
+        return Put(place.next_rid(), data, value, context, op, 0, ttl_ms=ttl_ms, change=True)
 
     def take_away(self, data: bytes, context: bytes) -> Put:
         """Take away what a read has seen."""
@@ -147,6 +150,8 @@ class Session:
 
     def seen(self, data: bytes) -> bytes:
         """Return the context of what this connection wrote under a data key lately."""
+        if not self._seen:
+            return b""
         found = self._seen.get(data)
         if found is None:
             return b""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
-from everwrite.core.messages.requests import GetReply
 from everwrite.core.types.operations import Exclude, Include, name_of
 from everwrite.server.redis.command import READ, Args, Command, Steps, number
 from everwrite.server.redis.hashes import change
@@ -17,20 +16,14 @@ from everwrite.server.redis.strings import ONE, in_parts
 
 
 def sadd(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    reply: GetReply = yield session.read(keys[0])
-    set_in(reply)
     elements = [name_of(each) for each in dict.fromkeys(args[2:])]
-    results = yield from change(session, keys[0], reply, [Include([], elements)])
+    results = yield from change(session, keys[0], [Include([], elements)])
     return results[0]
 
 
 def srem(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    reply: GetReply = yield session.read(keys[0])
-    there = set(set_in(reply))
-    elements = [name_of(each) for each in dict.fromkeys(args[2:]) if each in there]
-    if not elements:
-        return 0
-    results = yield from change(session, keys[0], reply, [Exclude([], elements)])
+    elements = [name_of(each) for each in dict.fromkeys(args[2:])]
+    results = yield from change(session, keys[0], [Exclude([], elements)])
     return results[0]
 
 

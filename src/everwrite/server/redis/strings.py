@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from everwrite.core.errors import RequestError, WrongType
 from everwrite.core.messages.requests import Get, GetReply, Put, PutReply
 from everwrite.core.types.operations import Add
 from everwrite.server.redis.command import (
@@ -271,17 +272,23 @@ def decrby(session: Session, args: Args, keys: list[bytes]) -> Steps:
 
 
 def _add(session: Session, data: bytes, amount: int) -> Steps:
-    """Add to the number there; what is added ends with the key."""
-    reply: GetReply = yield session.read(data)
-    there = string(reply)
-    now = integer_in(there) if there is not None else 0
-    if now is None:
-        raise no_integer()
-    if not INTEGER_MIN <= now + amount <= INTEGER_MAX:
-        raise Problem("ERR increment or decrement would overflow")
-    added = yield session.change(data, [Add([], amount)], _kept(reply))
+    """Add to the number there."""
+    try:
+        added: PutReply = yield session.change(data, [Add([], amount)])
+    except (WrongType, RequestError):
+        check_sum(string((yield session.read(data))), amount, no_integer())
+        raise
     session.wrote(data, added)
     return added.results[0]
+
+
+def check_sum(there: bytes | None, amount: int, no_number: Problem) -> None:
+    """Raise, in Redis' words, why an amount cannot be added to what is there."""
+    now = integer_in(there) if there is not None else 0
+    if now is None:
+        raise no_number
+    if not INTEGER_MIN <= now + amount <= INTEGER_MAX:
+        raise Problem("ERR increment or decrement would overflow")
 
 
 def incrbyfloat(session: Session, args: Args, keys: list[bytes]) -> Steps:

@@ -1,0 +1,332 @@
+"""The same commands, asked of a real Redis server and of a node: the answers are the same.
+
+What differs on purpose is in ``DIFFERENT``, with the reason; a difference that is not there fails,
+and so does one that is there no more. Debian's redis-server is started on a socket of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio as redis
+from redis.exceptions import RedisError
+from tests.client.fake_node import in_loop
+from tests.server.nodes import PATIENCE_S
+from tests.server.redis.redis_api import client_of, one
+
+SERVER = shutil.which("redis-server")
+
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.skipif(SERVER is None, reason="needs Debian's redis-server"),
+]
+
+STRINGS = """
+SET a 1
+GET a
+GET none
+SET a 2 NX
+SET b 2 XX
+SET a 3 GET
+SET a 3 EX 100 PX 100
+SET a
+SET a 1 FROM 2
+SETNX b 3
+SETNX b 4
+GETSET b 5
+GETDEL b
+GETDEL b
+MSET c 1 d 2
+MSET c
+MGET c none d
+APPEND c xyz
+APPEND new x
+STRLEN c
+STRLEN none
+GETRANGE c 1 -2
+GETRANGE c 5 2
+GETRANGE none 0 -1
+SUBSTR c 0 1
+SETEX e 100 v
+SETEX e 0 v
+SETEX e x v
+PSETEX e 100000 v
+GETEX e
+GETEX e PERSIST
+TTL e
+EXISTS a c a none
+TYPE a
+TYPE none
+DEL a c c none
+UNLINK d
+GET
+"""
+
+NUMBERS = """
+INCR n
+INCRBY n 10
+DECR n
+DECRBY n 3
+GET n
+INCRBY n x
+INCRBY n 1.5
+SET n 9223372036854775807
+INCR n
+SET n -9223372036854775808
+DECR n
+DECRBY n -9223372036854775808
+SET t text
+INCR t
+GET t
+SET s " 1"
+INCR s
+SET z 007
+INCR z
+INCRBYFLOAT f 1.5
+INCRBYFLOAT f 2.25
+INCRBYFLOAT f x
+GET f
+TYPE n
+STRLEN n
+APPEND n 1
+"""
+
+ENDS = """
+TTL none
+PTTL none
+SET a v
+TTL a
+PTTL a
+EXPIRETIME a
+EXPIRE none 10
+EXPIRE a 100
+TTL a
+EXPIRE a 200 NX
+EXPIRE a 50 GT
+EXPIRE a 300 GT
+TTL a
+EXPIRE a 400 LT
+EXPIRE a 100 LT
+TTL a
+EXPIRE a 100 XX
+EXPIRE a x
+EXPIRE a 100 NX XX
+PERSIST a
+PERSIST a
+PERSIST none
+TTL a
+SET a w EX 100
+SET a x KEEPTTL
+TTL a
+SET a y
+TTL a
+EXPIREAT a 2000000000
+EXPIRETIME a
+EXPIREAT a 32503680000
+PEXPIRE a 100000
+TTL a
+EXPIRE a -1
+EXISTS a
+"""
+
+HASHES = """
+HSET h a 1 b 2
+HSET h a 2 c 3
+HSET h a
+HGET h a
+HGET h none
+HGET none a
+HMGET h a none c
+HGETALL h
+HGETALL none
+HLEN h
+HKEYS h
+HVALS h
+HEXISTS h a
+HEXISTS h none
+HSTRLEN h a
+HSETNX h a 5
+HSETNX h d 5
+HINCRBY h a 5
+HINCRBY h new -1
+HSET h text x
+HINCRBY h text 1
+HINCRBY h a x
+HGET h a
+HDEL h a none b
+HDEL none a
+HMSET h x 1
+HDEL h c d new text x
+EXISTS h
+TYPE h
+HSET h z 1
+TYPE h
+GET h
+INCR h
+SADD h x
+SET str v
+HGET str a
+HSET str a 1
+HGETALL str
+"""
+
+SETS = """
+SADD s b a c
+SADD s a d
+SADD s
+SMEMBERS s
+SMEMBERS none
+SCARD s
+SISMEMBER s a
+SISMEMBER s none
+SMISMEMBER s a none d
+SREM s a none
+SREM none a
+SADD t c d e
+SINTER s t
+SUNION s t
+SDIFF s t
+SINTER s none
+SREM s b c d
+EXISTS s
+TYPE t
+GET t
+HGET t a
+"""
+
+BATCHES = """
+MULTI
+SET a 1
+INCR a
+GET a
+EXEC
+EXEC
+MULTI
+SET a 2
+DISCARD
+GET a
+DISCARD
+MULTI
+SET a
+EXEC
+MULTI
+INCR a
+HGET a f
+GET a
+EXEC
+MULTI
+MULTI
+DISCARD
+"""
+
+OTHERS = """
+PING
+PING hello
+ECHO hello
+ECHO
+SELECT 3
+SET only here
+SELECT 4
+GET only
+SELECT 99
+SELECT x
+SELECT 3
+DBSIZE
+GET only
+NOSUCH a b
+CLIENT SETNAME me
+CLIENT GETNAME
+CONFIG GET save
+CONFIG GET nosuch
+COMMAND COUNT x
+OBJECT ENCODING none
+"""
+
+DIFFERENT = {
+    "EXPIREAT a 32503680000": "a key ends within ten years, or never",
+    "COMMAND COUNT x": "the table of commands is another",
+}
+UNORDERED = {"HGETALL", "HKEYS", "HVALS", "SMEMBERS", "SINTER", "SUNION", "SDIFF"}
+
+
+@asynccontextmanager
+async def real(place: Path) -> AsyncIterator[redis.Redis]:
+    """A Redis server that keeps nothing."""
+    assert SERVER is not None
+    path = place / "redis.sock"
+    process = await asyncio.create_subprocess_exec(
+        *(SERVER, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(place)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            while b"accept connections" not in (line := await process.stdout.readline()):
+                assert line, "the server ended"
+        yield redis.Redis(unix_socket_path=str(path), retry=None)
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def answers_of(client: redis.Redis, script: str, protocol: int) -> list[tuple[str, Any]]:
+    """Return what each line of a script is answered with, by one connection."""
+    found = []
+    connection = client.connection_pool.connection_class(
+        **{**client.connection_pool.connection_kwargs, "protocol": protocol}
+    )
+    await connection.connect()
+    try:
+        for line in script.strip().splitlines():
+            words = [word.strip('"') for word in line.replace('" 1"', '"\x001"').split(" ")]
+            words = [word.replace("\x00", " ") for word in words]
+            await connection.send_command(*words)
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    answer = await connection.read_response()
+            except RedisError as error:
+                answer = f"{type(error).__name__}: {error}"
+            found.append((line, told(words[0], answer)))
+    finally:
+        await connection.disconnect()
+    return found
+
+
+def told(command: str, answer: Any) -> Any:
+    """Return an answer in one form, whatever the order in which a hash or a set comes."""
+    if command not in UNORDERED:
+        if isinstance(answer, list):
+            return [told("", each) for each in answer]
+        return f"{type(answer).__name__}: {answer}" if isinstance(answer, RedisError) else answer
+    if isinstance(answer, dict):
+        return sorted(answer.items())
+    if command == "HGETALL" and isinstance(answer, list):
+        return sorted(zip(answer[::2], answer[1::2], strict=True))
+    return sorted(answer) if isinstance(answer, list | set) else answer
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize(
+    "script",
+    [STRINGS, NUMBERS, ENDS, HASHES, SETS, BATCHES, OTHERS],
+    ids=["strings", "numbers", "ends", "hashes", "sets", "batches", "others"],
+)
+@in_loop
+async def test_a_node_answers_as_redis_does(tmp_path: Path, script: str, protocol: int) -> None:
+    async with real(tmp_path) as theirs, one() as (runtime, _), client_of(runtime) as ours:
+        expected = await answers_of(theirs, script, protocol)
+        found = await answers_of(ours, script, protocol)
+    differ = {
+        line: {"redis": wanted, "here": answer}
+        for (line, wanted), (_, answer) in zip(expected, found, strict=True)
+        if answer != wanted
+    }
+    assert {line: both for line, both in differ.items() if line not in DIFFERENT} == {}
+    lines = {line for line, _ in expected}
+    assert lines & set(DIFFERENT) <= set(differ), "a difference that is there no more"
