@@ -56,7 +56,7 @@ def _changes(command: Command) -> Command:
         "--ttl",
         callback=read_lifetime,
         metavar="TTL",
-        help="How long what is written is to live: 45s, 30m, 12h, 7d; without it, for ever.",
+        help="How long what is written is to live: 45s, 30m, 12h, 7d; else as long as its key.",
     )
     return _fields(lives(takes_numbers(command)))
 

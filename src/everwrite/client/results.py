@@ -43,7 +43,7 @@ from everwrite.core.messages.requests import (
     Quality,
 )
 from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register, Set
-from everwrite.core.types.composing import compose
+from everwrite.core.types.composing import compose, compose_all
 from everwrite.core.types.operations import Name
 
 Value = Any
@@ -280,13 +280,13 @@ def found_in_copy(reply: FetchReply, quality: Quality, merge: Merge | None) -> F
         value: Any = only.value
         if only.kind != KIND_BYTES:
             if only.kind == KIND_PIECE:
-                return _typed_copy(reply, versions, quality)
+                return _typed_copy(reply, versions, quality, merge)
             value = decode_value(only.kind, value or b"")
         return Found([value], reply.context, quality, merge, only.expires, reply.time_ms)
     if not versions:
         return Found([], reply.context, _without_value(quality, record.siblings), merge)
     if any(version.kind == KIND_PIECE for version in versions):
-        return _typed_copy(reply, versions, quality)
+        return _typed_copy(reply, versions, quality, merge)
     values = [decode_value(version.kind, version.value or b"") for version in versions]
     last = _last([version.expires for version in versions])
     return Found(values, reply.context, quality, merge, last, reply.time_ms)
@@ -295,8 +295,8 @@ def found_in_copy(reply: FetchReply, quality: Quality, merge: Merge | None) -> F
 def found_by_node(reply: GetReply, merge: Merge | None) -> Found:
     """Return what a coordinating node found."""
     if any(kind == KIND_PIECE for kind, _ in reply.values):
-        made = compose(reply.values, reply.marks)
-        return _typed(made, reply.context, reply.quality, _last(reply.ends), reply.time_ms)
+        made = compose_all(reply.values, reply.marks)
+        return _typed(made, reply.context, reply.quality, merge, _last(reply.ends), reply.time_ms)
     values = [decode_value(kind, raw) for kind, raw in reply.values]
     return Found(values, reply.context, reply.quality, merge, _last(reply.ends), reply.time_ms)
 
@@ -344,25 +344,43 @@ def replica_of(node: str, reply: FetchReply | None) -> Replica:
 
 def composed_of(versions: list[Version]) -> Composed | None:
     """Return what live versions make together as a data type; None: nothing is there."""
-    return compose(
+    return compose(*_told(versions))
+
+
+def _told(
+    versions: list[Version],
+) -> tuple[list[tuple[Kind, bytes]], list[tuple[bytes, int, int]]]:
+    """Return live versions as the answer to a read has them: values and marks."""
+    return (
         [(version.kind, version.value or b"") for version in versions],
         [(version.actor, version.counter, version.time_ms) for version in versions],
     )
 
 
-def _typed_copy(reply: FetchReply, versions: list[Version], quality: Quality) -> Found:
-    made = composed_of(versions)
+def _typed_copy(
+    reply: FetchReply, versions: list[Version], quality: Quality, merge: Merge | None
+) -> Found:
+    made = compose_all(*_told(versions))
     last = _last([version.expires for version in versions])
-    return _typed(made, reply.context, quality, last, reply.time_ms)
+    return _typed(made, reply.context, quality, merge, last, reply.time_ms)
 
 
 def _typed(
-    made: Composed | None, context: bytes, quality: Quality, last: int, time_ms: int
+    made: list[Composed],
+    context: bytes,
+    quality: Quality,
+    merge: Merge | None,
+    last: int,
+    time_ms: int,
 ) -> Found:
-    """Return a data type as the one value of a key."""
-    if made is None:
+    """Return a data type as the one value of a key; several types, in a clash, as siblings: the
+    context covers all of them, so all are shown.
+    """
+    if not made:
         return Found([], context, _without_value(quality, []))
-    return Found([plain(made)], context, quality, None, last, time_ms, made)
+    if len(made) == 1:
+        return Found([plain(made[0])], context, quality, None, last, time_ms, made[0])
+    return Found([plain(each) for each in made], context, quality, merge, last, time_ms)
 
 
 def _without_value(quality: Quality, siblings: list[Version]) -> Quality:

@@ -37,6 +37,14 @@ class Session:
         if len(self._seen) > SESSION_KEYS_MAX:
             del self._seen[next(iter(self._seen))]
 
+    def replace(self, key: bytes, sent: bytes, context: bytes) -> None:
+        """A change that was made with what was ``sent`` has this context: who knows that knows what
+        was sent, so it takes its place, or contexts would grow with each change.
+        """
+        if context and self._seen.get(key, b"") == sent:
+            self._seen.pop(key, None)
+        self.note(key, context)
+
     def satisfied(self, key: bytes, context: bytes) -> bool:
         """Say whether an answer with this context has seen all that the session has seen of the
         key.

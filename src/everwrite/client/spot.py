@@ -96,12 +96,18 @@ class Spot(msgspec.Struct, frozen=True):
         check_session(session)
         check_numbers(n, 0, w, dw)
         default_n, _, default_w, default_dw = self.numbers
+        if ttl is not None and not checked_ttl(ttl):
+            raise RequestError(
+                "A change cannot let a data type live for ever.",
+                hint="Without ttl it ends with its key, if that has an end.",
+            )
         cluster = self.cluster
+        sent = session.seen(self.data) if session is not None else b""
         message = Put(
             0,
             self.data,
             encode(operations),
-            session.seen(self.data) if session is not None else b"",
+            sent,
             cluster.next_op(),
             0,
             KIND_BYTES,
@@ -117,7 +123,7 @@ class Spot(msgspec.Struct, frozen=True):
         if reply.stale_view:
             cluster.refresh_soon(urgent=False)
         if session is not None:
-            session.note(self.data, reply.context)
+            session.replace(self.data, sent, reply.context)
         if len(reply.results) != len(operations):
             raise ProtocolError(
                 "The node does not say what the change came to: it does not know data types.",

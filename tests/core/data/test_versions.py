@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.core.data.histories import (
     Implementation,
     Step,
@@ -312,6 +313,8 @@ def test_bytes_that_are_no_record_raise_only_a_protocol_error(data: bytes) -> No
         Record({SX: 1}, [version(SX, 0)]),
         Record({SX: 2}, [version(SX, 2), version(SX, 1)]),
         Record({SX: 1}, [version(SX, 1), version(SX, 1)]),
+        Record({SX: 1}, [replace(version(SX, 1), time_ms=1 << 63)]),
+        Record({SX: 1}, [replace(version(SX, 1), time_ms=-1)]),
     ],
 )
 def test_a_record_that_breaks_the_invariant_is_refused(broken: Record) -> None:

@@ -10,6 +10,7 @@ from tests.core.world import KEY, STEP_MS, World
 from everwrite.core.data import context, versions
 from everwrite.core.data.labels import KIND_PIECE
 from everwrite.core.messages.requests import Failure, Fetch, GetReply, PutReply, Store, StoreReply
+from everwrite.core.records import OWN
 from everwrite.core.types import operations
 from everwrite.core.types.changing import FOLD_OVER
 from everwrite.core.types.composed import Composed, Counter, Map, Register, Set
@@ -216,6 +217,35 @@ def test_what_a_session_has_seen_is_known_before_a_change_is_made() -> None:
 
     assert change(world, c, Add([], 100), context=token).results == [111]
     assert versions.values_in(world.record(b).siblings) == 1
+
+
+def test_a_change_that_cannot_know_what_its_writer_has_seen_is_refused() -> None:
+    """Else a remove of what its coordinator lacks would be acknowledged, and take nothing away."""
+    world = World(3)
+    a, b, c = world.order()
+    change(world, a, Include([], ["y"]), w=3)
+    world.lose = lambda source, target, message: target == c
+    token = change(world, a, Include([], ["x"]), w=2).context
+    world.lose = lambda source, target, message: {source, target} in ({a, c}, {b, c})
+
+    failed = world.failure(_advanced(world, send(world, c, Exclude([], ["x"]), context=token)))
+
+    assert (failed.code, failed.outcome) == ("stale_session", "none")
+    world.lose = lambda source, target, message: False
+    assert change(world, c, Exclude([], ["x"]), context=token).results == [1]
+    assert shown(world, b, r=3) == Set(["y"])
+
+
+def test_a_change_with_a_context_of_what_all_have_forgotten_is_carried_out() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    token = change(world, a, Include([], ["x"]), w=3).context
+    for node in (a, b, c):
+        world.disk[node].clear()
+        world.nodes[node].local.records.forget([OWN + KEY])
+
+    assert change(world, b, Include([], ["y"]), context=token).results == [1]
+    assert shown(world, c) == Set(["y"])
 
 
 def test_a_change_gives_out_a_context_that_supersedes_no_more_than_itself() -> None:

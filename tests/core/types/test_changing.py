@@ -16,6 +16,7 @@ from everwrite.core.types.changing import FOLD_OVER, Changed, Writer, change, to
 from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register, Set
 from everwrite.core.types.operations import (
     AMOUNT_MAX,
+    ELEMENTS_MAX,
     OPERATIONS_MAX,
     Add,
     Assign,
@@ -243,6 +244,50 @@ def test_a_change_over_the_cap_of_pieces_is_refused() -> None:
 
     assert key.do(Include([], ["a"]), pieces_max=3).results == [0]
     assert key.do(Exclude([], ["a"]), pieces_max=1).results == [1], "what takes away is taken"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc1",
+        b"\x91\x93\xa3add\x91\xa1\xff\x01",
+        b"\x91\x93\xa7include\x90\x91\xa2\xc3\x28",
+        b"\x91\x94\xa6assign\x90\xc4\x01v\xc4\x05\x93\x00\xa1\xff\x80",
+    ],
+)
+def test_bytes_that_are_no_operations_are_refused(data: bytes) -> None:
+    with pytest.raises(RequestError):
+        operations.decode(data)
+
+
+def test_no_more_elements_come_in_one_put_than_a_set_may_have() -> None:
+    half = [str(number) for number in range(ELEMENTS_MAX // 2 + 1)]
+    with pytest.raises(RequestError, match=f"{2 * len(half)} elements"):
+        operations.decode(operations.encode([Include(["a"], half), Exclude(["b"], half)]))
+
+
+def test_many_additions_in_one_put_take_time_in_proportion() -> None:
+    key = Key()
+    key.do(*(Add([str(number)], 1) for number in range(2000)))
+    seen = operations.encode([Add([str(number % 3)], 1) for number in range(OPERATIONS_MAX)])
+    asked = operations.decode(seen)
+
+    assert key.results(*asked)[-3:] == [1366, 1366, 1367]
+    assert told_again(key.record, asked, NOW)[-3:] == [1366, 1366, 1367]
+    mixed = [Add(["0"], 1), Remove(["0"]), Add(["0"], 5), Add(["0"], 1)]
+    assert key.results(*mixed) == [1368, 1, 5, 6]
+
+
+def test_what_has_ended_counts_for_no_cap_once_it_is_superseded() -> None:
+    key = Key()
+    for _ in range(20):
+        key.do(ADD, ttl_ms=MINUTE, pieces_max=20)
+    with pytest.raises(TooLarge):
+        key.do(ADD, ttl_ms=MINUTE, pieces_max=20)
+    later = NOW + 2 * MINUTE
+
+    assert key.do(ADD, ttl_ms=MINUTE, pieces_max=20, time_ms=later).results == [1]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from everwrite.core.data.labels import KIND_BYTES, KIND_PIECE, KIND_TEXT, Kind
 from everwrite.core.errors import InvariantError, ProtocolError
 from everwrite.core.types import pieces
 from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register, Set
-from everwrite.core.types.composing import compose
+from everwrite.core.types.composing import compose, compose_all
 from everwrite.core.types.operations import AMOUNT_MAX, Name
 from everwrite.core.types.pieces import COUNTER, ELEMENT, FLAG, REGISTER, Payload, Piece
 
@@ -47,6 +47,18 @@ def composed(*given: Given, times: list[int] | None = None) -> Composed | None:
 
 def test_nothing_is_shown_of_nothing() -> None:
     assert compose([], []) is None
+    assert compose_all([], []) == []
+
+
+def test_all_types_of_a_clash_are_told_to_who_may_supersede_all() -> None:
+    given = [add(2), element("x"), (KIND_BYTES, b"7"), register(b"v", "field"), element("y")]
+    marks = [(A, at, at) for at, _ in enumerate(given, 1)]
+
+    assert compose(given, marks) == Set(["x", "y"])
+    told = compose_all(given, marks)
+    assert told == [Set(["x", "y"]), Counter(9), Map({"field": Register(b"v", KIND_BYTES)})]
+    one = compose_all(given[:1], marks[:1])
+    assert one == [compose(given[:1], marks[:1])] == [Counter(2)]
 
 
 def test_a_counter_is_the_sum_of_its_pieces() -> None:

@@ -21,6 +21,9 @@ KIND_BYTES, KIND_TEXT, KIND_JSON = range(3)
 KIND_PIECE = 3
 """A piece of a data type (core/types/pieces.py): coordinators make them, and no client may."""
 
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError)
+"""What msgspec raises for bytes that are not what they should be."""
+
 Kind = int | bytes
 """KIND_BYTES, KIND_TEXT, KIND_JSON, or a label; KIND_PIECE in a record."""
 
@@ -60,7 +63,7 @@ def label_of(kind: Kind) -> Label:
     if type(kind) is bytes:
         try:
             label = _decode(kind)
-        except (msgspec.MsgspecError, RecursionError):
+        except UNREADABLE:
             return Label(KIND_BYTES, TYPES[KIND_BYTES], {})
         return label if 0 <= label.kind < len(TYPES) else _of_newer(label)
     number = kind if isinstance(kind, int) and 0 <= kind < len(TYPES) else KIND_BYTES
@@ -82,7 +85,7 @@ def check_kind(kind: Kind) -> None:
         raise too_long(len(kind))
     try:
         label = _decode(kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise RequestError(f"The value's label cannot be read: {error}.", hint=_KINDS) from error
     if not KIND_BYTES <= label.kind <= KIND_JSON or _encode(label) != kind:
         raise RequestError("The value's label is not as a client makes it.", hint=_KINDS)

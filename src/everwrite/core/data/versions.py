@@ -49,7 +49,7 @@ Dot = tuple[Actor, int]
 ACTOR_BYTES = 16
 
 END_MAX_MS = 1 << 48
-"""No version ends after the year 10889: the disk lists ends by six bytes."""
+"""No version ends, or is of, after the year 10889: the disk lists ends by six bytes."""
 
 
 class Version(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -147,6 +147,8 @@ def validate(record: Record) -> Record:
             raise ProtocolError("The record's siblings are unsorted or not covered by its clock.")
         if not 0 <= version.expires < END_MAX_MS or (version.pure and not version.expires):
             raise ProtocolError("The record has a version whose end cannot be.")
+        if not 0 <= version.time_ms < END_MAX_MS:
+            raise ProtocolError("The record has a version whose time cannot be.")
         last = dot
     return record
 

@@ -36,6 +36,8 @@ class LookedAround(Message, frozen=True, tag=102):
     """
     heard: int = 0
     """How many owners have said what they hold."""
+    all_heard: bool = False
+    """Whether these are all owners, this node among them if it is one."""
 
 
 class LookAround(Request):
@@ -68,6 +70,8 @@ class LookAround(Request):
         self._pending = {node for node, _ in route.targets if node != local.me}
         n = put.n or local.routes.placement.replicas
         self._need = min(len(self._pending), n // 2 + 1)
+        if isinstance(put, Put) and put.change and put.context:
+            self._need = len(self._pending)  # that nobody knows a write, all owners must say
         self._rid = self._heard = 0
         self._known = base.clock if not mine and put.op in local.recent_puts else None
         # Joined with what the others have it may be superseded, and no sibling any more.
@@ -139,7 +143,13 @@ class LookAround(Request):
         local.out.send(
             local.me,
             LookedAround(
-                self._source, self._put, self._found, self._known, self._record, self._heard
+                self._source,
+                self._put,
+                self._found,
+                self._known,
+                self._record,
+                self._heard,
+                self._heard + (local.me in self._owners) >= len(self._owners),
             ),
         )
 

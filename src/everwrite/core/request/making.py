@@ -16,7 +16,7 @@ from typing import NamedTuple
 from everwrite.core.data import versions
 from everwrite.core.data.labels import KIND_PIECE
 from everwrite.core.data.versions import Actor, Record, Seen, Version
-from everwrite.core.errors import BadContext
+from everwrite.core.errors import BadContext, StaleSession
 from everwrite.core.local import Local
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Put
@@ -70,6 +70,8 @@ class Making:
     ) -> Made:
         """Return what a put makes of what is known here; ``epoch`` is kept beside that."""
         local = self._local
+        if put.change and looked is not None:
+            self._check_known(put, base, seen, looked)
         carried_out, found = _earlier_try(base, put, looked)
         if carried_out:
             local.counters.retries_recognised += 1
@@ -106,6 +108,21 @@ class Making:
         self._check_room(base, record)
         ends = versions.end_of(record, written)
         return Made(record, minted, _seen_after(put, record, seen, written), ends, changed.results)
+
+    def _check_known(self, put: Put, base: Record, seen: Seen, looked: LookedAround) -> None:
+        """Raise StaleSession for a change whose writer has seen what is not known here: it would
+        not take away what it was meant to. What no owner knows any more was forgotten by all.
+        """
+        if versions.descends(base.clock, seen.clock) and not versions.unknown_dots(base, seen):
+            return
+        local = self._local
+        over = local.clock.known and 0 < seen.ends <= local.time_ms
+        if over or looked.all_heard:
+            return
+        raise StaleSession(
+            "The nodes that answered have not seen what the writer of this change has seen.",
+            hint="Nothing was changed. Try again when more nodes are up.",
+        )
 
     def _all_known(self, base: Record, seen: Seen) -> Seen:
         """Return what a put supersedes that is to be the last: all that its coordinator knows."""

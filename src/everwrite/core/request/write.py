@@ -188,7 +188,7 @@ class Writes:
         made = self.making.make(put, base, epoch, seen, looked)
         record = made.record
         if record is not base:
-            data = _encoded(record)
+            data = _encoded(record, base)
         elif not base.clock:
             self._nothing_there(source, put, mine, looked, made.results)
             return
@@ -282,10 +282,12 @@ class Writes:
         return too_many_hints(self._local, self._hints.notes, self._hints.kept.bytes)
 
 
-def _encoded(record: Record) -> bytes:
-    """Return the bytes of a record that a put has made; TooLarge if they are too many."""
+def _encoded(record: Record, base: Record) -> bytes:
+    """Return the bytes of a record that a put has made; TooLarge if they are too many, and no fewer
+    than before: what two sides of a cut wrote may be too much together, and must be able to shrink.
+    """
     data = versions.encode(record)
-    if len(data) > RECORD_BYTES_MAX:
+    if len(data) > RECORD_BYTES_MAX and len(data) >= len(versions.encode(base)):
         raise record_too_large(len(data))
     return data
 

@@ -104,12 +104,17 @@ def told_again(record: Record, operations: list[Operation], time_ms: int) -> lis
     as if nothing of them were new.
     """
     root = standing(record, time_ms)
-    results = []
+    values: dict[tuple[Name, ...], int] = {}
     for operation in operations:
-        place = root.at(operation.path) if isinstance(operation, Add) else None
-        value = sum_at(place) if place is not None else 0
-        results.append(max(-AMOUNT_MAX - 1, min(value, AMOUNT_MAX)))
-    return results
+        path = tuple(operation.path)
+        if isinstance(operation, Add) and path not in values:
+            place = root.at(path)
+            value = sum_at(place) if place is not None else 0
+            values[path] = max(-AMOUNT_MAX - 1, min(value, AMOUNT_MAX))
+    return [
+        values[tuple(operation.path)] if isinstance(operation, Add) else 0
+        for operation in operations
+    ]
 
 
 def standing(record: Record, time_ms: int) -> Place:
@@ -137,6 +142,8 @@ class _Change:
         self._folded: dict[int, Version] = {}
         """Own increments that have taken in others, by their counter."""
         self._by_op: dict[bytes, list[Version]] = {}
+        self._sums: dict[tuple[Name, ...], tuple[Held, int]] = {}
+        """Of the counters that the last operations have added to: what is new, and the value."""
         self._clashes = 0
         self._anew = False
         """Whether the whole key was removed first: then its end goes with it."""
@@ -148,6 +155,7 @@ class _Change:
         path = operation.path
         if isinstance(operation, Add):
             return self._add(path, operation.amount)
+        self._sums.clear()
         if isinstance(operation, Include):
             return self._include(path, operation.elements)
         if isinstance(operation, Exclude):
@@ -164,14 +172,13 @@ class _Change:
         return int(self._take_away(path))
 
     def _add(self, path: list[Name], amount: int) -> int:
-        place = self._meet(path, COUNTER, REGISTER)
-        if place is None:
-            self._mint(COUNTER, path, amount)
-            return amount
-        if place.registers and number_of(place) is None:
-            raise _wrong_type(path, "a text that is no integer", COUNTER)
-        value = sum_at(place) + amount
-        own = next((held for held in place.counters if held.version is None), None)
+        key = tuple(path)
+        known = self._sums.get(key)
+        if known is None:
+            own, value = self._own(path)
+        else:
+            own, value = known
+        value += amount
         minted = amount + (own.piece.payload if own is not None else 0)  # type: ignore[operator]
         if not (_fits(value) and _fits(minted)):
             raise RequestError(
@@ -181,8 +188,19 @@ class _Change:
         if own is not None:
             own.piece = Piece(COUNTER, path, minted)
         else:
-            self._mint(COUNTER, path, amount)
+            own = self._mint(COUNTER, path, amount).counters[-1]
+        self._sums[key] = own, value
         return value
+
+    def _own(self, path: list[Name]) -> tuple[Held | None, int]:
+        """Return this put's own increment at a place, and the value of the counter there."""
+        place = self._meet(path, COUNTER, REGISTER)
+        if place is None:
+            return None, 0
+        if place.registers and number_of(place) is None:
+            raise _wrong_type(path, "a text that is no integer", COUNTER)
+        own = next((held for held in place.counters if held.version is None), None)
+        return own, sum_at(place)
 
     def _include(self, path: list[Name], elements: list[Name]) -> int:
         place = self._meet(path, ELEMENT)
@@ -298,6 +316,7 @@ class _Change:
         record, writer = self._record, self._writer
         if not self._new and not self._superseded:
             return Changed(record, [], results, self._clashes)
+        self._supersede_what_is_over()
         expires = self._expires()
         pieces = list(self._new.values())
         left = len(record.siblings) - len(self._superseded) + len(pieces)
@@ -307,7 +326,6 @@ class _Change:
             for held in pieces:
                 if held.piece.type == COUNTER:
                     self._fold(held.piece.path)
-        self._supersede_what_is_over()
         superseded = sorted(self._superseded)
         pure = versions.is_pure(Seen({}, superseded), expires)
         values: list[tuple[bytes | None, bytes]] = [

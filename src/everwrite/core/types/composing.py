@@ -186,10 +186,41 @@ def compose(
     """Return what is shown of a key, from the values and marks of an answer to a read (GetReply,
     asked with ``marks``); None: nothing is there.
     """
+    return show(_place_of(values, marks))
+
+
+def compose_all(
+    values: Sequence[tuple[Kind, bytes]], marks: Sequence[tuple[bytes, int, int]]
+) -> list[Composed]:
+    """Return all that stands at a key, as siblings: where several types do each by itself, first
+    that which ``compose`` shows. For who is given a context that supersedes all of them.
+    """
+    place = _place_of(values, marks)
+    shown, clash = shown_at(place)
+    if not clash:
+        one = show(place)
+        return [one] if one is not None else []
+    numbers = place.counters and number_of(place) is not None
+    found: list[Composed] = []
+    for number in sorted(place.types(), key=lambda each: each != shown):
+        if number == REGISTER and numbers:
+            continue  # it is within the counter
+        only = Place()
+        for held in place.of(number):
+            only.add(held)
+        if number == COUNTER and numbers:
+            only.registers = place.registers
+        one = show(only)
+        if one is not None:
+            found.append(one)
+    return found
+
+
+def _place_of(
+    values: Sequence[tuple[Kind, bytes]], marks: Sequence[tuple[bytes, int, int]]
+) -> Place:
     check(len(values) == len(marks), "a read that is composed was asked for its marks")
-    if not values:
-        return None
     place = Place()
     for (kind, value), (actor, counter, time_ms) in zip(values, marks, strict=True):
         place.add(Held((time_ms, actor, counter), piece_of(kind, value)))
-    return show(place)
+    return place

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from everwrite.core.data.labels import Kind, check_kind
+from everwrite.core.data.labels import UNREADABLE, Kind, check_kind
 from everwrite.core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ Path = list[Name]
 
 OPERATIONS_MAX = 4096
 """In one put."""
+ELEMENTS_MAX = 16_384
+"""In all its operations: as many as a set may have."""
 DEPTH_MAX = 8
 """Names in a path."""
 PATH_BYTES_MAX = 1024
@@ -82,6 +84,8 @@ class Remove(msgspec.Struct, tag="remove", array_like=True, frozen=True, gc=Fals
 
 Operation = Add | Include | Exclude | Assign | Enable | Disable | Remove
 
+_OF_SETS = (Include, Exclude)
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Operation]).decode
 
@@ -95,7 +99,7 @@ def decode(data: bytes) -> list[Operation]:
     """Return the operations in these bytes; RequestError if they are none that can be."""
     try:
         operations = _decode(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise RequestError(
             f"These are no operations on a data type: {error}.", hint="Nothing was done."
         ) from error
@@ -103,6 +107,12 @@ def decode(data: bytes) -> list[Operation]:
         raise RequestError(
             f"{len(operations)} operations are not possible in one put.",
             hint=f"Nothing was done. Send 1 to {OPERATIONS_MAX}.",
+        )
+    elements = sum(len(each.elements) for each in operations if isinstance(each, _OF_SETS))
+    if elements > ELEMENTS_MAX:
+        raise RequestError(
+            f"{elements} elements are not possible in one put.",
+            hint=f"Nothing was done. Send {ELEMENTS_MAX} at most.",
         )
     for operation in operations:
         _check(operation)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from everwrite.core.data.labels import Kind
+from everwrite.core.data.labels import UNREADABLE, Kind
 from everwrite.core.errors import ProtocolError
 from everwrite.core.types.operations import AMOUNT_MAX, DEPTH_MAX, Name, is_name
 
@@ -51,7 +51,7 @@ def decode(data: bytes) -> Piece:
     """Return the piece in these bytes; ProtocolError if they are none that this version knows."""
     try:
         piece = _decode(data)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ProtocolError(f"These {len(data)} bytes are no piece of a data type: {error}.") from (
             error
         )

@@ -14,7 +14,7 @@ import msgspec
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_bucket, data_key
 from everwrite.core.data.labels import KIND_BYTES, KIND_JSON
-from everwrite.core.errors import RequestError
+from everwrite.core.errors import ProtocolError, RequestError
 from everwrite.core.messages.requests import GetReply, PutReply
 from everwrite.core.types import operations as core
 from everwrite.core.types.composing import compose
@@ -162,6 +162,12 @@ class Typed:
         reply = await self._operations.write(
             data, core.encode(wanted), KIND_BYTES, context, options, op, retry=retry, change=True
         )
+        if len(reply.results) != len(wanted):
+            raise ProtocolError(
+                "The node that coordinates this key does not know data types.",
+                hint="It took them for a plain value. Upgrade all nodes, and delete that.",
+                outcome="unknown",
+            )
         changed = Changed(results=reply.results)
         headers = [_JSON, _NO_STORE, *_written(reply)]
         if len(reply.context) > CONTEXT_HEADER_MAX:
