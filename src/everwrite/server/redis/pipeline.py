@@ -207,20 +207,12 @@ class Pipeline:
                 else:
                     keys = [session.key(each) for each in command.keys_in(args)]
                 slot.keys = keys
-            held, mode = self._held, command.mode
+            mode = command.mode
             if (command.plain and len(args) != command.plain) or (
                 mode == BLIND and len(keys) > PART  # its later parts are asked later
             ):
                 mode = ALONE
-            for key in keys:
-                entry = held.get(key)
-                if entry is not None and (mode == ALONE or entry[0] != mode):
-                    return False
-            if self._running and (
-                command.whole
-                or self.under_way + min(len(keys), PART) > UNDER_WAY_MAX
-                or session.holds > QUEUED_BYTES_MAX
-            ):
+            if self._running and not self._fits_beside(command, keys, mode):
                 return False
             if slot.batch is not None and slot.batch.full and command.only_reads:
                 raise Problem(_NOT_READ)
@@ -253,6 +245,19 @@ class Pipeline:
         self._hold(keys, mode)
         slot.go(found)
         return True
+
+    def _fits_beside(self, command: Command, keys: list[bytes], mode: int) -> bool:
+        """Say whether a command may begin beside what runs."""
+        held = self._held
+        for key in keys:
+            entry = held.get(key)
+            if entry is not None and (mode == ALONE or entry[0] != mode):
+                return False
+        return not (
+            command.whole
+            or self.under_way + min(len(keys), PART) > UNDER_WAY_MAX
+            or self.session.holds > QUEUED_BYTES_MAX
+        )
 
     def _hold(self, keys: list[bytes], mode: int) -> None:
         """A command has begun."""
