@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from tests.client.fake_node import in_loop
@@ -178,3 +179,46 @@ async def test_a_stranger_has_its_time_also_if_it_is_not_read_from() -> None:
 
         assert mine.transport.is_closing()
         writer.close()
+
+
+@in_loop
+async def test_a_steady_stream_of_commands_is_not_taken_for_one_that_never_ends() -> None:
+    async with one() as (runtime, _):
+        assert runtime.redis is not None
+        front = runtime.redis.front
+        reader, writer = await asyncio.open_connection("127.0.0.1", runtime.redis.port)
+        writer.write(packed(b"PING") + b"*1\r\n$4\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            await reader.readline()
+            (mine,) = front.connections.values()
+            mine._since -= 2 * connections.COMMAND_S  # long ago, and still not whole
+            writer.write(b"PING\r\n*1\r\n$4\r\n")
+            assert await reader.readline() == b"+PONG\r\n"
+        mine.look(front.now())
+        assert not mine._pipeline.ends
+        mine.look(front.now() + connections.COMMAND_S + 1)
+
+        assert mine._pipeline.ends
+        writer.close()
+
+
+@in_loop
+async def test_one_connection_leaves_room_for_the_messages_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    most, ask = 0, RedisPlace.ask
+
+    def noted(place: RedisPlace, *args: Any) -> None:
+        nonlocal most
+        ask(place, *args)
+        most = max(most, place.under_way)
+
+    monkeypatch.setattr(RedisPlace, "ask", noted)
+    async with one() as (runtime, _):
+        count = 16
+        many = packed(b"EXISTS", *[b"k%d" % at for at in range(PART)])
+
+        found = await raw(runtime, many * count)
+
+        assert found == b":0\r\n" * count
+        assert PART < most <= pipelines.UNDER_WAY_MAX
