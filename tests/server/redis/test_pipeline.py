@@ -170,10 +170,14 @@ async def test_a_stranger_has_its_time_also_if_it_is_not_read_from() -> None:
             assert lines[1].startswith(b"-WRONGPASS")
             assert lines[2] == b"$-1\r\n"  # it is known as before
             (mine,) = front.connections.values()
-            born = mine.session.unknown_since
+            mine.session.unknown_since = born = front.now() - connections.AUTH_S
             writer.write(packed(b"RESET"))
             await reader.readline()
-        assert mine.session.unknown_since > born
+            assert mine.session.unknown_since > born
+            mine.session.unknown_since = born
+            writer.write(packed(b"RESET"))
+            await reader.readline()
+            assert mine.session.unknown_since == born  # it was a stranger already
         mine.hold()
         mine.look(mine.session.unknown_since + connections.AUTH_S + 1)
 
