@@ -58,6 +58,8 @@ async def test_times_to_live(protocol: int) -> None:
         assert not await r.expire("a", 10, nx=True)
         await r.set("a", "2", keepttl=True)
         assert await r.ttl("a") == 50
+        await r.set("short", "1", px=1000)
+        assert await r.set("short", "2", keepttl=True)  # less than the shortest end is left
         assert await r.append("a", "3") == 2
         assert await r.ttl("a") == 50
         assert await r.incr("a") == 24

@@ -105,6 +105,7 @@ async def test_commands_are_checked_as_redis_does() -> None:
             runtime,
             packed(b"GET") + packed(b"FOO", b"a", b"b") + packed(b"SET", b"a", b"1", b"QX"),
             packed(b"BRPOP", b"a", b"0") + packed(b"SELECT", b"16") + packed(b"INCRBY", b"a", b"x"),
+            packed(b"SCAN", b"1" * 5000) + packed(b"CONFIG", b"GET", *[b"*"] * 65),
         )
 
         lines = found.split(b"\r\n")
@@ -115,6 +116,8 @@ async def test_commands_are_checked_as_redis_does() -> None:
         assert lines[3].endswith(b"see docs/redis.md")
         assert lines[4] == b"-ERR DB index is out of range"
         assert lines[5] == b"-ERR value is not an integer or out of range"
+        assert lines[6] == b"-ERR invalid cursor"
+        assert lines[7] == b"-ERR CONFIG GET takes at most 64 patterns here"
 
 
 @in_loop

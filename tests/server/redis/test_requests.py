@@ -146,3 +146,17 @@ def test_a_stranger_may_send_little() -> None:
         reader.feed(data)
         with pytest.raises(Garbled):
             reader.next()
+
+
+def test_a_chunk_of_which_all_was_taken_is_not_kept() -> None:
+    reader = Requests()
+    assert len(read(reader, packed(b"SET", b"a", b"x" * 100_000))) == 1
+    assert reader.kept == 0
+    assert len(read(reader, packed(b"PING") * 50)) == 50
+    assert reader.kept == 0
+
+
+def test_words_are_counted_with_what_they_cost_beside_their_bytes() -> None:
+    reader = Requests()
+    assert read(reader, b"*20001\r\n" + b"$1\r\na\r\n" * 20_000) == []
+    assert reader.kept > 20_000 * 64

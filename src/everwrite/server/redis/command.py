@@ -26,6 +26,9 @@ READ, BLIND, ALONE = range(3)
 """With what a command may go together on one key: READ with reads, BLIND (it replaces whatever is
 there) with its like, ALONE with nothing."""
 
+PART = 128
+"""Messages of one command that are asked at once."""
+
 Group = Literal["connection", "server", "string", "generic", "hash", "set", "transactions", "own"]
 
 
@@ -68,6 +71,12 @@ class Command(NamedTuple):
     def writes(self) -> bool:
         """Whether it may change something."""
         return self.keys[0] > 0 and self.mode != READ
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether it changes nothing, neither a key nor what is known of the client."""
+        looks = self.whole or self.group == "server"
+        return self.mode == READ or (looks and not self.name.startswith("flush"))
 
     def fits(self, args: Args) -> bool:
         """Say whether the number of words is right."""

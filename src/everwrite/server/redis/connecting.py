@@ -33,6 +33,9 @@ def quit_(session: Session, args: Args, keys: list[bytes]) -> Answer:
 
 def reset(session: Session, args: Args, keys: list[bytes]) -> Answer:
     session.begin_anew()
+    connection = session.front.connections.get(session.number)
+    if connection is not None:
+        connection.look_who()
     return Simple("RESET")
 
 
@@ -59,7 +62,6 @@ def _let_in(session: Session, given: bytes) -> None:
             "Are you sure your configuration is correct?"
         )
     if not compare_digest(given, secret):
-        session.known = False
         raise Problem("WRONGPASS invalid username-password pair or user is disabled.")
     session.known = True
 
@@ -128,7 +130,7 @@ def client(session: Session, args: Args, keys: list[bytes]) -> Answer:
         case [b"no-evict" | b"no-touch", word] if word.lower() in (b"on", b"off"):
             pass
         case [b"reply", word] if word.lower() in (b"on", b"off", b"skip"):
-            session.silent = {b"on": 0, b"off": -1, b"skip": 2}[word.lower()]
+            session.hush = {b"on": 0, b"off": -1, b"skip": 2}[word.lower()]
         case [b"kill", *rest]:
             return _kill(session, rest)
         case [b"unpause"] | [b"tracking", b"off" | b"OFF"]:

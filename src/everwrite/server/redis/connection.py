@@ -33,6 +33,8 @@ UNREAD_S = 30.0
 COMMAND_S = 60.0
 """For the largest value over a line of 20 KiB/s."""
 AUTH_S = 10.0
+STRANGER_UNREAD_BYTES = 64 << 10
+"""As UNREAD_BYTES, of whoever has not said the secret."""
 
 
 class RedisConnection(asyncio.Protocol):
@@ -107,7 +109,7 @@ class RedisConnection(asyncio.Protocol):
     def _take(self) -> None:
         """Begin what has come, as far as there is room."""
         pipeline, following = self._pipeline, self._requests.next
-        self._full = False
+        self._full = took = False
         try:
             while not pipeline.ends:
                 if pipeline.stopped or not pipeline.room:
@@ -116,10 +118,12 @@ class RedisConnection(asyncio.Protocol):
                 try:
                     args = following()
                 except TooLong as why:
-                    pipeline.say(Problem(str(why)))
+                    pipeline.too_long(Problem(str(why)))
+                    took = True
                     continue
                 if args is None:
                     break
+                took = True
                 pipeline.add(args)
                 if self._requests.args_max == STRANGER_ARGS_MAX:
                     self.look_who()
@@ -127,6 +131,8 @@ class RedisConnection(asyncio.Protocol):
             self._front.measures.garbled += 1
             pipeline.say(Problem(str(why)))
             pipeline.ends = True
+        if took:
+            self._since = self._loop.time()  # what follows has its own time
         self._set_reading()
         if pipeline.ends or (self._eof and not self._full):
             self.end()
@@ -144,7 +150,7 @@ class RedisConnection(asyncio.Protocol):
         data = self._pipeline.answers()
         if data:
             self.transport.write(data)
-            self._pipeline.go_on()
+        self._pipeline.go_on()
         if self._full:
             self._take()
         elif self._pipeline.ends and self._pipeline.empty:
@@ -178,6 +184,9 @@ class RedisConnection(asyncio.Protocol):
         """Allow as much as may be sent by whoever this is."""
         known = self.session.known
         self._requests.args_max = COMMAND_ARGS_MAX if known else STRANGER_ARGS_MAX
+        self.transport.set_write_buffer_limits(
+            high=UNREAD_BYTES if known else STRANGER_UNREAD_BYTES
+        )
         self._requests.bulk_max = VALUE_BYTES_MAX if known else STRANGER_BULK_MAX
 
     # -- turns, and patience -----------------------------------------------------------------------
@@ -210,6 +219,11 @@ class RedisConnection(asyncio.Protocol):
     def look(self, now: float) -> None:
         """From time to time: end it if the other end says or reads nothing for too long."""
         unread = self.transport.get_write_buffer_size()
+        session = self.session
+        strange = not session.known and now - session.unknown_since > AUTH_S
+        if strange and (self._paused or unread or self._pipeline.ends):
+            self.cut_off()
+            return
         if not unread or unread < self._unread:
             self._unread_since = now
         elif now - self._unread_since > UNREAD_S:
@@ -220,7 +234,7 @@ class RedisConnection(asyncio.Protocol):
             self._since = now
             return
         late = self._requests.inside and now - self._since > COMMAND_S
-        if late or (not self.session.known and now - self.born > AUTH_S):
+        if late or strange:
             self._pipeline.say(Problem("ERR that took too long, and the connection ends"))
             self.end()
 

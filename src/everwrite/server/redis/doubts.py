@@ -22,8 +22,8 @@ _OUTCOMES = {
 }
 
 
-def problem_of(error: EverwriteError) -> Problem:
-    """Return the answer for an error.
+def problem_of(error: EverwriteError, *, partly: bool = False) -> Problem:
+    """Return the answer for an error; ``partly``: the command had done something before.
 
     >>> str(problem_of(UnavailableError("No.", hint="Wait.", outcome="unknown")))
     'UNAVAILABLE No. Wait. The write may have happened.'
@@ -31,6 +31,8 @@ def problem_of(error: EverwriteError) -> Problem:
     if error.code == "wrong_type":  # word by word: clients look for it
         return Problem("WRONGTYPE Operation against a key holding the wrong kind of value")
     word = _WORDS.get(error.code) or error.code.upper()
+    if partly and error.outcome == "none":  # a hint may say that nothing was done
+        return Problem(f"{word} {error.message} A part of the command was done.")
     return Problem(f"{word} {error}{_OUTCOMES.get(error.outcome, '')}")
 
 

@@ -32,6 +32,9 @@ from everwrite.server.redis.session import Session, left_of, lifetime
 from everwrite.server.redis.shown import shown, string
 from everwrite.server.redis.strings import ONE, ttl_in
 
+AGAIN_MAX = 3
+"""So often a value is written again, while others write it without an end."""
+
 _CONDITIONS = (b"nx", b"xx", b"gt", b"lt")
 
 
@@ -117,11 +120,23 @@ def persist(session: Session, args: Args, keys: list[bytes]) -> Steps:
 def again(session: Session, data: bytes, reply: GetReply, ttl_ms: int) -> Steps:
     """Write once more what was read, with another end."""
     session.front.measures.advise("expire")
+    for _ in range(AGAIN_MAX):
+        yield from _once_more(session, data, reply, ttl_ms)
+        if not ttl_ms:
+            return None
+        reply = yield session.read(data)  # what was written meanwhile may have no end
+        if not reply.values or all(reply.ends):
+            return None
+    return None
+
+
+def _once_more(session: Session, data: bytes, reply: GetReply, ttl_ms: int) -> Steps:
     found = shown(reply)
     if isinstance(found, Register | Counter):
         value = string(reply)
         assert value is not None
-        session.wrote(data, (yield session.write(data, value, ttl_ms)))
+        kind = found.kind if isinstance(found, Register) else 0
+        session.wrote(data, (yield session.write(data, value, ttl_ms, kind)))
     elif found is not None:
         operations: list[Operation] = [Remove([]), *made_of(found, [])]
         session.wrote(data, (yield session.change(data, operations, ttl_ms)))

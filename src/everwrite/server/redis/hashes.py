@@ -34,6 +34,18 @@ def change(session: Session, data: bytes, operations: Sequence[Operation]) -> St
     return written.results
 
 
+def known(session: Session, data: bytes, operations: Sequence[Operation]) -> Steps:
+    """Take away what a read has seen, and return the results; none where nothing is. A node that
+    lags would find nothing to take away: it is told what it must know.
+    """
+    reply: GetReply = yield session.read(data)
+    if not reply.values:
+        return []
+    written: PutReply = yield session.change(data, operations, context=reply.context)
+    session.wrote(data, written)
+    return written.results
+
+
 def hset(session: Session, args: Args, keys: list[bytes]) -> Steps:
     if len(args) % 2:
         raise wrong_number(args[0].decode("latin-1").lower())
@@ -59,7 +71,7 @@ def hsetnx(session: Session, args: Args, keys: list[bytes]) -> Steps:
 
 def hdel(session: Session, args: Args, keys: list[bytes]) -> Steps:
     gone: list[Operation] = [Remove([name_of(name)]) for name in dict.fromkeys(args[2:])]
-    results = yield from change(session, keys[0], gone)
+    results = yield from known(session, keys[0], gone)
     return sum(results)
 
 

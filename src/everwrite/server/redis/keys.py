@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Sequence
 
-from everwrite.core.data.keys import data_key
+from everwrite.core.data.keys import KEY_BYTES_MAX, data_key
 from everwrite.core.messages.listing import Listed
 from everwrite.core.messages.requests import GetReply
 from everwrite.server.redis.command import (
@@ -40,19 +40,17 @@ def _delete(session: Session, keys: Sequence[bytes]) -> Steps:
     """Take away what reads of these keys find; return how many there were."""
     distinct = list(dict.fromkeys(keys))
     found = yield from in_parts(
-        map(session.read, distinct), lambda reply: (bool(reply.values), reply.context)
+        session, map(session.read, distinct), lambda reply: (bool(reply.values), reply.context)
     )
     there = [
         (data, context) for data, (stands, context) in zip(distinct, found, strict=True) if stands
     ]
-    gone = yield from in_parts(session.take_away(data, context) for data, context in there)
-    for (data, _), reply in zip(there, gone, strict=True):
-        session.wrote(data, reply)
+    yield from in_parts(session, (session.take_away(data, context) for data, context in there))
     return len(there)
 
 
 def exists(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    return sum((yield from in_parts(map(session.read, keys), lambda reply: bool(reply.values))))
+    return sum((yield from in_parts(session, map(session.read, keys), lambda it: bool(it.values))))
 
 
 def type_(session: Session, args: Args, keys: list[bytes]) -> Steps:
@@ -82,13 +80,14 @@ def object_(session: Session, args: Args, keys: list[bytes]) -> Steps:
 
 
 def scan(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    if not args[1].isdigit() or int(args[1]) >= 1 << 64:
+    if not args[1].isdigit() or len(args[1]) > 20 or int(args[1]) >= 1 << 64:
         raise Problem("ERR invalid cursor")
     match, count, kind = scan_options(args[2:], with_type=True)
     cursor = int(args[1])
     found, place = yield from _walk(session, cursor, match, count, STEPS_MAX)
     if kind:
         kinds = yield from in_parts(
+            session,
             (session.read(session.key(key)) for key in found),
             lambda reply: type_name(shown(reply)),
         )
@@ -223,25 +222,27 @@ def glob(pattern: bytes) -> re.Pattern[bytes]:
     >>> bool(glob(b"h[a-c^]l*o").fullmatch(b"hbl oo")), bool(glob(rb"a\*").fullmatch(b"ab"))
     (True, False)
     """
-    parts: list[bytes] = [b""]
+    if len(pattern) > KEY_BYTES_MAX:
+        raise Problem(f"ERR a pattern has at most {KEY_BYTES_MAX} bytes here")
+    parts: list[list[bytes]] = [[]]
     at = 0
     while at < len(pattern):
         char = pattern[at : at + 1]
         if char == b"*":
             if len(parts) == 1 or parts[-1]:
-                parts.append(b"")
+                parts.append([])
         elif char == b"?":
-            parts[-1] += b"."
+            parts[-1].append(b".")
         elif char == b"[":
             piece, at = _class(pattern, at + 1)
-            parts[-1] += piece
+            parts[-1].append(piece)
         else:
             if char == b"\\" and at + 1 < len(pattern):
                 at += 1
                 char = pattern[at : at + 1]
-            parts[-1] += re.escape(char)
+            parts[-1].append(re.escape(char))
         at += 1
-    first, *rest = parts
+    first, *rest = map(b"".join, parts)
     middle = b"".join(b"(?>.*?%b)" % part for part in rest[:-1] if part)
     last = b".*%b" % rest[-1] if rest else b""
     return re.compile(first + middle + last, re.DOTALL)
@@ -251,23 +252,21 @@ def _class(pattern: bytes, at: int) -> tuple[bytes, int]:
     """Return a set of characters as a regular expression, and where it ends."""
     not_these = pattern[at : at + 1] == b"^"
     at += not_these
-    chars: set[int] = set()
+    ranges: list[bytes] = []
     while at < len(pattern) and pattern[at : at + 1] != b"]":
         if pattern[at : at + 1] == b"\\" and at + 1 < len(pattern):
             at += 1
-            chars.add(pattern[at])
+            ranges.append(b"\\x%02x" % pattern[at])
         elif pattern[at + 1 : at + 2] == b"-" and at + 2 < len(pattern):
             low, high = sorted((pattern[at], pattern[at + 2]))
-            chars.update(range(low, high + 1))
+            ranges.append(b"\\x%02x-\\x%02x" % (low, high))
             at += 2
         else:
-            chars.add(pattern[at])
+            ranges.append(b"\\x%02x" % pattern[at])
         at += 1
-    if not_these:
-        chars = set(range(256)) - chars
-    if not chars:
-        return b"(?!)", at
-    return b"[%b]" % b"".join(b"\\x%02x" % char for char in sorted(chars)), at
+    if not ranges:
+        return b"." if not_these else b"(?!)", at
+    return b"[%b%b]" % (b"^" if not_these else b"", b"".join(ranges)), at
 
 
 COMMANDS = (

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from everwrite.core.errors import EverwriteError, InvariantError
-from everwrite.server.redis.command import ALONE, Args, Command, Steps, wrong_number
+from everwrite.core.errors import EverwriteError
+from everwrite.server.redis.command import ALONE, BLIND, PART, Args, Command, wrong_number
 from everwrite.server.redis.doubts import problem_of
 from everwrite.server.redis.replies import OK, QUEUED, Answer, Problem, encode
+from everwrite.server.redis.slots import BATCH_BYTES_MAX, Batch, Slot, bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,163 +39,14 @@ UNSENT_BYTES_MAX = 1 << 20
 """Answers that wait for one that was asked for before them: over this nothing more begins."""
 BATCH_MAX = 100_000
 """Commands between MULTI and EXEC."""
-BATCH_BYTES_MAX = 32 << 20
-"""Of these commands; and of all their answers."""
+UNDER_WAY_MAX = 512
+"""Messages of one connection that wait for a reply: over this none of its commands begins."""
+TURN_STARTS = 256
+"""Commands of one connection that begin in one turn of the loop, if more wait."""
 
-_TOO_MUCH = (
-    f"ERR it was carried out, but the answers of a batch have at most {BATCH_BYTES_MAX} bytes"
-)
+_NOT_READ = f"ERR not read: the answers of a batch have at most {BATCH_BYTES_MAX} bytes"
 
 _GeneratorType = type(_ for _ in ())
-
-
-class Slot:
-    """One command, from its arrival to its answer."""
-
-    __slots__ = (
-        "_left",
-        "_line",
-        "_replies",
-        "_steps",
-        "answer",
-        "args",
-        "at",
-        "batch",
-        "began_ns",
-        "command",
-        "data",
-        "keys",
-        "protocol",
-        "silent",
-        "size",
-        "tell",
-    )
-
-    def __init__(
-        self, line: Pipeline, command: Command | None, args: Args, batch: Batch | None, at: int
-    ) -> None:
-        self._line = line
-        self.command = command
-        self.args = args
-        self.batch = batch
-        """Whose answer is a part of that of EXEC;"""
-        self.at = at
-        """which part."""
-        self.keys: list[bytes] | None = None
-        """The data keys; None: not looked at yet."""
-        self.data: bytes | None = None
-        """The answer as it is sent; None: there is none yet."""
-        self.protocol = 0
-        self.silent = False
-        self.began_ns = time.monotonic_ns()
-        self.size = 0
-        self.tell: Callable[[Session, bytes, Any], Answer] | None = None
-        """What makes an answer of the one reply, if it is done directly."""
-        self._steps: Steps | None = None
-        self._replies: list[Any] = []
-        self._left = 0
-
-    def go(self, steps: Steps) -> None:
-        """Begin."""
-        self._steps = steps
-        self._go_on(None)
-
-    def heard(self, at: int, reply: Any) -> None:
-        """Take the core's reply to one of the messages."""
-        if self._steps is None:  # it is over: another of them had failed
-            if self.tell is not None:
-                self._told(self.tell, reply)
-            return
-        if at < 0:
-            self._go_on(reply)
-            return
-        self._replies[at] = reply
-        self._left -= 1
-        if not self._left:
-            replies, self._replies = self._replies, []
-            errors = [each for each in replies if isinstance(each, EverwriteError)]
-            self._go_on(_gravest(errors) if errors else replies)
-
-    def _told(self, tell: Callable[[Session, bytes, Any], Answer], reply: Any) -> None:
-        """Answer by the one reply of a command that is done directly."""
-        line, keys = self._line, self.keys
-        self.tell = None
-        assert keys is not None
-        answer: Answer
-        try:
-            if isinstance(reply, EverwriteError):
-                raise reply
-            answer = tell(line.session, keys[0], reply)
-        except Problem as problem:
-            answer = problem
-        except EverwriteError as error:
-            answer = problem_of(error)
-        line.over(self, answer)
-
-    def _go_on(self, told: Any) -> None:
-        line, steps = self._line, self._steps
-        try:
-            asked = self._next(told)
-            if type(asked) is list:
-                self._replies = [None] * len(asked)
-                self._left = len(asked)
-                for at, message in enumerate(asked):
-                    line.front.place.ask(message, self, at)
-            else:
-                line.front.place.ask(asked, self)
-        except StopIteration as end:
-            self._steps = None
-            line.over(self, end.value)
-        except Problem as problem:
-            self._steps = None
-            line.over(self, problem)
-        except EverwriteError as error:
-            self._steps = None
-            if steps is not None:
-                steps.close()
-            if isinstance(error, InvariantError):  # a bug of ours, whatever was asked
-                line.front.broken(error)
-            line.over(self, problem_of(error))
-
-    def _next(self, told: Any) -> Any:
-        """Return what the command asks next."""
-        steps = self._steps
-        assert steps is not None
-        try:
-            if isinstance(told, EverwriteError):
-                return steps.throw(told)
-            return steps.send(told)
-        except (StopIteration, Problem, EverwriteError):
-            raise
-        except Exception as error:
-            raise self._line.front.ours(self.args, error) from error
-
-
-class Batch(Slot):
-    """EXEC: its answer is those of its commands."""
-
-    __slots__ = ("answers", "bytes", "due")
-
-    def __init__(self, line: Pipeline, command: Command, count: int) -> None:
-        super().__init__(line, command, [b"exec"], None, 0)
-        self.answers: list[bytes] = [b""] * count
-        """As they are sent."""
-        self.bytes = 0
-        self.due = count
-
-    def take(self, at: int, answer: Answer, protocol: int) -> bool:
-        """Take the answer of one command; say whether that was the last."""
-        data = encode(answer, protocol)
-        self.bytes += len(data)
-        if self.bytes > BATCH_BYTES_MAX:
-            data = encode(Problem(_TOO_MUCH), protocol)
-        self.answers[at] = data
-        self.due -= 1
-        return not self.due
-
-    def whole(self) -> bytes:
-        """Return the answer to EXEC."""
-        return b"*%d\r\n%b" % (len(self.answers), b"".join(self.answers))
 
 
 class Pipeline:
@@ -214,7 +66,16 @@ class Pipeline:
         self._whole = False
         """Whether a command runs that wants to be by itself."""
         self._starting = False
+        self._resting = False
+        """Whether others have their turn before more begins."""
+        self._due = False
+        """Whether the answers that are there are about to be sent."""
+        self._silent = 0
+        """So many answers more are not sent; negative: none is."""
+        self.under_way = 0
+        """Messages that wait for a reply."""
         self._queued_bytes = 0
+        """What is held for commands without an answer."""
         self._unsent = 0
         """What the answers have that are not sent yet."""
         self._batch: list[tuple[Command, Args]] | None = None
@@ -232,7 +93,8 @@ class Pipeline:
     @property
     def room(self) -> bool:
         """Whether one more command may come."""
-        return len(self._slots) < QUEUED_MAX and self._queued_bytes < QUEUED_BYTES_MAX
+        held = self._queued_bytes + self.session.holds
+        return len(self._slots) < QUEUED_MAX and held < QUEUED_BYTES_MAX
 
     @property
     def empty(self) -> bool:
@@ -241,8 +103,8 @@ class Pipeline:
 
     @property
     def kept(self) -> int:
-        """How many bytes of commands wait here."""
-        return self._queued_bytes + self._batch_bytes + self._unsent
+        """How many bytes are held for commands, what they read, and their answers."""
+        return self._queued_bytes + self._batch_bytes + self._unsent + self.session.holds
 
     @property
     def in_batch(self) -> int:
@@ -257,7 +119,15 @@ class Pipeline:
             return
         slot = Slot(self, command, args, None, 0)
         self._slots.append(slot)
-        self._line_up(slot)
+        self._queued_bytes += slot.size
+        if self._waiting or self._starting or not self._start(slot):
+            self._waiting.append(slot)
+
+    def too_long(self, problem: Problem) -> None:
+        """Answer a command that was dropped; a batch that wants it is not begun."""
+        if self._batch is not None:
+            self._batch_wrong = True
+        self.say(problem)
 
     def say(self, answer: Answer) -> None:
         """Answer what was no command, after all that came before."""
@@ -273,45 +143,58 @@ class Pipeline:
         """Return all that can be sent now."""
         slots = self._slots
         parts: list[bytes] = []
+        self._due = False
         while slots:
-            data = slots[0].data
+            slot = slots[0]
+            data = slot.data
             if data is None:
                 break
             slots.popleft()
-            if data:
+            self._unsent -= len(data)
+            if slot.hush is not None and not (slot.hush > 0 > self._silent):
+                self._silent = slot.hush
+            if self._silent:
+                self._silent -= self._silent > 0
+            else:
                 parts.append(data)
-        found = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._unsent -= len(found)
-        return found
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     # -- order -------------------------------------------------------------------------------------
 
-    def _line_up(self, slot: Slot) -> None:
-        if self._waiting or self._starting or not self._start(slot):
-            slot.size = sum(map(len, slot.args))
-            self._queued_bytes += slot.size
-            self._waiting.append(slot)
-
     def go_on(self) -> None:
-        """Begin what may begin."""
-        if self._starting:
+        """Begin what may begin, some at a time."""
+        if self._starting or self._resting:
             return
         self._starting = True
-        waiting = self._waiting
-        while waiting and self._start(waiting[0]):
-            self._queued_bytes -= waiting.popleft().size
+        waiting, left = self._waiting, TURN_STARTS
+        while waiting and left and self._start(waiting[0]):
+            slot = waiting.popleft()
+            left -= 1
             if self.quits:
-                for slot in waiting:
-                    slot.data = b""
-                waiting.clear()
+                self._forget_behind(slot)
         self._starting = False
+        if waiting and not left:
+            self._resting = True
+            self.front.loop.call_soon(self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self.go_on()
+
+    def _forget_behind(self, quits: Slot) -> None:
+        """Answer nothing of what came behind QUIT: nothing of it has begun."""
+        slots = self._slots
+        while slots[-1] is not quits:
+            self._unsent -= len(slots.pop().data or b"")
+        self._queued_bytes -= sum(slot.size for slot in self._waiting)
+        self._waiting.clear()
 
     def _start(self, slot: Slot) -> bool:
         """Begin a command; False: not yet."""
         if self._running >= RUNNING_MAX or self._whole or self.stopped:
             return False
-        if self._unsent > UNSENT_BYTES_MAX:
-            return False
+        if self._unsent > UNSENT_BYTES_MAX and (self._running or self._due):
+            return False  # who has nothing under way, nor to send, would wait for nothing
         session, command, args = self.session, slot.command, slot.args
         try:
             if command is None or not session.known or not command.fits(args):
@@ -324,22 +207,21 @@ class Pipeline:
                 else:
                     keys = [session.key(each) for each in command.keys_in(args)]
                 slot.keys = keys
-            held, mode = self._held, command.mode
-            if command.plain and len(args) != command.plain:
+            mode = command.mode
+            if (command.plain and len(args) != command.plain) or (
+                mode == BLIND and len(keys) > PART  # its later parts are asked later
+            ):
                 mode = ALONE
-            for key in keys:
-                entry = held.get(key)
-                if entry is not None and (mode == ALONE or entry[0] != mode):
-                    return False
-            if command.whole and self._running:
+            if self._running and not self._fits_beside(command, keys, mode):
                 return False
+            if slot.batch is not None and slot.batch.full and command.only_reads:
+                raise Problem(_NOT_READ)
             slot.protocol = session.protocol
             direct = command.direct
             if direct is not None and mode == command.mode:
                 self.front.place.ask(direct.ask(session, args, keys[0]), slot)
                 slot.tell = direct.tell
-                if session.silent:
-                    slot.silent = session.hush()
+                self.under_way += 1
                 self._hold(keys, mode)
                 return True
             found = command.run(session, args, keys)
@@ -352,16 +234,30 @@ class Pipeline:
         except Exception as error:
             self._answer(slot, problem_of(self.front.ours(args, error)))
             raise
-        if session.silent:
-            slot.silent = session.hush()
         if type(found) is not _GeneratorType:
             slot.protocol = session.protocol  # HELLO speaks as was agreed
+            if session.hush is not None:
+                whose = slot if slot.batch is None else slot.batch
+                whose.hush, session.hush = session.hush, None
             self._answer(slot, found)
             return True
         self._whole = command.whole
         self._hold(keys, mode)
         slot.go(found)
         return True
+
+    def _fits_beside(self, command: Command, keys: list[bytes], mode: int) -> bool:
+        """Say whether a command may begin beside what runs."""
+        held = self._held
+        for key in keys:
+            entry = held.get(key)
+            if entry is not None and (mode == ALONE or entry[0] != mode):
+                return False
+        return not (
+            command.whole
+            or self.under_way + min(len(keys), PART) > UNDER_WAY_MAX
+            or self.session.holds > QUEUED_BYTES_MAX
+        )
 
     def _hold(self, keys: list[bytes], mode: int) -> None:
         """A command has begun."""
@@ -393,6 +289,7 @@ class Pipeline:
         if slot.command is not None:
             took_ns = time.monotonic_ns() - slot.began_ns
             self.front.measures.add(slot.command.name, took_ns, type(answer) is not Problem)
+        self._queued_bytes -= slot.size
         batch, protocol = slot.batch, slot.protocol or self.session.protocol
         if batch is not None:
             if not batch.take(slot.at, answer, protocol):
@@ -400,8 +297,9 @@ class Pipeline:
             slot = batch
             slot.data = data = batch.whole()
         else:
-            slot.data = data = b"" if slot.silent else encode(answer, protocol)
+            slot.data = data = encode(answer, protocol)
         self._unsent += len(data)
+        self._due = True
         self._ready()
 
     def _check(self, command: Command | None, args: Args) -> None:
@@ -448,7 +346,7 @@ class Pipeline:
         assert self._batch is not None
         if command.refused:
             raise self.front.refuse(command)
-        self._batch_bytes += sum(map(len, args))
+        self._batch_bytes += bytes_of(args)
         if len(self._batch) >= BATCH_MAX or self._batch_bytes > BATCH_BYTES_MAX:
             raise Problem(
                 f"ERR a batch has at most {BATCH_MAX} commands of {BATCH_BYTES_MAX} bytes in all"
@@ -469,12 +367,7 @@ class Pipeline:
         batch = Batch(self, command, len(kept))
         self._slots.append(batch)
         for at, (each, args) in enumerate(kept):
-            self._line_up(Slot(self, each, args, batch, at))
-
-
-def _gravest(errors: list[EverwriteError]) -> EverwriteError:
-    """Return the error to tell of several: one after which something may have been written."""
-    for error in errors:
-        if error.outcome != "none":
-            return error
-    return errors[0]
+            slot = Slot(self, each, args, batch, at)
+            self._queued_bytes += slot.size
+            self._waiting.append(slot)
+        self.go_on()

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from everwrite.core.errors import EverwriteError, InvariantError, Overloaded
 from everwrite.core.failures import error_of, failure_of
+from everwrite.core.messages.listing import List
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Failure, Get, Put
 from everwrite.server.driver import Driver
@@ -83,20 +84,25 @@ class RedisPlace:
 
     def ask(self, message: Request, call: Call, at: int = -1) -> None:
         """Hand in a message; the call hears the reply, never before this returns."""
+        self.check_room(1)
+        lost_at = self._loop.time() + self._patience_s
+        writes = type(message) is not Get and type(message) is not List
+        self._waiting[message.rid] = call, at, writes, lost_at
+        self._queued.append(message)
+        if not self._handing and len(self._waiting) - len(self._queued) < IN_CORE_MAX:
+            self._handing = True
+            self._loop.call_soon(self._hand_in)
+
+    def check_room(self, count: int) -> None:
+        """Raise the error for so many messages more than can be asked."""
         if self._closed:
             raise stopping("none")
-        if len(self._waiting) >= REQUESTS_MAX:
+        if len(self._waiting) + count > REQUESTS_MAX:
             raise Overloaded(
                 f"{REQUESTS_MAX} requests wait for an answer, and no more are taken.",
                 hint="Nothing was done. Try again in a moment.",
                 retry_after_ms=200,
             )
-        lost_at = self._loop.time() + self._patience_s
-        self._waiting[message.rid] = call, at, type(message) is not Get, lost_at
-        self._queued.append(message)
-        if not self._handing and len(self._waiting) - len(self._queued) < IN_CORE_MAX:
-            self._handing = True
-            self._loop.call_soon(self._hand_in)
 
     def send(self, messages: list[Message]) -> None:
         """Take replies of the core."""

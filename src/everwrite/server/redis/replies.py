@@ -44,6 +44,9 @@ OK = Simple("OK")
 QUEUED = Simple("QUEUED")
 NO_LIST = NoList()
 
+ANSWER_BYTES_MAX = 32 << 20
+"""Of one answer: one value may stand in it many times."""
+
 _OK = b"+OK\r\n"
 _NULL = (b"", b"", b"$-1\r\n", b"_\r\n")
 _TRUE = (b"", b"", b":1\r\n", b"#t\r\n")
@@ -65,9 +68,22 @@ def encode(answer: Answer, protocol: int) -> bytes:
         return _NULL[protocol]
     if kind is int:
         return b":%d\r\n" % answer
+    if _size(answer) > ANSWER_BYTES_MAX:  # looked at before any of it is made
+        answer = Problem(f"ERR the answer has over {ANSWER_BYTES_MAX} bytes: ask for less")
     parts: list[bytes] = []
     _add(parts, answer, protocol)
     return b"".join(parts)
+
+
+def _size(answer: Answer) -> int:
+    """Return about how long an answer is as it is sent."""
+    if isinstance(answer, bytes | str):
+        return len(answer) + 16
+    if isinstance(answer, dict):
+        return sum(_size(name) + _size(value) for name, value in answer.items())
+    if isinstance(answer, list):
+        return sum(map(_size, answer))
+    return 32
 
 
 def _add(parts: list[bytes], answer: Answer, protocol: int) -> None:

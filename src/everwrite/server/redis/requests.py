@@ -26,6 +26,8 @@ STRANGER_BULK_MAX = 16 << 10
 HEAD_BYTES_MAX = 32
 """`*` or `$`, a number, and the end of the line."""
 
+_WORD_BYTES = 64
+"""What a word costs beside its bytes."""
 _HTTP = (b" HTTP/1.1", b" HTTP/1.0")
 
 LINES_BYTES_MAX = 64 << 10
@@ -83,7 +85,7 @@ class Requests:
     @property
     def kept(self) -> int:
         """How many bytes wait here."""
-        return self._held + len(self._data) - self._at
+        return self._held + len(self._data) + _WORD_BYTES * (len(self._args) + len(self._lines))
 
     @property
     def inside(self) -> bool:
@@ -132,6 +134,7 @@ class Requests:
         while True:
             if not self._due:
                 if self._at >= len(self._data):
+                    self._data, self._at = b"", 0  # a whole chunk is not kept for nothing
                     return None
                 if self._data[self._at] != 42:  # "*"
                     words = self._inline()
@@ -207,6 +210,7 @@ class Requests:
         self._drop -= here
         self._at += here
         if self._drop:
+            self._data, self._at = b"", 0
             return False
         self._args.append(b"")
         self._due -= 1

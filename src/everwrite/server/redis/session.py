@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from everwrite.core.data.keys import KEY_BYTES_MAX, VALUE_BYTES_MAX, data_key
+from everwrite.core.data.labels import Kind
 from everwrite.core.messages.listing import List
 from everwrite.core.messages.requests import Get, GetReply, Put, PutReply, Touch
 from everwrite.core.request.limits import TTL_MAX_MS, TTL_MIN_MS
@@ -37,11 +38,13 @@ class Session:
         "agent",
         "born",
         "front",
+        "holds",
+        "hush",
         "known",
         "name",
         "number",
         "protocol",
-        "silent",
+        "unknown_since",
         "where",
     )
 
@@ -52,19 +55,26 @@ class Session:
         self.where = where
         """HOST:PORT of the other end."""
         self.born = front.now()
+        self.holds = 0
+        """How many bytes its commands hold of what they have read."""
+        self.known = True
         self._seen: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self.begin_anew()
 
     def begin_anew(self) -> None:
         """Be as after the connection was made."""
-        self.known = not self.front.secret
+        known = not self.front.secret
+        if self.known and not known:
+            self.unknown_since = self.front.now()
+        self.known = known
         """Whether it may ask: it has said the secret, or there is none."""
         self.protocol = RESP2
         self.name = b""
         self.agent: dict[bytes, bytes] = {}
         """What the client's library says of itself."""
-        self.silent = 0
-        """So many answers more are not sent; negative: none is (CLIENT REPLY)."""
+        self.hush: int | None = 0
+        """From the answer of this command on so many are not sent; negative: none is (CLIENT
+        REPLY). None: as before."""
         self.select(0)
 
     @property
@@ -90,12 +100,6 @@ class Session:
             )
         return data_key(self._bucket, key)
 
-    def hush(self) -> bool:
-        """Count an answer that is not sent."""
-        if self.silent > 0:
-            self.silent -= 1
-        return True
-
     # -- messages ----------------------------------------------------------------------------------
 
     def read(self, data: bytes) -> Get:
@@ -103,7 +107,7 @@ class Session:
         rid = self.front.place.next_rid()
         return Get(rid, data, 0, 0, 0, False, self.seen(data), b"", False, True)  # by place: hot
 
-    def write(self, data: bytes, value: bytes, ttl_ms: int = 0) -> Put:
+    def write(self, data: bytes, value: bytes, ttl_ms: int = 0, kind: Kind = 0) -> Put:
         """Let a value stand there, in the place of all that its coordinator or this connection
         knows: else a write of its own that went by another node might be taken for the later one.
         """
@@ -111,17 +115,20 @@ class Session:
             raise too_long(len(value))
         place = self.front.place
         context, op = self.seen(data), place.next_op()
-        return Put(place.next_rid(), data, value, context, op, 0, ttl_ms=ttl_ms, over=True)
+        return Put(place.next_rid(), data, value, context, op, 0, kind, ttl_ms=ttl_ms, over=True)
 
-    def change(self, data: bytes, operations: Sequence[Operation], ttl_ms: int = 0) -> Put:
+    def change(
+        self, data: bytes, operations: Sequence[Operation], ttl_ms: int = 0, context: bytes = b""
+    ) -> Put:
         """Change what stands there by operations on a data type, by a node that knows what this
-        connection wrote there. What is new ends with what is there, unless it is said when.
+        connection wrote there, or what it read (its context). What is new ends with what is there,
+        unless it is said when.
         """
         value = encode(list(operations))
         if len(value) > VALUE_BYTES_MAX:
             raise too_long(len(value))
         place = self.front.place
-        context, op = self.seen(data), place.next_op()
+        context, op = context or self.seen(data), place.next_op()
         return Put(place.next_rid(), data, value, context, op, 0, ttl_ms=ttl_ms, change=True)
 
     def take_away(self, data: bytes, context: bytes) -> Put:

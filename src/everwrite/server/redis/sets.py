@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from everwrite.core.types.operations import Exclude, Include, name_of
 from everwrite.server.redis.command import READ, Args, Command, Steps, number
-from everwrite.server.redis.hashes import change
+from everwrite.server.redis.hashes import change, known
 from everwrite.server.redis.keys import ALL, glob, scan_options
 from everwrite.server.redis.replies import Answer, Unordered
 from everwrite.server.redis.session import Session
@@ -23,8 +23,8 @@ def sadd(session: Session, args: Args, keys: list[bytes]) -> Steps:
 
 def srem(session: Session, args: Args, keys: list[bytes]) -> Steps:
     elements = [name_of(each) for each in dict.fromkeys(args[2:])]
-    results = yield from change(session, keys[0], [Exclude([], elements)])
-    return results[0]
+    results = yield from known(session, keys[0], [Exclude([], elements)])
+    return results[0] if results else 0
 
 
 def _reads(
@@ -44,7 +44,7 @@ def _many(
     """Return a command that makes one set of several."""
 
     def run(session: Session, args: Args, keys: list[bytes]) -> Steps:
-        replies = yield from in_parts(map(session.read, keys))
+        replies = yield from in_parts(session, map(session.read, keys))
         return Unordered(sorted(tell([set(set_in(reply)) for reply in replies])))
 
     return run

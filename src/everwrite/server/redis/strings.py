@@ -15,6 +15,7 @@ from everwrite.server.redis.command import (
     BLIND,
     INTEGER_MAX,
     INTEGER_MIN,
+    PART,
     READ,
     Args,
     Command,
@@ -31,31 +32,42 @@ from everwrite.server.redis.replies import OK, Answer, Problem, told
 from everwrite.server.redis.session import Session, left_of, lifetime
 from everwrite.server.redis.shown import string
 
-PART = 128
-"""Messages of one command that are asked at once."""
 HELD_BYTES_MAX = 32 << 20
 """What is read for one command."""
+HELD_IN_ALL_MAX = 128 << 20
+"""What is read for all commands of one connection that are under way."""
 
 
-def in_parts(messages: Iterable[Any], keep: Callable[[Any], Any] | None = None) -> Steps:
+def in_parts(
+    session: Session, messages: Iterable[Any], keep: Callable[[Any], Any] | None = None
+) -> Steps:
     """Ask any number of messages, some at a time; return all replies, or what is to be kept of
     them.
     """
     replies: list[Any] = []
     held = 0
     rest: Iterator[Any] = iter(messages)
-    while part := list(islice(rest, PART)):
-        told = yield part
-        if keep is not None:
-            replies += map(keep, told)
-            continue
-        replies += told
-        for reply in told:
-            if type(reply) is GetReply:
-                held += sum(len(value) for _, value in reply.values)
-        if held > HELD_BYTES_MAX:
-            raise Problem(f"ERR these keys have over {HELD_BYTES_MAX} bytes: ask for fewer")
+    try:
+        while part := list(islice(rest, PART)):
+            told = yield part
+            if keep is not None:
+                replies += map(keep, told)
+                continue
+            replies += told
+            more = sum(_bytes_of(reply) for reply in told if type(reply) is GetReply)
+            held += more
+            session.holds += more
+            if held > HELD_BYTES_MAX:
+                raise Problem(f"ERR these keys have over {HELD_BYTES_MAX} bytes: ask for fewer")
+            if session.holds > HELD_IN_ALL_MAX:
+                raise Problem(f"ERR these commands read over {HELD_IN_ALL_MAX} bytes: ask for less")
+    finally:
+        session.holds -= held
     return replies
+
+
+def _bytes_of(reply: GetReply) -> int:
+    return sum(len(value) for _, value in reply.values)
 
 
 def get(session: Session, args: Args, keys: list[bytes]) -> Steps:
@@ -151,7 +163,7 @@ def _set(session: Session, args: Args, data: bytes) -> Steps:
         if (options.only_new and there) or (options.only_old and not there):
             return old
         if options.keep:
-            ttl_ms = left_of(reply)
+            ttl_ms = _kept(reply)
     if ttl_ms < 0:
         yield from remove(session, data)
     else:
@@ -208,7 +220,7 @@ def getdel(session: Session, args: Args, keys: list[bytes]) -> Steps:
 
 
 def mget(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    replies = yield from in_parts(map(session.read, keys))
+    replies = yield from in_parts(session, map(session.read, keys))
     found: list[Answer] = []
     for reply in replies:
         try:
@@ -222,9 +234,7 @@ def mset(session: Session, args: Args, keys: list[bytes]) -> Steps:
     if len(args) % 2 == 0:
         raise wrong_number("mset")
     last = dict(zip(keys, args[2::2], strict=True))  # of one key given twice the last counts
-    replies = yield from in_parts(session.write(data, value) for data, value in last.items())
-    for data, reply in zip(last, replies, strict=True):
-        session.wrote(data, reply)
+    yield from in_parts(session, (session.write(data, value) for data, value in last.items()))
     return OK
 
 

@@ -17,6 +17,10 @@ from everwrite.server.redis.keys import glob
 from everwrite.server.redis.replies import NO_LIST, Answer, Problem, Simple, Verbatim
 from everwrite.server.redis.session import DATABASES, Session
 
+EVERWRITE = version("everwrite")
+PATTERNS_MAX = 64
+"""Of one CONFIG GET."""
+
 
 def info(session: Session, args: Args, keys: list[bytes]) -> Answer:
     front = session.front
@@ -25,7 +29,7 @@ def info(session: Session, args: Args, keys: list[bytes]) -> Answer:
     sections: dict[str, dict[str, object]] = {
         "server": {
             "redis_version": VERSION,
-            "everwrite_version": version("everwrite"),
+            "everwrite_version": EVERWRITE,
             "redis_mode": "standalone",
             "run_id": local.me.hex() * 2 + local.cluster.cluster_id.hex()[:8],
             "tcp_port": front.port,
@@ -76,6 +80,8 @@ def config(session: Session, args: Args, keys: list[bytes]) -> Answer:
         raise Problem(f"ERR unknown subcommand '{words(args[1])}'. Try CONFIG HELP.")
     if len(args) < 3:
         raise wrong_number("config|get")
+    if len(args) > 2 + PATTERNS_MAX:
+        raise Problem(f"ERR CONFIG GET takes at most {PATTERNS_MAX} patterns here")
     local = session.front.local
     there = {**_CONFIG, "appendonly": "yes" if local.durable else "no"}
     patterns = [glob(each.lower()) for each in args[2:]]

@@ -1,0 +1,228 @@
+"""One connection that sends ahead: order, what it may hold, and what it is told of a part."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from tests.client.fake_node import in_loop
+from tests.server.nodes import PATIENCE_S
+from tests.server.redis.redis_api import one, raw
+from tests.server.redis.test_requests import packed
+
+from everwrite.core.data.keys import VALUE_BYTES_MAX
+from everwrite.core.errors import Overloaded
+from everwrite.server.redis import connection as connections
+from everwrite.server.redis import pipeline as pipelines
+from everwrite.server.redis.command import PART
+from everwrite.server.redis.place import RedisPlace
+
+
+@in_loop
+async def test_a_set_behind_a_long_mset_is_the_later_one() -> None:
+    async with one() as (runtime, _):
+        pairs = [word for at in range(2 * PART) for word in (b"k%d" % at, b"old")]
+        last = b"k%d" % (2 * PART - 1)
+
+        found = await raw(
+            runtime,
+            packed(b"MSET", *pairs) + packed(b"SET", last, b"new") + packed(b"GET", last),
+        )
+
+        assert found == b"+OK\r\n+OK\r\n$3\r\nnew\r\n"
+
+
+@in_loop
+async def test_a_quit_that_waits_ends_a_batch_behind_it_unanswered() -> None:
+    async with one() as (runtime, _):
+        behind = packed(b"MULTI") + packed(b"GET", b"a") + packed(b"EXEC")
+
+        found = await raw(runtime, packed(b"KEYS", b"*") + packed(b"QUIT") + behind)
+
+        assert found == b"*0\r\n+OK\r\n"
+
+
+@in_loop
+async def test_answers_over_the_limit_behind_a_command_that_waits_do_not_stop_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipelines, "UNSENT_BYTES_MAX", 64)
+    async with one() as (runtime, _):
+        behind = packed(b"EXEC") * 20  # answered as they come, before KEYS has begun
+
+        found = await raw(runtime, packed(b"KEYS", b"*") + packed(b"KEYS", b"a") + behind)
+
+        assert found == b"*0\r\n*0\r\n" + b"-ERR EXEC without MULTI\r\n" * 20
+
+
+@in_loop
+async def test_an_argument_that_is_too_long_spoils_a_batch() -> None:
+    async with one() as (runtime, client):
+        long = b"x" * (VALUE_BYTES_MAX + 1)
+        batch = packed(b"SET", b"a", b"1") + packed(b"SET", b"b", long)
+
+        found = await raw(runtime, packed(b"MULTI") + batch + packed(b"EXEC"))
+
+        assert found.splitlines()[-1].startswith(b"-EXECABORT")
+        assert await client.exists("a") == 0
+
+
+@in_loop
+async def test_whoever_wants_no_answers_gets_none_of_any_kind() -> None:
+    async with one() as (runtime, _):
+        off, on = packed(b"CLIENT", b"REPLY", b"OFF"), packed(b"CLIENT", b"REPLY", b"ON")
+        skip = packed(b"CLIENT", b"REPLY", b"SKIP")
+        kinds = [
+            packed(b"FOO"),
+            packed(b"GET"),
+            packed(b"GET", b"a"),
+            packed(b"INCR", b"a") + packed(b"GET", b"a"),
+            packed(b"MULTI") + packed(b"GET", b"a") + packed(b"EXEC"),
+            skip,
+        ]
+
+        assert await raw(runtime, off + b"".join(kinds) + on) == b"+OK\r\n"
+        for kind in kinds[:3]:
+            assert await raw(runtime, skip + kind + packed(b"PING")) == b"+PONG\r\n"
+        batch = await raw(runtime, packed(b"MULTI") + skip + packed(b"EXEC") + packed(b"PING"))
+        assert batch == b"+OK\r\n+QUEUED\r\n"
+
+
+@in_loop
+async def test_a_command_of_which_a_part_was_done_does_not_say_that_nothing_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check, asked = RedisPlace.check_room, 0
+
+    def full(place: RedisPlace, count: int) -> None:
+        nonlocal asked
+        asked += count
+        if asked > PART:
+            raise Overloaded("It is full.", hint="Nothing was done.")
+        check(place, count)
+
+    async with one() as (runtime, client):
+        monkeypatch.setattr(RedisPlace, "check_room", full)
+        asked = -PART  # each is looked at with its part, and by itself
+        pairs = [word for at in range(2 * PART) for word in (b"k%d" % at, b"1")]
+        found = await raw(runtime, packed(b"MSET", *pairs))
+        asked = PART
+        none = await raw(runtime, packed(b"MSET", *pairs))
+        monkeypatch.undo()
+
+        assert found == b"-OVERLOADED It is full. A part of the command was done.\r\n"
+        assert none == b"-OVERLOADED It is full. Nothing was done.\r\n"
+        assert await client.exists("k0", f"k{PART}") == 1
+
+
+@in_loop
+async def test_an_answer_that_has_one_value_many_times_is_not_made() -> None:
+    async with one() as (runtime, client):
+        await client.hset("h", "f", b"x" * 500_000)
+        await client.sadd("s", b"x" * 500_000)
+
+        found = await raw(
+            runtime,
+            packed(b"HMGET", b"h", *[b"f"] * 100),
+            packed(b"SRANDMEMBER", b"s", b"-100"),
+        )
+
+        assert found.count(b"-ERR the answer has over 33554432 bytes") == 2
+        assert len(found) < 200
+
+
+@in_loop
+async def test_a_long_batch_lets_others_have_their_turn() -> None:
+    async with one() as (runtime, _):
+        assert runtime.redis is not None
+        begun: list[int] = []
+        front = runtime.redis.front
+        soon = front.loop.call_soon
+        count = 4 * pipelines.TURN_STARTS
+
+        def noted(*args: object, **more: object) -> asyncio.Handle:
+            if getattr(args[0], "__name__", "") == "_rested":
+                begun.append(front.measures.commands)
+            return soon(*args, **more)  # type: ignore[arg-type]
+
+        front.loop.call_soon = noted  # type: ignore[assignment]
+        try:
+            found = await raw(runtime, packed(b"MULTI") + packed(b"PING") * count + packed(b"EXEC"))
+        finally:
+            del front.loop.call_soon  # type: ignore[method-assign]
+
+        assert found.endswith(b"*%d\r\n" % count + b"+PONG\r\n" * count)
+        assert len(begun) >= 3
+        assert all(b - a <= pipelines.TURN_STARTS for a, b in pairwise(begun))
+
+
+@in_loop
+async def test_a_stranger_has_its_time_also_if_it_is_not_read_from() -> None:
+    async with one(secret=b"hush") as (runtime, _):
+        assert runtime.redis is not None
+        front = runtime.redis.front
+        reader, writer = await asyncio.open_connection("127.0.0.1", runtime.redis.port)
+        writer.write(packed(b"AUTH", b"hush") + packed(b"AUTH", b"hash") + packed(b"GET", b"a"))
+        async with asyncio.timeout(PATIENCE_S):
+            lines = [await reader.readline() for _ in range(3)]
+            assert lines[1].startswith(b"-WRONGPASS")
+            assert lines[2] == b"$-1\r\n"  # it is known as before
+            (mine,) = front.connections.values()
+            mine.session.unknown_since = born = front.now() - connections.AUTH_S
+            writer.write(packed(b"RESET"))
+            await reader.readline()
+            assert mine.session.unknown_since > born
+            mine.session.unknown_since = born
+            writer.write(packed(b"RESET"))
+            await reader.readline()
+            assert mine.session.unknown_since == born  # it was a stranger already
+        mine.hold()
+        mine.look(mine.session.unknown_since + connections.AUTH_S + 1)
+
+        assert mine.transport.is_closing()
+        writer.close()
+
+
+@in_loop
+async def test_a_steady_stream_of_commands_is_not_taken_for_one_that_never_ends() -> None:
+    async with one() as (runtime, _):
+        assert runtime.redis is not None
+        front = runtime.redis.front
+        reader, writer = await asyncio.open_connection("127.0.0.1", runtime.redis.port)
+        writer.write(packed(b"PING") + b"*1\r\n$4\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            await reader.readline()
+            (mine,) = front.connections.values()
+            mine._since -= 2 * connections.COMMAND_S  # long ago, and still not whole
+            writer.write(b"PING\r\n*1\r\n$4\r\n")
+            assert await reader.readline() == b"+PONG\r\n"
+        mine.look(front.now())
+        assert not mine._pipeline.ends
+        mine.look(front.now() + connections.COMMAND_S + 1)
+
+        assert mine._pipeline.ends
+        writer.close()
+
+
+@in_loop
+async def test_one_connection_leaves_room_for_the_messages_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    most, ask = 0, RedisPlace.ask
+
+    def noted(place: RedisPlace, *args: Any) -> None:
+        nonlocal most
+        ask(place, *args)
+        most = max(most, place.under_way)
+
+    monkeypatch.setattr(RedisPlace, "ask", noted)
+    async with one() as (runtime, _):
+        count = 16
+        many = packed(b"EXISTS", *[b"k%d" % at for at in range(PART)])
+
+        found = await raw(runtime, many * count)
+
+        assert found == b":0\r\n" * count
+        assert PART < most <= pipelines.UNDER_WAY_MAX
