@@ -43,7 +43,7 @@ demo: setup
 	@$(BIN)/everwrite demo --seconds 30 $(ARGS)
 
 test: setup
-	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 2)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 3)
 
 check: lint format types imports
 

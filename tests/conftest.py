@@ -1,7 +1,7 @@
-"""Two workers (``make test``): one has all tests with real processes, the other one all others.
+"""Three workers (``make test``), each with one kind of tests, so that no two of a kind meet.
 
-Tests with real processes mostly wait, and more of them at a time would take from each other what
-they wait for. The others need one core for as long.
+Those with real processes mostly wait, and more of them at a time would take from each other what
+they wait for. So do those with real sockets. The others need one core for as long.
 """
 
 from __future__ import annotations
@@ -16,19 +16,8 @@ from xdist.scheduler import LoadScopeScheduling
 hypothesis.settings.register_profile("everwrite", deadline=None)
 hypothesis.settings.load_profile("everwrite")
 
-REAL = frozenset(
-    {
-        "browser",
-        "chaos",
-        "cli",
-        "client",
-        "process",
-        "server",
-        "storage",
-        "test_examples.py",
-        "test_pages.py",
-    }
-)
+PROCESSES = frozenset({"browser", "chaos", "cli", "process"})
+SOCKETS = frozenset({"client", "server", "storage", "test_examples.py", "test_pages.py"})
 
 
 class ByKind(LoadScopeScheduling):  # type: ignore[misc]
@@ -36,7 +25,9 @@ class ByKind(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         room = nodeid.removeprefix("tests/").split("::")[0].split("/")[0]
-        return "real" if room in REAL else "pure"
+        if room in PROCESSES:
+            return "processes"
+        return "sockets" if room in SOCKETS else "pure"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByKind:
