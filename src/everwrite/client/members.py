@@ -76,6 +76,10 @@ class Members:
                 if connection is not None:
                     connection.fail(error)
                 continue
+            except asyncio.CancelledError:  # the client is closed, and nobody else knows of it
+                if connection is not None:
+                    connection.fail(_closed())
+                raise
             self.home = self.home or connection.node_id
             self._pool.adopt(connection)
             return
@@ -98,8 +102,11 @@ class Members:
             await self._learn(connection, others=0)
         except EverwriteError as error:
             connection.fail(error)
+        except asyncio.CancelledError:
+            connection.fail(_closed())
+            raise
         if self._closed:
-            connection.fail(Unreachable("The client was closed."))
+            connection.fail(_closed())
         else:
             self._pool.adopt(connection)
 
@@ -164,6 +171,10 @@ class Members:
         self._view = view
         self.question = ask_for_view(view.version)
         self._go_by(None if view is before else view)
+
+
+def _closed() -> Unreachable:
+    return Unreachable("The client was closed.")
 
 
 def untold(timeout_s: float) -> DeadlineExceeded:
