@@ -1,19 +1,18 @@
-"""What a coordinator makes of operations: results, refusals, ids, ends, folds."""
+"""What a coordinator makes of operations: results, refusals, ids, folds."""
 
 from __future__ import annotations
 
-from itertools import count
-
 import pytest
-from tests.core.types.replicas import actor, shown
+from tests.core.types.key import ADD, MINUTE, NOW, A, B, Key, plain
+from tests.core.types.replicas import shown
 
 from everwrite.core.data import versions
 from everwrite.core.data.labels import KIND_PIECE
-from everwrite.core.data.versions import EMPTY, ENDED_MAX, NOTHING, Record, Version
+from everwrite.core.data.versions import EMPTY
 from everwrite.core.errors import RequestError, TooLarge, WrongType
 from everwrite.core.types import operations
-from everwrite.core.types.changing import FOLD_OVER, Changed, Writer, change, told_again
-from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register, Set
+from everwrite.core.types.changing import FOLD_OVER, told_again
+from everwrite.core.types.composed import Counter, Map, Register, Set
 from everwrite.core.types.operations import (
     AMOUNT_MAX,
     ELEMENTS_MAX,
@@ -27,41 +26,6 @@ from everwrite.core.types.operations import (
     Operation,
     Remove,
 )
-
-A, B = actor(0), actor(1)
-MINUTE = 60_000
-NOW = 1_000_000
-
-ADD = Add([], 1)
-
-ops = count()
-
-
-class Key:
-    """A record that is changed step by step."""
-
-    def __init__(self, record: Record = EMPTY) -> None:
-        self.record = record
-
-    def do(self, *asked: Operation, by: bytes = A, op: bytes = b"", **options: int) -> Changed:
-        fields = {"time_ms": NOW, **options}
-        writer = Writer(by, op or b"op%d" % next(ops), **fields)
-        changed = change(self.record, list(asked), writer)
-        self.record = versions.validate(changed.record)
-        return changed
-
-    def results(self, *asked: Operation) -> list[int]:
-        return self.do(*asked).results
-
-    def shown(self, time_ms: int = NOW) -> Composed | None:
-        return shown(self.record, time_ms)
-
-
-def plain(value: bytes | None, *, counter: int = 1, expires: int = 0) -> Record:
-    return versions.put(
-        EMPTY, NOTHING, Version(B, counter, value, NOW, b"plain", 0, expires, pure=bool(expires))
-    )
-
 
 # -- results ---------------------------------------------------------------------------------------
 
@@ -434,98 +398,3 @@ def test_an_increment_is_left_apart_while_it_stands_under_another_dot_too() -> N
     merged.do(ADD, by=A)
     assert b"once" not in [each.op for each in merged.record.siblings], "it stands once, and folds"
     assert merged.shown() == Counter(101 + 2 * (FOLD_OVER + 3))
-
-
-# -- ends ------------------------------------------------------------------------------------------
-
-
-def ends(key: Key) -> list[int]:
-    return [each.expires for each in key.record.siblings]
-
-
-def test_a_change_of_what_ends_ends_with_the_last_of_it() -> None:
-    key = Key()
-    key.do(Assign(["a"], b"v"), ttl_ms=MINUTE)
-    key.do(Assign(["b"], b"v"), ttl_ms=2 * MINUTE)
-
-    key.do(Add(["n"], 1))
-    key.do(Assign(["a"], b"w"))
-
-    assert ends(key) == [NOW + 2 * MINUTE] * 3
-    assert key.shown(NOW + 2 * MINUTE) is None
-
-
-def test_a_change_of_what_partly_stays_stays() -> None:
-    key = Key()
-    key.do(Assign(["a"], b"v"), ttl_ms=MINUTE)
-    key.do(Assign(["b"], b"v"), ttl_ms=MINUTE)
-    one = key.record
-    other = Key()
-    other.do(Assign(["c"], b"v"), by=B)
-    key = Key(versions.merge(one, other.record))
-
-    key.do(Assign(["d"], b"v"))
-
-    assert key.shown(NOW + MINUTE) == Map({name: Register(b"v", 0) for name in ("c", "d")})
-
-
-def test_a_key_that_is_removed_and_made_anew_in_one_put_has_no_end_but_its_own() -> None:
-    key = Key()
-    key.do(Assign(["a"], b"v"), ttl_ms=MINUTE)
-    key.do(Remove([]), Assign(["a"], b"w"))
-    assert ends(key) == [0]
-    key.do(Remove([]), Assign(["a"], b"w"), ttl_ms=MINUTE)
-    assert ends(key) == [NOW + MINUTE]
-
-
-def test_what_has_ended_is_not_there_for_a_change() -> None:
-    key = Key()
-    key.do(Include([], ["x"]), ttl_ms=MINUTE)
-
-    done = key.do(Add([], 3), time_ms=NOW + MINUTE)
-
-    assert (done.results, done.clashes) == ([3], 0)
-    assert key.shown(NOW + MINUTE) == Counter(3)
-
-
-def test_a_change_that_supersedes_nothing_leaves_no_tombstone_at_its_end() -> None:
-    key = Key()
-    key.do(Include([], ["x"]), ttl_ms=MINUTE)
-    key.do(Include([], ["y"]))
-    assert versions.retire(key.record, NOW + 2 * MINUTE) is None
-
-    key.do(Include([], ["x"]))
-    assert [each.pure for each in key.record.siblings] == [True, False]
-    left = versions.retire(key.record, NOW + 2 * MINUTE)
-    assert left is not None and versions.is_tombstone(left)
-
-
-def test_what_has_ended_is_superseded_once_there_is_much_of_it() -> None:
-    key = Key()
-    for number in range(ENDED_MAX + 1):
-        key.do(Enable([str(number)]), ttl_ms=MINUTE, time_ms=NOW + number * MINUTE)
-    assert len(key.record.siblings) == ENDED_MAX + 1
-
-    key.do(Enable(["last"]), time_ms=NOW + 99 * MINUTE)
-
-    assert len(key.record.siblings) == 1
-    assert key.shown(NOW + 99 * MINUTE) == Map({"last": Flag(True)})
-
-
-def test_increments_that_end_are_not_folded() -> None:
-    key = Key()
-    for number in range(FOLD_OVER + 4):
-        key.do(ADD, ttl_ms=MINUTE + number)
-
-    assert key.shown() == Counter(FOLD_OVER + 4)
-    assert key.shown(NOW + MINUTE + 1) == Counter(FOLD_OVER + 2)
-
-
-def test_a_put_with_the_context_of_a_read_supersedes_all_pieces() -> None:
-    key = Key()
-    key.do(Include([], ["x", "y"]))
-    seen = versions.seen_by_read(key.record)
-
-    after = versions.put(key.record, seen, Version(B, 1, b"v", NOW, b"put"))
-
-    assert shown(after) == Register(b"v", 0)
