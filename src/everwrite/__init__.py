@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from everwrite.client.bucket import AsyncBucket
+    from everwrite.client.changes import Changes
     from everwrite.client.client import AsyncClient, connect
     from everwrite.client.embedded import open as open
     from everwrite.client.limits import Timing
@@ -57,6 +58,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "client.bucket": ("AsyncBucket",),
+    "client.changes": ("Changes",),
     "client.client": ("AsyncClient", "connect"),
     "client.embedded": ("open",),
     "client.limits": ("Timing",),
@@ -97,6 +99,7 @@ __all__ = [
     "AsyncClient",
     "BadContext",
     "Bucket",
+    "Changes",
     "Client",
     "ConfigError",
     "Conflict",

@@ -67,6 +67,65 @@ def test_a_flag_says_whether_it_was_changed(bucket: everwrite.Bucket) -> None:
     assert not flag.value()
 
 
+def test_changes_are_carried_out_in_their_order(bucket: everwrite.Bucket) -> None:
+    cart = bucket.map("changed").map("lines")
+    cart.flag("express").enable()
+    changes = everwrite.Changes()
+    changes.counter("tea").add(3)
+    changes.counter("tea").add(-1)
+    changes.set("coupons").add("spring", "new")
+    changes.set("coupons").remove("new", "old")
+    changes.register("note").assign({"gift": True})
+    changes.map("to").register("town").assign("Aarau")
+    changes.flag("express").disable()
+    changes.flag("heavy").enable()
+    changes.remove("note", "nothing")
+
+    assert cart.change(changes) == [3, 2, 2, 1, 1, 1, 1, 1, 1, 0]
+
+    assert len(changes) == 10
+    assert bucket.map("changed").value() == {
+        "lines": {"tea": 2, "coupons": {"spring"}, "to": {"town": "Aarau"}, "heavy": True}
+    }
+
+
+def test_of_changes_with_a_wrong_one_none_is_carried_out(bucket: everwrite.Bucket) -> None:
+    cart = bucket.map("unchanged")
+    cart.register("note").assign("a text")
+    changes = everwrite.Changes()
+    changes.counter("tea").add(3)
+    changes.counter("note").add(1)
+
+    with pytest.raises(everwrite.WrongType):
+        cart.change(changes)
+
+    assert cart.value() == {"note": "a text"}
+
+
+def test_changes_that_cannot_be_are_refused_before_anything_is_sent(
+    bucket: everwrite.Bucket,
+) -> None:
+    cart, deep = bucket.map("refused"), bucket.map("refused")
+    for _ in range(DEPTH_MAX - 1):
+        deep = deep.map("below")
+    changes = everwrite.Changes()
+    with pytest.raises(everwrite.RequestError, match="nothing to change"):
+        cart.change(changes)
+    with pytest.raises(everwrite.RequestError, match="cannot be added"):
+        changes.counter("tea").add(1.5)  # type: ignore[arg-type]
+    with pytest.raises(everwrite.RequestError, match="no elements"):
+        changes.set("tags").add()
+    with pytest.raises(everwrite.RequestError, match="nothing to remove"):
+        changes.remove()
+    with pytest.raises(everwrite.RequestError, match="not what a map"):
+        cart.change([("add", 1)])  # type: ignore[arg-type]
+    changes.map("one").counter("more").add(1)
+    with pytest.raises(everwrite.RequestError, match="maps below its key"):
+        deep.change(changes)
+
+    assert cart.value() == {}
+
+
 def test_a_map_holds_all_of_them_and_maps_too(bucket: everwrite.Bucket) -> None:
     cart = bucket.map("cart")
     assert cart.value() == {}

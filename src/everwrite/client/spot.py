@@ -72,13 +72,7 @@ class Spot(msgspec.Struct, frozen=True):
 
     def below(self, field: str | bytes) -> Spot:
         """Return the place of a field of the map that is here."""
-        path = [*self.path, checked_name(field, "field")]
-        if len(path) > DEPTH_MAX:
-            raise RequestError(
-                f"A field {len(path)} maps below its key is not possible.",
-                hint=f"Use up to {DEPTH_MAX}.",
-            )
-        return msgspec.structs.replace(self, path=path)
+        return msgspec.structs.replace(self, path=deeper(self.path, field))
 
     async def change(
         self,
@@ -161,6 +155,17 @@ class Spot(msgspec.Struct, frozen=True):
         if reply.stale_view:
             cluster.refresh_soon(urgent=False)
         return inside(compose(reply.values, reply.marks), self.path)
+
+
+def deeper(path: Path, field: str | bytes) -> Path:
+    """Return the path of a field of the map at this path; RequestError if that is too deep."""
+    longer = [*path, checked_name(field, "field")]
+    if len(longer) > DEPTH_MAX:
+        raise RequestError(
+            f"A field {len(longer)} maps below its key is not possible.",
+            hint=f"Use up to {DEPTH_MAX}.",
+        )
+    return longer
 
 
 def inside(composed: Composed | None, path: Path) -> Composed | None:

@@ -13,24 +13,17 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, Unpack
 
+from msgspec.structs import replace
+
 from everwrite.client.arguments import a
-from everwrite.client.results import decode_value, encode_value, plain
+from everwrite.client.changes import Changes, added, assigned, checked_elements, removed
+from everwrite.client.results import decode_value, plain
 from everwrite.client.spot import Reads, Spot, Writes, checked_name, wrong_type
 from everwrite.core.data.keys import split_key
 from everwrite.core.errors import RequestError
 from everwrite.core.types import composed as shown
 from everwrite.core.types.composing import integer_in
-from everwrite.core.types.operations import (
-    AMOUNT_MAX,
-    Add,
-    Assign,
-    Disable,
-    Enable,
-    Exclude,
-    Include,
-    Name,
-    Remove,
-)
+from everwrite.core.types.operations import DEPTH_MAX, Disable, Enable, Exclude, Include
 
 Shown = TypeVar("Shown", shown.Counter, shown.Set, shown.Register, shown.Flag, shown.Map)
 
@@ -63,12 +56,7 @@ class AsyncCounter(_Typed):
         """Add an amount, which may be negative; return the value then, as far as its coordinator
         knows.
         """
-        if type(amount) is not int or not -AMOUNT_MAX - 1 <= amount <= AMOUNT_MAX:
-            raise RequestError(
-                f"{amount!r} cannot be added to a counter.",
-                hint="Use an int that fits into 64 bits.",
-            )
-        return (await self._spot.change([Add(self._spot.path, amount)], **options))[0]
+        return (await self._spot.change([added(self._spot.path, amount)], **options))[0]
 
     async def value(self, **options: Unpack[Reads]) -> int:
         """Return the sum; 0 where nobody has added anything."""
@@ -87,12 +75,12 @@ class AsyncSet(_Typed):
 
     async def add(self, *elements: str | bytes, **options: Unpack[Writes]) -> int:
         """Put elements in; return how many were not there."""
-        change = Include(self._spot.path, _elements(elements))
+        change = Include(self._spot.path, checked_elements(elements))
         return (await self._spot.change([change], **options))[0]
 
     async def remove(self, *elements: str | bytes, **options: Unpack[Writes]) -> int:
         """Take elements out; return how many were there."""
-        change = Exclude(self._spot.path, _elements(elements))
+        change = Exclude(self._spot.path, checked_elements(elements))
         return (await self._spot.change([change], **options))[0]
 
     async def members(self, **options: Unpack[Reads]) -> set[str | bytes]:
@@ -115,8 +103,7 @@ class AsyncRegister(_Typed):
 
     async def assign(self, value: Any, **options: Unpack[Writes]) -> bool:
         """Give it a value, as ``put`` takes them; say whether there was none."""
-        kind, raw = encode_value(value)
-        change = Assign(self._spot.path, raw, kind)
+        change = assigned(self._spot.path, value)
         return bool((await self._spot.change([change], **options))[0])
 
     async def value(self, **options: Unpack[Reads]) -> Any:
@@ -173,22 +160,32 @@ class AsyncMap(_Typed):
         """Take fields away with all that is in them; return how many there were. What others have
         put there meanwhile stays.
         """
-        if not fields:
-            raise RequestError("There is nothing to remove.", hint="Name one field or more.")
-        spots = [self._spot.below(field) for field in fields]
-        return sum(await self._spot.change([Remove(spot.path) for spot in spots], **options))
+        return sum(await self._spot.change(removed(self._spot.path, fields), **options))
+
+    async def change(self, changes: Changes, **options: Unpack[Writes]) -> list[int]:
+        """Carry out several changes in one put, in their order: all of them, or none.
+
+        Returns what each came to: the value of a counter; how many elements, or fields, were new
+        or gone; 1 for a register or a flag that this has changed.
+        """
+        if not isinstance(changes, Changes):
+            raise RequestError(
+                f"{a(type(changes).__name__)} is not what a map can be changed by.",
+                hint="Note the changes on an everwrite.Changes().",
+            )
+        if not changes:
+            raise RequestError("There is nothing to change.", hint="Note one change or more.")
+        path = self._spot.path
+        operations = [replace(each, path=[*path, *each.path]) for each in changes.noted()]
+        too_deep = max(len(each.path) for each in operations)
+        if too_deep > DEPTH_MAX:
+            raise RequestError(
+                f"A field {too_deep} maps below its key is not possible.",
+                hint=f"Use up to {DEPTH_MAX}.",
+            )
+        return await self._spot.change(operations, **options)
 
     async def value(self, **options: Unpack[Reads]) -> dict[str | bytes, Any]:
         """Return all fields with what is in them: numbers, sets, values, True, dicts."""
         found = await self._look(shown.Map, options)
         return {name: plain(field) for name, field in found.fields.items()} if found else {}
-
-
-def _elements(elements: tuple[str | bytes, ...]) -> list[Name]:
-    if not elements:
-        raise RequestError("There are no elements.", hint="Give one or more, each an argument.")
-    if len(elements) == 1 and isinstance(elements[0], list | tuple | set | frozenset):
-        raise RequestError(
-            f"{a(type(elements[0]).__name__)} is no element.", hint="Write a star before it."
-        )
-    return [checked_name(element, "element") for element in elements]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Unpack
 
+from everwrite.client.changes import Changes
 from everwrite.client.spot import Reads, Writes
 from everwrite.client.typed import AsyncCounter, AsyncFlag, AsyncMap, AsyncRegister, AsyncSet
 
@@ -156,6 +157,11 @@ class Map:
         """Take fields away with all that is in them; return how many there were."""
         removed: int = self._run(self._typed.remove(*fields, **options))
         return removed
+
+    def change(self, changes: Changes, **options: Unpack[Writes]) -> list[int]:
+        """Carry out several changes in one put, in their order: all of them, or none."""
+        results: list[int] = self._run(self._typed.change(changes, **options))
+        return results
 
     def value(self, **options: Unpack[Reads]) -> dict[str | bytes, Any]:
         """Return all fields with what is in them: numbers, sets, values, True, dicts."""
