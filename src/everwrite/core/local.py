@@ -320,6 +320,12 @@ class Local:
         """
         return self._stamps_from + self.now
 
+    def is_over(self, ends: int) -> bool:
+        """Say whether what ends then (0: never) has surely ended. Who does not know the time cannot
+        say so: a machine's own clock may be wrong by years.
+        """
+        return self.clock.known and 0 < ends <= self.time_ms
+
     def is_timely(self, source: Place, stamp: int) -> bool:
         """Say whether a copy may be taken that a node read then, by its own count; 0: it never left
         this node.

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.core.world import World
 
 from everwrite.core.data.keys import data_key
+from everwrite.core.expiry.clock import Clock
 from everwrite.core.messages.listing import List, Listed, Named, Names
 from everwrite.core.messages.requests import BUSY, Failure
 from everwrite.core.request import listing
@@ -145,6 +146,23 @@ def test_a_damaged_copy_hides_no_key() -> None:
         world.rotten.add((node, b"d" + data_key(b"carts", b"k")))
 
     assert walk(world, world.ids[0]) == [b"k"]
+
+
+def test_a_node_that_does_not_know_the_time_hides_no_key() -> None:
+    """It was restarted with a clock that is years ahead, and hears nobody who is right."""
+    world = World(3)
+    a, b, _c = world.ids
+    put(world, b"k")
+    ends = data_key(b"carts", b"ends")
+    world.put(a, b"v", key=ends, ttl_ms=60_000)
+    world.nodes[a].local.clock = Clock(world.now, world.now + 1_000 * 60_000, 3)
+
+    assert sorted(walk(world, b)) == [b"ends", b"k"], "two others know the time"
+    busy = [each for each in world.messages(Named, to=b) if each.status == BUSY]
+    assert [each.keys for each in busy] == [[]], "but for one range it knows as well as any"
+    refused = world.reply(ask(world, b, ends[:8], r=3), Failure)
+    assert (refused.code, refused.acked) == ("quorum_not_met", 2)
+    assert world.nodes[a].listings.reading == world.nodes[a].local.background == 0
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,26 @@ def test_a_node_that_does_not_know_the_time_gives_nothing_an_end_and_hides_nothi
     assert shown(world.get(c)) == [b"v"]
 
 
+def test_a_node_that_does_not_know_the_time_holds_no_session_for_over() -> None:
+    """Else it would answer without what the session has written, by a clock that is far ahead."""
+    world = World(3)
+    a, _b, c = world.order()
+    world.lose = lambda source, target, message: c in (source, target)
+    done = world.put(a, b"v", ttl_ms=MINUTE, w=2)
+    known = world.nodes[c].local.clock
+    world.nodes[c].local.clock = Clock(world.now, world.now + 1_000 * MINUTE, 3)
+
+    client = world.send_get(c, r=1, seen=done.context)
+    world.advance(TIMEOUT_MS + 100)
+    assert world.failure(client).code == "stale_session"
+
+    world.nodes[c].local.clock = known
+    world.advance(2 * MINUTE)
+    client = world.send_get(c, r=1, seen=done.context)
+    world.advance(TIMEOUT_MS + 100)
+    assert shown(world.reply(client, GetReply)) == []
+
+
 # -- touches ---------------------------------------------------------------------------------------
 
 

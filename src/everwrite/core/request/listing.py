@@ -8,7 +8,8 @@ short range. R owners are asked, as for a get, and whatever any of them shows is
 which W nodes have acknowledged a put is told as surely as a get would find it (R + W > N); one that
 was deleted while an owner was away may be told as well, until that owner knows. A stand-in tells
 the hints that it keeps; it counts when no owner is left to wait for. A copy that cannot be read is
-told: its name is known, and what a get of it comes to is the get's affair.
+told: its name is known, and what a get of it comes to is the get's affair. A node that does not
+know the time, and so not what has ended, says nothing of a range in which something ends.
 
 Nothing is remembered between steps: any node takes the next one.
 
@@ -238,7 +239,7 @@ class Reading(Request):
         local.out.scans.append(Scan(self._rid, side + start, end, STEP_KEYS, STEP_BYTES))
 
     def scanned(self, scanned: Scanned) -> None:
-        asked, time_ms = self._asked, self._local.time_ms
+        asked, clock, time_ms = self._asked, self._local.clock, self._local.time_ms
         bucket = asked.bucket
         wanted = bytes((len(bucket),)) + bucket + asked.prefix
         own = self._sides.pop(0) == OWN
@@ -249,8 +250,12 @@ class Reading(Request):
                 sometimes("a listing meets a copy that cannot be read")
                 self._keys.append(disk_key[1:])
                 continue
-            data = payload[8:] if own else record_of(payload)
-            if versions.live(versions.decode(data), time_ms):
+            record = versions.decode(payload[8:] if own else record_of(payload))
+            if not clock.known and versions.has_end(record):  # it cannot say what has ended
+                self._keys.clear()
+                self._answer(BUSY)
+                return
+            if versions.live(record, time_ms):
                 self._keys.append(disk_key[1:])
         if scanned.more:
             last = scanned.pairs[-1][0][1:]

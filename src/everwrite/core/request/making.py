@@ -115,9 +115,7 @@ class Making:
         """
         if versions.descends(base.clock, seen.clock) and not versions.unknown_dots(base, seen):
             return
-        local = self._local
-        over = local.clock.known and 0 < seen.ends <= local.time_ms
-        if over or looked.all_heard:
+        if self._local.is_over(seen.ends) or looked.all_heard:
             return
         raise StaleSession(
             "The nodes that answered have not seen what the writer of this change has seen.",

@@ -63,7 +63,7 @@ class Reads:
             return
         try:
             seen = context.verify(local.context_key, message.key, message.seen)
-            if 0 < seen.ends <= local.time_ms:
+            if local.is_over(seen.ends):
                 seen = NOTHING
             GetRequest(local, source, message, route, seen).begin()
         except InvariantError:  # no answer to a client: the node stops

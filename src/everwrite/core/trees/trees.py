@@ -291,10 +291,17 @@ class Trees:
             self._flags[leaf] = WRONG
             self._may_be_wrong = True
 
-    def was_written(self, disk_key: bytes) -> bool:
-        """Say whether a copy was written since the range was asked for that is being read."""
+    def in_place_of(self, disk_key: bytes, found: Damaged) -> bytes | Damaged | None:
+        """Return what counts of a copy that a range shows as damaged, if it was written since the
+        range was asked for; None if it was not, and somebody has to see to it.
+        """
         self._settle()
-        return disk_key in self._written or disk_key in self.pending
+        if disk_key in self._written:
+            return found  # this wins over whatever the range has shown
+        if disk_key not in self.pending:
+            return None
+        before = self.pending[disk_key]  # to which the batch will add the difference
+        return before if isinstance(before, bytes) else found
 
     # -- making leaves anew ------------------------------------------------------------------------
 

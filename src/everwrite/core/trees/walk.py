@@ -264,8 +264,9 @@ class Walk:
         if not isinstance(found, Damaged):
             return found
         local, trees = self._local, self._local.trees
-        if trees.was_written(disk_key):
-            return found  # what was written since the range was asked for counts
+        counts = trees.in_place_of(disk_key, found)
+        if counts is not None:
+            return counts
         payload = local.records.rewrite(disk_key)
         if payload is not None:
             return payload
