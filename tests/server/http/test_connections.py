@@ -13,8 +13,8 @@ from tests.server.nodes import eventually
 
 import everwrite
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.server import peers, turns
-from everwrite.server.http import batch, connection, place, service
+from everwrite.server import fronts, peers, sockets, turns
+from everwrite.server.http import batch, connection, place
 from everwrite.server.runtime import Runtime
 
 HOST = b"host: localhost\r\n"
@@ -260,7 +260,7 @@ async def test_an_overloaded_node_says_when_to_come_again() -> None:
 
 @in_loop
 async def test_what_the_core_has_lost_sight_of_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "GRACE_S", 0.0)
+    monkeypatch.setattr(fronts, "GRACE_S", 0.0)
     async with one() as (runtime, client):
         assert runtime.http is not None
         runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
@@ -285,7 +285,7 @@ async def test_who_does_not_read_its_answer_is_not_kept(monkeypatch: pytest.Monk
 
 @in_loop
 async def test_all_that_nobody_reads_has_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "UNREAD_BYTES_MAX", 100_000)
+    monkeypatch.setattr(sockets, "KEPT_BYTES_MAX", 100_000)
     async with one() as (runtime, client):
         await client.put(KEY, content=b"x" * VALUE_BYTES_MAX)
         _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port, limit=1024)
@@ -301,7 +301,7 @@ async def test_all_that_nobody_reads_has_a_cap(monkeypatch: pytest.MonkeyPatch) 
 async def test_lines_of_a_batch_that_nobody_reads_are_under_that_cap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(service, "UNREAD_BYTES_MAX", 16 << 20)
+    monkeypatch.setattr(sockets, "KEPT_BYTES_MAX", 16 << 20)
     async with one() as (runtime, client):
         await client.put(KEY, content=b"x" * VALUE_BYTES_MAX)
         _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port, limit=1024)
@@ -407,7 +407,7 @@ async def test_old_clients_get_a_stream_up_to_the_end_of_the_connection(what: st
 async def test_who_reads_slowly_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(service, "LOOK_S", 3600.0)  # the test looks instead, by a clock of its own
+    monkeypatch.setattr(sockets, "LOOK_S", 3600.0)  # the test looks instead, by a clock of its own
     async with one() as (runtime, client):
         await client.put(KEY, content=b"x" * VALUE_BYTES_MAX)
         with socket.socket() as slow:
