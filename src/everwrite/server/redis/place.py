@@ -85,7 +85,10 @@ class RedisPlace(FrontPlace[Call, int]):
             found = waiting.pop(message.rid, None)  # type: ignore[attr-defined]
             if found is None:
                 continue
-            found[0].heard(found[1], told(message) if type(message) is Failure else message)
+            try:
+                found[0].heard(found[1], told(message) if type(message) is Failure else message)
+            except Exception as error:  # one connection's, and others are still to be told
+                self._driver.log.exception("reply not taken", why=repr(error))
         self._telling = False
         self._flush()
         if self._queued:

@@ -129,6 +129,8 @@ class Slot:
             answer = problem
         except EverwriteError as error:
             answer = problem_of(error)
+        except Exception as error:  # noqa: BLE001 (``ours`` logs it)
+            answer = problem_of(line.front.ours(self.args, error))
         line.over(self, answer)
 
     def _go_on(self, told: Any) -> None:
@@ -192,12 +194,11 @@ class Batch(Slot):
         self.bytes = 0
         self.due = count
 
-    def take(self, at: int, answer: Answer, protocol: int) -> bool:
+    def take(self, at: int, data: bytes, *, failed: bool) -> bool:
         """Take the answer of one command; say whether that was the last."""
-        data = encode(answer, protocol)
         self.bytes += len(data)
-        if self.full:
-            data = _TOO_MUCH_DATA if type(answer) is not Problem else data
+        if self.full and not failed:
+            data = _TOO_MUCH_DATA
         self.answers[at] = data
         self.due -= 1
         return not self.due
