@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests.client.fake_node import in_loop
+from tests.client.fake_node import in_loop, until
 from tests.server.nodes import PATIENCE_S
 from tests.server.redis.redis_api import one, raw
 from tests.server.redis.test_requests import packed
@@ -17,6 +17,7 @@ from everwrite.core.errors import Overloaded
 from everwrite.server.redis import connection as connections
 from everwrite.server.redis import front as fronts
 from everwrite.server.redis import pipeline as pipelines
+from everwrite.server.redis import slots
 from everwrite.server.redis.command import PART, Args
 from everwrite.server.redis.measures import RedisMeasures
 from everwrite.server.redis.place import RedisPlace
@@ -160,6 +161,39 @@ async def test_a_long_batch_lets_others_have_their_turn() -> None:
         assert found.endswith(b"*%d\r\n" % count + b"+PONG\r\n" * count)
         assert len(begun) >= 3
         assert all(b - a <= pipelines.TURN_STARTS for a, b in pairwise(begun))
+
+
+@in_loop
+async def test_others_are_answered_before_a_long_batch_is_laid_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, make = 0, slots.Slot.__init__
+
+    def noted(slot: slots.Slot, *args: Any) -> None:
+        nonlocal made
+        made += isinstance(args[3], slots.Batch)
+        make(slot, *args)
+
+    monkeypatch.setattr(slots.Slot, "__init__", noted)
+    async with one() as (runtime, _):
+        assert runtime.redis is not None
+        count, port = 64 * pipelines.TURN_STARTS, runtime.redis.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        other_reader, other = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(PATIENCE_S):
+            writer.write(packed(b"MULTI") + packed(b"PING") * count)
+            await reader.readexactly(len(b"+OK\r\n" + b"+QUEUED\r\n" * count))
+            writer.write(packed(b"EXEC"))
+            await until(lambda: made)
+            other.write(packed(b"PING"))
+            assert await other_reader.readline() == b"+PONG\r\n"
+            then = made
+
+            end = b"*%d\r\n" % count + b"+PONG\r\n" * count
+            assert await reader.readexactly(len(end)) == end
+        assert then < made == count
+        writer.close()
+        other.close()
 
 
 @in_loop

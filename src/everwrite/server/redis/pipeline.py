@@ -171,8 +171,14 @@ class Pipeline:
         self._starting = True
         waiting, left = self._waiting, TURN_STARTS
         try:
-            while waiting and left and self._start(waiting[0]):
-                slot = waiting.popleft()
+            while waiting and left:
+                slot = waiting[0]
+                if type(slot) is Batch:
+                    self._unfold(slot, left)
+                    continue
+                if not self._start(slot):
+                    break
+                waiting.popleft()
                 left -= 1
                 if self.quits:
                     self._forget_behind(slot)
@@ -181,6 +187,14 @@ class Pipeline:
         if waiting and not left:
             self._resting = True
             self.front.loop.call_soon(self._rested)
+
+    def _unfold(self, batch: Batch, most: int) -> None:
+        """Let the next commands of the batch that is due wait in its place, and it behind them."""
+        waiting = self._waiting
+        part = batch.next_part(most)
+        if not batch.left:
+            waiting.popleft()
+        waiting.extendleft(reversed(part))
 
     def _rested(self) -> None:
         self._resting = False
@@ -377,7 +391,7 @@ class Pipeline:
     def _execute(self, command: Command) -> None:
         if self._batch is None:
             raise Problem("ERR EXEC without MULTI")
-        kept, wrong = self._batch, self._batch_wrong
+        kept, size, wrong = self._batch, self._batch_bytes, self._batch_wrong
         self.begin_anew()
         if wrong:
             raise Problem("EXECABORT Transaction discarded because of previous errors.")
@@ -385,10 +399,8 @@ class Pipeline:
         if not kept:
             self.say([])
             return
-        batch = Batch(self, command, len(kept))
+        batch = Batch(self, command, kept, size)
         self._slots.append(batch)
-        for at, (each, args) in enumerate(kept):
-            slot = Slot(self, each, args, batch, at)
-            self._queued_bytes += slot.size
-            self._waiting.append(slot)
+        self._queued_bytes += size
+        self._waiting.append(batch)
         self.go_on()
