@@ -11,6 +11,7 @@ from typing import Protocol
 
 from everwrite.core.errors import ConfigError
 
+ACCEPTS_PER_TURN = 16
 LOOK_S = 1.0
 KEPT_BYTES_MAX = 256 << 20
 """Answers that nobody has read, and what came and is not done, of all connections of one front: a
@@ -47,6 +48,16 @@ def close_all(sockets: list[socket.socket]) -> None:
     """Give sockets back that nobody will use."""
     for each in sockets:
         each.close()
+
+
+def listeners(sockets: list[socket.socket]) -> list[socket.socket]:
+    """Return these, and each as often again as there may be connections accepted in a turn.
+
+    uvloop accepts one connection per turn and listener. In turns of a full node that is too few to
+    tell a flood of newcomers that there is no room: they would wait in the kernel.
+    """
+    again = [each.dup() for each in sockets for _ in range(ACCEPTS_PER_TURN - 1)]
+    return [*sockets, *again]
 
 
 def address_of(host: str, sockets: list[socket.socket]) -> str:

@@ -16,7 +16,7 @@ from everwrite.server.http.front import Front
 from everwrite.server.http.guard import Guard
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.settings import split_address
-from everwrite.server.sockets import Looking, address_of
+from everwrite.server.sockets import Looking, address_of, listeners
 from everwrite.server.spans import open_spans
 from everwrite.server.ui.dashboard import Dashboard
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 BACKLOG = 4096
 """As many as there may be clients: in a full queue the kernel resets who waits."""
-ACCEPTS_PER_TURN = 16
 END_S = 2
 """Requests under way have so long to end once the node stops."""
 
@@ -110,10 +109,7 @@ class HttpService:
     async def start(self) -> None:
         """Return once it takes connections."""
         loop = self._runtime.driver.loop
-        # uvloop accepts one connection per turn and listener. In turns of a full node that is too
-        # few to tell a flood of newcomers that there is no room: they would wait in the kernel.
-        listeners = [each.dup() for each in self._sockets for _ in range(ACCEPTS_PER_TURN - 1)]
-        self._task = loop.create_task(self._server.serve(sockets=[*self._sockets, *listeners]))
+        self._task = loop.create_task(self._server.serve(sockets=listeners(self._sockets)))
         self._task.add_done_callback(self._ended)
         self._looking.begin()
         await self._server.listens.wait()

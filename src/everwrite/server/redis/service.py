@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from everwrite.server.redis.connection import RedisConnection
 from everwrite.server.redis.front import Front
 from everwrite.server.redis.place import RedisPlace
-from everwrite.server.sockets import Looking, address_of
+from everwrite.server.sockets import Looking, address_of, listeners
 
 if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
@@ -59,7 +59,7 @@ class RedisService:
     async def start(self) -> None:
         """Return once it takes connections."""
         loop = self._runtime.driver.loop
-        for each in self._sockets:
+        for each in listeners(self._sockets):
             server = await loop.create_server(
                 lambda: RedisConnection(self.front), sock=each, backlog=BACKLOG
             )
