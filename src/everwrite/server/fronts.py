@@ -7,7 +7,7 @@ answers by its deadline; what it has lost sight of all the same ends some second
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from everwrite.core.errors import (
     DeadlineExceeded,
@@ -32,6 +32,11 @@ Which = TypeVar("Which")
 
 class FrontPlace(ABC, Generic[Who, Which]):
     """See the module. ``Who`` asked, and ``Which`` says what of his it is."""
+
+    most: ClassVar[int]
+    """So many messages may wait,"""
+    what: ClassVar[str]
+    """and this they are called."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -68,20 +73,16 @@ class FrontPlace(ABC, Generic[Who, Which]):
         for rid, (who, which, writes, _) in waiting.items():
             self._end(rid, who, which, _stopping("unknown" if writes else "none"))
 
-    def _check_room(self, count: int, most: int, what: str) -> None:
+    def check_room(self, count: int) -> None:
         """Raise the error for so many messages more than can be asked."""
         if self._closed:
             raise _stopping("none")
-        if len(self._waiting) + count > most:
+        if len(self._waiting) + count > self.most:
             raise Overloaded(
-                f"{most} {what} wait for an answer, and no more are taken.",
+                f"{self.most} {self.what} wait for an answer, and no more are taken.",
                 hint="Nothing was done. Try again in a moment.",
                 retry_after_ms=200,
             )
-
-    def _lost_at(self, timeout_ms: int) -> float:
-        """Return when what is handed in now is lost."""
-        return self._loop.time() + timeout_ms / 1000 + GRACE_S
 
     def _sweep(self) -> None:
         now = self._loop.time()
@@ -93,6 +94,11 @@ class FrontPlace(ABC, Generic[Who, Which]):
     @abstractmethod
     def _end(self, rid: int, who: Who, which: Which, error: EverwriteError) -> None:
         """Tell who asked that no reply comes."""
+
+
+def patience_s(timeout_ms: int) -> float:
+    """Return after how long a message with this deadline is lost."""
+    return timeout_ms / 1000 + GRACE_S
 
 
 def told(failure: Failure) -> EverwriteError:

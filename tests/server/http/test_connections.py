@@ -14,7 +14,8 @@ from tests.server.nodes import eventually
 import everwrite
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.server import fronts, peers, sockets, turns
-from everwrite.server.http import batch, connection, place
+from everwrite.server.http import batch, connection
+from everwrite.server.http.place import HttpPlace
 from everwrite.server.runtime import Runtime
 
 HOST = b"host: localhost\r\n"
@@ -213,7 +214,7 @@ async def test_native_and_http_clients_share_one_cap(monkeypatch: pytest.MonkeyP
 
 @in_loop
 async def test_only_so_many_requests_wait_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "REQUESTS_MAX", 0)
+    monkeypatch.setattr(HttpPlace, "most", 0)
     async with one() as (_, client):
         refused = await client.get(KEY)
 
@@ -233,7 +234,7 @@ async def test_a_retry_that_is_turned_away_is_not_told_that_nothing_has_happened
         assert problem(refused, 503, "unavailable")["outcome"] == "unknown"
         runtime.node.ready = True
 
-        monkeypatch.setattr(place, "REQUESTS_MAX", 0)
+        monkeypatch.setattr(HttpPlace, "most", 0)
         for ask in (client.put, client.patch):
             refused = await ask(f"{KEY}?ttl=1h", headers=again)
             assert problem(refused, 429, "overloaded")["outcome"] == "unknown"
@@ -331,7 +332,7 @@ async def _cut_off(runtime: Runtime) -> None:
 async def test_much_that_comes_at_once_is_handed_in_by_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(place, "TURN_BYTES", 1000)
+    monkeypatch.setattr("everwrite.server.http.place.TURN_BYTES", 1000)
     async with one() as (_, client):
         names = [f"/v1/kv/carts/k{each}" for each in range(20)]
         puts = (client.put(name, content=b"x" * 900) for name in names)

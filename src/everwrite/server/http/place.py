@@ -18,7 +18,7 @@ from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Ask, Failure, Get, Put, Touch
 from everwrite.server.answering import answering
 from everwrite.server.driver import Driver
-from everwrite.server.fronts import FrontPlace, told
+from everwrite.server.fronts import FrontPlace, patience_s, told
 from everwrite.server.tracing import current
 from everwrite.server.transport import TURN_BYTES
 
@@ -31,6 +31,9 @@ Request = Get | Put | Touch | List | Ask
 class HttpPlace(FrontPlace[Future[Any], bool]):
     """See the module. A request waits as its future, and whether its time is noted (traced)."""
 
+    most = REQUESTS_MAX
+    what = "HTTP requests"
+
     def __init__(self, driver: Driver, timeout_ms: int) -> None:
         super().__init__(driver)
         self.local = driver.node.local
@@ -40,9 +43,10 @@ class HttpPlace(FrontPlace[Future[Any], bool]):
 
     def ask(self, message: Request) -> Future[Any]:
         """Hand in a request; the future gets its reply, or an EverwriteError."""
-        self._check_room(1, REQUESTS_MAX, "HTTP requests")
+        self.check_room(1)
         future: Future[Any] = self._loop.create_future()
-        lost_at = self._lost_at(getattr(message, "timeout_ms", 0) or self._timeout_ms)
+        left_ms = getattr(message, "timeout_ms", 0) or self._timeout_ms
+        lost_at = self._loop.time() + patience_s(left_ms)
         writes = not isinstance(message, Get | List)
         timeline = current.get()
         if timeline is not None:

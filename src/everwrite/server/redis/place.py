@@ -18,7 +18,7 @@ from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Failure, Get, Put
 from everwrite.server.answering import answering
 from everwrite.server.driver import Driver
-from everwrite.server.fronts import FrontPlace, told
+from everwrite.server.fronts import FrontPlace, patience_s, told
 from everwrite.server.redis.command import Request
 from everwrite.server.transport import TURN_BYTES
 
@@ -44,9 +44,12 @@ class Flushed(Protocol):
 class RedisPlace(FrontPlace[Call, int]):
     """See the module."""
 
+    most = REQUESTS_MAX
+    what = "requests"
+
     def __init__(self, driver: Driver, timeout_ms: int) -> None:
         super().__init__(driver)
-        self._timeout_ms = timeout_ms
+        self._patience_s = patience_s(timeout_ms)
         self._op_head = secrets.token_bytes(8)
         """Of this run: no other has its request ids."""
         self._op = 0
@@ -65,17 +68,13 @@ class RedisPlace(FrontPlace[Call, int]):
     def ask(self, message: Request, call: Call, at: int = -1) -> None:
         """Hand in a message; the call hears the reply, never before this returns."""
         self.check_room(1)
-        lost_at = self._lost_at(self._timeout_ms)
+        lost_at = self._loop.time() + self._patience_s
         writes = type(message) is not Get and type(message) is not List
         self._waiting[message.rid] = call, at, writes, lost_at
         self._queued.append(message)
         if not self._handing and len(self._waiting) - len(self._queued) < IN_CORE_MAX:
             self._handing = True
             self._loop.call_soon(self._hand_in)
-
-    def check_room(self, count: int) -> None:
-        """Raise the error for so many messages more than can be asked."""
-        self._check_room(count, REQUESTS_MAX, "requests")
 
     def send(self, messages: list[Message]) -> None:
         """Take replies of the core."""
