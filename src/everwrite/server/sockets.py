@@ -60,9 +60,19 @@ def listeners(sockets: list[socket.socket]) -> list[socket.socket]:
     return [*sockets, *again]
 
 
-def address_of(host: str, sockets: list[socket.socket]) -> str:
-    """Return where these listen as HOST:PORT, as a program on this machine reaches it."""
-    host, port = host or "127.0.0.1", sockets[0].getsockname()[1]
+def port_of(sockets: list[socket.socket]) -> int:
+    """Return the port on which these listen."""
+    port: int = sockets[0].getsockname()[1]
+    return port
+
+
+def address_of(host: str, port: int) -> str:
+    """Return HOST:PORT, as a program on this machine reaches it if it names no host.
+
+    >>> address_of("::1", 7400), address_of("", 7400)
+    ('[::1]:7400', '127.0.0.1:7400')
+    """
+    host = host or "127.0.0.1"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -237,6 +237,8 @@ async def test_redis_clients_and_others_see_the_same_keys() -> None:
             answer = await native.ask("status")
 
         assert answer["node"]["name"] == "n1"
+        assert answer["node"]["redis"] == f"127.0.0.1:{port_of(runtime)}"
+        assert answer["node"]["http"] is None
 
 
 @in_loop

@@ -16,7 +16,7 @@ from everwrite.server.http.front import Front
 from everwrite.server.http.guard import Guard
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.settings import split_address
-from everwrite.server.sockets import Looking, address_of, listeners
+from everwrite.server.sockets import Looking, address_of, listeners, port_of
 from everwrite.server.spans import open_spans
 from everwrite.server.ui.dashboard import Dashboard
 
@@ -98,13 +98,12 @@ class HttpService:
     @property
     def port(self) -> int:
         """Where it listens."""
-        port: int = self._sockets[0].getsockname()[1]
-        return port
+        return port_of(self._sockets)
 
     @property
     def url(self) -> str:
         """What a program on this machine asks it by."""
-        return f"http://{address_of(self._runtime.options.host, self._sockets)}"
+        return f"http://{address_of(self._runtime.options.host, self.port)}"
 
     async def start(self) -> None:
         """Return once it takes connections."""

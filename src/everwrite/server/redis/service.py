@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from everwrite.server.redis.connection import RedisConnection
 from everwrite.server.redis.front import Front
 from everwrite.server.redis.place import RedisPlace
-from everwrite.server.sockets import Looking, address_of, listeners
+from everwrite.server.sockets import Looking, address_of, listeners, port_of
 
 if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
@@ -33,7 +33,7 @@ class RedisService:
             runtime.options.secret,
             local,
             driver.loop,
-            port=sockets[0].getsockname()[1],
+            port=port_of(sockets),
             welcome=peers.welcome,
             parted=peers.parted,
             turns=peers.turns,
@@ -54,7 +54,7 @@ class RedisService:
     @property
     def address(self) -> str:
         """HOST:PORT, as a program on this machine reaches it."""
-        return address_of(self._runtime.options.host, self._sockets)
+        return address_of(self._runtime.options.host, self.port)
 
     async def start(self) -> None:
         """Return once it takes connections."""
