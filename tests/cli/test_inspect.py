@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from everwrite.cli.inspect import hint_rows, location_rows, ring_rows
-from everwrite.cli.reports import Hints, HintTarget, Location, Ring, read
+from everwrite.cli.inspect import STATUS_HEAD, hint_rows, location_rows, ring_rows, status_rows
+from everwrite.cli.reports import Hints, HintTarget, Location, Ring, Status, read
 
 
 def a_node(name: str, owned: int, **said: object) -> dict[str, object]:
@@ -63,4 +63,26 @@ def test_hints_have_a_row_for_each_keeper_and_owner_and_say_what_they_wait_for()
     assert hint_rows({"n1": kept, "n2": Hints(0)}) == [
         ["n1", "n3", "3", "4.0 KiB", "5.0 s", "3", "acks"],
         ["n1", "n4", "2", "300 B", "61.0 s", "0", "the node, which is not up"],
+    ]
+
+
+def test_status_shows_the_ports_of_a_nodes_fronts() -> None:
+    def said(name: str, **fronts: str | None) -> Status:
+        nodes = [
+            {"id": each, "name": each, "address": f"{each}:7400", "state": state}
+            for each, state in (("n1", "self"), ("n2", "up"), ("n3", "down"))
+        ]
+        cluster = {"id": "c", "name": "c", "partitions": 4, "replicas": 3, "view": "v"}
+        node = {"id": name, "name": name, "address": f"{name}:7400", **fronts}
+        answer = {"cluster": cluster, "node": node, "nodes": nodes, "hints": {"waiting": 0}}
+        return read(answer, Status)
+
+    asked = said("n1", http="http://[::1]:7600", redis="[::1]:7800")
+    rows = status_rows(asked, {"n2": said("n2", http=None, redis="n2:7801"), "n3": None})
+
+    shown = [dict(zip(STATUS_HEAD, row, strict=True)) for row in rows]
+    assert [(row["node"], row["http"], row["redis"]) for row in shown] == [
+        ("n1", "7600", "7800"),
+        ("n2", "-", "7801"),
+        ("n3", "-", "-"),
     ]

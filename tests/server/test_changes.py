@@ -7,9 +7,11 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.server.nodes import Nodes, Raw, a_put, eventually
 
+from everwrite.core.cluster import placer
 from everwrite.core.cluster.forecast import Forecast
 from everwrite.core.data.keys import data_key
 from everwrite.core.messages.requests import Ask, Failure, PutReply
@@ -31,8 +33,6 @@ async def ask(nodes: Nodes, name: str, verb: str, **arguments: Any) -> dict[str,
 
 
 async def refused(nodes: Nodes, name: str, verb: str, **arguments: Any) -> str:
-    import msgspec
-
     async with await Raw.enter(nodes.running[name]) as raw:
         reply = await raw.call(Ask(1, verb, msgspec.json.encode(arguments)))
     assert isinstance(reply, Failure), reply
@@ -294,15 +294,15 @@ def test_a_plan_that_needs_a_large_placement_is_answered_once_that_is_made(
             for name in ("n2", "n3"):
                 await nodes.start(name, join=(nodes.running["n1"].address,), stage=True)
             await nodes.met()
-            placer = nodes.running["n1"].node.local.placer
-            steps = placer.step
+            making = nodes.running["n1"].node.local.placer
+            steps = making.step
             done: list[bool] = []
 
             def step() -> None:
                 done.append(True)
                 steps()
 
-            placer.step = step  # type: ignore[method-assign]
+            making.step = step  # type: ignore[method-assign]
             looks.clear()
             staged = await ask(nodes, "n1", "plan_stage", changes=[*join("n2"), *join("n3")])
             assert len(done) > 3  # of 12,288 pairs, in turns of the loop
@@ -318,5 +318,30 @@ def test_a_plan_that_needs_a_large_placement_is_answered_once_that_is_made(
                 return len({view.digest for view in views}) == 1
 
             await eventually(taken, "all go by the new placement")
+
+    run(scenario())
+
+
+def test_who_asks_for_a_plan_while_too_many_wait_for_placements_is_told_when_to_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        async with Nodes(partitions=4096) as nodes:
+            await nodes.start("n1")
+            for name in ("n2", "n3"):
+                await nodes.start(name, join=(nodes.running["n1"].address,), stage=True)
+            await nodes.met()
+            wanted = [*join("n2"), *join("n3")]
+            with monkeypatch.context() as full:
+                full.setattr(placer, "WAITING_MAX", 0)
+                async with await Raw.enter(nodes.running["n1"]) as raw:
+                    ask_for_it = msgspec.json.encode({"changes": wanted})
+                    reply = await raw.call(Ask(1, "plan_stage", ask_for_it))
+            assert isinstance(reply, Failure)
+            assert (reply.code, reply.outcome) == ("overloaded", "none")
+            assert reply.retry_after_ms > 0
+
+            staged = await ask(nodes, "n1", "plan_stage", changes=wanted)
+            assert staged["copies_moved"] == 2 * 4096
 
     run(scenario())

@@ -23,7 +23,15 @@ from everwrite.cli.answers import (
 from everwrite.cli.copyable import command, shown
 from everwrite.cli.exits import Exit
 from everwrite.cli.lifetimes import read_lifetime
-from everwrite.cli.onekey import raw_value, reads, run, takes_numbers, value_of
+from everwrite.cli.onekey import (
+    raw_value,
+    reads,
+    run,
+    takes_a_kind,
+    takes_a_lifetime,
+    takes_numbers,
+    value_of,
+)
 from everwrite.cli.output import emit_json, say, say_hint
 from everwrite.core.errors import QuorumNotMet
 
@@ -52,6 +60,11 @@ def _writes(command: Command) -> Command:
         help="From the read that came before; '' has seen nothing.",
     )
     return takes_numbers(context(command))
+
+
+def _lives(command: Command) -> Command:
+    how_long = "How long it is to live: 45s, 30m, 12h, 7d; without it, for ever."
+    return takes_a_lifetime(command, how_long)
 
 
 @click.command()
@@ -96,19 +109,8 @@ def get(
 @click.argument("bucket")
 @click.argument("key")
 @click.argument("value", required=False)
-@click.option(
-    "--kind",
-    type=click.Choice(["auto", "text", "json", "bytes"]),
-    default="auto",
-    show_default=True,
-    help="What the value is to programs; auto: text if it is UTF-8 (never JSON), else bytes.",
-)
-@click.option(
-    "--ttl",
-    callback=read_lifetime,
-    metavar="TTL",
-    help="How long it is to live: 45s, 30m, 12h, 7d; without it, for ever.",
-)
+@takes_a_kind
+@_lives
 @_writes
 def put(
     bucket: str,

@@ -274,49 +274,8 @@ def _show_status(verdict: Verdict, asked: Status, others: dict[str, Status | Non
     cluster = asked.cluster
     emit(f"cluster {cluster.name} ({cluster.id}), N={cluster.replicas}, asked {asked.node.name}")
     emit("")
+    emit(table(STATUS_HEAD, status_rows(asked, others), right=[5, 6, 7, 8, 9, 10, 11]))
     answers = [asked, *(answer for answer in others.values() if answer is not None)]
-    slow = {peer.name for answer in answers for peer in answer.nodes if peer.state == "slow"}
-    rows = []
-    for peer in asked.nodes:
-        answer = asked if peer.state == "self" else others.get(peer.name)
-        owned = f"{peer.owned / max(1, cluster.partitions):.0%}"
-        state = "down" if answer is None else "slow" if peer.name in slow else "up"
-        row = [peer.name, state, peer.standing, peer.address, peer.zone, owned]
-        if answer is None:
-            row += [
-                duration(peer.silent_ms) if peer.silent_ms is not None else "-",
-                "-",
-                "-",
-                "-",
-                "-",
-                "-",
-            ]
-        else:
-            node = answer.node
-            engine = node.engine + ("" if node.fsync else ", no fsync")
-            row += [
-                "-",
-                f"{answer.hints.waiting:,}",
-                duration(node.uptime_ms),
-                size(node.rss_bytes),
-            ]
-            row += [engine, node.version]
-        rows.append(row)
-    head = [
-        "node",
-        "state",
-        "standing",
-        "address",
-        "zone",
-        "owns",
-        "silent",
-        "hints",
-        "uptime",
-        "memory",
-        "engine",
-        "version",
-    ]
-    emit(table(head, rows, right=[5, 6, 7, 8, 9]))
     paces = pace_rows((answer.node.name, answer.pace) for answer in answers)
     if paces:
         emit("")
@@ -327,6 +286,56 @@ def _show_status(verdict: Verdict, asked: Status, others: dict[str, Status | Non
         emit("")
     for line in lines:
         emit(line)
+
+
+STATUS_HEAD = [
+    "node",
+    "state",
+    "standing",
+    "address",
+    "zone",
+    "http",
+    "redis",
+    "owns",
+    "silent",
+    "hints",
+    "uptime",
+    "memory",
+    "engine",
+    "version",
+]
+
+
+def status_rows(asked: Status, others: Mapping[str, Status | None]) -> list[list[str]]:
+    """Return a row for each node. http and redis are the ports of its other fronts."""
+    answers = [asked, *(answer for answer in others.values() if answer is not None)]
+    slow = {peer.name for answer in answers for peer in answer.nodes if peer.state == "slow"}
+    rows = []
+    for peer in asked.nodes:
+        answer = asked if peer.state == "self" else others.get(peer.name)
+        owned = f"{peer.owned / max(1, asked.cluster.partitions):.0%}"
+        state = "down" if answer is None else "slow" if peer.name in slow else "up"
+        row = [peer.name, state, peer.standing, peer.address, peer.zone]
+        if answer is None:
+            silent = duration(peer.silent_ms) if peer.silent_ms is not None else "-"
+            row += ["-", "-", owned, silent, "-", "-", "-", "-", "-"]
+        else:
+            node = answer.node
+            engine = node.engine + ("" if node.fsync else ", no fsync")
+            row += [_port(node.http), _port(node.redis), owned, "-"]
+            row += [f"{answer.hints.waiting:,}", duration(node.uptime_ms), size(node.rss_bytes)]
+            row += [engine, node.version]
+        rows.append(row)
+    return rows
+
+
+def _port(address: str | None) -> str:
+    """Return the port of an address, all that its node's own address does not say.
+
+    >>> _port("127.0.0.1:7800"), _port(None)
+    ('7800', '-')
+    """
+    return address.rpartition(":")[2] if address else "-"
 
 
 def _seen(state: str) -> str:

@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from everwrite.cli.connection import connect, reaches_a_node, takes_a_format
-from everwrite.cli.lifetimes import Patience
+from everwrite.cli.lifetimes import Patience, read_lifetime
 from everwrite.cli.output import outcome_sentence, say
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.core.errors import EverwriteError, RequestError, TooLarge
@@ -83,6 +83,22 @@ def takes_numbers(command: Command) -> Command:
     ):
         command = option(command)
     return concerns_a_key(command)
+
+
+def takes_a_kind(command: Command) -> Command:
+    """Add --kind, as ``value_of`` takes it."""
+    return click.option(
+        "--kind",
+        type=click.Choice(["auto", "text", "json", "bytes"]),
+        default="auto",
+        show_default=True,
+        help="What the value is to programs; auto: text if it is UTF-8 (never JSON), else bytes.",
+    )(command)
+
+
+def takes_a_lifetime(command: Command, how_long: str) -> Command:
+    """Add --ttl, with what it is for."""
+    return click.option("--ttl", callback=read_lifetime, metavar="TTL", help=how_long)(command)
 
 
 def run(

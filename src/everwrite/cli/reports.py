@@ -26,6 +26,10 @@ class Identity(msgspec.Struct, frozen=True):
     id: str
     name: str
     address: str
+    http: str | None = None
+    """Where it answers HTTP; None: nowhere."""
+    redis: str | None = None
+    """Where it speaks the Redis protocol; None: nowhere."""
     zone: str = ""
     pid: int = 0
     version: str = ""

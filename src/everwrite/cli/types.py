@@ -13,9 +13,17 @@ import msgspec
 from everwrite.cli.answers import absence, exit_for_found, found_json, quality_said
 from everwrite.cli.copyable import command, shown
 from everwrite.cli.exits import Exit
-from everwrite.cli.lifetimes import end_sentence, read_lifetime
+from everwrite.cli.lifetimes import end_sentence
 from everwrite.cli.mistakes import Commands
-from everwrite.cli.onekey import raw_value, reads, run, takes_numbers, value_of
+from everwrite.cli.onekey import (
+    raw_value,
+    reads,
+    run,
+    takes_a_kind,
+    takes_a_lifetime,
+    takes_numbers,
+    value_of,
+)
 from everwrite.cli.output import count, emit, emit_bytes, emit_json, say, table
 from everwrite.core.errors import WrongType
 
@@ -52,13 +60,8 @@ def _fields(command: Command) -> Command:
 
 
 def _changes(command: Command) -> Command:
-    lives = click.option(
-        "--ttl",
-        callback=read_lifetime,
-        metavar="TTL",
-        help="How long what is written is to live: 45s, 30m, 12h, 7d; else as long as its key.",
-    )
-    return _fields(lives(takes_numbers(command)))
+    how_long = "How long what is written is to live: 45s, 30m, 12h, 7d; else as long as its key."
+    return _fields(takes_a_lifetime(takes_numbers(command), how_long))
 
 
 class Change(Protocol):
@@ -291,13 +294,7 @@ def exclude(
 @click.argument("bucket")
 @click.argument("key")
 @click.argument("value", required=False)
-@click.option(
-    "--kind",
-    type=click.Choice(["auto", "text", "json", "bytes"]),
-    default="auto",
-    show_default=True,
-    help="What the value is to programs; auto: text if it is UTF-8 (never JSON), else bytes.",
-)
+@takes_a_kind
 @_changes
 def assign(
     bucket: str, key: str, value: str | None, kind: str, fields: tuple[str, ...], **given: Any

@@ -20,11 +20,11 @@ from everwrite.client.arguments import (
     check_plain,
     check_session,
     checked_timeout,
-    checked_ttl,
     key_error,
     read_first,
 )
 from everwrite.client.cluster import Cluster
+from everwrite.client.defaults import Defaults
 from everwrite.client.results import (
     Found,
     Merge,
@@ -48,36 +48,15 @@ class AsyncBucket:
     cluster's default.
     """
 
-    __slots__ = (
-        "_cluster",
-        "_dw",
-        "_merge",
-        "_n",
-        "_name",
-        "_r",
-        "_strict",
-        "_timeout_s",
-        "_ttl_ms",
-        "_w",
-    )
+    __slots__ = ("_cluster", "_defaults", "_merge", "_name")
 
     def __init__(
-        self,
-        cluster: Cluster,
-        name: bytes,
-        merge: Merge | None,
-        numbers: tuple[int, int, int, int],
-        timeout_s: float,
-        strict: bool,
-        ttl_ms: int,
+        self, cluster: Cluster, name: bytes, merge: Merge | None, defaults: Defaults
     ) -> None:
         self._cluster = cluster
         self._name = name
         self._merge = merge
-        self._n, self._r, self._w, self._dw = numbers
-        self._timeout_s = timeout_s
-        self._strict = strict
-        self._ttl_ms = ttl_ms
+        self._defaults = defaults
 
     @property
     def name(self) -> str:
@@ -85,9 +64,10 @@ class AsyncBucket:
 
     def __repr__(self) -> str:
         merge = getattr(self._merge, "__name__", self._merge)
-        numbers = f"n={self._n}, r={self._r}, w={self._w}, dw={self._dw}, strict={self._strict}"
-        if self._ttl_ms:
-            numbers += f", ttl={self._ttl_ms / 1000:g}"
+        of = self._defaults
+        numbers = f"n={of.n}, r={of.r}, w={of.w}, dw={of.dw}, strict={of.strict}"
+        if of.ttl_ms:
+            numbers += f", ttl={of.ttl_ms / 1000:g}"
         return f"<everwrite.AsyncBucket {self.name!r}: merge={merge}, {numbers}>"
 
     async def get(
@@ -110,15 +90,15 @@ class AsyncBucket:
             data = data_key(self._name, checked_key(key))
         except (TypeError, RequestError) as error:
             raise key_error(key, error) from None
-        cluster = self._cluster
-        timeout_s = self._timeout_s if timeout is None else checked_timeout(timeout)
+        cluster, defaults = self._cluster, self._defaults
+        timeout_s = defaults.timeout_s if timeout is None else checked_timeout(timeout)
         if session is None:
             deadline = 0.0
         else:
             check_session(session)
             deadline = cluster.now() + timeout_s
-        n, r = n or self._n, r or self._r
-        strict = self._strict if strict is None else strict
+        n, r = n or defaults.n, r or defaults.r
+        strict = defaults.strict if strict is None else strict
         if n or r or strict:
             check_numbers(n, r, 0, -1)
             seen = session.seen(data) if session is not None else b""
@@ -176,18 +156,15 @@ class AsyncBucket:
             check_context(context)
             check_session(session)
             check_numbers(n, 0, w, dw)
-        cluster = self._cluster
+        cluster, defaults = self._cluster, self._defaults
         reply: PutReply = await cluster.put(
             data,
             value,
             kind,
             context,
-            self._timeout_s if timeout is None else checked_timeout(timeout),
-            n or self._n,
-            w or self._w,
-            self._dw if dw == -1 else dw,
-            self._strict if strict is None else bool(strict),
-            self._ttl_ms if ttl is None else checked_ttl(ttl),
+            defaults.patience(timeout),
+            *defaults.of_write(n, w, dw, strict),
+            defaults.lifetime(ttl),
         )
         if reply.stale_view:
             cluster.refresh_soon(urgent=False)
@@ -217,7 +194,8 @@ class AsyncBucket:
         except (TypeError, RequestError) as error:
             raise key_error(key, error) from None
         check_numbers(n, 0, w, dw)
-        ttl_ms = self._ttl_ms if ttl is None else checked_ttl(ttl)
+        defaults = self._defaults
+        ttl_ms = defaults.lifetime(ttl)
         if ttl_ms == 0:
             raise RequestError(
                 "A touch needs a time: it cannot make a value live for ever.",
@@ -226,11 +204,8 @@ class AsyncBucket:
         reply: PutReply = await self._cluster.touch(
             data,
             ttl_ms,
-            self._timeout_s if timeout is None else checked_timeout(timeout),
-            n or self._n,
-            w or self._w,
-            self._dw if dw == -1 else dw,
-            self._strict if strict is None else bool(strict),
+            defaults.patience(timeout),
+            *defaults.of_write(n, w, dw, strict),
         )
         if reply.stale_view:
             self._cluster.refresh_soon(urgent=False)
@@ -261,19 +236,21 @@ class AsyncBucket:
             raise key_error(key, error) from None
         check_numbers(n, 0, w, dw)
         check_session(session)
-        timeout_s = self._timeout_s if timeout is None else checked_timeout(timeout)
-        n, w, dw = n or self._n, w or self._w, self._dw if dw == -1 else dw
+        timeout_s = self._defaults.patience(timeout)
+        numbers = self._defaults.of_write(n, w, dw, strict)
         if context is None:
             deadline = self._cluster.now() + timeout_s
             try:
-                found = await self.get(key, n=n, timeout=timeout_s, strict=strict, session=session)
+                found = await self.get(
+                    key, n=numbers.n, timeout=timeout_s, strict=strict, session=session
+                )
             except QuorumNotMet as error:
                 error.hint = read_first("get(key, r=1)")
                 raise
             context = found.context
             if not context:
                 # Nothing to supersede, so a tombstone would be for nobody: a logout after the end.
-                check_copies(n, w, dw, self._cluster.replicas)
+                check_copies(numbers.n, numbers.w, numbers.dw, self._cluster.replicas)
                 quality = found.quality
                 if quality.absent == "unknown" and quality.owners < quality.required:
                     raise cannot_tell(quality.owners, quality.required)
@@ -286,10 +263,7 @@ class AsyncBucket:
             KIND_BYTES,
             context,
             timeout_s,
-            n,
-            w,
-            dw,
-            self._strict if strict is None else bool(strict),
+            *numbers,
         )
         if reply.stale_view:
             self._cluster.refresh_soon(urgent=False)
@@ -350,8 +324,7 @@ class AsyncBucket:
             data = data_key(self._name, checked_key(key))
         except (TypeError, RequestError) as error:
             raise key_error(key, error) from None
-        numbers = (self._n, self._r, self._w, self._dw)
-        return Spot(self._cluster, data, numbers, self._timeout_s, self._strict, self._ttl_ms)
+        return Spot(self._cluster, data, self._defaults)
 
 
 def _stored(reply: PutReply) -> Stored:

@@ -35,6 +35,7 @@ from everwrite.client.arguments import (
 from everwrite.client.bucket import AsyncBucket
 from everwrite.client.cluster import Cluster
 from everwrite.client.connection import Connection
+from everwrite.client.defaults import Defaults
 from everwrite.client.limits import ASK_BYTES_MAX, IN_FLIGHT_MAX, RETRIES_MAX, Timing
 from everwrite.client.pool import Address
 from everwrite.client.results import Merge, Replica, replica_of
@@ -122,9 +123,8 @@ class AsyncClient:
             )
         timeout_s = self._timeout_s if timeout is None else checked_timeout(timeout)
         ttl_ms = 0 if ttl is None else checked_ttl(ttl)
-        return AsyncBucket(
-            self._cluster, bucket_name(name), merge, (n, r, w, dw), timeout_s, bool(strict), ttl_ms
-        )
+        defaults = Defaults(n, r, w, dw, timeout_s, bool(strict), ttl_ms)
+        return AsyncBucket(self._cluster, bucket_name(name), merge, defaults)
 
     def session(self) -> Session:
         """Return a new session: reads that are given it never show less than it has seen."""

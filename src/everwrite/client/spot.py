@@ -21,10 +21,10 @@ from everwrite.client.arguments import (
     a,
     check_numbers,
     check_session,
-    checked_timeout,
     checked_ttl,
 )
 from everwrite.client.cluster import Cluster
+from everwrite.client.defaults import Defaults
 from everwrite.client.results import composed_of, type_of
 from everwrite.client.session import Session
 from everwrite.core.data.labels import KIND_BYTES
@@ -59,15 +59,12 @@ class Writes(TypedDict, total=False):
 
 
 class Spot(msgspec.Struct, frozen=True):
-    """See the module. The numbers are the bucket's: they hold where a call says nothing else."""
+    """See the module. The defaults are the bucket's."""
 
     cluster: Cluster
     data: bytes
     """Data key, see core/data/keys.py."""
-    numbers: tuple[int, int, int, int]
-    timeout_s: float
-    strict: bool
-    ttl_ms: int
+    defaults: Defaults
     path: Path = []
 
     def below(self, field: str | bytes) -> Spot:
@@ -89,13 +86,12 @@ class Spot(msgspec.Struct, frozen=True):
         """Carry out operations in one put; return what each came to."""
         check_session(session)
         check_numbers(n, 0, w, dw)
-        default_n, _, default_w, default_dw = self.numbers
         if ttl is not None and not checked_ttl(ttl):
             raise RequestError(
                 "A change cannot let a data type live for ever.",
                 hint="Without ttl it ends with its key, if that has an end.",
             )
-        cluster = self.cluster
+        cluster, defaults = self.cluster, self.defaults
         sent = session.seen(self.data) if session is not None else b""
         message = Put(
             0,
@@ -105,15 +101,11 @@ class Spot(msgspec.Struct, frozen=True):
             cluster.next_op(),
             0,
             KIND_BYTES,
-            n or default_n,
-            w or default_w,
-            default_dw if dw == -1 else dw,
-            self.strict if strict is None else bool(strict),
-            ttl_ms=self.ttl_ms if ttl is None else checked_ttl(ttl),
+            *defaults.of_write(n, w, dw, strict),
+            ttl_ms=defaults.lifetime(ttl),
             change=True,
         )
-        timeout_s = self.timeout_s if timeout is None else checked_timeout(timeout)
-        reply: PutReply = await cluster.begin(message, PutReply, timeout_s)
+        reply: PutReply = await cluster.begin(message, PutReply, defaults.patience(timeout))
         if reply.stale_view:
             cluster.refresh_soon(urgent=False)
         if session is not None:
@@ -138,11 +130,10 @@ class Spot(msgspec.Struct, frozen=True):
         """Return what stands here; None: nothing."""
         check_session(session)
         check_numbers(n, r, 0, -1)
-        default_n, default_r, *_ = self.numbers
-        n, r = n or default_n, r or default_r
-        strict = self.strict if strict is None else bool(strict)
-        timeout_s = self.timeout_s if timeout is None else checked_timeout(timeout)
-        cluster = self.cluster
+        cluster, defaults = self.cluster, self.defaults
+        n, r = n or defaults.n, r or defaults.r
+        strict = defaults.strict if strict is None else bool(strict)
+        timeout_s = defaults.patience(timeout)
         seen = session.seen(self.data) if session is not None else b""
         if n or r or strict or seen:
             reply = await cluster.get(self.data, timeout_s, n, r, strict, seen)

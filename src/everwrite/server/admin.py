@@ -36,7 +36,8 @@ from everwrite.server.collecting import Collecting
 from everwrite.server.explaining import Explaining
 from everwrite.server.repairing import Repairing
 from everwrite.server.ring import Ring
-from everwrite.server.ui.glance import glance
+from everwrite.server.sockets import address_of
+from everwrite.server.ui.glance import glance, http_of
 
 if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
@@ -177,6 +178,8 @@ class Admin:
                 "id": local.me.hex(),
                 "name": me.name,
                 "address": runtime.address,
+                "http": http_of(runtime),
+                "redis": _redis(runtime),
                 **self._place_of(me),
                 "pid": os.getpid(),
                 "version": version("everwrite"),
@@ -403,3 +406,10 @@ def rss_bytes() -> int:
 def _counted(counters: RepairCounters) -> dict[str, int]:
     """Return counters under names that say what is counted."""
     return {f"repair_{name}": number for name, number in msgspec.structs.asdict(counters).items()}
+
+
+def _redis(runtime: Runtime) -> str | None:
+    """Return where others reach this node by the Redis protocol; None: it speaks none."""
+    if runtime.redis is None:
+        return None
+    return address_of(runtime.node.local.members.me.host, runtime.redis.port)

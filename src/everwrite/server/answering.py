@@ -5,25 +5,35 @@ If it ended the node, whoever may ask could end all nodes, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from structlog.stdlib import BoundLogger
 
 from everwrite.core.errors import EverwriteError
 
 
-@contextmanager
-def answering(log: BoundLogger, asked: str) -> Iterator[None]:
+class answering:  # noqa: N801 (reads as a statement; a generator would cost each message more)
     """Log what nobody has thought of, and make it an error that can be told."""
-    try:
-        yield
-    except EverwriteError:
-        raise
-    except Exception as error:
-        log.exception("question failed", asked=asked, why=repr(error))
+
+    __slots__ = ("_asked", "_log")
+
+    def __init__(self, log: BoundLogger, asked: str) -> None:
+        self._log = log
+        self._asked = asked
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None or isinstance(error, EverwriteError) or not isinstance(error, Exception):
+            return
+        self._log.exception("question failed", asked=self._asked, why=repr(error))
         raise EverwriteError(
-            f"The node met an error in {asked!r} ({type(error).__name__}).",
+            f"The node met an error in {self._asked!r} ({type(error).__name__}).",
             hint="Its log has the traceback. It may have been carried out: look first. "
             "Please report it.",
             outcome="unknown",

@@ -85,6 +85,8 @@ class Peers:
         self._clients_room, self._strangers_room = room_for_connections()
         self._guests: dict[Held, None] = {}
         self.turns = Turns(driver, self._clients, self._guests)
+        self.leaving: set[Connection] = set()
+        """Those that were told to go, and may still send."""
         self.unfinished_bytes = 0
         """What all connections hold of frames that are not complete."""
         self._warned = self._unwarned = 0
@@ -268,7 +270,7 @@ class Peers:
             task.cancel()
         await asyncio.gather(*self._dialling.values(), return_exceptions=True)
         self._looking.cancel()
-        for connection in self._all():
+        for connection in {*self._all(), *self.leaving}:
             connection.close()
 
     def _all(self) -> list[Connection]:

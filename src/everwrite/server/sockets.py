@@ -1,11 +1,21 @@
-"""Where the fronts listen: sockets are bound before a node starts, and listen once it serves."""
+"""Where the fronts listen, and who looks at their connections: sockets are bound before a node
+starts, and listen once it serves.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from everwrite.core.errors import ConfigError
+
+ACCEPTS_PER_TURN = 16
+LOOK_S = 1.0
+KEPT_BYTES_MAX = 256 << 20
+"""Answers that nobody has read, and what came and is not done, of all connections of one front: a
+hundred of the largest."""
 
 
 async def bind(host: str, port: int, protocol: str) -> list[socket.socket]:
@@ -38,3 +48,90 @@ def close_all(sockets: list[socket.socket]) -> None:
     """Give sockets back that nobody will use."""
     for each in sockets:
         each.close()
+
+
+def listeners(sockets: list[socket.socket]) -> list[socket.socket]:
+    """Return these, and each as often again as there may be connections accepted in a turn.
+
+    uvloop accepts one connection per turn and listener. In turns of a full node that is too few to
+    tell a flood of newcomers that there is no room: they would wait in the kernel.
+    """
+    again = [each.dup() for each in sockets for _ in range(ACCEPTS_PER_TURN - 1)]
+    return [*sockets, *again]
+
+
+def port_of(sockets: list[socket.socket]) -> int:
+    """Return the port on which these listen."""
+    port: int = sockets[0].getsockname()[1]
+    return port
+
+
+def address_of(host: str, port: int) -> str:
+    """Return HOST:PORT, as a program on this machine reaches it if it names no host.
+
+    >>> address_of("::1", 7400), address_of("", 7400)
+    ('[::1]:7400', '127.0.0.1:7400')
+    """
+    host = host or "127.0.0.1"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Looked(Protocol):
+    """A connection that is looked at from time to time."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """What this process holds for it."""
+
+    def look(self, now: float) -> None:
+        """End it if the other end says or reads nothing for too long."""
+
+    def cut_off(self) -> None: ...
+
+
+class Looking:
+    """Looks at all connections of a front, once in LOOK_S. While all together keep too much here,
+    those that keep most are cut off.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connections: Callable[[], Iterable[Looked]],
+        cut_off: Callable[[int], None],
+    ) -> None:
+        self._loop = loop
+        self._connections = connections
+        self._cut_off = cut_off
+        """Hears of each that is cut off how much it kept."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        self._timer = self._loop.call_later(LOOK_S, self._look)
+
+    def end(self) -> bool:
+        """Look no more; say whether it had begun, and not ended."""
+        timer, self._timer = self._timer, None
+        if timer is None:
+            return False
+        timer.cancel()
+        return True
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        kept: list[tuple[int, Looked]] = []
+        for connection in self._connections():
+            connection.look(now)
+            if size := connection.kept_bytes:
+                kept.append((size, connection))
+        self._relieve(kept)
+        self.begin()
+
+    def _relieve(self, kept: list[tuple[int, Looked]]) -> None:
+        total = sum(size for size, _ in kept)
+        for size, connection in sorted(kept, key=lambda each: -each[0]):
+            if total <= KEPT_BYTES_MAX:
+                return
+            total -= size
+            self._cut_off(size)
+            connection.cut_off()

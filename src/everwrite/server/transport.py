@@ -137,6 +137,7 @@ class Connection(asyncio.Protocol):
             self._deadline.cancel()
         self._transport = None
         self._let_go()
+        self._peers.leaving.discard(self)
         self._peers.closed(self)
         if not self.over.done():
             self.over.set_result(self._why)
@@ -270,6 +271,7 @@ class Connection(asyncio.Protocol):
         self._transport, self.silent = None, True
         self._parting = parting.Parting(transport, loop, lambda: False)
         self._parting.close()
+        self._peers.leaving.add(self)
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = loop.call_later(parting.LEAVE_S, self._parting.abort)
@@ -344,6 +346,15 @@ class Connection(asyncio.Protocol):
             return
         name = self.theirs.name[:64] if self.theirs is not None else ""
         self._peers.warn(name, error)
-        if not isinstance(error, ProtocolError) or not self.dialled:
-            self.send([refusal(error)])
-        self._transport.close()
+        if self.dialled:
+            if not isinstance(error, ProtocolError):
+                self.send([refusal(error)])
+            self._transport.close()
+            return
+        self.send([refusal(error)])
+        if self.silent:  # nothing that came is unread
+            self._transport.close()
+            return
+        self._see_out(self._transport)
+        if type(self.place) is bytes:  # it may take its time to go, and others lead to that peer
+            self._peers.closed(self)

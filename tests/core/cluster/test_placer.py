@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import pytest
 from tests.core.cluster.laws import nodes
 
 from everwrite.core.cluster.placement import Candidate, place
-from everwrite.core.cluster.placer import KEPT, WANTED_MAX, Placer
+from everwrite.core.cluster.placer import KEPT, WAITING_MAX, WANTED_MAX, Placer
+from everwrite.core.errors import Overloaded
 
 Q = 64
 
@@ -62,6 +66,26 @@ def test_who_waits_hears_once_when_a_placement_is_made() -> None:
     worked(placer)
 
     assert heard == [True]
+
+
+def test_only_so_many_wait_for_a_placement_and_the_next_is_told_when_to_come_again() -> None:
+    placer = Placer(Q, 3, at_once=1)
+    heard: list[int] = []
+    placer.want(nodes(5))
+    for n in range(WAITING_MAX):
+        placer.tell(partial(heard.append, n))
+
+    with pytest.raises(Overloaded) as refused:
+        placer.tell(partial(heard.append, WAITING_MAX))
+
+    assert refused.value.retry_after_ms > 0
+    assert refused.value.outcome == "none"
+    worked(placer)
+    assert heard == list(range(WAITING_MAX))
+    placer.tell(partial(heard.append, -1))
+    placer.want(nodes(4))
+    worked(placer)
+    assert heard[-1] == -1
 
 
 def test_few_are_kept_beside_that_of_now_and_few_may_wait() -> None:

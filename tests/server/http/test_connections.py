@@ -13,8 +13,9 @@ from tests.server.nodes import eventually
 
 import everwrite
 from everwrite.core.data.keys import VALUE_BYTES_MAX
-from everwrite.server import peers, turns
-from everwrite.server.http import batch, connection, place, service
+from everwrite.server import fronts, peers, sockets, turns
+from everwrite.server.http import batch, connection
+from everwrite.server.http.place import HttpPlace
 from everwrite.server.runtime import Runtime
 
 HOST = b"host: localhost\r\n"
@@ -213,7 +214,7 @@ async def test_native_and_http_clients_share_one_cap(monkeypatch: pytest.MonkeyP
 
 @in_loop
 async def test_only_so_many_requests_wait_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "REQUESTS_MAX", 0)
+    monkeypatch.setattr(HttpPlace, "most", 0)
     async with one() as (_, client):
         refused = await client.get(KEY)
 
@@ -233,7 +234,7 @@ async def test_a_retry_that_is_turned_away_is_not_told_that_nothing_has_happened
         assert problem(refused, 503, "unavailable")["outcome"] == "unknown"
         runtime.node.ready = True
 
-        monkeypatch.setattr(place, "REQUESTS_MAX", 0)
+        monkeypatch.setattr(HttpPlace, "most", 0)
         for ask in (client.put, client.patch):
             refused = await ask(f"{KEY}?ttl=1h", headers=again)
             assert problem(refused, 429, "overloaded")["outcome"] == "unknown"
@@ -260,7 +261,7 @@ async def test_an_overloaded_node_says_when_to_come_again() -> None:
 
 @in_loop
 async def test_what_the_core_has_lost_sight_of_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "GRACE_S", 0.0)
+    monkeypatch.setattr(fronts, "GRACE_S", 0.0)
     async with one() as (runtime, client):
         assert runtime.http is not None
         runtime.http.place._hand_in = lambda: None  # type: ignore[method-assign]
@@ -285,7 +286,7 @@ async def test_who_does_not_read_its_answer_is_not_kept(monkeypatch: pytest.Monk
 
 @in_loop
 async def test_all_that_nobody_reads_has_a_cap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "UNREAD_BYTES_MAX", 100_000)
+    monkeypatch.setattr(sockets, "KEPT_BYTES_MAX", 100_000)
     async with one() as (runtime, client):
         await client.put(KEY, content=b"x" * VALUE_BYTES_MAX)
         _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port, limit=1024)
@@ -301,7 +302,7 @@ async def test_all_that_nobody_reads_has_a_cap(monkeypatch: pytest.MonkeyPatch) 
 async def test_lines_of_a_batch_that_nobody_reads_are_under_that_cap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(service, "UNREAD_BYTES_MAX", 16 << 20)
+    monkeypatch.setattr(sockets, "KEPT_BYTES_MAX", 16 << 20)
     async with one() as (runtime, client):
         await client.put(KEY, content=b"x" * VALUE_BYTES_MAX)
         _, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port, limit=1024)
@@ -331,7 +332,7 @@ async def _cut_off(runtime: Runtime) -> None:
 async def test_much_that_comes_at_once_is_handed_in_by_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(place, "TURN_BYTES", 1000)
+    monkeypatch.setattr("everwrite.server.http.place.TURN_BYTES", 1000)
     async with one() as (_, client):
         names = [f"/v1/kv/carts/k{each}" for each in range(20)]
         puts = (client.put(name, content=b"x" * 900) for name in names)
@@ -407,7 +408,7 @@ async def test_old_clients_get_a_stream_up_to_the_end_of_the_connection(what: st
 async def test_who_reads_slowly_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(service, "LOOK_S", 3600.0)  # the test looks instead, by a clock of its own
+    monkeypatch.setattr(sockets, "LOOK_S", 3600.0)  # the test looks instead, by a clock of its own
     async with one() as (runtime, client):
         await client.put(KEY, content=b"x" * VALUE_BYTES_MAX)
         with socket.socket() as slow:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import ExitStack
 
 import pytest
 from tests.client.fake_node import in_loop
@@ -15,6 +17,7 @@ from everwrite.core.errors import ConfigError
 from everwrite.server.redis import connection as connections
 from everwrite.server.redis.pipeline import QUEUED_MAX
 from everwrite.server.settings import ServeOptions
+from everwrite.server.sockets import ACCEPTS_PER_TURN
 
 
 @in_loop
@@ -234,3 +237,24 @@ async def test_redis_clients_and_others_see_the_same_keys() -> None:
             answer = await native.ask("status")
 
         assert answer["node"]["name"] == "n1"
+        assert answer["node"]["redis"] == f"127.0.0.1:{port_of(runtime)}"
+        assert answer["node"]["http"] is None
+
+
+@in_loop
+async def test_a_flood_of_newcomers_is_let_in_many_at_a_time() -> None:
+    async with one() as (runtime, client):
+        await client.ping()
+        assert runtime.redis is not None
+        front, most = runtime.redis.front, 0
+        before = then = front.connections_made
+        with ExitStack() as made:
+            for _ in range(ACCEPTS_PER_TURN):  # each waits in the kernel: the loop has no turn
+                newcomer = made.enter_context(socket.create_connection(("127.0.0.1", front.port)))
+                newcomer.setblocking(False)
+            async with asyncio.timeout(PATIENCE_S):
+                while front.connections_made < before + ACCEPTS_PER_TURN:
+                    await asyncio.sleep(0)
+                    most, then = max(most, front.connections_made - then), front.connections_made
+
+        assert most == ACCEPTS_PER_TURN

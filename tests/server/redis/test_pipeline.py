@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests.client.fake_node import in_loop
+from tests.client.fake_node import in_loop, until
 from tests.server.nodes import PATIENCE_S
 from tests.server.redis.redis_api import one, raw
 from tests.server.redis.test_requests import packed
@@ -15,9 +15,14 @@ from tests.server.redis.test_requests import packed
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.core.errors import Overloaded
 from everwrite.server.redis import connection as connections
+from everwrite.server.redis import front as fronts
 from everwrite.server.redis import pipeline as pipelines
-from everwrite.server.redis.command import PART
+from everwrite.server.redis import slots
+from everwrite.server.redis.command import PART, Args
+from everwrite.server.redis.measures import RedisMeasures
 from everwrite.server.redis.place import RedisPlace
+from everwrite.server.redis.session import Session
+from everwrite.server.redis.table import NAMES
 
 
 @in_loop
@@ -159,6 +164,39 @@ async def test_a_long_batch_lets_others_have_their_turn() -> None:
 
 
 @in_loop
+async def test_others_are_answered_before_a_long_batch_is_laid_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, make = 0, slots.Slot.__init__
+
+    def noted(slot: slots.Slot, *args: Any) -> None:
+        nonlocal made
+        made += isinstance(args[3], slots.Batch)
+        make(slot, *args)
+
+    monkeypatch.setattr(slots.Slot, "__init__", noted)
+    async with one() as (runtime, _):
+        assert runtime.redis is not None
+        count, port = 64 * pipelines.TURN_STARTS, runtime.redis.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        other_reader, other = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(PATIENCE_S):
+            writer.write(packed(b"MULTI") + packed(b"PING") * count)
+            await reader.readexactly(len(b"+OK\r\n" + b"+QUEUED\r\n" * count))
+            writer.write(packed(b"EXEC"))
+            await until(lambda: made)
+            other.write(packed(b"PING"))
+            assert await other_reader.readline() == b"+PONG\r\n"
+            then = made
+
+            end = b"*%d\r\n" % count + b"+PONG\r\n" * count
+            assert await reader.readexactly(len(end)) == end
+        assert then < made == count
+        writer.close()
+        other.close()
+
+
+@in_loop
 async def test_a_stranger_has_its_time_also_if_it_is_not_read_from() -> None:
     async with one(secret=b"hush") as (runtime, _):
         assert runtime.redis is not None
@@ -226,3 +264,66 @@ async def test_one_connection_leaves_room_for_the_messages_of_others(
 
         assert found == b":0\r\n" * count
         assert PART < most <= pipelines.UNDER_WAY_MAX
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["as it begins", "as its answer is written"])
+@in_loop
+async def test_an_error_that_a_command_did_not_expect_is_its_answer_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    def broken(session: Session, args: Args, keys: list[bytes]) -> Any:
+        if late:
+            return object()  # what no answer can be
+        raise ValueError("nobody has thought of this")
+
+    odd = NAMES[b"ECHO"]._replace(run=broken)
+    monkeypatch.setattr(fronts, "NAMES", {**NAMES, b"ECHO": odd})
+    async with one() as (runtime, client):
+        wrong = packed(b"ECHO", b"a")
+        batch = packed(b"MULTI") + packed(b"SET", b"a", b"1") + wrong + packed(b"EXEC")
+
+        found = await raw(runtime, wrong + packed(b"PING") + batch + packed(b"PING"))
+
+        lines = found.splitlines()
+        assert [line[:1] for line in lines] == [b"-", b"+"] + [b"+"] * 3 + [b"*", b"+", b"-", b"+"]
+        assert lines[0].startswith(b"-ERR The node met an error in 'echo'")
+        assert await client.get("a") == b"1"
+
+
+@in_loop
+async def test_a_reply_that_a_command_did_not_expect_is_an_error_and_frees_its_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(session: Session, data: bytes, reply: Any) -> Any:
+        raise ValueError("nobody has thought of this")
+
+    direct = NAMES[b"GET"].direct
+    assert direct is not None
+    odd = NAMES[b"GET"]._replace(direct=direct._replace(tell=broken))
+    monkeypatch.setattr(fronts, "NAMES", {**NAMES, b"GET": odd})
+    async with one() as (runtime, _):
+        found = await raw(runtime, packed(b"GET", b"a") + packed(b"SET", b"a", b"1"))
+
+        assert found.startswith(b"-ERR The node met an error in 'get'")
+        assert found.endswith(b"\r\n+OK\r\n")
+
+
+@in_loop
+async def test_an_error_of_our_own_while_commands_begin_does_not_hold_up_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add, broken = RedisMeasures.add, True
+
+    def once(measures: RedisMeasures, command: str, *more: Any) -> None:
+        nonlocal broken
+        if command == "ping" and broken:
+            broken = False
+            raise ValueError("nobody has thought of this")
+        add(measures, command, *more)
+
+    monkeypatch.setattr(RedisMeasures, "add", once)
+    async with one() as (runtime, _):
+        found = await raw(runtime, packed(b"KEYS", b"*") + packed(b"PING") + packed(b"GET", b"a"))
+
+        assert not broken
+        assert found == b"*0\r\n+PONG\r\n$-1\r\n"

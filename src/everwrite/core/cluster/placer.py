@@ -14,11 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from everwrite.core.cluster.placement import Candidate, Placement, Placing, place
+from everwrite.core.errors import Overloaded
 
 KEPT = 2
 """Placements that are kept beside that of now: that of a plan, and one that is on its way."""
 WANTED_MAX = 8
 """Placements that wait to be made; who asks for more asks again."""
+WAITING_MAX = 256
+"""Who may wait to hear of one: operators, a handful. Whoever asked and has gone waits as well."""
+RETRY_AFTER_MS = 1000
+"""A large placement takes about so long."""
 
 
 class Placer:
@@ -62,8 +67,14 @@ class Placer:
 
     def tell(self, hears: Callable[[], None]) -> None:
         """Let somebody hear once when the next placement is made: it may be his, or it leaves room
-        for his to be wanted.
+        for his to be wanted. Overloaded if too many wait already.
         """
+        if len(self._waiting) >= WAITING_MAX:
+            raise Overloaded(
+                f"{WAITING_MAX} requests wait for a placement to be made, and no more are taken.",
+                hint="Nothing was done. Try again in a moment.",
+                retry_after_ms=RETRY_AFTER_MS,
+            )
         self._waiting.append(hears)
 
     def step(self) -> None:

@@ -8,11 +8,10 @@ is that of /v1/kv/.
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_bucket, data_key
+from everwrite.core.data.keys import VALUE_BYTES_MAX, data_key
 from everwrite.core.data.labels import KIND_BYTES, KIND_JSON
 from everwrite.core.errors import ProtocolError, RequestError
 from everwrite.core.messages.requests import GetReply, PutReply
@@ -32,7 +31,7 @@ from everwrite.server.http.objects import (
 )
 from everwrite.server.http.operations import Operations, op_in
 from everwrite.server.http.options import COPIES, PUTS, context_in, encode64, parse
-from everwrite.server.http.problems import Header, Refusal, not_allowed
+from everwrite.server.http.problems import Header, Refusal
 from everwrite.server.http.tags import Tags, matches
 from everwrite.server.http.values import bytes_of, kind_said, moment
 
@@ -119,13 +118,7 @@ class Typed:
 
     async def serve(self, asked: Asked) -> None:
         """Answer a request whose path is that of a data type."""
-        method = self._methods.get(asked.method)
-        if method is None:
-            raise not_allowed(asked.method, [*self._methods])
-        bucket, _, key = asked.path[len(PREFIX) :].partition(b"/")
-        name = checked_bucket(unquote_to_bytes(bucket))
-        self._objects.trace_key(asked, name, key)
-        await method(asked, name, key)
+        await self._objects.lead(asked, PREFIX, self._methods)
 
     async def get(self, asked: Asked, bucket: bytes, raw_key: bytes) -> None:
         """Tell what a key is."""

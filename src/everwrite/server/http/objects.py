@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -69,6 +69,10 @@ _SAFE: list[Header] = [
 _JSON: Header = (b"content-type", b"application/json")
 
 
+Method = Callable[[Asked, bytes, bytes], Awaitable[None]]
+"""Answers a request for a key: given its bucket, and the key as it stands in the path."""
+
+
 class Written(msgspec.Struct, kw_only=True):
     """What a write came to, where its context is too long for a header."""
 
@@ -92,15 +96,19 @@ class Objects:
 
     async def serve(self, asked: Asked) -> None:
         """Answer a request whose path is that of a key."""
-        method = self._methods.get(asked.method)
+        await self.lead(asked, PREFIX, self._methods)
+
+    async def lead(self, asked: Asked, prefix: bytes, methods: Mapping[str, Method]) -> None:
+        """Answer a request whose path is this prefix, a bucket and a key, by one of these."""
+        method = methods.get(asked.method)
         if method is None:
-            raise not_allowed(asked.method, [*self._methods])
-        bucket, _, key = asked.path[len(PREFIX) :].partition(b"/")
+            raise not_allowed(asked.method, [*methods])
+        bucket, _, key = asked.path[len(prefix) :].partition(b"/")
         name = checked_bucket(unquote_to_bytes(bucket))
-        self.trace_key(asked, name, key)
+        self._trace_key(asked, name, key)
         await method(asked, name, key)
 
-    def trace_key(self, asked: Asked, bucket: bytes, raw_key: bytes) -> None:
+    def _trace_key(self, asked: Asked, bucket: bytes, raw_key: bytes) -> None:
         """As ``trace``, for a request whose path names a key."""
         if asked.recorded or b"trace=1" in asked.query:
             options = parse_query(asked.query, TRACED)

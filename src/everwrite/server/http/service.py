@@ -16,6 +16,7 @@ from everwrite.server.http.front import Front
 from everwrite.server.http.guard import Guard
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.settings import split_address
+from everwrite.server.sockets import Looking, address_of, listeners, port_of
 from everwrite.server.spans import open_spans
 from everwrite.server.ui.dashboard import Dashboard
 
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 
 BACKLOG = 4096
 """As many as there may be clients: in a full queue the kernel resets who waits."""
-ACCEPTS_PER_TURN = 16
-LOOK_S = 1.0
-UNREAD_BYTES_MAX = 256 << 20
-"""Answers that nobody has read yet, and what came before they were, of all connections together: a
-hundred of the largest."""
 END_S = 2
 """Requests under way have so long to end once the node stops."""
 
@@ -97,70 +93,48 @@ class HttpService:
         config.room, config.refused = runtime.peers, set()
         self._server = Embedded(config)
         self._task: asyncio.Task[None] | None = None
-        self._looking: asyncio.TimerHandle | None = None
+        self._looking = Looking(runtime.driver.loop, self._connections, self._cut_off)
 
     @property
     def port(self) -> int:
         """Where it listens."""
-        port: int = self._sockets[0].getsockname()[1]
-        return port
+        return port_of(self._sockets)
 
     @property
     def url(self) -> str:
         """What a program on this machine asks it by."""
-        host = self._runtime.options.host or "127.0.0.1"
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"http://{address_of(self._runtime.options.host, self.port)}"
 
     async def start(self) -> None:
         """Return once it takes connections."""
         loop = self._runtime.driver.loop
-        # uvloop accepts one connection per turn and listener. In turns of a full node that is too
-        # few to tell a flood of newcomers that there is no room: they would wait in the kernel.
-        listeners = [each.dup() for each in self._sockets for _ in range(ACCEPTS_PER_TURN - 1)]
-        self._task = loop.create_task(self._server.serve(sockets=[*self._sockets, *listeners]))
+        self._task = loop.create_task(self._server.serve(sockets=listeners(self._sockets)))
         self._task.add_done_callback(self._ended)
-        self._looking = loop.call_later(LOOK_S, self._look)
+        self._looking.begin()
         await self._server.listens.wait()
 
     async def stop(self) -> None:
         """Take no more, let what is under way end, and close."""
-        if self._task is None or self._looking is None:
+        if self._task is None or not self._looking.end():
             return
-        self._looking.cancel()
         self._server.should_exit = True
         await self.dashboard.close()
         await self.place.empty(END_S / 2)
         self.place.close()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
-        for connection in list(self._server.server_state.connections):
-            if isinstance(connection, HttpConnection):  # nobody looks after it any more
-                connection.cut_off()
+        for connection in self._connections():  # nobody looks after them any more
+            connection.cut_off()
         if self.front.spans is not None:  # it may have to wait for a collector
             await self.front.spans.close(END_S)
 
-    def _look(self) -> None:
-        loop = self._runtime.driver.loop
-        now = loop.time()
-        kept: list[tuple[int, HttpConnection]] = []
-        for connection in list(self._server.server_state.connections):
-            if isinstance(connection, HttpConnection):
-                connection.look(now)
-                if size := connection.kept_bytes:
-                    kept.append((size, connection))
-        self._relieve(kept)
-        self._looking = loop.call_later(LOOK_S, self._look)
+    def _connections(self) -> list[HttpConnection]:
+        found = self._server.server_state.connections
+        return [each for each in found if isinstance(each, HttpConnection)]
 
-    def _relieve(self, kept: list[tuple[int, HttpConnection]]) -> None:
-        """Cut off those who have most to read, while all together leave too much unread."""
-        total = sum(size for size, _ in kept)
-        for size, connection in sorted(kept, key=lambda each: -each[0]):
-            if total <= UNREAD_BYTES_MAX:
-                return
-            total -= size
-            why = "It leaves too much here: answers unread, or requests ahead of them."
-            self._runtime.log.warning("HTTP client cut off", bytes=size, why=why)
-            connection.cut_off()
+    def _cut_off(self, size: int) -> None:
+        why = "It leaves too much here: answers unread, or requests ahead of them."
+        self._runtime.log.warning("HTTP client cut off", bytes=size, why=why)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """uvicorn ends by itself only if something is wrong with it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from everwrite.core.errors import DeadlineExceeded, EverwriteError, Outcome, UnavailableError
+from everwrite.core.errors import EverwriteError
 from everwrite.server.redis.replies import Problem
 
 _WORDS = {
@@ -25,8 +25,8 @@ _OUTCOMES = {
 def problem_of(error: EverwriteError, *, partly: bool = False) -> Problem:
     """Return the answer for an error; ``partly``: the command had done something before.
 
-    >>> str(problem_of(UnavailableError("No.", hint="Wait.", outcome="unknown")))
-    'UNAVAILABLE No. Wait. The write may have happened.'
+    >>> str(problem_of(EverwriteError("No.", hint="Wait.", outcome="unknown")))
+    'ERR No. Wait. The write may have happened.'
     """
     if error.code == "wrong_type":  # word by word: clients look for it
         return Problem("WRONGTYPE Operation against a key holding the wrong kind of value")
@@ -34,17 +34,3 @@ def problem_of(error: EverwriteError, *, partly: bool = False) -> Problem:
     if partly and error.outcome == "none":  # a hint may say that nothing was done
         return Problem(f"{word} {error.message} A part of the command was done.")
     return Problem(f"{word} {error}{_OUTCOMES.get(error.outcome, '')}")
-
-
-def lost_sight_of(*, writes: bool) -> DeadlineExceeded:
-    """Return the error for a message that nobody has answered."""
-    return DeadlineExceeded(
-        "No answer came in time.",
-        hint="Read the key to see." if writes else "Try again.",
-        outcome="unknown" if writes else "none",
-    )
-
-
-def stopping(outcome: Outcome) -> UnavailableError:
-    """Return the error for what is asked of a node that is about to end."""
-    return UnavailableError("This node is stopping.", hint="Ask another node.", outcome=outcome)

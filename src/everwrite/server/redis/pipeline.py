@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from everwrite.core.errors import EverwriteError
 from everwrite.server.redis.command import ALONE, BLIND, PART, Args, Command, wrong_number
@@ -47,6 +47,9 @@ TURN_STARTS = 256
 _NOT_READ = f"ERR not read: the answers of a batch have at most {BATCH_BYTES_MAX} bytes"
 
 _GeneratorType = type(_ for _ in ())
+
+_LATER, _ASKED = object(), object()
+"""What became of a command that has no steps, and no answer yet."""
 
 
 class Pipeline:
@@ -167,15 +170,31 @@ class Pipeline:
             return
         self._starting = True
         waiting, left = self._waiting, TURN_STARTS
-        while waiting and left and self._start(waiting[0]):
-            slot = waiting.popleft()
-            left -= 1
-            if self.quits:
-                self._forget_behind(slot)
-        self._starting = False
+        try:
+            while waiting and left:
+                slot = waiting[0]
+                if type(slot) is Batch:
+                    self._unfold(slot, left)
+                    continue
+                if not self._start(slot):
+                    break
+                waiting.popleft()
+                left -= 1
+                if self.quits:
+                    self._forget_behind(slot)
+        finally:
+            self._starting = False
         if waiting and not left:
             self._resting = True
             self.front.loop.call_soon(self._rested)
+
+    def _unfold(self, batch: Batch, most: int) -> None:
+        """Let the next commands of the batch that is due wait in its place, and it behind them."""
+        waiting = self._waiting
+        part = batch.next_part(most)
+        if not batch.left:
+            waiting.popleft()
+        waiting.extendleft(reversed(part))
 
     def _rested(self) -> None:
         self._resting = False
@@ -190,61 +209,74 @@ class Pipeline:
         self._waiting.clear()
 
     def _start(self, slot: Slot) -> bool:
-        """Begin a command; False: not yet."""
+        """Begin a command, or refuse it; False: not yet."""
         if self._running >= RUNNING_MAX or self._whole or self.stopped:
             return False
         if self._unsent > UNSENT_BYTES_MAX and (self._running or self._due):
             return False  # who has nothing under way, nor to send, would wait for nothing
-        session, command, args = self.session, slot.command, slot.args
         try:
-            if command is None or not session.known or not command.fits(args):
-                self._check(command, args)
-            assert command is not None
-            keys = slot.keys
-            if keys is None:
-                if command.keys[1] == 1:
-                    keys = [session.key(args[1])]
-                else:
-                    keys = [session.key(each) for each in command.keys_in(args)]
-                slot.keys = keys
-            mode = command.mode
-            if (command.plain and len(args) != command.plain) or (
-                mode == BLIND and len(keys) > PART  # its later parts are asked later
-            ):
-                mode = ALONE
-            if self._running and not self._fits_beside(command, keys, mode):
-                return False
-            if slot.batch is not None and slot.batch.full and command.only_reads:
-                raise Problem(_NOT_READ)
-            slot.protocol = session.protocol
-            direct = command.direct
-            if direct is not None and mode == command.mode:
-                self.front.place.ask(direct.ask(session, args, keys[0]), slot)
-                slot.tell = direct.tell
-                self.under_way += 1
-                self._hold(keys, mode)
-                return True
-            found = command.run(session, args, keys)
+            found = self._begin(slot)
         except Problem as problem:
             self._answer(slot, problem)
-            return True
         except EverwriteError as error:
             self._answer(slot, problem_of(error))
-            return True
-        except Exception as error:
-            self._answer(slot, problem_of(self.front.ours(args, error)))
-            raise
-        if type(found) is not _GeneratorType:
-            slot.protocol = session.protocol  # HELLO speaks as was agreed
-            if session.hush is not None:
-                whose = slot if slot.batch is None else slot.batch
-                whose.hush, session.hush = session.hush, None
-            self._answer(slot, found)
-            return True
-        self._whole = command.whole
-        self._hold(keys, mode)
-        slot.go(found)
+        except Exception as error:  # noqa: BLE001 (``ours`` logs it)
+            self._answer(slot, problem_of(self.front.ours(slot.args, error)))
+        else:
+            if found is _LATER:
+                return False
+            if type(found) is _GeneratorType:
+                slot.go(found)
+            elif found is not _ASKED:
+                self._said(slot, found)
         return True
+
+    def _begin(self, slot: Slot) -> Any:
+        """Begin a command: return its steps, its answer, _ASKED where the one reply makes that, or
+        _LATER; raises what it is refused with.
+        """
+        session, command, args = self.session, slot.command, slot.args
+        if command is None or not session.known or not command.fits(args):
+            self._check(command, args)
+        assert command is not None
+        keys = slot.keys
+        if keys is None:
+            if command.keys[1] == 1:
+                keys = [session.key(args[1])]
+            else:
+                keys = [session.key(each) for each in command.keys_in(args)]
+            slot.keys = keys
+        mode = command.mode
+        if (command.plain and len(args) != command.plain) or (
+            mode == BLIND and len(keys) > PART  # its later parts are asked later
+        ):
+            mode = ALONE
+        if self._running and not self._fits_beside(command, keys, mode):
+            return _LATER
+        if slot.batch is not None and slot.batch.full and command.only_reads:
+            raise Problem(_NOT_READ)
+        slot.protocol = session.protocol
+        direct = command.direct
+        if direct is not None and mode == command.mode:
+            self.front.place.ask(direct.ask(session, args, keys[0]), slot)
+            slot.tell = direct.tell
+            self.under_way += 1
+            self._hold(keys, mode)
+            return _ASKED
+        found = command.run(session, args, keys)
+        if type(found) is _GeneratorType:
+            self._whole = command.whole
+            self._hold(keys, mode)
+        return found
+
+    def _said(self, slot: Slot, answer: Answer) -> None:
+        """A command has its answer without asking the core."""
+        session = self.session
+        slot.protocol = session.protocol  # HELLO speaks as was agreed
+        if session.hush is not None:
+            whose = slot if slot.batch is None else slot.batch
+            whose.hush, session.hush = session.hush, None
+        self._answer(slot, answer)
 
     def _fits_beside(self, command: Command, keys: list[bytes], mode: int) -> bool:
         """Say whether a command may begin beside what runs."""
@@ -286,18 +318,21 @@ class Pipeline:
             self.go_on()
 
     def _answer(self, slot: Slot, answer: Answer) -> None:
+        batch, protocol = slot.batch, slot.protocol or self.session.protocol
+        try:
+            data = encode(answer, protocol)
+        except Exception as error:  # noqa: BLE001 (``ours`` logs it)
+            answer = problem_of(self.front.ours(slot.args, error))
+            data = encode(answer, protocol)
         if slot.command is not None:
             took_ns = time.monotonic_ns() - slot.began_ns
             self.front.measures.add(slot.command.name, took_ns, type(answer) is not Problem)
         self._queued_bytes -= slot.size
-        batch, protocol = slot.batch, slot.protocol or self.session.protocol
         if batch is not None:
-            if not batch.take(slot.at, answer, protocol):
+            if not batch.take(slot.at, data, failed=type(answer) is Problem):
                 return
-            slot = batch
-            slot.data = data = batch.whole()
-        else:
-            slot.data = data = encode(answer, protocol)
+            slot, data = batch, batch.whole()
+        slot.data = data
         self._unsent += len(data)
         self._due = True
         self._ready()
@@ -356,7 +391,7 @@ class Pipeline:
     def _execute(self, command: Command) -> None:
         if self._batch is None:
             raise Problem("ERR EXEC without MULTI")
-        kept, wrong = self._batch, self._batch_wrong
+        kept, size, wrong = self._batch, self._batch_bytes, self._batch_wrong
         self.begin_anew()
         if wrong:
             raise Problem("EXECABORT Transaction discarded because of previous errors.")
@@ -364,10 +399,8 @@ class Pipeline:
         if not kept:
             self.say([])
             return
-        batch = Batch(self, command, len(kept))
+        batch = Batch(self, command, kept, size)
         self._slots.append(batch)
-        for at, (each, args) in enumerate(kept):
-            slot = Slot(self, each, args, batch, at)
-            self._queued_bytes += slot.size
-            self._waiting.append(slot)
+        self._queued_bytes += size
+        self._waiting.append(batch)
         self.go_on()

@@ -11,14 +11,15 @@ import secrets
 from collections import deque
 from typing import Protocol
 
-from everwrite.core.errors import EverwriteError, InvariantError, Overloaded
-from everwrite.core.failures import error_of, failure_of
+from everwrite.core.errors import EverwriteError, InvariantError
+from everwrite.core.failures import failure_of
 from everwrite.core.messages.listing import List
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Failure, Get, Put
+from everwrite.server.answering import answering
 from everwrite.server.driver import Driver
+from everwrite.server.fronts import FrontPlace, patience_s, told
 from everwrite.server.redis.command import Request
-from everwrite.server.redis.doubts import lost_sight_of, stopping
 from everwrite.server.transport import TURN_BYTES
 
 REQUESTS_MAX = 16_384
@@ -26,9 +27,6 @@ REQUESTS_MAX = 16_384
 IN_CORE_MAX = 256
 """Messages that are with the core at once. Redis clients send far ahead and expect to be slowed
 down, not to be refused: what is more waits here, and the door (core/pace/door.py) sees no flood."""
-SWEEP_S = 1.0
-GRACE_S = 2.0
-"""So long after its deadline a message is taken for lost."""
 
 
 class Call(Protocol):
@@ -43,39 +41,24 @@ class Flushed(Protocol):
     def flush(self) -> None: ...
 
 
-class RedisPlace:
+class RedisPlace(FrontPlace[Call, int]):
     """See the module."""
 
+    most = REQUESTS_MAX
+    what = "requests"
+
     def __init__(self, driver: Driver, timeout_ms: int) -> None:
-        self._driver = driver
-        self._loop = driver.loop
-        self._patience_s = timeout_ms / 1000 + GRACE_S
-        self._rid = 0
+        super().__init__(driver)
+        self._patience_s = patience_s(timeout_ms)
         self._op_head = secrets.token_bytes(8)
         """Of this run: no other has its request ids."""
         self._op = 0
-        self._waiting: dict[int, tuple[Call, int, bool, float]] = {}
-        """Who asked, which of its messages it is, whether it writes, and when it is lost: the
-        longest first."""
         self._queued: deque[Request] = deque()
-        """Of these, what is not with the core yet."""
+        """Of those that wait, what is not with the core yet."""
         self._handing = False
         self._due: dict[Flushed, None] = {}
         self._telling = False
-        self._closed = False
         self._emptied: asyncio.Future[None] | None = None
-        self._place = driver.attach(self)
-        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
-
-    @property
-    def under_way(self) -> int:
-        """Messages that wait for a reply."""
-        return len(self._waiting)
-
-    def next_rid(self) -> int:
-        """Return the number for the next message."""
-        self._rid += 1
-        return self._rid
 
     def next_op(self) -> bytes:
         """Return a request id that no other put has."""
@@ -93,17 +76,6 @@ class RedisPlace:
             self._handing = True
             self._loop.call_soon(self._hand_in)
 
-    def check_room(self, count: int) -> None:
-        """Raise the error for so many messages more than can be asked."""
-        if self._closed:
-            raise stopping("none")
-        if len(self._waiting) + count > REQUESTS_MAX:
-            raise Overloaded(
-                f"{REQUESTS_MAX} requests wait for an answer, and no more are taken.",
-                hint="Nothing was done. Try again in a moment.",
-                retry_after_ms=200,
-            )
-
     def send(self, messages: list[Message]) -> None:
         """Take replies of the core."""
         waiting = self._waiting
@@ -112,8 +84,10 @@ class RedisPlace:
             found = waiting.pop(message.rid, None)  # type: ignore[attr-defined]
             if found is None:
                 continue
-            told = _told(message) if type(message) is Failure else message
-            found[0].heard(found[1], told)
+            try:
+                found[0].heard(found[1], told(message) if type(message) is Failure else message)
+            except Exception as error:  # one connection's, and others are still to be told
+                self._driver.log.exception("reply not taken", why=repr(error))
         self._telling = False
         self._flush()
         if self._queued:
@@ -138,17 +112,6 @@ class RedisPlace:
         for connection in due:
             connection.flush()
 
-    def close(self) -> None:
-        """Take nothing more, and end what waits: nobody knows what becomes of it."""
-        if self._closed:
-            return
-        self._closed = True
-        self._sweeping.cancel()
-        self._driver.detach(self._place)
-        waiting, self._waiting = self._waiting, {}
-        for call, at, writes, _ in waiting.values():
-            call.heard(at, stopping("unknown" if writes else "none"))
-
     def _hand_in(self) -> None:
         """Hand in what came in this turn, as far as there is room for it in the core."""
         self._handing = False
@@ -163,7 +126,8 @@ class RedisPlace:
             if type(message) is Put and message.value is not None:
                 held += len(message.value)
             try:  # one by one, so that none is lost with another
-                self._begin(message)
+                with answering(self._driver.log, type(message).__name__):
+                    self._driver.arrived(self._place, [message])
             except InvariantError as error:  # a bug of ours, whatever was asked
                 self._driver.broken(error)
                 return
@@ -177,37 +141,5 @@ class RedisPlace:
             self._handing = True
             self._loop.call_soon(self._hand_in)
 
-    def _begin(self, message: Request) -> None:
-        try:
-            self._driver.arrived(self._place, [message])
-        except EverwriteError:
-            raise
-        except Exception as error:
-            name = type(message).__name__
-            self._driver.log.exception("question failed", asked=name, why=repr(error))
-            raise EverwriteError(
-                f"The node met an error in {name!r} ({type(error).__name__}).",
-                hint="Its log has the traceback. It may have been carried out: look first. "
-                "Please report it.",
-                outcome="unknown",
-            ) from error
-
-    def _sweep(self) -> None:
-        now = self._loop.time()
-        lost: list[int] = []
-        for rid, (_, _, _, lost_at) in self._waiting.items():
-            if lost_at > now:
-                break
-            lost.append(rid)
-        for rid in lost:
-            call, at, writes, _ = self._waiting.pop(rid)
-            call.heard(at, lost_sight_of(writes=writes))
-        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
-
-
-def _told(failure: Failure) -> EverwriteError:
-    """Return the error that is reported. A broken invariant of another node is none of this one."""
-    error = error_of(failure)
-    if not isinstance(error, InvariantError):
-        return error
-    return EverwriteError(error.message, hint=error.hint, outcome=error.outcome)
+    def _end(self, rid: int, who: Call, which: int, error: EverwriteError) -> None:
+        who.heard(which, error)

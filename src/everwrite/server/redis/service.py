@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 from everwrite.server.redis.connection import RedisConnection
 from everwrite.server.redis.front import Front
 from everwrite.server.redis.place import RedisPlace
+from everwrite.server.sockets import Looking, address_of, listeners, port_of
 
 if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
 
 BACKLOG = 4096
 """As many as there may be clients: in a full queue the kernel resets who waits."""
-LOOK_S = 1.0
-KEPT_BYTES_MAX = 256 << 20
-"""Answers that nobody has read, and commands that are not done, of all connections together."""
 END_S = 2.0
 """Commands under way have so long to end once the node stops."""
 
@@ -35,7 +33,7 @@ class RedisService:
             runtime.options.secret,
             local,
             driver.loop,
-            port=self.port,
+            port=port_of(sockets),
             welcome=peers.welcome,
             parted=peers.parted,
             turns=peers.turns,
@@ -44,36 +42,34 @@ class RedisService:
         )
         runtime.exposition.more.append(self.front.measures)
         self._servers: list[asyncio.Server] = []
-        self._looking: asyncio.TimerHandle | None = None
+        self._looking = Looking(
+            driver.loop, lambda: list(self.front.connections.values()), self._cut_off
+        )
 
     @property
     def port(self) -> int:
         """Where it listens."""
-        port: int = self._sockets[0].getsockname()[1]
-        return port
+        return self.front.port
 
     @property
     def address(self) -> str:
         """HOST:PORT, as a program on this machine reaches it."""
-        host = self._runtime.options.host or "127.0.0.1"
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        return address_of(self._runtime.options.host, self.port)
 
     async def start(self) -> None:
         """Return once it takes connections."""
         loop = self._runtime.driver.loop
-        for each in self._sockets:
+        for each in listeners(self._sockets):
             server = await loop.create_server(
                 lambda: RedisConnection(self.front), sock=each, backlog=BACKLOG
             )
             self._servers.append(server)
-        self._looking = loop.call_later(LOOK_S, self._look)
+        self._looking.begin()
 
     async def stop(self) -> None:
         """Take no more, let what is under way end, and close."""
-        if self._looking is None:
+        if not self._looking.end():
             return
-        self._looking.cancel()
-        self._looking = None
         for server in self._servers:
             server.close()
         connections = list(self.front.connections.values())
@@ -85,24 +81,6 @@ class RedisService:
             connection.flush()
             connection.close_or_cut()
 
-    def _look(self) -> None:
-        loop = self._runtime.driver.loop
-        now = loop.time()
-        kept: list[tuple[int, RedisConnection]] = []
-        for connection in list(self.front.connections.values()):
-            connection.look(now)
-            if size := connection.kept_bytes:
-                kept.append((size, connection))
-        self._relieve(kept)
-        self._looking = loop.call_later(LOOK_S, self._look)
-
-    def _relieve(self, kept: list[tuple[int, RedisConnection]]) -> None:
-        """Cut off those who keep most here, while all together keep too much."""
-        total = sum(size for size, _ in kept)
-        for size, connection in sorted(kept, key=lambda each: -each[0]):
-            if total <= KEPT_BYTES_MAX:
-                return
-            total -= size
-            why = "It leaves too much here: answers unread, or commands that do not end."
-            self._runtime.log.warning("Redis client cut off", bytes=size, why=why)
-            connection.cut_off()
+    def _cut_off(self, size: int) -> None:
+        why = "It leaves too much here: answers unread, or commands that do not end."
+        self._runtime.log.warning("Redis client cut off", bytes=size, why=why)

@@ -129,6 +129,8 @@ class Slot:
             answer = problem
         except EverwriteError as error:
             answer = problem_of(error)
+        except Exception as error:  # noqa: BLE001 (``ours`` logs it)
+            answer = problem_of(line.front.ours(self.args, error))
         line.over(self, answer)
 
     def _go_on(self, told: Any) -> None:
@@ -181,23 +183,46 @@ class Slot:
 
 
 class Batch(Slot):
-    """EXEC: its answer is those of its commands."""
+    """EXEC: its answer is those of its commands, which come to be a part at a time."""
 
-    __slots__ = ("answers", "bytes", "due")
+    __slots__ = ("_kept", "answers", "bytes", "due")
 
-    def __init__(self, line: Pipeline, command: Command, count: int) -> None:
+    def __init__(
+        self, line: Pipeline, command: Command, kept: list[tuple[Command, Args]], size: int
+    ) -> None:
         super().__init__(line, command, [b"exec"], None, 0)
-        self.answers: list[bytes] = [b""] * count
+        self.answers: list[bytes] = [b""] * len(kept)
         """As they are sent."""
         self.bytes = 0
-        self.due = count
+        self.due = len(kept)
+        self._kept = kept
+        kept.reverse()
+        self.size = size
+        """What is held for those that are not slots yet."""
 
-    def take(self, at: int, answer: Answer, protocol: int) -> bool:
+    @property
+    def left(self) -> int:
+        """How many of its commands are not slots yet."""
+        return len(self._kept)
+
+    def next_part(self, most: int) -> list[Slot]:
+        """Return the next of its commands, so many at most."""
+        kept, part = self._kept, []
+        at = len(self.answers) - len(kept)
+        for _ in range(min(most, len(kept))):
+            command, args = kept.pop()
+            slot = Slot(self._line, command, args, self, at)
+            slot.began_ns = self.began_ns
+            self.size -= slot.size
+            part.append(slot)
+            at += 1
+        return part
+
+    def take(self, at: int, data: bytes, *, failed: bool) -> bool:
         """Take the answer of one command; say whether that was the last."""
-        data = encode(answer, protocol)
         self.bytes += len(data)
-        if self.full:
-            data = _TOO_MUCH_DATA if type(answer) is not Problem else data
+        if self.full and not failed:
+            data = _TOO_MUCH_DATA
         self.answers[at] = data
         self.due -= 1
         return not self.due

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from everwrite.core.cluster.plans import name_of
 from everwrite.core.tally import Tally
+from everwrite.server.sockets import address_of
 
 if TYPE_CHECKING:
     from everwrite.server.runtime import Runtime
@@ -29,7 +30,7 @@ def glance(runtime: Runtime, status: Callable[[Answer], Answer]) -> Answer:
     moves = sorted(runtime.node.moves.progress(), key=lambda move: bool(move.waiting))
     return {
         **status({}),
-        "http": _http(runtime),
+        "http": http_of(runtime),
         "blocked": _blocked(runtime),
         "took": {
             "put_ms": sparse(measures.took["put"]),
@@ -60,12 +61,11 @@ def sparse(tally: Tally) -> list[list[int]]:
     return [[at, count] for at, count in enumerate(tally.counts) if count]
 
 
-def _http(runtime: Runtime) -> str | None:
+def http_of(runtime: Runtime) -> str | None:
     """Return where others reach this node's pages; None: it has none."""
     if runtime.http is None:
         return None
-    host, port = runtime.node.local.members.me.host, runtime.http.port
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{address_of(runtime.node.local.members.me.host, runtime.http.port)}"
 
 
 def _blocked(runtime: Runtime) -> list[str]:
