@@ -27,7 +27,7 @@ from everwrite.core.hints.hints import Hints, Recount
 from everwrite.core.local import Local, Request
 from everwrite.core.messages.explain import Show, Shown
 from everwrite.core.messages.hints import AskRoom, Room
-from everwrite.core.messages.listing import List, Named, Names
+from everwrite.core.messages.listing import Named, Names
 from everwrite.core.messages.load import Load
 from everwrite.core.messages.members import News, Ping, Pong, Probe, Probed, Rows, Summary
 from everwrite.core.messages.message import Message
@@ -125,11 +125,7 @@ class Node:
         self._hint_pass_ms = now
         self._from_clients: dict[type, Handler] = {
             Ask: lambda source, message: local.out.asks.append((source, message)),
-            Fetch: self.clients.fetch,
-            Get: self.clients.get,
-            Put: self.clients.put,
-            Touch: self.clients.put,
-            List: self.clients.list,
+            **self.clients.handlers,
             **self.channels.from_clients,
         }
         self._from_nodes = {

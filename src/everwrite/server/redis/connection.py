@@ -44,6 +44,9 @@ class RedisConnection(asyncio.Protocol):
         self._front = front
         self._loop = front.loop
         self._requests = Requests()
+        self._ahead: list[bytes] = []
+        """What was pushed, and the answers before it, in their order."""
+        self._ahead_bytes = 0
         self._dirty = False
         self._held = False
         """No client is read from just now."""
@@ -148,6 +151,9 @@ class RedisConnection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         data = self._pipeline.answers()
+        if self._ahead:
+            data = b"".join([*self._ahead, data])
+            self._ahead, self._ahead_bytes = [], 0
         if data:
             self.transport.write(data)
         self._pipeline.go_on()
@@ -155,6 +161,16 @@ class RedisConnection(asyncio.Protocol):
             self._take()
         elif self._pipeline.ends and self._pipeline.empty:
             self.transport.close()
+
+    def push(self, data: bytes) -> int:
+        """Send what was not asked for, behind what is answered by now; return how much the other
+        end has not read.
+        """
+        ahead = (self._pipeline.answers(), data) if not self._pipeline.empty else (data,)
+        self._ahead += ahead
+        self._ahead_bytes += sum(map(len, ahead))
+        self._ready()
+        return self._ahead_bytes + self.transport.get_write_buffer_size()
 
     def end(self) -> None:
         """Take nothing more; close once all is answered."""
@@ -214,7 +230,7 @@ class RedisConnection(asyncio.Protocol):
     def kept_bytes(self) -> int:
         """What this process holds for it."""
         unread = self.transport.get_write_buffer_size()
-        return unread + self._requests.kept + self._pipeline.kept
+        return unread + self._ahead_bytes + self._requests.kept + self._pipeline.kept
 
     def look(self, now: float) -> None:
         """From time to time: end it if the other end says or reads nothing for too long."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from everwrite.server.redis.connection import RedisConnection
 from everwrite.server.redis.front import Front
+from everwrite.server.redis.hub import Hub
+from everwrite.server.redis.measures import ChannelMeasures
 from everwrite.server.redis.place import RedisPlace
 
 if TYPE_CHECKING:
@@ -30,8 +32,10 @@ class RedisService:
         self._sockets = sockets
         driver, local, peers = runtime.driver, runtime.node.local, runtime.peers
         self.place = RedisPlace(driver, local.config.request_timeout_ms)
+        self.hub = Hub(driver, runtime.log)
         self.front = Front(
             self.place,
+            self.hub,
             runtime.options.secret,
             local,
             driver.loop,
@@ -42,7 +46,7 @@ class RedisService:
             broken=driver.broken,
             log=runtime.log,
         )
-        runtime.exposition.more.append(self.front.measures)
+        runtime.exposition.more += [self.front.measures, ChannelMeasures(self.hub)]
         self._servers: list[asyncio.Server] = []
         self._looking: asyncio.TimerHandle | None = None
 
@@ -81,6 +85,7 @@ class RedisService:
             connection.end()
         await self.place.empty(END_S)
         self.place.close()
+        self.hub.close()
         for connection in list(self.front.connections.values()):
             connection.flush()
             connection.close_or_cut()
@@ -94,6 +99,7 @@ class RedisService:
             if size := connection.kept_bytes:
                 kept.append((size, connection))
         self._relieve(kept)
+        self.hub.look()
         self._looking = loop.call_later(LOOK_S, self._look)
 
     def _relieve(self, kept: list[tuple[int, RedisConnection]]) -> None:
