@@ -347,6 +347,20 @@ def test_a_node_wants_publications_for_a_while_after_the_last_subscriber() -> No
     assert not any(world.messages(kind) for kind in BETWEEN_NODES)  # at rest nothing is said
 
 
+def test_whoever_says_that_he_subscribes_and_does_not_come_is_forgotten() -> None:
+    world = Cluster()
+    one, two, _ = world.ids
+    world.listen(two)
+    world.run()
+    world.publish(one)
+    assert len(world.messages(Spread)) == 1
+
+    world.advance(LINGER_MS + 20)
+    world.publish(one)
+
+    assert len(world.messages(Spread)) == 1
+
+
 def test_a_node_that_is_sent_what_it_does_not_want_says_so() -> None:
     world = Cluster()
     one, two, _ = world.ids

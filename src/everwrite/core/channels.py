@@ -279,8 +279,10 @@ class Channels:
     # -- subscribers -------------------------------------------------------------------------------
 
     def listen(self, source: Place, message: Listen) -> None:
-        """Somebody is about to subscribe here."""
-        self.occupied(True)
+        """Somebody is about to subscribe here, or says so: he has to come (``occupied``)."""
+        if self._end_ms >= 0 or not self.wants:
+            self._end_ms = self._local.now + LINGER_MS
+            self._want(wants=True)
         if len(self._listening) >= LISTENING_MAX:
             self._local.out.send(source, failure_of(message.rid, too_busy(self._local)))
             return
@@ -316,6 +318,11 @@ class Channels:
         self._local.out.send(source, Listening(rid))
 
     # -- publishers --------------------------------------------------------------------------------
+
+    @property
+    def audience(self) -> int:
+        """To how many nodes a publication goes."""
+        return self.wants + sum(known.wanted for known in self._peers.values())
 
     def publish(self, source: Place, message: Publish) -> None:
         """Bring a publication to all who want it."""

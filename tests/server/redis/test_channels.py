@@ -21,6 +21,7 @@ from everwrite.core import handshake
 from everwrite.core.channels import CHANNEL_BYTES_MAX
 from everwrite.server.redis import hub as hubs
 from everwrite.server.redis.hub import Hub
+from everwrite.server.redis.place import RedisPlace
 from everwrite.server.redis.subscriptions import CHANNEL
 from everwrite.server.runtime import Runtime
 
@@ -441,6 +442,86 @@ async def test_what_comes_from_others_and_has_no_room_is_dropped_and_counted(
 
 
 @in_loop
+async def test_many_publishers_are_slowed_down_by_those_whom_they_reach_and_lose_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hubs, "IN_CORE_MAX", 8)
+    monkeypatch.setattr(hubs, "TURN_NS", 0)
+    most, begin = 0, Hub._begin
+
+    def noted(hub: Hub, message: Any) -> None:
+        nonlocal most
+        begin(hub, message)
+        most = max(most, len(hub._in_core))
+
+    monkeypatch.setattr(Hub, "_begin", noted)
+    async with one() as (runtime, _), subscribed(runtime, "a") as pubsub:
+        count, publishers = 60, 6
+        sent = b"".join(packed(b"PUBLISH", b"a", b"%d" % at) for at in range(count))
+        found = await asyncio.gather(*(raw(runtime, sent) for _ in range(publishers)))
+
+        assert found == [b":1\r\n" * count] * publishers
+        assert len(await heard(pubsub, count * publishers)) == count * publishers
+        assert 1 < most <= 8
+        assert hub_of(runtime).channels.counted.full == 0
+
+
+@in_loop
+async def test_what_publications_hold_in_the_core_counts_for_each_node_that_gets_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hubs, "IN_CORE_BYTES_MAX", 1000)
+    most, begin = 0, Hub._begin
+
+    def noted(hub: Hub, message: Any) -> None:
+        nonlocal most
+        begin(hub, message)
+        most = max(most, len(hub._in_core))
+
+    monkeypatch.setattr(Hub, "_begin", noted)
+    async with three() as (nodes, _):
+        first, second, _third = nodes.running.values()
+        async with subscribed(first, "a"), subscribed(second, "a"):
+            found = await raw(first, packed(b"PUBLISH", b"a", b"x" * 300) * 50)
+
+    assert found == b":2\r\n" * 50
+    assert 1 < most <= 2  # 602 bytes each
+
+
+@in_loop
+async def test_more_publishers_than_can_wait_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hubs, "WAITING_MAX", 3)
+    async with one() as (runtime, _):
+        found = await raw(runtime, packed(b"PUBLISH", b"a", b"x") * 5)
+
+    assert [line.split(b" ")[0] for line in found.splitlines()] == [b":0"] * 3 + [
+        b"-OVERLOADED",
+        b"-OVERLOADED",
+    ]
+
+
+@in_loop
+async def test_a_publication_waits_for_what_its_connection_wrote_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held: list[Any] = []
+    ask = RedisPlace.ask
+    monkeypatch.setattr(RedisPlace, "ask", lambda place, *args: held.append(args))
+    async with one() as (runtime, _):
+        assert runtime.redis is not None
+        hub, place = runtime.redis.hub, runtime.redis.place
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(runtime))
+        writer.write(packed(b"SET", b"k", b"v") + packed(b"PUBLISH", b"a", b"x") * 3)
+
+        await eventually(lambda: asyncio.sleep(0, bool(held)), "the write was asked for")
+        assert not hub._waiting
+        ask(place, *held[0])
+        async with asyncio.timeout(PATIENCE_S):
+            assert await reader.readexactly(17) == b"+OK\r\n" + b":0\r\n" * 3
+        writer.close()
+
+
+@in_loop
 async def test_the_metrics_say_what_became_of_publications() -> None:
     async with three(http_port=0) as (nodes, clients):
         runtimes = list(nodes.running.values())
@@ -460,6 +541,7 @@ async def test_the_metrics_say_what_became_of_publications() -> None:
         'everwrite_publications_total{way="published"} 1.0',
         'everwrite_publications_total{way="sent"} 1.0',
         'everwrite_publications_dropped_total{why="full"} 0.0',
+        "everwrite_publications_unanswered_total 0.0",
     ):
         assert line in told[1], line
 
@@ -468,11 +550,11 @@ async def test_the_metrics_say_what_became_of_publications() -> None:
 async def test_a_node_that_stops_answers_those_who_publish() -> None:
     async with one() as (runtime, client), subscribed(runtime, "a"):
         hub = hub_of(runtime)
-        hub._turn = lambda: None  # type: ignore[method-assign]
+        runtime.driver.heard = lambda heard: None
         asked = asyncio.create_task(client.publish("a", "x"))
 
         async def waits() -> bool:
-            return bool(hub._waiting)
+            return bool(hub._in_core)
 
         await eventually(waits, "it waits for its answer")
         hub.close()

@@ -33,6 +33,8 @@ UNREAD_S = 30.0
 COMMAND_S = 60.0
 """For the largest value over a line of 20 KiB/s."""
 AUTH_S = 10.0
+SHARED_BYTES = 64 << 10
+"""Over this what is pushed is not copied: all subscribers that do not read share it."""
 STRANGER_UNREAD_BYTES = 64 << 10
 """As UNREAD_BYTES, of whoever has not said the secret."""
 
@@ -152,15 +154,23 @@ class RedisConnection(asyncio.Protocol):
             return
         data = self._pipeline.answers()
         if self._ahead:
-            data = b"".join([*self._ahead, data])
-            self._ahead, self._ahead_bytes = [], 0
-        if data:
+            self._send_ahead(data)
+        elif data:
             self.transport.write(data)
         self._pipeline.go_on()
         if self._full:
             self._take()
         elif self._pipeline.ends and self._pipeline.empty:
             self.transport.close()
+
+    def _send_ahead(self, behind: bytes) -> None:
+        """Send what was pushed, and this behind it."""
+        ahead, size = [*self._ahead, behind], self._ahead_bytes
+        self._ahead, self._ahead_bytes = [], 0
+        if size > SHARED_BYTES:
+            self.transport.writelines(ahead)
+        else:
+            self.transport.write(b"".join(ahead))
 
     def push(self, data: bytes) -> int:
         """Send what was not asked for, behind what is answered by now; return how much the other

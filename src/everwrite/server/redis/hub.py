@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING
 
 from structlog.stdlib import BoundLogger
 
-from everwrite.core.errors import EverwriteError, InvariantError
+from everwrite.core.errors import EverwriteError, InvariantError, Overloaded
 from everwrite.core.failures import error_of, failure_of
 from everwrite.core.messages.channels import Listen, Publish, Spread
 from everwrite.core.messages.message import Message
@@ -27,7 +27,7 @@ from everwrite.core.messages.requests import Failure
 from everwrite.server.driver import Driver
 from everwrite.server.redis.doubts import stopping
 from everwrite.server.redis.place import Call
-from everwrite.server.redis.replies import pushed
+from everwrite.server.redis.replies import RESP2, RESP3, pushed
 from everwrite.server.redis.subscriptions import CHANNEL, PATTERN, SHARD, Subscriptions
 
 if TYPE_CHECKING:
@@ -42,6 +42,15 @@ STEPS = 16
 LINE_BYTES_MAX = 64 << 20
 """Publications of other nodes that wait here: more are dropped. What one of them may have sent has
 its own cap (core/channels.py)."""
+WAITING_MAX = 16_384
+"""What is asked for and not answered; more is refused."""
+IN_CORE_MAX = 256
+"""Publications that are with the core at once,"""
+IN_CORE_BYTES_MAX = 8 << 20
+"""and what they have, once for each node that they go to (though one always may). The window of a
+node that keeps up (core/channels.py) never fills: publishers are slowed down instead."""
+RELIEF_BYTES = 64 << 20
+"""After so much was handed on it is looked at who leaves it unread."""
 UNREAD_PUSHED_MAX = 8 << 20
 """What a subscriber has not read: over this it is cut off. A publication has 1 MiB at most."""
 
@@ -59,8 +68,14 @@ class Hub:
         self.delivered = self.cut_off = self.crowded = 0
         """For metrics; the last: publications that came from others and had no room here."""
         self._rid = 0
-        self._waiting: dict[int, tuple[Call, bool]] = {}
-        """Who asked, and whether he publishes."""
+        self.relieve: Callable[[], None] = lambda: None
+        """Cuts off those who leave most unread, while all together leave too much."""
+        self._handed_bytes = 0
+        self._waiting: dict[int, Call] = {}
+        """Who asked."""
+        self._in_core: dict[int, int] = {}
+        """Publications that are with the core: what they have, for all nodes that they go to."""
+        self._in_core_bytes = 0
         self._queued: deque[Publish | Listen] = deque()
         """What is not with the core yet."""
         self._line: deque[tuple[bytes, Spread]] = deque()
@@ -83,7 +98,13 @@ class Hub:
         """Hand in a message; the call hears the reply, never before this returns."""
         if self._closed:
             raise stopping("none")
-        self._waiting[message.rid] = call, type(message) is Publish
+        if len(self._waiting) >= WAITING_MAX:
+            raise Overloaded(
+                f"{WAITING_MAX} clients publish or subscribe, and no more are taken.",
+                hint="Nothing was done. Try again in a moment.",
+                retry_after_ms=200,
+            )
+        self._waiting[message.rid] = call
         self._queued.append(message)
         self._soon()
 
@@ -135,10 +156,13 @@ class Hub:
     def send(self, messages: list[Message]) -> None:
         """Take replies of the core."""
         for message in messages:
-            found = self._waiting.pop(message.rid, None)  # type: ignore[attr-defined]
-            if found is not None:
-                told = error_of(message) if type(message) is Failure else message
-                found[0].heard(-1, told)
+            rid: int = message.rid  # type: ignore[attr-defined]
+            self._in_core_bytes -= self._in_core.pop(rid, 0)
+            call = self._waiting.pop(rid, None)
+            if call is not None:
+                call.heard(-1, error_of(message) if type(message) is Failure else message)
+        if self._queued:
+            self._soon()
 
     def _heard(self, heard: Sequence[tuple[bytes, Spread]]) -> None:
         for source, spread in heard:
@@ -164,24 +188,34 @@ class Hub:
             return
         end = time.thread_time_ns() + TURN_NS
         in_time = True
-        while self._queued and in_time:
-            self._begin(self._queued.popleft())
-            in_time = time.thread_time_ns() < end
         try:
+            while self._has_room and in_time:
+                self._begin(self._queued.popleft())
+                in_time = time.thread_time_ns() < end
             while self._line and in_time:
                 self._hand_on()
                 in_time = time.thread_time_ns() < end
         except BaseException as error:
             self._driver.broken(error)
             raise
-        if self._queued or self._line:
+        if self._has_room or self._line:
             self._soon()
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether there is something to begin, and room for it."""
+        count, size = len(self._in_core), self._in_core_bytes
+        return bool(self._queued) and count < IN_CORE_MAX and size < IN_CORE_BYTES_MAX
+
     def _begin(self, message: Publish | Listen) -> None:
+        if type(message) is Publish:
+            size = len(message.channel) + len(message.payload)
+            self._in_core[message.rid] = cost = size * self.channels.audience
+            self._in_core_bytes += cost
         try:
             self._driver.arrived(self._place, [message])
-        except InvariantError as error:  # a bug of ours, whatever was asked
-            self._driver.broken(error)
+        except InvariantError:  # a bug of ours, whatever was asked
+            raise
         except EverwriteError as error:
             self.send([failure_of(message.rid, error)])
 
@@ -208,25 +242,33 @@ class Hub:
         subscriptions = self.subscriptions
         kind = SHARD if spread.sharded else CHANNEL
         count = 0
-        for who in subscriptions.subscribers(kind, channel):
-            count += self._hand(who, kind, channel, (channel, payload))
+        whom = subscriptions.subscribers(kind, channel)
+        told = _told(_WORDS[kind], channel, payload) if whom else ()
+        for who in whom:
+            count += self._hand(who, kind, channel, told)
             yield
         for pattern, fits in () if spread.sharded else subscriptions.patterns():
             if fits.fullmatch(channel):
+                told = _told(_WORDS[PATTERN], pattern, channel, payload)
                 for who in subscriptions.subscribers(PATTERN, pattern):
-                    count += self._hand(who, PATTERN, pattern, (pattern, channel, payload))
+                    count += self._hand(who, PATTERN, pattern, told)
                     yield
             yield
         return count
 
-    def _hand(self, who: RedisConnection, kind: int, name: bytes, words: tuple[bytes, ...]) -> bool:
+    def _hand(self, who: RedisConnection, kind: int, name: bytes, told: Sequence[bytes]) -> bool:
         """Hand a publication to one subscriber; say whether he takes it."""
         if not self.subscriptions.has(who, kind, name):  # he has left since it was begun
             return False
         if who.transport.is_closing():
             return False
         self.delivered += 1
-        if who.push(pushed(who.session.protocol, _WORDS[kind], *words)) > UNREAD_PUSHED_MAX:
+        data = told[who.session.protocol]
+        self._handed_bytes += len(data)
+        if self._handed_bytes > RELIEF_BYTES:
+            self._handed_bytes = 0
+            self.relieve()
+        if who.push(data) > UNREAD_PUSHED_MAX:
             self.cut_off += 1
             why = "It does not read what is published to it."
             self._log.warning("Redis subscriber cut off", client=who.session.where, why=why)
@@ -244,5 +286,10 @@ class Hub:
         for source, spread in line:
             self.channels.handed_on(source, spread.number, 0)
         waiting, self._waiting = self._waiting, {}
-        for call, publishes in waiting.values():
-            call.heard(-1, stopping("unknown" if publishes else "none"))
+        for rid, call in waiting.items():
+            call.heard(-1, stopping("unknown" if rid in self._in_core else "none"))
+
+
+def _told(*words: bytes) -> Sequence[bytes]:
+    """Return what is sent to each subscriber, by the protocol that he speaks: made once."""
+    return (b"", b"", pushed(RESP2, *words), pushed(RESP3, *words))

@@ -99,15 +99,14 @@ class ChannelMeasures(Collector):
         yield counters(
             "everwrite_publications_dropped",
             "Publications that a node did not get (full: it was too far behind; crowded: it had no "
-            "room), that came again or too late (repeated), of which it did not say in time whom "
-            "they reached (unanswered).",
+            "room), and those that came again or too late (repeated).",
             "why",
-            {
-                "full": counted.full,
-                "crowded": hub.crowded,
-                "repeated": counted.repeated,
-                "unanswered": counted.unanswered,
-            },
+            {"full": counted.full, "crowded": hub.crowded, "repeated": counted.repeated},
+        )
+        yield counter(
+            "everwrite_publications_unanswered",
+            "Nodes that did not say in time whom a publication reached: it may be lost.",
+            counted.unanswered,
         )
         yield counter(
             "everwrite_redis_delivered",

@@ -33,6 +33,7 @@ class RedisService:
         driver, local, peers = runtime.driver, runtime.node.local, runtime.peers
         self.place = RedisPlace(driver, local.config.request_timeout_ms)
         self.hub = Hub(driver, runtime.log)
+        self.hub.relieve = self._relieve
         self.front = Front(
             self.place,
             self.hub,
@@ -93,17 +94,16 @@ class RedisService:
     def _look(self) -> None:
         loop = self._runtime.driver.loop
         now = loop.time()
-        kept: list[tuple[int, RedisConnection]] = []
         for connection in list(self.front.connections.values()):
             connection.look(now)
-            if size := connection.kept_bytes:
-                kept.append((size, connection))
-        self._relieve(kept)
+        self._relieve()
         self.hub.look()
         self._looking = loop.call_later(LOOK_S, self._look)
 
-    def _relieve(self, kept: list[tuple[int, RedisConnection]]) -> None:
+    def _relieve(self) -> None:
         """Cut off those who keep most here, while all together keep too much."""
+        connections = list(self.front.connections.values())
+        kept = [(size, connection) for connection in connections if (size := connection.kept_bytes)]
         total = sum(size for size, _ in kept)
         for size, connection in sorted(kept, key=lambda each: -each[0]):
             if total <= KEPT_BYTES_MAX:
