@@ -22,6 +22,7 @@ from everwrite.core.channels import CHANNEL_BYTES_MAX
 from everwrite.server.redis import hub as hubs
 from everwrite.server.redis.hub import Hub
 from everwrite.server.redis.place import RedisPlace
+from everwrite.server.redis.replies import Simple
 from everwrite.server.redis.subscriptions import CHANNEL
 from everwrite.server.runtime import Runtime
 
@@ -192,6 +193,35 @@ async def test_sharded_channels_are_channels_of_their_own(protocol: int) -> None
                 numsub = await clients[0].execute_command("PUBSUB", "SHARDNUMSUB", "a", "b")
                 assert numsub == [b"a", 1, b"b", 0]
                 assert await clients[0].pubsub_channels() == []
+
+
+@in_loop
+async def test_what_is_pushed_comes_behind_the_answers_that_were_there_and_before_later_ones() -> (
+    None
+):
+    async with one() as (runtime, _):
+        assert runtime.redis is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(runtime))
+        writer.write(packed(b"PING"))
+        async with asyncio.timeout(PATIENCE_S):
+            await reader.readline()
+            (mine,) = runtime.redis.front.connections.values()
+            mine._pipeline.say(Simple("BEFORE"))  # all within one turn of the loop
+            mine.push(b"pushed\r\n")
+            mine._pipeline.say(Simple("BETWEEN"))
+            mine.push(b"again\r\n")
+            mine._pipeline.say(Simple("BEHIND"))
+
+            found = [await reader.readline() for _ in range(5)]
+
+        assert found == [
+            b"+BEFORE\r\n",
+            b"pushed\r\n",
+            b"+BETWEEN\r\n",
+            b"again\r\n",
+            b"+BEHIND\r\n",
+        ]
+        writer.close()
 
 
 # -- over nodes ------------------------------------------------------------------------------------
@@ -514,7 +544,7 @@ async def test_a_publication_waits_for_what_its_connection_wrote_before(
         writer.write(packed(b"SET", b"k", b"v") + packed(b"PUBLISH", b"a", b"x") * 3)
 
         await eventually(lambda: asyncio.sleep(0, bool(held)), "the write was asked for")
-        assert not hub._waiting
+        assert hub.channels.counted.published == 0
         ask(place, *held[0])
         async with asyncio.timeout(PATIENCE_S):
             assert await reader.readexactly(17) == b"+OK\r\n" + b":0\r\n" * 3
