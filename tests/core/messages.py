@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from typing import get_args
 
+from everwrite.core.messages.channels import (
+    Listen,
+    Listening,
+    Noted,
+    Publish,
+    Published,
+    Reached,
+    Spread,
+    Wanted,
+)
 from everwrite.core.messages.every import AnyMessage
 from everwrite.core.messages.explain import Copy, Show, Shown
 from everwrite.core.messages.greeting import Hello, Proof, Refused
@@ -117,6 +127,14 @@ EXAMPLES: list[AnyMessage] = [
         29, FOUND, Copy(FOUND, b"record"), Copy(UNREADABLE, b"", "rot", True), 1, 5, {b"n" * 8: 7}
     ),
     Named(28, FOUND, [b"data-key"], b"data-key"),
+    Publish(30, b"news", b"hello", True),
+    Published(30, 7),
+    Listen(31),
+    Listening(31),
+    Wanted(1 << 41, True),
+    Noted(1 << 41),
+    Spread((1 << 41) + 1, b"news", b"hello", True),
+    Reached((1 << 41) + 1, 3),
 ]
 
 assert {type(example) for example in EXAMPLES} == set(get_args(AnyMessage))

@@ -6,8 +6,8 @@ shell cannot hand in at once wait at the door (core/pace/door.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -68,6 +68,13 @@ class Clients:
         config = node.local.config
         self.door = Door(config.waiting_max, config.held_bytes_max)
         """What was asked for and was not begun."""
+        self.handlers: dict[type, Callable[[Place, Any], None]] = {
+            Fetch: self.fetch,
+            Get: self.get,
+            Put: self.put,
+            Touch: self.put,
+            List: self.list,
+        }
 
     def let_in(self, source: Place, message: Asked, waited_ms: int) -> None:
         """Take a request that waited at the door."""

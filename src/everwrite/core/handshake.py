@@ -31,7 +31,14 @@ from everwrite.core.errors import (
     error_from_code,
 )
 from everwrite.core.messages.every import AnyMessage
-from everwrite.core.messages.greeting import PROTOCOL_MAX, PROTOCOL_MIN, Hello, Proof, Refused
+from everwrite.core.messages.greeting import (
+    PROTOCOL_MAX,
+    PROTOCOL_MIN,
+    SPEAKS_CHANNELS,
+    Hello,
+    Proof,
+    Refused,
+)
 
 NONCE_BYTES = 16
 NODE_ID_BYTES = 8
@@ -166,6 +173,7 @@ def _hello(me: Identity, nonce: bytes, salt: bytes = b"") -> Hello:
         life=me.life,
         generation=me.generation,
         confirmed=me.confirmed,
+        speaks=SPEAKS_CHANNELS if me.node_id else 0,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from everwrite.core.channels import Channels
 from everwrite.core.clients import Clients
 from everwrite.core.cluster.members import MemberTable
 from everwrite.core.config import ClusterConfig, NodeConfig
@@ -26,7 +27,7 @@ from everwrite.core.hints.hints import Hints, Recount
 from everwrite.core.local import Local, Request
 from everwrite.core.messages.explain import Show, Shown
 from everwrite.core.messages.hints import AskRoom, Room
-from everwrite.core.messages.listing import List, Named, Names
+from everwrite.core.messages.listing import Named, Names
 from everwrite.core.messages.load import Load
 from everwrite.core.messages.members import News, Ping, Pong, Probe, Probed, Rows, Summary
 from everwrite.core.messages.message import Message
@@ -108,6 +109,7 @@ class Node:
         self.quarantine = Quarantine(local)
         self.walk = Walk(local, self.quarantine, self.hints.doubt)
         self.repairs = Repairs(local, self.expiry)
+        self.channels = Channels(local)
         self.clients = Clients(self)
         self.ready = True
         """False while the node does not know its cluster yet: clients are asked to wait."""
@@ -123,17 +125,15 @@ class Node:
         self._hint_pass_ms = now
         self._from_clients: dict[type, Handler] = {
             Ask: lambda source, message: local.out.asks.append((source, message)),
-            Fetch: self.clients.fetch,
-            Get: self.clients.get,
-            Put: self.clients.put,
-            Touch: self.clients.put,
-            List: self.clients.list,
+            **self.clients.handlers,
+            **self.channels.from_clients,
         }
         self._from_nodes = {
             **self._of_requests(),
             **self._of_members(),
             **self.collect.handlers,
             **self.repairs.handlers,
+            **self.channels.from_nodes,
         }
         self._from_self = {**self._from_nodes, **self._of_itself()}
 
@@ -218,6 +218,7 @@ class Node:
             self.rounds.came(peer)
             self.hints.back(peer)
             self.repairs.came(peer)
+            self.channels.came(peer)
 
     def lost(self, peer: bytes) -> None:
         """A peer's connection broke: it counts as down until it is heard again."""
@@ -229,11 +230,13 @@ class Node:
         self.lost(peer)
         self.detector.forget(peer)
         self.neighbours.forget(peer)
+        self.channels.forget(peer)
 
     def _fail_over(self, peer: bytes) -> None:
         """A peer is not to be counted on any more."""
         for request in list(self.local.requests.values()):
             request.lost(peer)
+        self.channels.lost(peer)
 
     def loaded(self, key: bytes, payload: Payload) -> None:
         """A read of the disk found this under a disk key (None: proven absent)."""
@@ -331,6 +334,7 @@ class Node:
         self.walk.wake()
         self.quarantine.wake()
         self.repairs.wake()
+        self.channels.wake()
         self.expiry.begin()
         if local.now >= self._hint_pass_ms:
             self._hint_pass_ms = local.now + local.config.hint_pass_every_ms
@@ -350,7 +354,8 @@ class Node:
         )
         if self.hints.unfinished:
             wake = min(wake, self._hint_pass_ms)
-        others = (due, self.walk.next_wake_ms(), self.quarantine.next_wake_ms())
+        walks, reads_again = self.walk.next_wake_ms(), self.quarantine.next_wake_ms()
+        others = (due, walks, reads_again, self.channels.next_wake_ms())
         return min([wake, *(each for each in others if each is not None)])
 
     # -- the end of a process ----------------------------------------------------------------------

@@ -7,7 +7,8 @@ The shell empties the outbox once per tick, in this order (DESIGN 3, "commit, th
     3. ``on_sync`` goes out once an fsync that began after step 1 has ended, off the loop
     4. ``reads`` come back one by one as ``Node.loaded`` or ``Node.unreadable``, ``scans`` as
        ``Node.scanned`` or ``Node.unscanned``
-    5. ``asks`` are questions to the shell itself; it answers their clients
+    5. ``asks`` are questions to the shell itself; it answers their clients. ``heard`` is for this
+       node's subscribers, and the shell says how many have it: ``Channels.handed_on``
 
 A destination is a node id (8 bytes) or a client's connection (int). What a node sends to itself the
 shell gives back to it as if a peer had sent it, so that a coordinator counts its own copy like any
@@ -19,6 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from everwrite.core.errors import check
+from everwrite.core.messages.channels import Spread
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Ask
 
@@ -38,7 +40,17 @@ def node_at(place: Place) -> bytes:
 class Outbox:
     """One tick's effects."""
 
-    __slots__ = ("answer_bytes", "asks", "on_sync", "on_write", "reads", "scans", "sends", "writes")
+    __slots__ = (
+        "answer_bytes",
+        "asks",
+        "heard",
+        "on_sync",
+        "on_write",
+        "reads",
+        "scans",
+        "sends",
+        "writes",
+    )
 
     def __init__(self) -> None:
         self.writes: dict[bytes, bytes | None] = {}
@@ -50,6 +62,8 @@ class Outbox:
         self.answer_bytes = 0
         """What this tick's answers to reads hold; ``Records.turn`` begins the next tick."""
         self.asks: list[tuple[Place, Ask]] = []
+        self.heard: list[tuple[bytes, Spread]] = []
+        """Publications, and the nodes that sent them."""
 
     def send(self, place: Place, message: Message) -> None:
         """Queue a message that needs no write to be safe first."""
@@ -68,4 +82,5 @@ class Outbox:
             or self.reads
             or self.scans
             or self.asks
+            or self.heard
         )

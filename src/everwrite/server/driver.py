@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from everwrite.core.errors import EverwriteError, InvariantError, StorageError, SyncFailed
+from everwrite.core.messages.channels import Spread
 from everwrite.core.messages.every import AnyMessage
 from everwrite.core.messages.listing import List
 from everwrite.core.messages.message import Message
@@ -85,6 +86,8 @@ class Driver:
         """Microseconds for which what clients sent was in this process until its tick was over."""
         self.tracer = Tracer(node.local)
         self.ask: Callable[[Place, Ask], None] = lambda place, ask: None
+        self.heard: Callable[[list[tuple[bytes, Spread]]], None] = self._to_nobody
+        """Takes what is published for this node's subscribers."""
         self.members_changed: Callable[[], None] = lambda: None
         self.ticked: Callable[[], None] | None = None
         """Hears of the end of each tick, and of the last one's failure."""
@@ -250,6 +253,10 @@ class Driver:
         self.node.lost(peer)
         self.soon()
 
+    def _to_nobody(self, heard: list[tuple[bytes, Spread]]) -> None:
+        for source, spread in heard:
+            self.node.channels.handed_on(source, spread.number, 0)
+
     def soon(self) -> None:
         """Empty the outbox in this turn of the loop."""
         if not self._ticking:
@@ -308,6 +315,9 @@ class Driver:
                     self.disk.scan(scan, self._scanned)
             while out.asks:  # one by one, so that none is lost with another
                 self.ask(*out.asks.pop(0))
+            if out.heard:
+                heard, out.heard = out.heard, []
+                self.heard(heard)
             sends, out.sends = out.sends, {}
             if node.local.traced:
                 for place, messages in sends.items():

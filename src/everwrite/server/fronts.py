@@ -71,12 +71,12 @@ class FrontPlace(ABC, Generic[Who, Which]):
         self._driver.detach(self._place)
         waiting, self._waiting = self._waiting, {}
         for rid, (who, which, writes, _) in waiting.items():
-            self._end(rid, who, which, _stopping("unknown" if writes else "none"))
+            self._end(rid, who, which, stopping("unknown" if writes else "none"))
 
     def check_room(self, count: int) -> None:
         """Raise the error for so many messages more than can be asked."""
         if self._closed:
-            raise _stopping("none")
+            raise stopping("none")
         if len(self._waiting) + count > self.most:
             raise Overloaded(
                 f"{self.most} {self.what} wait for an answer, and no more are taken.",
@@ -118,6 +118,6 @@ def _lost_sight_of(*, writes: bool) -> DeadlineExceeded:
     )
 
 
-def _stopping(outcome: Outcome) -> UnavailableError:
+def stopping(outcome: Outcome) -> UnavailableError:
     """Return the error for what is asked of a node that is about to end."""
     return UnavailableError("This node is stopping.", hint="Ask another node.", outcome=outcome)

@@ -28,7 +28,7 @@ from everwrite.core.errors import (
     Unreachable,
 )
 from everwrite.core.handshake import Identity
-from everwrite.core.messages.greeting import Hello
+from everwrite.core.messages.greeting import SPEAKS_CHANNELS, Hello
 from everwrite.core.messages.members import REMOVED
 from everwrite.core.outbox import Place
 from everwrite.server.descriptors import room_for_connections
@@ -206,9 +206,15 @@ class Peers:
         links = self._links.setdefault(place, [])
         links.append(connection)
         self._choose(place, links)
+        self._meet(place, connection)
         if place not in self.driver.deaf_to:
             self.driver.arrived(place, [])
         self._log.info("peer connected", peer=place.hex(), dialled=connection.dialled)
+
+    def _meet(self, place: bytes, connection: Connection) -> None:
+        """Tell the core what the other end understands."""
+        speaks = connection.theirs.speaks if connection.theirs is not None else 0
+        self.driver.node.channels.met(place, speaks=bool(speaks & SPEAKS_CHANNELS))
 
     def closed(self, connection: Connection) -> None:
         """A connection is over."""

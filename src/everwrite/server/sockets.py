@@ -99,9 +99,12 @@ class Looking:
         loop: asyncio.AbstractEventLoop,
         connections: Callable[[], Iterable[Looked]],
         cut_off: Callable[[int], None],
+        also: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = loop
         self._connections = connections
+        self._also = also
+        """What else is looked at then."""
         self._cut_off = cut_off
         """Hears of each that is cut off how much it kept."""
         self._timer: asyncio.TimerHandle | None = None
@@ -119,15 +122,15 @@ class Looking:
 
     def _look(self) -> None:
         now = self._loop.time()
-        kept: list[tuple[int, Looked]] = []
         for connection in self._connections():
             connection.look(now)
-            if size := connection.kept_bytes:
-                kept.append((size, connection))
-        self._relieve(kept)
+        self.relieve()
+        self._also()
         self.begin()
 
-    def _relieve(self, kept: list[tuple[int, Looked]]) -> None:
+    def relieve(self) -> None:
+        """Cut off those that keep most, while all together keep too much."""
+        kept = [(size, each) for each in self._connections() if (size := each.kept_bytes)]
         total = sum(size for size, _ in kept)
         for size, connection in sorted(kept, key=lambda each: -each[0]):
             if total <= KEPT_BYTES_MAX:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from everwrite.core.messages.channels import AnyChannel
 from everwrite.core.messages.explain import Show, Shown
 from everwrite.core.messages.greeting import Hello, Proof, Refused
 from everwrite.core.messages.hints import AskRoom, Room
@@ -57,6 +58,7 @@ AnyMessage = (
     | Probe
     | Probed
     | AnyCollecting
+    | AnyChannel
     | Roots
     | Rooted
     | Sums

@@ -9,6 +9,12 @@ PROTOCOL_MAX = 2
 """2: a node's proof is for the number of collections too, and for what it has confirmed."""
 
 
+SPEAKS_CHANNELS = 1
+"""What a node understands that others of protocol 2 may not, in bits: publications (tags 80 to 87).
+A message of a kind that is not known ends a connection, so it is not sent to whoever does not say
+that it knows it."""
+
+
 class Hello(Message, tag=1, frozen=True):
     """First message of either side.
 
@@ -35,6 +41,8 @@ class Hello(Message, tag=1, frozen=True):
     generation: int = 0
     confirmed: int = 0
     """Nodes only: which collection of tombstones they know of, and what they confirmed last."""
+    speaks: int = 0
+    """Nodes only: SPEAKS_CHANNELS, ...; no part of what is signed."""
 
 
 class Proof(Message, tag=2, frozen=True):

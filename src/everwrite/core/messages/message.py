@@ -4,8 +4,8 @@ A frame carries a list of messages, all that one side had to say in one tick. ``
 answer with its question within one connection (client) or one coordinator (node). Deadlines travel
 as milliseconds left. New fields go at the end with a default: neighbouring versions ignore them.
 
-    client -> node   Get, Put, Touch, Fetch, List, Ask
-    node -> client   GetReply, PutReply, FetchReply, Listed, Told, Failure
+    client -> node   Get, Put, Touch, Fetch, List, Ask, Publish, Listen
+    node -> client   GetReply, PutReply, FetchReply, Listed, Told, Published, Listening, Failure
     node -> node     Fetch, Store and their answers; all others
 """
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from everwrite.core.messages.channels import Listen, Publish
 from everwrite.core.messages.listing import List
 from everwrite.core.messages.requests import Get, Put, Touch
 from everwrite.server.redis.replies import Answer, Problem
@@ -13,7 +14,7 @@ from everwrite.server.redis.replies import Answer, Problem
 if TYPE_CHECKING:
     from everwrite.server.redis.session import Session
 
-Request = Get | Put | Touch | List
+Request = Get | Put | Touch | List | Publish | Listen
 
 Steps = Generator[Request | list[Any], Any, Answer]
 """What a command asks of the core: one message, and it is sent the reply; or a list, and it is sent
@@ -29,7 +30,9 @@ there) with its like, ALONE with nothing."""
 PART = 128
 """Messages of one command that are asked at once."""
 
-Group = Literal["connection", "server", "string", "generic", "hash", "set", "transactions", "own"]
+Group = Literal[
+    "connection", "server", "string", "generic", "hash", "set", "pubsub", "transactions", "own"
+]
 
 
 class Direct(NamedTuple):
@@ -62,8 +65,13 @@ class Command(NamedTuple):
     direct: Direct | None = None
     whole: bool = False
     """Whether it looks at data that no key of it names: then it runs by itself."""
+    behind: bool = False
+    """Whether all that came before must be done first, but for its like: whoever hears of it may
+    look for what they wrote."""
     open: bool = False
     """Whether who has not said the secret may use it."""
+    pushes: bool = False
+    """Whether its answers are pushed, as publications are."""
     refused: str = ""
     """Why it is not done here."""
 

@@ -17,6 +17,8 @@ NAME_BYTES_MAX = 256
 def ping(session: Session, args: Args, keys: list[bytes]) -> Answer:
     if len(args) > 2:
         raise wrong_number("ping")
+    if session.subscribed and session.protocol == RESP2:
+        return [b"pong", args[1] if len(args) == 2 else b""]
     return args[1] if len(args) == 2 else Simple("PONG")
 
 
@@ -35,6 +37,7 @@ def reset(session: Session, args: Args, keys: list[bytes]) -> Answer:
     session.begin_anew()
     connection = session.front.connections.get(session.number)
     if connection is not None:
+        session.front.hub.drop(connection)
         connection.look_who()
     return Simple("RESET")
 

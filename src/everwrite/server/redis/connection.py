@@ -33,6 +33,8 @@ UNREAD_S = 30.0
 COMMAND_S = 60.0
 """For the largest value over a line of 20 KiB/s."""
 AUTH_S = 10.0
+SHARED_BYTES = 64 << 10
+"""Over this what is pushed is not copied: all subscribers that do not read share it."""
 STRANGER_UNREAD_BYTES = 64 << 10
 """As UNREAD_BYTES, of whoever has not said the secret."""
 
@@ -44,6 +46,9 @@ class RedisConnection(asyncio.Protocol):
         self._front = front
         self._loop = front.loop
         self._requests = Requests()
+        self._ahead: list[bytes] = []
+        """What was pushed, and the answers before it, in their order."""
+        self._ahead_bytes = 0
         self._dirty = False
         self._held = False
         """No client is read from just now."""
@@ -148,13 +153,34 @@ class RedisConnection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         data = self._pipeline.answers()
-        if data:
+        if self._ahead:
+            self._send_ahead(data)
+        elif data:
             self.transport.write(data)
         self._pipeline.go_on()
         if self._full:
             self._take()
         elif self._pipeline.ends and self._pipeline.empty:
             self.transport.close()
+
+    def _send_ahead(self, behind: bytes) -> None:
+        """Send what was pushed, and this behind it."""
+        ahead, size = [*self._ahead, behind], self._ahead_bytes
+        self._ahead, self._ahead_bytes = [], 0
+        if size > SHARED_BYTES:
+            self.transport.writelines(ahead)
+        else:
+            self.transport.write(b"".join(ahead))
+
+    def push(self, data: bytes) -> int:
+        """Send what was not asked for, behind what is answered by now; return how much the other
+        end has not read.
+        """
+        ahead = (self._pipeline.answers(), data) if not self._pipeline.empty else (data,)
+        self._ahead += ahead
+        self._ahead_bytes += sum(map(len, ahead))
+        self._ready()
+        return self._ahead_bytes + self.transport.get_write_buffer_size()
 
     def end(self) -> None:
         """Take nothing more; close once all is answered."""
@@ -214,7 +240,7 @@ class RedisConnection(asyncio.Protocol):
     def kept_bytes(self) -> int:
         """What this process holds for it."""
         unread = self.transport.get_write_buffer_size()
-        return unread + self._requests.kept + self._pipeline.kept
+        return unread + self._ahead_bytes + self._requests.kept + self._pipeline.kept
 
     def look(self, now: float) -> None:
         """From time to time: end it if the other end says or reads nothing for too long."""

@@ -13,6 +13,7 @@ from structlog.stdlib import BoundLogger
 
 from everwrite.core.errors import EverwriteError
 from everwrite.server.redis.command import Args, Command, words
+from everwrite.server.redis.hub import Hub
 from everwrite.server.redis.measures import RedisMeasures
 from everwrite.server.redis.place import RedisPlace
 from everwrite.server.redis.replies import Problem
@@ -33,6 +34,7 @@ class Front:
     def __init__(
         self,
         place: RedisPlace,
+        hub: Hub,
         secret: bytes,
         local: Local,
         loop: asyncio.AbstractEventLoop,
@@ -45,6 +47,7 @@ class Front:
         log: BoundLogger,
     ) -> None:
         self.place = place
+        self.hub = hub
         self.secret = secret
         self.local = local
         self.loop = loop
@@ -82,6 +85,7 @@ class Front:
     def parted(self, connection: RedisConnection) -> None:
         """A connection is gone."""
         self._parted(connection)
+        self.hub.drop(connection)
         self.connections.pop(connection.session.number, None)
         self.measures.connected = len(self.connections)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
@@ -15,8 +16,13 @@ from everwrite.server.metrics.families import (
     counter,
     counters,
     gauge,
+    gauges,
     histograms,
 )
+from everwrite.server.redis.subscriptions import NAMES
+
+if TYPE_CHECKING:
+    from everwrite.server.redis.hub import Hub
 
 
 class RedisMeasures(Collector):
@@ -73,3 +79,48 @@ class RedisMeasures(Collector):
         )
         yield counter("everwrite_redis_batches", "MULTI and EXEC.", self.batches)
         yield gauge("everwrite_redis_connections", "Connections of Redis clients.", self.connected)
+
+
+class ChannelMeasures(Collector):
+    """What is published and subscribed to at one node."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families."""
+        hub, counted = self._hub, self._hub.channels.counted
+        yield counters(
+            "everwrite_publications",
+            "Publications: published by clients of this node, sent to other nodes, come from them.",
+            "way",
+            {"published": counted.published, "sent": counted.sent, "came": counted.came},
+        )
+        yield counters(
+            "everwrite_publications_dropped",
+            "Publications that a node did not get (full: it was too far behind; crowded: it had no "
+            "room), and those that came again or too late (repeated).",
+            "why",
+            {"full": counted.full, "crowded": hub.crowded, "repeated": counted.repeated},
+        )
+        yield counter(
+            "everwrite_publications_unanswered",
+            "Nodes that did not say in time whom a publication reached: it may be lost.",
+            counted.unanswered,
+        )
+        yield counter(
+            "everwrite_redis_delivered",
+            "Publications that were handed to subscribers: each once for each of them.",
+            hub.delivered,
+        )
+        yield counter(
+            "everwrite_redis_subscribers_cut_off",
+            "Subscribers that did not read what was published to them.",
+            hub.cut_off,
+        )
+        yield gauges(
+            "everwrite_redis_subscriptions",
+            "Subscriptions of the clients of this node.",
+            "kind",
+            dict(zip(NAMES, hub.subscriptions.counts, strict=True)),
+        )

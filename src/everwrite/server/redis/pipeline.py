@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from everwrite.core.errors import EverwriteError
 from everwrite.server.redis.command import ALONE, BLIND, PART, Args, Command, wrong_number
 from everwrite.server.redis.doubts import problem_of
-from everwrite.server.redis.replies import OK, QUEUED, Answer, Problem, encode
+from everwrite.server.redis.publishing import WHILE_SUBSCRIBED
+from everwrite.server.redis.replies import OK, QUEUED, RESP2, Answer, Problem, encode
 from everwrite.server.redis.slots import BATCH_BYTES_MAX, Batch, Slot, bytes_of
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Pipeline:
         self._running = 0
         self._whole = False
         """Whether a command runs that wants to be by itself."""
+        self._behind = 0
+        """How many of those that run may only run with their like."""
         self._starting = False
         self._resting = False
         """Whether others have their turn before more begins."""
@@ -156,9 +159,9 @@ class Pipeline:
             self._unsent -= len(data)
             if slot.hush is not None and not (slot.hush > 0 > self._silent):
                 self._silent = slot.hush
-            if self._silent:
-                self._silent -= self._silent > 0
-            else:
+            silent = self._silent
+            self._silent -= silent > 0
+            if not silent or (slot.command is not None and slot.command.pushes):
                 parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -236,7 +239,7 @@ class Pipeline:
         _LATER; raises what it is refused with.
         """
         session, command, args = self.session, slot.command, slot.args
-        if command is None or not session.known or not command.fits(args):
+        if command is None or session.subscribed or not session.known or not command.fits(args):
             self._check(command, args)
         assert command is not None
         keys = slot.keys
@@ -266,6 +269,7 @@ class Pipeline:
         found = command.run(session, args, keys)
         if type(found) is _GeneratorType:
             self._whole = command.whole
+            self._behind += command.behind
             self._hold(keys, mode)
         return found
 
@@ -287,6 +291,7 @@ class Pipeline:
                 return False
         return not (
             command.whole
+            or (command.behind and self._running > self._behind)
             or self.under_way + min(len(keys), PART) > UNDER_WAY_MAX
             or self.session.holds > QUEUED_BYTES_MAX
         )
@@ -313,6 +318,7 @@ class Pipeline:
                 entry[1] -= 1
         self._running -= 1
         self._whole = False
+        self._behind -= slot.command is not None and slot.command.behind
         self._answer(slot, answer)
         if self._waiting:
             self.go_on()
@@ -345,6 +351,15 @@ class Pipeline:
             raise self.front.unknown(args)
         if not command.fits(args):
             raise wrong_number(command.name)
+        if self.session.subscribed and self.session.protocol == RESP2:
+            self._check_subscribed(command)
+
+    def _check_subscribed(self, command: Command) -> None:
+        if command.name not in WHILE_SUBSCRIBED:
+            raise Problem(
+                f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / "
+                "PING / QUIT / RESET are allowed in this context"
+            )
 
     # -- MULTI -------------------------------------------------------------------------------------
 
@@ -381,6 +396,9 @@ class Pipeline:
         assert self._batch is not None
         if command.refused:
             raise self.front.refuse(command)
+        if command.pushes:
+            name = command.name.upper()
+            raise Problem(f"ERR {name} is not possible between MULTI and EXEC here")
         self._batch_bytes += bytes_of(args)
         if len(self._batch) >= BATCH_MAX or self._batch_bytes > BATCH_BYTES_MAX:
             raise Problem(

@@ -26,10 +26,6 @@ _WHY = {
         "xpending xinfo xsetid"
     ),
     "no scripts run here": ("eval eval_ro evalsha evalsha_ro script fcall fcall_ro function"),
-    "there is no publish and subscribe here": (
-        "publish subscribe unsubscribe psubscribe punsubscribe pubsub spublish ssubscribe "
-        "sunsubscribe"
-    ),
     "keys are not moved, copied or changed in place": (
         "rename copy move swapdb sort sort_ro setrange setbit getbit bitcount bitpos bitop "
         "bitfield lcs"

@@ -36,6 +36,18 @@ class Verbatim(str):
     __slots__ = ()
 
 
+class Push(list[Any]):
+    """What nobody has asked for, in RESP3; in RESP2 it is an array like others."""
+
+    __slots__ = ()
+
+
+class Several(list[Any]):
+    """Several answers to one command, one behind the other."""
+
+    __slots__ = ()
+
+
 class NoList:
     """No array, where one might have been: told apart from no string in RESP2 only."""
 
@@ -120,10 +132,24 @@ def _add(parts: list[bytes], answer: Answer, protocol: int) -> None:
     elif isinstance(answer, NoList):
         parts.append(b"_\r\n" if protocol == RESP3 else b"*-1\r\n")
     else:
-        sign = b"~" if protocol == RESP3 and isinstance(answer, Unordered) else b"*"
-        parts.append(b"%b%d\r\n" % (sign, len(answer)))
+        if not isinstance(answer, Several):
+            sign = _SIGNS.get(type(answer), b"*") if protocol == RESP3 else b"*"
+            parts.append(b"%b%d\r\n" % (sign, len(answer)))
         for each in answer:
             _add(parts, each, protocol)
+
+
+_SIGNS: dict[type, bytes] = {Unordered: b"~", Push: b">"}
+
+
+def pushed(protocol: int, *words: bytes) -> bytes:
+    """Return what is pushed to a subscriber.
+
+    >>> pushed(RESP3, b"message", b"news", b"hi")
+    b'>3\\r\\n$7\\r\\nmessage\\r\\n$4\\r\\nnews\\r\\n$2\\r\\nhi\\r\\n'
+    """
+    head = b">%d\r\n" if protocol == RESP3 else b"*%d\r\n"
+    return head % len(words) + b"".join(map(_bulk, words))
 
 
 def told(number: float) -> bytes:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from everwrite.server.redis.connection import RedisConnection
 from everwrite.server.redis.front import Front
+from everwrite.server.redis.hub import Hub
+from everwrite.server.redis.measures import ChannelMeasures
 from everwrite.server.redis.place import RedisPlace
 from everwrite.server.sockets import Looking, address_of, listeners, port_of
 
@@ -28,8 +30,10 @@ class RedisService:
         self._sockets = sockets
         driver, local, peers = runtime.driver, runtime.node.local, runtime.peers
         self.place = RedisPlace(driver, local.config.request_timeout_ms)
+        self.hub = Hub(driver, runtime.log)
         self.front = Front(
             self.place,
+            self.hub,
             runtime.options.secret,
             local,
             driver.loop,
@@ -40,11 +44,15 @@ class RedisService:
             broken=driver.broken,
             log=runtime.log,
         )
-        runtime.exposition.more.append(self.front.measures)
+        runtime.exposition.more += [self.front.measures, ChannelMeasures(self.hub)]
         self._servers: list[asyncio.Server] = []
         self._looking = Looking(
-            driver.loop, lambda: list(self.front.connections.values()), self._cut_off
+            driver.loop,
+            lambda: list(self.front.connections.values()),
+            self._cut_off,
+            also=self.hub.look,
         )
+        self.hub.relieve = self._looking.relieve
 
     @property
     def port(self) -> int:
@@ -77,6 +85,7 @@ class RedisService:
             connection.end()
         await self.place.empty(END_S)
         self.place.close()
+        self.hub.close()
         for connection in list(self.front.connections.values()):
             connection.flush()
             connection.close_or_cut()

@@ -44,6 +44,7 @@ class Session:
         "name",
         "number",
         "protocol",
+        "subscribed",
         "unknown_since",
         "where",
     )
@@ -57,6 +58,8 @@ class Session:
         self.born = front.now()
         self.holds = 0
         """How many bytes its commands hold of what they have read."""
+        self.subscribed = 0
+        """To so many channels and patterns."""
         self.known = True
         self._seen: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self.begin_anew()

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from everwrite.core.errors import EverwriteError, InvariantError
+from everwrite.core.messages.channels import Listen, Publish
 from everwrite.core.messages.requests import PutReply
 from everwrite.server.redis.command import Args, Command, Request, Steps
 from everwrite.server.redis.doubts import problem_of
@@ -140,7 +141,8 @@ class Slot:
             if type(asked) is list:
                 self._ask_all(asked)
             else:
-                line.front.place.ask(asked, self)
+                channels = isinstance(asked, Publish | Listen)
+                (line.front.hub if channels else line.front.place).ask(asked, self)
                 line.under_way += 1
         except StopIteration as end:
             self._steps = None

@@ -11,6 +11,7 @@ from everwrite.server.redis import (
     expiry,
     hashes,
     keys,
+    publishing,
     refused,
     sets,
     strings,
@@ -18,7 +19,7 @@ from everwrite.server.redis import (
 )
 from everwrite.server.redis.command import Command
 
-ROOMS = (connecting, strings, expiry, keys, hashes, sets, batches, telling, refused)
+ROOMS = (connecting, strings, expiry, keys, hashes, sets, publishing, batches, telling, refused)
 
 _ALL = {each.name.encode(): each for room in ROOMS for each in room.COMMANDS}
 

@@ -16,6 +16,7 @@ from everwrite.server.redis.connecting import VERSION
 from everwrite.server.redis.keys import glob
 from everwrite.server.redis.replies import NO_LIST, Answer, Problem, Simple, Verbatim
 from everwrite.server.redis.session import DATABASES, Session
+from everwrite.server.redis.subscriptions import CHANNEL, PATTERN
 
 EVERWRITE = version("everwrite")
 PATTERNS_MAX = 64
@@ -41,6 +42,8 @@ def info(session: Session, args: Args, keys: list[bytes]) -> Answer:
         "stats": {
             "total_connections_received": front.connections_made,
             "total_commands_processed": front.measures.commands,
+            "pubsub_channels": len(front.hub.subscriptions.names(CHANNEL)),
+            "pubsub_patterns": len(front.hub.subscriptions.names(PATTERN)),
         },
         "replication": {"role": "master", "connected_slaves": 0},
         "cluster": {"cluster_enabled": 0},
