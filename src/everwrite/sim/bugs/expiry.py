@@ -6,6 +6,7 @@ from everwrite.core.copies import Copies
 from everwrite.core.data import versions
 from everwrite.core.data.versions import Record, Seen, Version
 from everwrite.core.expiry.clock import Clock
+from everwrite.core.local import Local
 from everwrite.sim.bugs.registry import Patch, area
 
 bug = area("expiry")
@@ -116,3 +117,16 @@ def _time_at_the_start() -> list[Patch]:
         self.known = True
 
     return [(Clock, "own", own)]
+
+
+@bug(
+    "session-over-by-no-clock",
+    "a node that does not know the time takes what a session saw, and ends one day, for ended",
+    rules=("session",),
+    needs=("ending",),
+)
+def _session_over_by_no_clock() -> list[Patch]:
+    def is_over(self: Local, ends: int) -> bool:
+        return ends > 0 and (not self.clock.known or ends <= self.time_ms)
+
+    return [(Local, "is_over", is_over)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from everwrite.core.records import OWN, Damaged
 from everwrite.core.trees.quarantine import Quarantine
 from everwrite.core.trees.trees import Counted, Trees
+from everwrite.core.trees.walk import Walk
 from everwrite.sim import beginning
 from everwrite.sim import machine as machines
 from everwrite.sim.beginning import TREES
@@ -61,6 +62,22 @@ def _write_behind_the_walk_is_lost() -> list[Patch]:
         self._sum = counted
 
     return [(Trees, "_change", change)]
+
+
+@bug(
+    "written-anew-counts-nothing",
+    "a damaged copy that is written anew counts nothing, as if nobody had it any more",
+    rules=("tree",),
+    needs=("bit_rot", "scrub_cycle_ms"),
+)
+def _written_anew_counts_nothing() -> list[Patch]:
+    right = Walk._whole
+
+    def whole(self: Walk, disk_key: bytes, found: bytes | Damaged) -> bytes | Damaged:
+        right(self, disk_key, found)
+        return found
+
+    return [(Walk, "_whole", whole)]
 
 
 @bug(
