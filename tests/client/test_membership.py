@@ -196,6 +196,29 @@ async def test_a_client_closes_while_it_asks_a_stranger_who_is_there() -> None:
 
 
 @in_loop
+async def test_a_client_that_is_closed_while_a_seed_is_asked_leaves_no_connection_open() -> None:
+    """The answer that it waits for is given up, and its task cancelled, in one turn: so the task
+    hears of the end alone, while the connection is in nobody's hands but its own.
+    """
+    async with FakeCluster() as cluster:
+        db = await everwrite.connect(cluster.url, timing=HASTY)
+        seed = FakeNode(cluster, 10)
+        await seed.start()
+        cluster.nodes.append(seed)
+        seed.reply = lambda _: []
+        db._cluster._members._seeds = [("127.0.0.1", seed.port)]  # that no link leads to
+        for node in cluster.nodes[:-1]:
+            await node.kill()
+        db._cluster.refresh_soon()
+        await until(lambda: seed.asked)
+        assert seed.connections
+
+        await db.close()
+
+        await until(lambda: not seed.connections)
+
+
+@in_loop
 async def test_the_error_of_a_large_cluster_names_some_of_its_nodes() -> None:
     async with FakeCluster(11) as cluster:
         async with await everwrite.connect(cluster.url, timing=HASTY) as db:

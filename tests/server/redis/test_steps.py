@@ -1,4 +1,6 @@
-"""What commands ask of the core, step by step, where no node would show it."""
+"""What commands ask of the core, step by step, where no node would show it: what they do while
+others write in between, and how often they try. So the session is made by hand.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,9 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from tests.server.redis.test_session import WRITTEN
 
 from everwrite.core.data.labels import KIND_JSON
-from everwrite.core.messages.requests import Get, GetReply, Put, Quality
+from everwrite.core.messages.requests import Get, GetReply, Put, PutReply, Quality
 from everwrite.core.types.operations import Exclude
 from everwrite.server.redis.command import Steps
 from everwrite.server.redis.expiry import AGAIN_MAX, again
@@ -19,6 +20,7 @@ from everwrite.server.redis.measures import RedisMeasures
 from everwrite.server.redis.session import Session
 
 QUALITY = Quality(3, 0, 2)
+WRITTEN = PutReply(1, b"context", 3, 0, 1, 0, 2)
 NOW_MS = 1_700_000_000_000
 
 
