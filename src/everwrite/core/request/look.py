@@ -8,8 +8,6 @@ id, and readers see one of them, see ``versions.live``.)
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from everwrite.core.cluster.routes import Route
 from everwrite.core.data import versions
 from everwrite.core.data.versions import Clock, Record, Version
@@ -36,12 +34,10 @@ class LookedAround(Message, frozen=True, tag=102):
     """What the others hold, joined: the put is made on top of it. It travels here and not by way of
     the disk, since a stand-in's copy may be on its way home, and struck out, before this comes.
     """
-    heard: tuple[bytes, ...] = ()
-    """The owners that have said what they hold; this node is none of them."""
-
-    def all_heard(self, owners: Collection[bytes], me: bytes) -> bool:
-        """Say whether it is known what all of these owners hold."""
-        return set(owners) <= {*self.heard, me}
+    heard: int = 0
+    """How many owners have said what they hold."""
+    all_heard: bool = False
+    """Whether these are all owners, this node among them if it is one."""
 
 
 class LookAround(Request):
@@ -76,8 +72,7 @@ class LookAround(Request):
         self._need = min(len(self._pending), n // 2 + 1)
         if isinstance(put, Put) and put.change and put.context:
             self._need = len(self._pending)  # that nobody knows a write, all owners must say
-        self._rid = 0
-        self._heard: list[bytes] = []
+        self._rid = self._heard = 0
         self._known = base.clock if not mine and put.op in local.recent_puts else None
         # Joined with what the others have it may be superseded, and no sibling any more.
         self._found = find_op(base, put.op)
@@ -102,8 +97,7 @@ class LookAround(Request):
         strange = reply.status == NOT_HERE and source not in self._owners
         if strange or reply.status in (FOUND, ABSENT):
             self._need -= 1
-            if not strange and type(source) is bytes and source in self._owners:
-                self._heard.append(source)
+            self._heard += source in self._owners and not strange
         if reply.op_known and not reply.record:
             # It was stored there, and is gone with the tombstone that superseded it.
             self._known = self._known or {}
@@ -154,7 +148,8 @@ class LookAround(Request):
                 self._found,
                 self._known,
                 self._record,
-                tuple(self._heard),
+                self._heard,
+                self._heard + (local.me in self._owners) >= len(self._owners),
             ),
         )
 

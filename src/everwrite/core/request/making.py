@@ -11,7 +11,6 @@ that it minted of the key (core/data/epochs.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import NamedTuple
 
 from everwrite.core.data import versions
@@ -67,20 +66,12 @@ class Making:
         self._local = local
 
     def make(
-        self,
-        put: Put,
-        base: Record,
-        epoch: bytes,
-        seen: Seen,
-        looked: LookedAround | None,
-        owners: Collection[bytes],
+        self, put: Put, base: Record, epoch: bytes, seen: Seen, looked: LookedAround | None
     ) -> Made:
-        """Return what a put makes of what is known here; ``epoch`` is kept beside that. ``owners``
-        are those of the key.
-        """
+        """Return what a put makes of what is known here; ``epoch`` is kept beside that."""
         local = self._local
         if put.change and looked is not None:
-            self._check_known(base, seen, all_heard=looked.all_heard(owners, local.me))
+            self._check_known(put, base, seen, looked)
         carried_out, found = _earlier_try(base, put, looked)
         if carried_out:
             local.counters.retries_recognised += 1
@@ -118,13 +109,13 @@ class Making:
         ends = versions.end_of(record, written)
         return Made(record, minted, _seen_after(put, record, seen, written), ends, changed.results)
 
-    def _check_known(self, base: Record, seen: Seen, *, all_heard: bool) -> None:
+    def _check_known(self, put: Put, base: Record, seen: Seen, looked: LookedAround) -> None:
         """Raise StaleSession for a change whose writer has seen what is not known here: it would
         not take away what it was meant to. What no owner knows any more was forgotten by all.
         """
         if versions.descends(base.clock, seen.clock) and not versions.unknown_dots(base, seen):
             return
-        if self._local.is_over(seen.ends) or all_heard:
+        if self._local.is_over(seen.ends) or looked.all_heard:
             return
         raise StaleSession(
             "The nodes that answered have not seen what the writer of this change has seen.",

@@ -185,7 +185,7 @@ class Writes:
             return
         if put.ttl_ms and not local.clock.known:
             raise time_unknown()
-        made = self.making.make(put, base, epoch, seen, looked, route.owners)
+        made = self.making.make(put, base, epoch, seen, looked)
         record = made.record
         if record is not base:
             data = _encoded(record, base)
@@ -225,7 +225,7 @@ class Writes:
         """Answer that there is nothing to change: enough owners have said so."""
         local = self._local
         n = put.n or local.routes.placement.replicas
-        heard = (len(looked.heard) if looked is not None else 0) + (not mine)
+        heard = (looked.heard if looked is not None else 0) + (not mine)
         if heard <= n // 2:
             raise cannot_tell(heard, n // 2 + 1)
         local.measures.took[operation_of(put)].add(0)
