@@ -111,13 +111,13 @@ class Making:
 
     def _check_known(self, put: Put, base: Record, seen: Seen, looked: LookedAround) -> None:
         """Raise StaleSession for a change whose writer has seen what is not known here: it would
-        not take away what it was meant to. What no owner knows any more was forgotten by all.
+        not take away what it was meant to. What no member knows any more was forgotten by all.
         """
-        if versions.descends(base.clock, seen.clock) and not versions.unknown_dots(base, seen):
+        if versions.knows(base, seen):
             return
         local = self._local
         over = local.clock.known and 0 < seen.ends <= local.time_ms
-        if over or looked.all_heard:
+        if over or looked.nobody_knows:
             return
         raise StaleSession(
             "The nodes that answered have not seen what the writer of this change has seen.",
