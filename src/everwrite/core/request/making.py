@@ -119,6 +119,7 @@ class Making:
         over = local.clock.known and 0 < seen.ends <= local.time_ms
         if over or looked.nobody_knows:
             return
+        sometimes("a change is refused since its writer may have seen more")
         raise StaleSession(
             "The nodes that answered have not seen what the writer of this change has seen.",
             hint="Nothing was changed. Try again when more nodes are up.",
