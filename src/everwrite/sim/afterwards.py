@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from everwrite.sim.truth import Violation
+from everwrite.sim.typed.workload import share_out
 
 if TYPE_CHECKING:
     from everwrite.sim.world import World
@@ -39,9 +40,8 @@ def clients_come_back(world: World) -> None:
     """Clients go on, with all that they knew before: of keys that were collected meanwhile, too."""
     if not world.options.encore:
         return
-    share, rest = divmod(world.options.encore, len(world.clients))
-    for i, client in enumerate(world.clients):
-        client.left = share + (i < rest)
+    share_out(world, world.options.encore)
+    for client in world.clients:
         client.begin()
     if not world.run(world.now + CALM_WITHIN_US, world.clients_done):
         raise Violation("calm", "clients came back, and not all were answered")

@@ -17,6 +17,7 @@ from everwrite.sim.causality import indices
 from everwrite.sim.disk import Rotten
 from everwrite.sim.history import Operation
 from everwrite.sim.truth import KeyLedger, Knowledge, Violation, as_of, record_in
+from everwrite.sim.typed.judge import judge_typed, read_all
 
 if TYPE_CHECKING:
     from everwrite.sim.world import World
@@ -40,8 +41,12 @@ class Auditor:
         for again in (False, True):
             for key in self.world.keys:
                 self._read(key, again=again)
+            for typed in self.world.typed_keys:
+                shown = read_all(self.world, self._asker, typed)
+                if again:
+                    judge_typed(typed, shown)
             self._wait("the audit's reads")
-        for key in self.world.keys:
+        for key in self.world.all_keys:
             self._compare(key)
         self._count_hints()
 

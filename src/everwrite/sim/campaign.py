@@ -35,7 +35,7 @@ TRIED_MIN = 50
 PROBED_MIN = 1000
 """Seeds from which every probe must have been hit: the rarest are by one seed in a hundred."""
 
-KINDS = ("put", "delete", "get", "fetch")
+KINDS = ("put", "delete", "get", "fetch", "change", "over", "compose")
 
 
 class Campaign(msgspec.Struct):

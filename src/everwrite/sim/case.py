@@ -5,7 +5,7 @@ options, the faults that strike, the operations that are carried out. What is in
 to the byte; a case made smaller is another run, that need not break the rule its model broke.
 
 A case is kept as JSON. One that lacks an option which came later gets it as its seed draws it now;
-one that says nothing of changes of members, or of what ends, has none.
+one that says nothing of changes of members, of what ends, or of data types, has none.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from everwrite.sim.nemesis import Nemesis
 from everwrite.sim.options import CHANGES, FAULTS, PER_MESSAGE, TIMED, Fault, Options, draw, plan
 from everwrite.sim.run import Finding, Verdict, judge
 from everwrite.sim.truth import KeyLedger, Knowledge
+from everwrite.sim.typed.clients import TypedClient
 from everwrite.sim.world import World
 
 FORMAT = 1
 NO_CHANGES = {"spares": 0, "changes_ms": 0}
+NO_TYPES = {"typed_share": 0.0, "typed_keys": 0}
 NO_ENDS = {
     "ttl_share": 0.0,
     "touch_share": 0.0,
@@ -67,20 +69,20 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return [name for name in self.options.faults if name not in TIMED]
 
 
-class Scripted(Client):
+class Script(Client):
     """A client that does some of the operations that it would do, each when it did it then.
 
     So what is left out before an operation does not move it in time, and a fault finds it where it
     did. Only a client that is still busy begins late.
     """
 
-    def __init__(self, world: World, client: Client, operations: dict[str, int]) -> None:
-        super().__init__(world, client.name, client.rng, client.keys)
+    def follow(self, operations: dict[str, int]) -> None:
+        """Do these operations, and no other."""
         self._kept = operations
         self._script = sorted(
             (at_us, int(name.rpartition(".")[2]))
             for name, at_us in operations.items()
-            if name.rpartition(".")[0] == client.name
+            if name.rpartition(".")[0] == self.name
         )
 
     def begin(self) -> None:
@@ -100,9 +102,28 @@ class Scripted(Client):
         else:
             self.begin()
 
+
+class Scripted(Script):
+    """Such a client of plain values: the merge of a read may be left out by itself."""
+
     def _write(self, key: KeyLedger, used: Knowledge, *, delete: bool = False) -> None:
         if f"{self.name}.{self._serial + 1}" in self._kept:
             super()._write(key, used, delete=delete)
+
+
+class ScriptedTyped(Script, TypedClient):
+    """Such a client of data types."""
+
+
+def scripted(world: World, client: Client, operations: dict[str, int]) -> Client:
+    """Return a client that does of what this one would do only these operations."""
+    made: Script
+    if isinstance(client, TypedClient):
+        made = ScriptedTyped(world, client.name, client.rng, client.typed)
+    else:
+        made = Scripted(world, client.name, client.rng, client.keys)
+    made.follow(operations)
+    return made
 
 
 def whole(seed: int, bug: str = "") -> Case:
@@ -116,7 +137,7 @@ def run_case(case: Case) -> tuple[Verdict, list[Operation]]:
     with planted(case.bug) if case.bug else nullcontext():
         world = World(case.options, case.faults)
         if case.operations is not None:
-            world.clients = [Scripted(world, each, case.operations) for each in world.clients]
+            world.clients = [scripted(world, each, case.operations) for each in world.clients]
         return judge(world), world.history
 
 
@@ -207,7 +228,7 @@ def load_case(data: bytes) -> Case:
         options = dict(found["options"])
         drawn = msgspec.to_builtins(draw(int(options["seed"])))
         case = msgspec.convert(
-            {**found, "options": {**drawn, **NO_CHANGES, **NO_ENDS, **options}}, Case
+            {**found, "options": {**drawn, **NO_CHANGES, **NO_ENDS, **NO_TYPES, **options}}, Case
         )
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(

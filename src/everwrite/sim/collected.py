@@ -64,7 +64,7 @@ class Collected:
         """A copy that knew this went, rightly. What it showed may have been touched before."""
         self.count += 1
         for version in record.siblings:
-            place = key.causality.place[version.op.decode()]
+            place = key.place_of(version)
             if version.expires and self._is_ahead(key.ends[place].last):
                 known &= ~(1 << place)
         key.collected |= known
@@ -81,12 +81,13 @@ class Collected:
     def written(self, key: KeyLedger, index: int, data: bytes) -> None:
         """A record is written of a key of which something was collected."""
         for version in versions.decode(data).siblings:
-            place = key.causality.place[version.op.decode()]
+            place = key.place_of(version)
             again = key.collected & ~key.lingering & ~key.doubtful
             if again >> place & 1 and self._lives(version):
+                name = key.causality.ids[place]
                 raise Violation(
                     "resurrection",
-                    f"node {index + 1} writes {key.name} with {version.op.decode()}, which was "
+                    f"node {index + 1} writes {key.name} with {name}, which was "
                     "superseded or had ended, and of which everything had been collected",
                 )
 
@@ -123,4 +124,4 @@ def _copies(machine: Machine, key: KeyLedger) -> Iterator[tuple[str, Record]]:
 
 
 def _names(siblings: list[Version]) -> str:
-    return " ".join(version.op.decode() for version in siblings)
+    return " ".join(version.op.decode(errors="backslashreplace") for version in siblings)

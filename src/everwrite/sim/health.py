@@ -206,6 +206,8 @@ class Health:
         """A client asks this of a node."""
         if not isinstance(message, Put) or message.retry or self._world.options.changes_ms:
             return
+        if message.change or message.over:  # where a context is not known more must answer
+            return
         now = self._world.now
         timeout_ms = message.timeout_ms or self._config.request_timeout_ms
         if timeout_ms * 1000 >= self._least_us:

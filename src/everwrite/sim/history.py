@@ -8,6 +8,8 @@ write superseded which, without believing a word of what the cluster says of clo
     put, delete     seen: what stood in its context            found: nothing
     get, fetch      seen: what its session token demands       found: the ids it returned
     touch           seen: nothing                              found: nothing
+    change, over    of a data type (sim/typed): judged there
+    compose         a read of one
 
 A put may end (``ttl_ms``), and a touch lets what it finds live longer. Neither says when: the clock
 that decides is the coordinator's. So a checker knows of each end two bounds.
@@ -23,7 +25,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["put", "delete", "get", "fetch", "touch"]
+Kind = Literal["put", "delete", "get", "fetch", "touch", "change", "over", "compose"]
 Outcome = Literal["pending", "ok", "fail", "unknown"]
 
 WRITES = ("put", "delete")
@@ -58,6 +60,8 @@ class Operation(msgspec.Struct):
     error: str = ""
     ttl_ms: int = 0
     """How long a put is to live, or what a touch finds is to live from then on; 0: for ever."""
+    asked: str = ""
+    """What a change of a data type is, for people."""
 
     @property
     def is_write(self) -> bool:
@@ -79,6 +83,8 @@ class Operation(msgspec.Struct):
         words = [f"{self.kind} {self.id} on {self.key}", f"by {self.client}"]
         end = f"{self.completed / 1e6:.3f}" if self.completed >= 0 else ""
         words.append(f"at {self.invoked / 1e6:.3f}..{end} s: {self.outcome}")
+        if self.asked:
+            words.append(self.asked)
         if self.ttl_ms:
             words.append(f"ttl {self.ttl_ms} ms")
         if self.error:

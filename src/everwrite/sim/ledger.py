@@ -41,6 +41,8 @@ from everwrite.sim.truth import (
     record_in,
     time_ms,
 )
+from everwrite.sim.typed.pieces import Asked, mask_of
+from everwrite.sim.typed.truth import TypedKey
 
 
 class Ledger:
@@ -48,6 +50,8 @@ class Ledger:
 
     def __init__(self, machines: int) -> None:
         self.keys: dict[bytes, KeyLedger] = {}
+        self.typed: dict[bytes, TypedKey] = {}
+        """Those of them that are data types."""
         self.node_ids: list[bytes] = []
         self.now: Callable[[], int] = lambda: 0
         self.owners: Callable[[int, bytes], list[int]] = lambda index, data_key: []
@@ -76,12 +80,20 @@ class Ledger:
         self.since: dict[tuple[bytes, int, int], int] = {}
         """(data key, machine, write): when it first stood on that machine."""
         self._tries: dict[tuple[int, int], tuple[KeyLedger, int]] = {}
+        self._typed_tries: dict[tuple[int, int], tuple[TypedKey, Asked]] = {}
 
     def open_key(self, data_key: bytes, name: str) -> KeyLedger:
         """Begin to watch a key."""
         self.keys[data_key] = key = KeyLedger(data_key, name, self._time_ms)
         self._visible[data_key] = [0 for _ in self._places]
         self._safe[data_key] = [0 for _ in self._places]
+        return key
+
+    def open_typed_key(self, data_key: bytes, name: str) -> TypedKey:
+        """Begin to watch a key that is a data type."""
+        key = TypedKey(data_key, name, self)
+        self.open_key(data_key, name)
+        self.keys[data_key] = self.typed[data_key] = key
         return key
 
     def _time_ms(self) -> int:
@@ -103,6 +115,10 @@ class Ledger:
     def tried(self, connection: int, rid: int, key: KeyLedger, place: int) -> None:
         """A client asks a node to carry a write out."""
         self._tries[connection, rid] = key, place
+
+    def tried_typed(self, connection: int, rid: int, key: TypedKey, asked: Asked) -> None:
+        """A client asks a node to change a data type."""
+        self._typed_tries[connection, rid] = key, asked
 
     def finished(self, key: KeyLedger, place: int, operation: Operation) -> None:
         """A client is done with a write, whatever became of it."""
@@ -134,11 +150,20 @@ class Ledger:
         """A node sends this to a client: is it as good as it says?"""
         if not isinstance(message, PutReply):
             return
-        tried = self._tries.get((connection, message.rid))
-        if tried is None:
+        if (asked := self._typed_tries.get((connection, message.rid))) is not None:
+            self._judge_acks(message, asked[0], asked[1].operation, mask_of(asked[1].firsts))
             return
-        key, place = tried
-        operation = key.operations[place]
+        tried = self._tries.get((connection, message.rid))
+        if tried is not None:
+            key, place = tried
+            self._judge_acks(message, key, key.operations[place], 1 << place)
+
+    def _judge_acks(
+        self, message: PutReply, key: KeyLedger, operation: Operation, bits: int
+    ) -> None:
+        """Raise Violation if fewer machines had this write (any of these bits) than is said."""
+        if not bits and not message.owners + message.fallbacks:
+            return  # there was nothing to take away
         acks = message.owners if operation.strict else message.owners + message.fallbacks
         # Where members change, the default w may be that of fewer copies.
         asked = min(operation.q, message.required) if self.changing else operation.q
@@ -148,8 +173,10 @@ class Ledger:
                 f"{operation.describe()}: acknowledged with {acks} copies, {message.durable} of "
                 f"them durable; asked for were w = {operation.q}, dw = {operation.dw}",
             )
-        held = sum(mask >> place & 1 for mask in self._visible[key.data_key])
-        safe = sum(mask >> place & 1 for mask in self._safe[key.data_key])
+        if not bits:
+            return
+        held = sum(mask & bits > 0 for mask in self._visible[key.data_key])
+        safe = sum(mask & bits > 0 for mask in self._safe[key.data_key])
         if held < message.owners + message.fallbacks or safe < message.durable:
             raise Violation(
                 "quorum",
@@ -198,11 +225,20 @@ class Ledger:
                 self.since[data_key, index, place] = self.now()
         return known
 
+    def made(self, index: int, key: bytes, payload: Payload, before: Held | None) -> None:
+        """A node has put this into the batch of its tick, where another may take its place."""
+        typed = self.typed.get(key[1:])
+        if typed is not None and payload is not None and key[:1] in COPIES:
+            source = Source(index, key, held_record(key[:1], before))
+            typed.judge(source, record_in(key[:1], payload))
+
     def refused(self, index: int, key: bytes, payload: Payload, before: Held | None) -> None:
         """Take note of the dots in a record that was minted, sent perhaps, and not written."""
         if payload is None or key[:1] not in COPIES:
             return
         ledger = self.keys[key[1:]]
+        if key[1:] in self.typed:  # seen as it was made
+            return
         record = versions.decode(record_in(key[:1], payload))
         source = Source(index, key, held_record(key[:1], before))
         for version in record.siblings:
@@ -287,6 +323,8 @@ class Ledger:
         known = key.known_of.get(data)
         if known is not None:
             return known
+        if isinstance(key, TypedKey):
+            return key.judge(source, data)
         self.records += 1
         record = versions.decode(data)
         judge_siblings(key, source, record, self.siblings_max)

@@ -158,6 +158,8 @@ class Machine:
         self._timer = -1
         self._syncing = False
         self._unsynced: list[tuple[Place, Message]] = []
+        self.batch: Callable[[], dict[bytes, bytes | None]] = dict
+        """Makes what takes the writes of a tick."""
 
     # -- lives -------------------------------------------------------------------------------------
 
@@ -189,6 +191,7 @@ class Machine:
             self.clock_ms(),
             wall_ms=self.wall_ms(),
         )
+        node.out.writes = self.batch()
         node.rounds.wants_in = self.me.node_id not in table.rulings
         node.ready = node.rounds.whole
         floors, confirmed = disk.readable(FLOORS), disk.readable(CONFIRMED)
@@ -413,7 +416,7 @@ class Machine:
     def _commit(self, node: Node) -> None:
         out = node.out
         writes, on_write, on_sync = out.writes, out.on_write, out.on_sync
-        out.writes, out.on_write, out.on_sync = {}, [], []
+        out.writes, out.on_write, out.on_sync = self.batch(), [], []
         if writes:
             try:
                 self.disk.write(writes, self.world.now)

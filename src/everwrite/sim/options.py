@@ -54,6 +54,9 @@ FAULTS = TIMED + PER_MESSAGE + STEADY
 
 PAST_ALL_RUNS_MS = 600_000
 
+TYPED_SHARE = 0.2
+"""In so many seeds clients change data types, too."""
+
 CROWD, CROWD_SHARE = 50, 0.004
 """Now and then a seed has so many nodes."""
 
@@ -104,6 +107,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How many of the merges of a read are deletes."""
     repairs: bool = False
     """Whether owners compare what they have; else each is left to hints and reads."""
+    typed_share: float = 0.0
+    """How many of the operations are of data types, by clients and on keys of their own."""
+    typed_keys: int = 0
+    """How many keys are data types."""
     encore: int = 0
     """Operations after the cluster has come to rest, by clients that still know what they knew."""
 
@@ -131,6 +138,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def touching(self) -> bool:
         """Whether some of what ends is touched."""
         return self.ending and self.touch_share > 0
+
+    @property
+    def typed(self) -> bool:
+        """Whether clients change data types."""
+        return self.typed_keys > 0
 
     def config(self) -> NodeConfig:
         """Return the configuration of every node."""
@@ -204,6 +216,7 @@ def draw(seed: int) -> Options:
         | _repair_knobs(seed, repairs=repairs),
         repairs=repairs,
         **_lives(seed),
+        **_types(seed),
     )
 
 
@@ -219,6 +232,14 @@ def _lives(seed: int) -> dict[str, Any]:
         "delete_share": rng.choice((0.05, 0.05, 0.5)),
         "encore": rng.choice((0, 20, 60)),
     }
+
+
+def _types(seed: int) -> dict[str, Any]:
+    """Return how much is done to data types: mostly nothing."""
+    rng = stream(seed, "types drawn")
+    if rng.random() >= TYPED_SHARE:
+        return {}
+    return {"typed_share": rng.choice((0.3, 0.6, 0.6)), "typed_keys": rng.choice((1, 1, 2, 3, 8))}
 
 
 LOST_BY = ("dead", "paused", "cut", "deaf", "mute")

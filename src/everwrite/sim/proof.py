@@ -151,7 +151,7 @@ class Proofs:
     def _keys(self, partition: int) -> list[KeyLedger]:
         world = self._world
         partition_of = world.placement.partition_of
-        return [key for key in world.keys if partition_of(key.data_key) == partition]
+        return [key for key in world.all_keys if partition_of(key.data_key) == partition]
 
     def _damage(self) -> int:
         return sum(self._world.faults[fault] for fault in DISK_FAULTS)

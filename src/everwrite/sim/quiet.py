@@ -66,9 +66,9 @@ class Quiet:
             raise Violation(
                 "agreement",
                 f"{AGREE_WITHIN_US / 1e6:.0f} s after all was well, with no reader to help, "
-                f"{differing(world, world.keys[self._at])}",
+                f"{differing(world, world.all_keys[self._at])}",
             )
-        for key in world.keys:
+        for key in world.all_keys:
             self._judge_proportion(key)
         if "scrub_cycle_ms" not in world.options.knobs:
             return  # the disk is looked through, but that takes longer than a run
@@ -80,7 +80,7 @@ class Quiet:
         world = self._world
         if not world.faults["bit_rot"]:
             return ""
-        for key in world.keys:
+        for key in world.all_keys:
             for owner in world.owners(key.data_key, 0):
                 if isinstance(world.machines[owner].disk.visible.get(OWN + key.data_key), Rotten):
                     return f"n{owner + 1} still has a damaged copy of {key.name}"
@@ -110,7 +110,7 @@ class Quiet:
         """Look from key to key, and stay with one until its owners agree on it; then look at all
         once more.
         """
-        keys = self._world.keys
+        keys = self._world.all_keys
         for at in range(self._at, len(keys)):
             if differing(self._world, keys[at]):
                 self._at = at

@@ -47,7 +47,7 @@ def judge_end(world: World) -> None:
     """Raise Violation for what the audit's reads and writes left behind."""
     for machine in world.members:
         judge_emptied(machine, world.asked_before)
-    for key in world.keys:
+    for key in world.all_keys:
         _judge_placement(world, key)
 
 
@@ -55,7 +55,7 @@ def judge_rest(world: World) -> None:
     """Raise Violation for what is not as it must be now."""
     for machine in world.members:
         judge_emptied(machine, world.asked_before)
-    for key in world.keys:
+    for key in world.all_keys:
         _judge_placement(world, key)
         if _owes_handoff(world):
             _judge_handoff(world, key)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from everwrite.core.data import versions
-from everwrite.core.data.versions import Actor, Clock, Dot
+from everwrite.core.data.versions import Actor, Clock, Dot, Version
 from everwrite.core.hints.kept import split_hint
 from everwrite.core.records import OWN
 from everwrite.sim.causality import Causality
@@ -138,6 +138,10 @@ class KeyLedger:
         self.lingering = self.doubtful = self.weakened = 0
         self.collected = 0
         """Writes of which a copy went for good, since nobody would need them any more."""
+
+    def place_of(self, version: Version) -> int:
+        """Return the write that a sibling is of."""
+        return self.causality.place[version.op.decode()]
 
     def prefix(self, actor: Actor, counter: int) -> tuple[int, int]:
         """Return the writes that a clock's entry covers, and all that is in their past."""

@@ -49,6 +49,7 @@ from everwrite.sim.retries import judge_second_mint
 from everwrite.sim.told import Told
 from everwrite.sim.touches import Touches
 from everwrite.sim.truth import KeyLedger, Violation
+from everwrite.sim.typed.workload import open_keys, share_out, typed_clients
 
 CALM_WITHIN_US = 120_000_000
 """Virtual time after the heal in which hints must be home: many times the longest time-out."""
@@ -93,10 +94,12 @@ class World:
         self.ledger.owners = self.owners_seen
         self.ledger.node_ids = [machine.me.node_id for machine in self.machines]
         self.keys = self._open_keys()
-        self.clients = [
+        self.typed_keys = open_keys(self, BUCKET)
+        self.clients: list[Client] = [
             Client(self, f"c{i}", stream(options.seed, f"client {i}"), self.keys)
             for i in range(options.clients)
         ]
+        self.clients += typed_clients(self)
         self.nemesis = Nemesis(self)
         self.ledger.collected = Collected(self)
         self.ledger.touches = self.touches = Touches(self)
@@ -162,6 +165,11 @@ class World:
     def _open_keys(self) -> list[KeyLedger]:
         names = [f"cart{i}" for i in range(self.options.keys)]
         return [self.ledger.open_key(data_key(BUCKET, name.encode()), name) for name in names]
+
+    @property
+    def all_keys(self) -> list[KeyLedger]:
+        """All keys: first those that are data types, since plain ones may be added."""
+        return [*self.typed_keys, *self.keys]
 
     def index_of(self, node_id: bytes) -> int:
         """Return the number of the machine of a node."""
@@ -389,9 +397,8 @@ class World:
         rng = random.Random(self.options.seed)
         for machine in self.machines:
             self.later(rng.randrange(20_000), machine.start)
-        share, rest = divmod(self.options.operations, len(self.clients))
-        for i, client in enumerate(self.clients):
-            client.left = share + (i < rest)
+        share_out(self, self.options.operations)
+        for client in self.clients:
             self.later(60_000 + rng.randrange(20_000), client.begin)
         for fault in self.plan:
             self.later(100_000 + fault.at_us, self.nemesis.strike, fault)

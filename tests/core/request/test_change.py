@@ -236,6 +236,37 @@ def test_a_change_that_cannot_know_what_its_writer_has_seen_is_refused() -> None
     assert shown(world, b, r=3) == Set(["y"])
 
 
+def test_what_a_session_has_seen_may_be_with_a_stand_in_alone() -> None:
+    """All owners answer, and none has it: its hint has not come home yet."""
+    world = World(4)
+    a, b, c, d = world.order()
+    for node in (a, b, c):
+        world.kill(node)
+    token = change(world, d, Include([], ["x"]), w=1).context
+    world.lose = lambda source, target, message: source == d and isinstance(message, Store)
+    for node in (a, b, c):
+        world.start(node)
+
+    assert change(world, a, Exclude([], ["x"]), context=token).results == [1]
+    world.lose = lambda source, target, message: False
+    assert shown(world, b, r=3) is None
+
+
+def test_a_change_is_refused_while_a_stand_in_may_have_what_its_writer_has_seen() -> None:
+    world = World(4)
+    a, b, c, d = world.order()
+    for node in (a, b, c):
+        world.kill(node)
+    token = change(world, d, Include([], ["x"]), w=1).context
+    world.kill(d)
+    for node in (a, b, c):
+        world.start(node)
+
+    failed = world.failure(_advanced(world, send(world, a, Exclude([], ["x"]), context=token)))
+
+    assert (failed.code, failed.outcome) == ("stale_session", "none")
+
+
 def test_a_change_with_a_context_of_what_all_have_forgotten_is_carried_out() -> None:
     world = World(3)
     a, b, c = world.order()

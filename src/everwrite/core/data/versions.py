@@ -318,6 +318,11 @@ def unknown_dots(record: Record, seen: Seen) -> bool:
     return any(not covers(record.clock, actor, counter) for actor, counter in seen.dots)
 
 
+def knows(record: Record, seen: Seen) -> bool:
+    """Say whether a record knows all that a reader or writer has seen."""
+    return descends(record.clock, seen.clock) and not unknown_dots(record, seen)
+
+
 def seen_after(record: Record, seen: Seen, written: Version) -> Seen:
     """Return what the writer of ``written`` has seen once its put has made ``record``.
 

@@ -9,7 +9,7 @@ id, and readers see one of them, see ``versions.live``.)
 from __future__ import annotations
 
 from everwrite.core.cluster.routes import Route
-from everwrite.core.data import versions
+from everwrite.core.data import context, versions
 from everwrite.core.data.versions import Clock, Record, Version
 from everwrite.core.local import Local, Request
 from everwrite.core.messages.message import Message
@@ -17,6 +17,7 @@ from everwrite.core.messages.requests import ABSENT, FOUND, NOT_HERE, Fetch, Fet
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import weight
+from everwrite.core.request.search import Found, Search
 
 
 class LookedAround(Message, frozen=True, tag=102):
@@ -36,8 +37,9 @@ class LookedAround(Message, frozen=True, tag=102):
     """
     heard: int = 0
     """How many owners have said what they hold."""
-    all_heard: bool = False
-    """Whether these are all owners, this node among them if it is one."""
+    nobody_knows: bool = False
+    """Whether every member was asked for what a change's writer has seen, and has said: it was
+    collected, or is lost."""
 
 
 class LookAround(Request):
@@ -46,6 +48,7 @@ class LookAround(Request):
     """
 
     __slots__ = (
+        "_base",
         "_found",
         "_heard",
         "_known",
@@ -65,6 +68,7 @@ class LookAround(Request):
         self._local = local
         self._source = source
         self._put = put
+        self._base = base
         self._record = b""
         self._owners = route.owners
         self._pending = {node for node, _ in route.targets if node != local.me}
@@ -137,19 +141,49 @@ class LookAround(Request):
     def _check_end(self) -> None:
         if self._pending and self._need > 0:
             return
-        local = self._local
+        local, put = self._local, self._put
         del local.requests[self._rid]
-        local.held_bytes -= weight(self._put) + len(self._record)
+        if self._pending or not self._is_unknown():
+            self._done(nobody_knows=False)
+            return
+        # Owners are not all: a stand-in may be about to bring it.
+        sometimes("a change asks everybody for what its writer has seen")
+        deadline = local.now + local.config.spare_after_ms
+        Search(local, put.key, self._owners, deadline, self._sought_out).begin()
+
+    def _is_unknown(self) -> bool:
+        """Say whether nobody who has answered knows what the writer of a change has seen."""
+        put, base = self._put, self._base
+        if not isinstance(put, Put) or not (put.change and put.context):
+            return False
+        seen = context.verify(self._local.context_key, put.key, put.context)
+        if self._record:
+            base = versions.merge(base, versions.decode(self._record))
+        return not versions.knows(base, seen)
+
+    def _sought_out(self, found: Found | None) -> None:
+        """Everybody was asked; None: not everybody has said."""
+        for record in (found or {}).values():
+            if record:
+                self._join(record)
+                if self._found is None:
+                    self._found = find_op(versions.decode(record), self._put.op)
+        self._done(nobody_knows=found is not None)
+
+    def _done(self, *, nobody_knows: bool) -> None:
+        """Carry the put out."""
+        local, put = self._local, self._put
+        local.held_bytes -= weight(put) + len(self._record)
         local.out.send(
             local.me,
             LookedAround(
                 self._source,
-                self._put,
+                put,
                 self._found,
                 self._known,
                 self._record,
                 self._heard,
-                self._heard + (local.me in self._owners) >= len(self._owners),
+                nobody_knows,
             ),
         )
 

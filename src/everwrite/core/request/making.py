@@ -111,12 +111,13 @@ class Making:
 
     def _check_known(self, put: Put, base: Record, seen: Seen, looked: LookedAround) -> None:
         """Raise StaleSession for a change whose writer has seen what is not known here: it would
-        not take away what it was meant to. What no owner knows any more was forgotten by all.
+        not take away what it was meant to. What no member knows any more was forgotten by all.
         """
-        if versions.descends(base.clock, seen.clock) and not versions.unknown_dots(base, seen):
+        if versions.knows(base, seen):
             return
-        if self._local.is_over(seen.ends) or looked.all_heard:
+        if self._local.is_over(seen.ends) or looked.nobody_knows:
             return
+        sometimes("a change is refused since its writer may have seen more")
         raise StaleSession(
             "The nodes that answered have not seen what the writer of this change has seen.",
             hint="Nothing was changed. Try again when more nodes are up.",

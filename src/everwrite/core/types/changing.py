@@ -30,6 +30,7 @@ from everwrite.core.data import versions
 from everwrite.core.data.labels import KIND_PIECE, Kind
 from everwrite.core.data.versions import ENDED_MAX, Actor, Dot, Record, Seen, Version
 from everwrite.core.errors import RequestError, TooLarge, WrongType
+from everwrite.core.probes import sometimes
 from everwrite.core.types.composing import (
     MAP,
     TYPE_NAMES,
@@ -409,6 +410,7 @@ class _Change:
                 self._superseded.add(dot)
         if len(taken) < 2 or not _fits(total):
             return
+        sometimes("an increment takes in later ones of its minter")
         oldest, *others = taken
         value = encode(Piece(COUNTER, path, total))
         # It has no id any more: what it is made of is no one put.

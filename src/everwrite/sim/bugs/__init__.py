@@ -28,6 +28,7 @@ from everwrite.sim.bugs import (  # noqa: F401 - each registers the bugs of its 
     retries,
     storage,
     trees,
+    types,
 )
 from everwrite.sim.bugs.registry import BUGS, Bug, planted, seeds_for
 
