@@ -11,31 +11,41 @@ from everwrite.core.types import pieces
 from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register, Set
 from everwrite.core.types.composing import compose, compose_all
 from everwrite.core.types.operations import AMOUNT_MAX, Name
-from everwrite.core.types.pieces import COUNTER, ELEMENT, FLAG, REGISTER, Payload, Piece
+from everwrite.core.types.pieces import (
+    COUNTER,
+    ELEMENT,
+    FLAG,
+    REGISTER,
+    Added,
+    Element,
+    Piece,
+    Raised,
+    Written,
+)
 
 A, B = b"a" * 16, b"b" * 16
 
 Given = tuple[Kind, bytes]
 
 
-def piece(kind: int, payload: Payload, *path: Name) -> Given:
-    return KIND_PIECE, pieces.encode(Piece(kind, list(path), payload))
+def given(piece: Piece) -> Given:
+    return KIND_PIECE, pieces.encode(piece)
 
 
 def add(amount: int, *path: Name) -> Given:
-    return piece(COUNTER, amount, *path)
+    return given(Added([*path], amount))
 
 
 def element(name: Name, *path: Name) -> Given:
-    return piece(ELEMENT, name, *path)
+    return given(Element([*path], name))
 
 
 def register(value: bytes, *path: Name) -> Given:
-    return piece(REGISTER, (KIND_BYTES, value), *path)
+    return given(Written([*path], (KIND_BYTES, value)))
 
 
 def flag(*path: Name) -> Given:
-    return piece(FLAG, None, *path)
+    return given(Raised([*path], None))
 
 
 def composed(*given: Given, times: list[int] | None = None) -> Composed | None:
@@ -156,7 +166,7 @@ def test_a_number_is_as_late_as_its_last_part() -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "said",
     [
         [9, [], None],
         [-1, [], None],
@@ -169,15 +179,17 @@ def test_a_number_is_as_late_as_its_last_part() -> None:
         [ELEMENT, [], b"text"],
         [ELEMENT, [], 3],
         [FLAG, [], 1],
+        [FLAG, []],
+        [FLAG + 1, [], None],
         [REGISTER, [], b"v"],
         [REGISTER, [], [0]],
         [REGISTER, []],
         "text",
     ],
 )
-def test_bytes_that_are_no_piece_are_refused(given: object) -> None:
+def test_bytes_that_are_no_piece_are_refused(said: object) -> None:
     with pytest.raises(ProtocolError):
-        compose([(KIND_PIECE, msgspec.msgpack.encode(given))], [(A, 1, 1)])
+        compose([(KIND_PIECE, msgspec.msgpack.encode(said))], [(A, 1, 1)])
 
 
 def test_a_read_without_marks_cannot_be_composed() -> None:

@@ -21,7 +21,7 @@ from everwrite.core.types.operations import (
     Operation,
     Remove,
 )
-from everwrite.core.types.pieces import COUNTER, ELEMENT, FLAG, REGISTER, Piece
+from everwrite.core.types.pieces import Added, Element, Piece, Raised, Written
 
 COUNTERS = [["n"], ["m", "n"]]
 SETS = [["s"], ["m", "s"]]
@@ -192,14 +192,13 @@ def _go(world: Replicas, steps: list[tuple]) -> None:  # type: ignore[type-arg]
 paths = st.sampled_from([[], ["a"], ["a", "b"]])
 a_piece = st.one_of(
     st.builds(
-        Piece,
-        st.just(REGISTER),
+        Written,
         paths,
         st.tuples(st.integers(0, 2), st.sampled_from([b"5", b"x"])),
     ),
-    st.builds(Piece, st.just(COUNTER), paths, st.integers(-5, 5)),
-    st.builds(Piece, st.just(ELEMENT), paths, st.sampled_from(["x", "y"])),
-    st.builds(Piece, st.just(FLAG), paths, st.none()),
+    st.builds(Added, paths, st.integers(-5, 5)),
+    st.builds(Element, paths, st.sampled_from(["x", "y"])),
+    st.builds(Raised, paths, st.none()),
 )
 
 
@@ -226,10 +225,10 @@ def test_what_is_shown_does_not_depend_on_the_order_of_the_pieces(
 texts = st.text(max_size=5) | st.binary(max_size=5).map(operations.name_of)
 any_path = st.lists(texts, max_size=8)
 any_piece = st.one_of(
-    st.builds(Piece, st.just(COUNTER), any_path, st.integers(-(2**63), 2**63 - 1)),
-    st.builds(Piece, st.just(ELEMENT), any_path, texts),
-    st.builds(Piece, st.just(FLAG), any_path, st.none()),
-    st.builds(Piece, st.just(REGISTER), any_path, st.tuples(st.integers(0, 2), st.binary())),
+    st.builds(Added, any_path, st.integers(-(2**63), 2**63 - 1)),
+    st.builds(Element, any_path, texts),
+    st.builds(Raised, any_path, st.none()),
+    st.builds(Written, any_path, st.tuples(st.integers(0, 2), st.binary())),
 )
 
 

@@ -34,6 +34,7 @@ from everwrite.core.probes import sometimes
 from everwrite.core.types.composing import (
     MAP,
     TYPE_NAMES,
+    AnyHeld,
     Held,
     Place,
     number_of,
@@ -53,7 +54,18 @@ from everwrite.core.types.operations import (
     Operation,
     raw_of,
 )
-from everwrite.core.types.pieces import COUNTER, ELEMENT, FLAG, REGISTER, Payload, Piece, encode
+from everwrite.core.types.pieces import (
+    COUNTER,
+    ELEMENT,
+    FLAG,
+    REGISTER,
+    Added,
+    Element,
+    Piece,
+    Raised,
+    Written,
+    encode,
+)
 
 FOLD_OVER = 8
 """Increments of one coordinator that stand apart; older ones are folded. A retry is known by its
@@ -124,7 +136,7 @@ def standing(record: Record, time_ms: int) -> Place:
     for version in record.siblings:
         if version.value is not None and not 0 < version.expires <= time_ms:
             mark = (version.time_ms, version.actor, version.counter)
-            root.add(Held(mark, piece_of(version.kind, version.value), version))
+            root.add(mark, piece_of(version.kind, version.value), version)
     return root
 
 
@@ -137,13 +149,13 @@ class _Change:
         self._root = standing(record, writer.time_ms)
         self._time_ms = later_than(record, writer.time_ms)
         self._superseded: set[Dot] = set()
-        self._new: dict[int, Held] = {}
+        self._new: dict[int, AnyHeld] = {}
         """New pieces by their turn, which is the counter in their mark."""
         self._turn = count(1)
         self._folded: dict[int, Version] = {}
         """Own increments that have taken in others, by their counter."""
         self._by_op: dict[bytes, list[Version]] = {}
-        self._sums: dict[tuple[Name, ...], tuple[Held, int]] = {}
+        self._sums: dict[tuple[Name, ...], tuple[Held[Added], int]] = {}
         """Of the counters that the last operations have added to: what is new, and the value."""
         self._clashes = 0
         self._anew = False
@@ -165,7 +177,7 @@ class _Change:
             return self._assign(path, (operation.kind, operation.value))
         if isinstance(operation, Enable):
             raised = self._take_away(path, FLAG)
-            self._mint(FLAG, path, None)
+            self._mint(Raised(path, None))
             return int(not raised)
         if isinstance(operation, Disable):
             return int(self._take_away(path, FLAG))
@@ -180,20 +192,20 @@ class _Change:
         else:
             own, value = known
         value += amount
-        minted = amount + (own.piece.payload if own is not None else 0)  # type: ignore[operator]
+        minted = amount + (own.piece.payload if own is not None else 0)
         if not (_fits(value) and _fits(minted)):
             raise RequestError(
                 f"The counter would come to {value}, which is more than 64 bits hold.",
                 hint="Nothing was changed.",
             )
         if own is not None:
-            own.piece = Piece(COUNTER, path, minted)
+            own.piece = Added(path, minted)
         else:
-            own = self._mint(COUNTER, path, amount).counters[-1]
+            own = self._mint(Added(path, amount)).counters[-1]
         self._sums[key] = own, value
         return value
 
-    def _own(self, path: list[Name]) -> tuple[Held | None, int]:
+    def _own(self, path: list[Name]) -> tuple[Held[Added] | None, int]:
         """Return this put's own increment at a place, and the value of the counter there."""
         place = self._meet(path, COUNTER, REGISTER)
         if place is None:
@@ -208,14 +220,14 @@ class _Change:
         fresh = 0
         for element in elements:
             if place is None:
-                place, twins = self._mint(ELEMENT, path, element), None
+                place, twins = self._mint(Element(path, element)), None
                 fresh += 1
                 continue
             twins = place.elements.pop(element, None)
             fresh += not twins
             for held in twins or ():
                 self._supersede(held)
-            self._mint(ELEMENT, path, element)
+            self._mint(Element(path, element))
         return fresh
 
     def _exclude(self, path: list[Name], elements: list[Name]) -> int:
@@ -233,7 +245,7 @@ class _Change:
 
     def _assign(self, path: list[Name], value: tuple[Kind, bytes]) -> int:
         there = self._take_away(path, REGISTER, COUNTER)
-        self._mint(REGISTER, path, value)
+        self._mint(Written(path, value))
         return int(not there)
 
     def _take_away(self, path: list[Name], *fit: int) -> bool:
@@ -284,7 +296,7 @@ class _Change:
             self._supersede(held)
         (place.registers, place.counters, place.elements, place.flags, place.fields)[number].clear()
 
-    def _supersede(self, held: Held) -> None:
+    def _supersede(self, held: AnyHeld) -> None:
         if held.version is None:
             del self._new[held.mark[2]]
         else:
@@ -300,13 +312,11 @@ class _Change:
                 return
             del places[depth - 1].fields[path[depth - 1]]
 
-    def _mint(self, kind: int, path: list[Name], payload: Payload) -> Place:
+    def _mint(self, piece: Piece) -> Place:
         """Add a piece, and return the place where it stands."""
         turn = next(self._turn)
-        held = Held((self._time_ms, self._writer.actor, turn), Piece(kind, path, payload))
-        self._new[turn] = held
-        self._root.add(held)
-        place = self._root.at(path)
+        self._new[turn] = self._root.add((self._time_ms, self._writer.actor, turn), piece)
+        place = self._root.at(piece.path)
         assert place is not None
         return place
 
@@ -394,7 +404,6 @@ class _Change:
         own: list[tuple[Version, int]] = []
         for held in place.counters:
             version, amount = held.version, held.piece.payload
-            assert isinstance(amount, int)
             if version is not None and version.actor == self._writer.actor and not version.expires:
                 own.append((version, amount))
         own.sort(key=lambda each: each[0].counter)
@@ -412,7 +421,7 @@ class _Change:
             return
         sometimes("an increment takes in later ones of its minter")
         oldest, *others = taken
-        value = encode(Piece(COUNTER, path, total))
+        value = encode(Added(path, total))
         # It has no id any more: what it is made of is no one put.
         self._folded[oldest.counter] = replace(oldest, value=value, time_ms=self._time_ms, op=b"")
         self._superseded.update((each.actor, each.counter) for each in others)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -26,7 +27,18 @@ from everwrite.core.errors import check
 from everwrite.core.probes import sometimes
 from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register, Set
 from everwrite.core.types.operations import AMOUNT_MAX, Name, raw_of
-from everwrite.core.types.pieces import COUNTER, ELEMENT, FLAG, REGISTER, Piece, decode
+from everwrite.core.types.pieces import (
+    COUNTER,
+    ELEMENT,
+    FLAG,
+    REGISTER,
+    Added,
+    Element,
+    Piece,
+    Raised,
+    Written,
+    decode,
+)
 
 MAP = 4
 """The type of a place that has places below it; no piece says so."""
@@ -40,12 +52,18 @@ Mark = tuple[int, bytes, int]
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 
 
-class Held(msgspec.Struct, gc=False):
+P = TypeVar("P", Written, Added, Element, Raised)
+
+
+class Held(msgspec.Struct, Generic[P], gc=False):
     """A piece where it stands, and the version that it is of, if that is at hand."""
 
     mark: Mark
-    piece: Piece
+    piece: P
     version: Version | None = None
+
+
+AnyHeld = Held[Written] | Held[Added] | Held[Element] | Held[Raised]
 
 
 class Place:
@@ -54,10 +72,10 @@ class Place:
     __slots__ = ("counters", "elements", "fields", "flags", "registers")
 
     def __init__(self) -> None:
-        self.registers: list[Held] = []
-        self.counters: list[Held] = []
-        self.flags: list[Held] = []
-        self.elements: dict[Name, list[Held]] = {}
+        self.registers: list[Held[Written]] = []
+        self.counters: list[Held[Added]] = []
+        self.flags: list[Held[Raised]] = []
+        self.elements: dict[Name, list[Held[Element]]] = {}
         self.fields: dict[Name, Place] = {}
 
     def at(self, path: Sequence[Name]) -> Place | None:
@@ -69,25 +87,37 @@ class Place:
             place = place.fields.get(name)
         return place
 
-    def add(self, held: Held) -> None:
+    def add(self, mark: Mark, piece: Piece, version: Version | None = None) -> AnyHeld:
         """Put a piece where it belongs."""
         place = self
-        for name in held.piece.path:
+        for name in piece.path:
             below = place.fields.get(name)
             if below is None:
                 below = place.fields[name] = Place()
             place = below
-        if held.piece.type == ELEMENT:
-            place.elements.setdefault(held.piece.payload, []).append(held)  # type: ignore[arg-type]
-        else:
-            (place.registers, place.counters, (), place.flags)[held.piece.type].append(held)  # type: ignore[union-attr]
+        if type(piece) is Element:
+            element = Held(mark, piece, version)
+            place.elements.setdefault(piece.payload, []).append(element)
+            return element
+        if type(piece) is Added:
+            added = Held(mark, piece, version)
+            place.counters.append(added)
+            return added
+        if type(piece) is Written:
+            written = Held(mark, piece, version)
+            place.registers.append(written)
+            return written
+        assert type(piece) is Raised
+        raised = Held(mark, piece, version)
+        place.flags.append(raised)
+        return raised
 
     def types(self) -> list[int]:
         """Return the types of which something stands here."""
         stand = (self.registers, self.counters, self.elements, self.flags, self.fields)
         return [number for number, pieces in enumerate(stand) if pieces]
 
-    def of(self, number: int) -> Iterator[Held]:
+    def of(self, number: int) -> Iterator[AnyHeld]:
         """Yield the pieces of one type here; of a map all that stand below."""
         if number == ELEMENT:
             for twins in self.elements.values():
@@ -98,7 +128,7 @@ class Place:
         else:
             yield from (self.registers, self.counters, (), self.flags)[number]
 
-    def all(self) -> Iterator[Held]:
+    def all(self) -> Iterator[AnyHeld]:
         """Yield all pieces here and below."""
         for number in self.types():
             yield from self.of(number)
@@ -119,11 +149,9 @@ def shown_at(place: Place) -> tuple[int | None, bool]:
     return max(last, key=lambda number: last[number]), len(last) > 1
 
 
-def last_of(registers: list[Held]) -> tuple[Kind, bytes]:
+def last_of(registers: list[Held[Written]]) -> tuple[Kind, bytes]:
     """Return what the last of these registers says."""
-    payload = max(registers, key=lambda held: held.mark).piece.payload
-    assert isinstance(payload, tuple)
-    return payload
+    return max(registers, key=lambda held: held.mark).piece.payload
 
 
 def number_of(place: Place) -> int | None:
@@ -151,7 +179,7 @@ def sum_at(place: Place) -> int:
             sometimes("an increment that stands there twice counts once")
             continue
         ops.add(op)
-        total += held.piece.payload  # type: ignore[operator]
+        total += held.piece.payload
     return total
 
 
@@ -179,7 +207,7 @@ def show(place: Place) -> Composed | None:
 
 def piece_of(kind: Kind, value: bytes) -> Piece:
     """Return the piece that a version's value is: a plain one is a register of the whole key."""
-    return decode(value) if kind == KIND_PIECE else Piece(REGISTER, [], (kind, value))
+    return decode(value) if kind == KIND_PIECE else Written([], (kind, value))
 
 
 def compose(
@@ -209,7 +237,7 @@ def compose_all(
             continue  # it is within the counter
         only = Place()
         for held in place.of(number):
-            only.add(held)
+            only.add(held.mark, held.piece, held.version)
         if number == COUNTER and numbers:
             only.registers = place.registers
         one = show(only)
@@ -224,5 +252,5 @@ def _place_of(
     check(len(values) == len(marks), "a read that is composed was asked for its marks")
     place = Place()
     for (kind, value), (actor, counter, time_ms) in zip(values, marks, strict=True):
-        place.add(Held((time_ms, actor, counter), piece_of(kind, value)))
+        place.add((time_ms, actor, counter), piece_of(kind, value))
     return place

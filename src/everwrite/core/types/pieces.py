@@ -14,7 +14,7 @@ read is of a newer version, or a bug, and never passed over in silence.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import ClassVar
 
 import msgspec
 
@@ -24,22 +24,50 @@ from everwrite.core.types.operations import AMOUNT_MAX, DEPTH_MAX, Name, is_name
 
 REGISTER, COUNTER, ELEMENT, FLAG = range(4)
 
-if TYPE_CHECKING:
-    Payload = tuple[Kind, bytes] | int | Name | None
-else:
-    Payload = Any  # see Name
 
+class Written(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=REGISTER):
+    """What was written into a register."""
 
-class Piece(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One piece, without what its version says of it."""
+    type: ClassVar[int] = REGISTER
 
-    type: int
     path: list[Name]
-    payload: Payload
+    payload: tuple[Kind, bytes]
 
+
+class Added(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=COUNTER):
+    """What was added to a counter."""
+
+    type: ClassVar[int] = COUNTER
+
+    path: list[Name]
+    payload: int
+
+
+class Element(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=ELEMENT):
+    """What is in a set."""
+
+    type: ClassVar[int] = ELEMENT
+
+    path: list[Name]
+    payload: Name
+
+
+class Raised(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=FLAG):
+    """A flag that is raised."""
+
+    type: ClassVar[int] = FLAG
+
+    path: list[Name]
+    payload: None
+
+
+Piece = Written | Added | Element | Raised
+"""One piece, without what its version says of it."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Piece).decode
+
+_HINT = "Update this node or client to the version that wrote it."
 
 
 def encode(piece: Piece) -> bytes:
@@ -52,28 +80,20 @@ def decode(data: bytes) -> Piece:
     try:
         piece = _decode(data)
     except UNREADABLE as error:
-        raise ProtocolError(f"These {len(data)} bytes are no piece of a data type: {error}.") from (
-            error
-        )
-    if piece.type == REGISTER and isinstance(piece.payload, list):
-        piece = Piece(REGISTER, piece.path, tuple(piece.payload))
-    if not _whole(piece):
         raise ProtocolError(
-            f"A piece of type {piece.type} is not one that this version of Everwrite knows.",
-            hint="Update this node or client to the version that wrote it.",
-        )
+            f"These {len(data)} bytes are no piece of a data type: {error}.", hint=_HINT
+        ) from error
+    if not _whole(piece):
+        raise ProtocolError(f"These {len(data)} bytes are no piece of a data type.", hint=_HINT)
     return piece
 
 
 def _whole(piece: Piece) -> bool:
-    payload: Any = piece.payload
-    if piece.type == REGISTER:
-        fits = isinstance(payload, tuple) and len(payload) == 2 and type(payload[1]) is bytes
-        fits = fits and type(payload[0]) in (int, bytes)
-    elif piece.type == COUNTER:
-        fits = type(payload) is int and -AMOUNT_MAX - 1 <= payload <= AMOUNT_MAX
-    elif piece.type == ELEMENT:
-        fits = isinstance(payload, str | bytes) and is_name(payload)
+    """Say whether a piece is in the one form that it may have."""
+    if type(piece) is Element:
+        fits = is_name(piece.payload)
+    elif type(piece) is Added:
+        fits = -AMOUNT_MAX - 1 <= piece.payload <= AMOUNT_MAX
     else:
-        fits = piece.type == FLAG and payload is None
+        fits = True
     return fits and len(piece.path) <= DEPTH_MAX and all(map(is_name, piece.path))
