@@ -52,6 +52,15 @@ async def seen_async(look: Callable[[], Any], wanted: object) -> None:
         await asyncio.sleep(LOOK_EVERY_S)
 
 
+def failure(kind: type[Exception], call: Callable[..., object], *words: object) -> str:
+    """Make a call that must fail with this kind of error; return what the error says."""
+    try:
+        returned = call(*words)
+    except kind as error:
+        return str(error)
+    raise AssertionError(f"no {kind.__name__}, but {returned!r}")
+
+
 def recipe(heading: str) -> dict[str, Any]:
     """Run a recipe of docs/recipes.md as it stands there, and return the names that it makes.
 

@@ -66,11 +66,11 @@ async def check_two_count_at_once() -> None:
 
 async def check_ends() -> None:
     async with on_node(1) as cache, on_node(2) as other:
-        await cache.set("short", 1, ttl=1)
-        await cache.set("by float", 1, ttl=1.2)
-        await cache.multi_set([("s1", 1), ("s2", 2)], ttl=1)
-        await cache.set("lives on", 1, ttl=1)
+        await cache.set("lives on", 1, ttl=2)
         assert await cache.expire("lives on", 100)
+        await cache.multi_set([("s1", 1), ("s2", 2)], ttl=1)
+        await cache.set("short", 1, ttl=2)
+        await cache.set("by float", 1, ttl=2.2)
         names = ["short", "by float", "s1", "s2"]
         assert await cache.multi_get(["short", "by float"]) == [1, 1]
         await checks.seen_async(lambda: other.multi_get(names), [None] * 4)
@@ -87,16 +87,25 @@ async def check_clear_of_a_namespace() -> None:
 async def check_locks() -> None:
     async with on_node(1) as cache, on_node(2) as other:
         made: list[str] = []
+        held, go_on = asyncio.Event(), asyncio.Event()
 
         async def once() -> str:
             async with RedLock(cache, "job", lease=50):
+                held.set()
+                await go_on.wait()
                 if (found := await cache.get("result")) is not None:
                     return found
                 made.append("result")
                 await cache.set("result", "tea", ttl=100)
                 return "tea"
 
-        assert await asyncio.gather(*(once() for _ in range(5))) == ["tea"] * 5
+        # The others come when one has it: of several at once more than one may get it.
+        first = asyncio.create_task(once())
+        await held.wait()
+        assert await other.exists("job-lock")
+        others = [asyncio.create_task(once()) for _ in range(4)]
+        go_on.set()
+        assert await asyncio.gather(first, *others) == ["tea"] * 5
         assert made == ["result"]
         await checks.seen_async(lambda: other.exists("job-lock"), False)  # released
 

@@ -89,7 +89,7 @@ def check_cachelib() -> None:
 
 
 def check_sessions_end() -> None:
-    short = timedelta(seconds=1)
+    short = timedelta(seconds=2)
     session_ends(on_node(1, SESSION_TYPE="redis", PERMANENT_SESSION_LIFETIME=short))
     session_ends(on_node(2, SESSION_TYPE="cachelib", PERMANENT_SESSION_LIFETIME=short))
 
