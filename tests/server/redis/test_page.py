@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.client.fake_node import in_loop
 from tests.server.redis.redis_api import one, port_of
 
+from everwrite.server.redis.known import IN_TEXT, KNOWN
 from everwrite.server.redis.table import TABLE
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs/redis.md").read_text()
@@ -17,7 +18,7 @@ PAGE = (Path(__file__).resolve().parents[3] / "docs/redis.md").read_text()
 
 def test_the_page_lists_all_commands_and_no_others() -> None:
     rows = dict(
-        re.findall(r"^\| `([A-Z]+)` \| (.+) \|$", PAGE.partition("## What is ref")[0], re.M)
+        re.findall(r"^\| `([A-Z.]+)` \| (.+) \|$", PAGE.partition("## What is ref")[0], re.M)
     )
 
     assert rows == {
@@ -30,9 +31,20 @@ def test_the_page_lists_all_commands_and_no_others() -> None:
 def test_the_page_says_why_each_refused_command_is() -> None:
     rows = re.findall(r"^\| (`.+`) \| (.+) \|$", PAGE.partition("## What is ref")[2], re.M)
 
-    assert {name: why for names, why in rows for name in re.findall(r"`(\w+)`", names)} == {
+    assert {name: why for names, why in rows for name in re.findall(r"`([\w.]+)`", names)} == {
         each.name.upper(): each.refused for each in TABLE.values() if each.refused
     }
+
+
+def test_the_page_lists_all_known_scripts_and_no_others() -> None:
+    section = PAGE.partition("## Scripts")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", section, re.M)[1:]
+
+    assert set(rows) == {
+        (each.name, each.whose, each.what + " *Looks first.*" * each.advisory)
+        for each in (*KNOWN, IN_TEXT)
+    }
+    assert len(rows) == len(set(rows))
 
 
 @in_loop

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from everwrite.core.messages.listing import List
-from everwrite.core.messages.requests import Get, Put, Touch
+from everwrite.core.messages.requests import Ask, Get, Put, Touch
 from everwrite.server.redis.replies import Answer, Problem
 
 if TYPE_CHECKING:
     from everwrite.server.redis.session import Session
 
-Request = Get | Put | Touch | List
+Request = Get | Put | Touch | List | Ask
 
 Steps = Generator[Request | list[Any], Any, Answer]
 """What a command asks of the core: one message, and it is sent the reply; or a list, and it is sent
@@ -22,6 +23,9 @@ a list. An EverwriteError is thrown in."""
 Args = list[bytes]
 """A command's words, its name first."""
 
+Run = Callable[["Session", Args, list[bytes]], "Steps | Answer"]
+"""What a command does, given its words and the data keys of its keys."""
+
 READ, BLIND, ALONE = range(3)
 """With what a command may go together on one key: READ with reads, BLIND (it replaces whatever is
 there) with its like, ALONE with nothing."""
@@ -29,7 +33,19 @@ there) with its like, ALONE with nothing."""
 PART = 128
 """Messages of one command that are asked at once."""
 
-Group = Literal["connection", "server", "string", "generic", "hash", "set", "transactions", "own"]
+Group = Literal[
+    "connection",
+    "server",
+    "string",
+    "generic",
+    "hash",
+    "set",
+    "hyperloglog",
+    "transactions",
+    "scripting",
+    "cluster",
+    "own",
+]
 
 
 class Direct(NamedTuple):
@@ -41,12 +57,20 @@ class Direct(NamedTuple):
     tell: Callable[[Session, bytes, Any], Answer]
 
 
+class Sub(NamedTuple):
+    """What a command does if this is its second word."""
+
+    run: Run
+    arity: int
+    """As that of a command: its name and this word count."""
+    summary: str
+
+
 class Command(NamedTuple):
     """One command, as the table of docs/redis.md has it."""
 
     name: str
-    run: Callable[[Session, Args, list[bytes]], Steps | Answer]
-    """What it does, given its words and the data keys of its keys."""
+    run: Run
     arity: int
     """So many words, the name among them; negative: at least so many."""
     keys: tuple[int, int, int] = (0, 0, 0)
@@ -66,6 +90,10 @@ class Command(NamedTuple):
     """Whether who has not said the secret may use it."""
     refused: str = ""
     """Why it is not done here."""
+    counted: int = 0
+    """The word that says how many keys follow it, with which ``keys`` begin; 0: none does."""
+    subcommands: Mapping[bytes, Sub] = MappingProxyType({})
+    """What its second word may be."""
 
     @property
     def writes(self) -> bool:
@@ -75,20 +103,42 @@ class Command(NamedTuple):
     @property
     def only_reads(self) -> bool:
         """Whether it changes nothing, neither a key nor what is known of the client."""
-        looks = self.whole or self.group == "server"
+        looks = self.group == "server" or (self.whole and self.group not in ("scripting", "own"))
         return self.mode == READ or (looks and not self.name.startswith("flush"))
 
     def fits(self, args: Args) -> bool:
         """Say whether the number of words is right."""
-        return len(args) == self.arity if self.arity > 0 else len(args) >= -self.arity
+        return fits(args, self.arity)
 
     def keys_in(self, args: Args) -> list[bytes]:
         """Return the keys among these words."""
         first, last, step = self.keys
         if not first:
             return []
+        if self.counted:
+            return args[self.counted + 1 :][: keys_counted(args, self.counted, self.name)]
         end = len(args) + last if last < 0 else last
         return args[first : end + 1 : step]
+
+
+def fits(args: Args, arity: int) -> bool:
+    """Say whether there are so many words; of a negative number at least so many."""
+    return len(args) == arity if arity > 0 else len(args) >= -arity
+
+
+def keys_counted(args: Args, at: int, name: str) -> int:
+    """Return how many keys follow the word that says so; a Problem if there are fewer words."""
+    found = integer_in(args[at])
+    if name == "sintercard":  # as Redis words it
+        if found is None or found <= 0:
+            raise Problem("ERR numkeys should be greater than 0")
+    elif found is None:
+        raise no_integer()
+    elif found < 0:
+        raise Problem("ERR Number of keys can't be negative")
+    if found > len(args) - at - 1:
+        raise Problem("ERR Number of keys can't be greater than number of args")
+    return found
 
 
 def syntax_error() -> Problem:

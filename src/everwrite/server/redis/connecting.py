@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from hmac import compare_digest
 
-from everwrite.server.redis.command import Args, Command, number, syntax_error, words, wrong_number
-from everwrite.server.redis.replies import OK, RESP2, RESP3, Answer, Problem, Simple
+from everwrite.server.redis.command import (
+    Args,
+    Command,
+    Sub,
+    integer_in,
+    number,
+    syntax_error,
+    words,
+    wrong_number,
+)
+from everwrite.server.redis.replies import OK, RESP2, RESP3, Answer, Problem, Simple, Verbatim
 from everwrite.server.redis.session import DATABASES, Session
+from everwrite.server.redis.subcommands import container
 
 VERSION = "7.2.4"
 """The Redis whose commands these are, for clients that look at it."""
@@ -109,56 +119,103 @@ def _name(given: bytes) -> bytes:
     return given
 
 
-def client(session: Session, args: Args, keys: list[bytes]) -> Answer:
-    front, said = session.front, args[1].lower()
-    match [said, *args[2:]]:
-        case [b"id"]:
-            return session.number
-        case [b"getname"]:
-            return session.name or None
-        case [b"setname", name]:
-            session.name = _name(name)
-        case [b"setinfo", (b"lib-name" | b"LIB-NAME" | b"lib-ver" | b"LIB-VER") as what, text]:
-            session.agent[what.lower()] = _name(text)
-        case [b"setinfo", what, _]:
-            raise Problem(f"ERR Unrecognized option '{words(what)}'")
-        case [b"info"]:
-            return _line(session)
-        case [b"list", *_]:
-            lines = [_line(each.session) for each in front.connections.values()]
-            return "".join(f"{line}\n" for line in lines)
-        case [b"no-evict" | b"no-touch", word] if word.lower() in (b"on", b"off"):
-            pass
-        case [b"reply", word] if word.lower() in (b"on", b"off", b"skip"):
-            session.hush = {b"on": 0, b"off": -1, b"skip": 2}[word.lower()]
-        case [b"kill", *rest]:
-            return _kill(session, rest)
-        case [b"unpause"] | [b"tracking", b"off" | b"OFF"]:
-            pass
-        case _:
-            raise Problem(
-                f"ERR unknown subcommand or wrong number of arguments for '{words(args[1])}'. "
-                "Try CLIENT HELP."
-            )
+def client_id(session: Session, args: Args, keys: list[bytes]) -> Answer:
+    return session.number
+
+
+def client_getname(session: Session, args: Args, keys: list[bytes]) -> Answer:
+    return session.name or None
+
+
+def client_setname(session: Session, args: Args, keys: list[bytes]) -> Answer:
+    session.name = _name(args[2])
     return OK
 
 
-def _kill(session: Session, rest: Args) -> Answer:
-    """End connections, by their address or by ID and ADDR."""
+def client_setinfo(session: Session, args: Args, keys: list[bytes]) -> Answer:
+    what = args[2].lower()
+    if what not in (b"lib-name", b"lib-ver"):
+        raise Problem(f"ERR Unrecognized option '{words(args[2])}'")
+    session.agent[what] = _name(args[3])
+    return OK
+
+
+def client_info(session: Session, args: Args, keys: list[bytes]) -> Answer:
+    return Verbatim(f"{_line(session)}\n")
+
+
+def client_list(session: Session, args: Args, keys: list[bytes]) -> Answer:
+    found = [each.session for each in session.front.connections.values()]
+    match [each.lower() for each in args[2:3]] + args[3:]:
+        case []:
+            pass
+        case [b"type", kind]:
+            found = found if _client_type(kind) == b"normal" else []
+        case [b"id", first, *more]:
+            numbers = [integer_in(each) or 0 for each in [first, *more]]
+            if min(numbers) <= 0:
+                raise Problem("ERR Invalid client ID")
+            there = {each.number: each for each in found}
+            found = [there[each] for each in numbers if each in there]
+        case _:
+            raise syntax_error()
+    return Verbatim("".join(f"{_line(each)}\n" for each in found))
+
+
+def _client_type(word: bytes) -> bytes:
+    """Return a type of clients; all that there are here are normal ones."""
+    kind = word.lower()
+    if kind not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
+        raise Problem(f"ERR Unknown client type '{words(word)}'")
+    return kind
+
+
+def client_no(session: Session, args: Args, keys: list[bytes]) -> Answer:
+    if args[2].lower() not in (b"on", b"off"):
+        raise syntax_error()
+    return OK
+
+
+def client_reply(session: Session, args: Args, keys: list[bytes]) -> Answer:
+    hush = {b"on": 0, b"off": -1, b"skip": 2}.get(args[2].lower())
+    if hush is None:
+        raise syntax_error()
+    session.hush = hush
+    return OK
+
+
+def client_tracking(session: Session, args: Args, keys: list[bytes]) -> Answer:
+    if args[2].lower() != b"off" or len(args) > 3:
+        raise Problem("ERR nobody is told here what others write: there is no tracking")
+    return OK
+
+
+def client_kill(session: Session, args: Args, keys: list[bytes]) -> Answer:
+    """End connections, by their address, or by what options say of them."""
+    rest = args[2:]
     if len(rest) == 1:
         wanted = {b"addr": rest[0]}
-    elif rest and len(rest) % 2 == 0:
+    elif len(rest) % 2 == 0:
         wanted = dict(zip((each.lower() for each in rest[::2]), rest[1::2], strict=True))
     else:
         raise syntax_error()
-    skipme = wanted.pop(b"skipme", b"yes").lower() == b"yes" and len(rest) > 1
-    if not wanted or wanted.keys() - {b"id", b"addr"}:
+    skipme = wanted.pop(b"skipme", b"yes").lower()
+    if wanted.keys() - {b"id", b"addr", b"laddr", b"type", b"user"} or skipme not in _YES:
         raise syntax_error()
+    _check_wanted(wanted)
     killed = 0
     for connection in list(session.front.connections.values()):
         of = connection.session
-        mine = {b"id": b"%d" % of.number, b"addr": of.where.encode()}
-        if any(mine[name] != value for name, value in wanted.items()) or (of is session and skipme):
+        mine = {
+            b"id": b"%d" % of.number,
+            b"addr": of.where.encode(),
+            b"laddr": of.here.encode(),
+            b"type": b"normal",
+            b"user": b"default",
+        }
+        if any(mine[name] != value for name, value in wanted.items()):
+            continue
+        if of is session and len(rest) > 1 and skipme == b"yes":
             continue
         killed += 1
         if of is session:
@@ -172,13 +229,27 @@ def _kill(session: Session, rest: Args) -> Answer:
     return OK
 
 
+_YES = (b"yes", b"no")
+
+
+def _check_wanted(wanted: dict[bytes, bytes]) -> None:
+    """Raise a Problem for what no client can be; write what is said in the same form always."""
+    if b"id" in wanted and (integer_in(wanted[b"id"]) or 0) <= 0:
+        raise Problem("ERR client-id should be greater than 0")
+    if b"type" in wanted:
+        wanted[b"type"] = _client_type(wanted[b"type"])
+    if wanted.get(b"user", b"default") != b"default":
+        raise Problem(f"ERR No such user '{words(wanted[b'user'])}'")
+
+
 def _line(session: Session) -> str:
     """Return what CLIENT LIST says of a client."""
     age = int(session.front.now() - session.born)
     agent = session.agent
     return (
-        f"id={session.number} addr={session.where} name={session.name.decode('latin-1')} age={age} "
-        f"db={session.database} resp={session.protocol} "
+        f"id={session.number} addr={session.where} laddr={session.here} "
+        f"name={session.name.decode('latin-1')} age={age} "
+        f"flags=N db={session.database} user=default resp={session.protocol} "
         f"lib-name={agent.get(b'lib-name', b'').decode('latin-1')} "
         f"lib-ver={agent.get(b'lib-ver', b'').decode('latin-1')}"
     )
@@ -192,5 +263,25 @@ COMMANDS = (
     Command("select", select, 2, group="connection", summary="Change to a database, 0 to 15."),
     Command("auth", auth, -2, group="connection", summary="Say the secret.", open=True),
     Command("hello", hello, -1, group="connection", summary="Choose RESP2 or RESP3.", open=True),
-    Command("client", client, -2, group="connection", summary="What is known of clients."),
+    container(
+        "client",
+        {
+            "id": Sub(client_id, 2, "This connection's number."),
+            "getname": Sub(client_getname, 2, "Its name."),
+            "setname": Sub(client_setname, 3, "Give it a name."),
+            "setinfo": Sub(client_setinfo, 4, "Say what library speaks."),
+            "info": Sub(client_info, 2, "What is known of this client."),
+            "list": Sub(client_list, -2, "Of all of this node, by TYPE or ID."),
+            "kill": Sub(client_kill, -3, "End connections: by ADDR, LADDR, ID, TYPE or USER."),
+            "no-evict": Sub(client_no, 3, "OK: nobody is evicted."),
+            "no-touch": Sub(client_no, 3, "OK: nobody counts reads."),
+            "reply": Sub(client_reply, 3, "Whether answers are sent: ON, OFF or SKIP."),
+            "getredir": Sub(lambda session, args, keys: -1, 2, "-1: there is no tracking."),
+            "tracking": Sub(client_tracking, -3, "OFF."),
+            "unblock": Sub(lambda session, args, keys: 0, -3, "0: nobody is blocked."),
+            "unpause": Sub(lambda session, args, keys: OK, 2, "OK: nobody is paused."),
+        },
+        group="connection",
+        summary="What is known of clients.",
+    ),
 )

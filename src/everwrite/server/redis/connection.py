@@ -66,7 +66,13 @@ class RedisConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=UNREAD_BYTES)
         self._since = self._unread_since = self._loop.time()
         peer = transport.get_extra_info("peername") or ("", 0)
-        self.session = Session(self._front, self._front.next_number(), f"{peer[0]}:{peer[1]}")
+        here = transport.get_extra_info("sockname") or ("", 0)
+        self.session = Session(
+            self._front,
+            self._front.next_number(),
+            f"{peer[0]}:{peer[1]}",
+            f"{here[0]}:{here[1]}",
+        )
         self._pipeline = Pipeline(self._front, self.session, self._ready)
         self._counted = self._front.welcome(self)
         if not self._counted:

@@ -98,11 +98,16 @@ def _expire(session: Session, args: Args, data: bytes, ttl_ms: int) -> Steps:
         or (b"lt" in conditions and left_ms and ttl_ms >= left_ms)
     ):
         return 0
+    return (yield from end_in_time(session, data, reply, ttl_ms))
+
+
+def end_in_time(session: Session, data: bytes, reply: GetReply, ttl_ms: int) -> Steps:
+    """Let what was read end in so many milliseconds; return whether something was there."""
     if ttl_ms <= 0:
         session.wrote(data, (yield session.take_away(data, reply.context)))
         return 1
     ttl_ms = lifetime(ttl_ms)
-    if 0 < left_ms <= ttl_ms and all(reply.ends):
+    if 0 < left_of(reply) <= ttl_ms and all(reply.ends):
         touched = yield session.live_on(data, ttl_ms)
         return int(touched.siblings > 0)
     yield from again(session, data, reply, ttl_ms)

@@ -85,6 +85,11 @@ class Front:
         self.connections.pop(connection.session.number, None)
         self.measures.connected = len(self.connections)
 
+    @property
+    def run_id(self) -> str:
+        """This node's id, as long as those of Redis are."""
+        return self.local.me.hex() * 2 + self.local.cluster.cluster_id.hex()[:8]
+
     def time_ms(self) -> int:
         """Return the time of day, by the clock on which the cluster agrees."""
         return self.local.time_ms

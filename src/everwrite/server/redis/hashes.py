@@ -17,11 +17,13 @@ from everwrite.server.redis.command import (
     Args,
     Command,
     Steps,
+    float_in,
     number,
+    syntax_error,
     wrong_number,
 )
-from everwrite.server.redis.keys import glob, scan_options
-from everwrite.server.redis.replies import OK, Answer, Problem
+from everwrite.server.redis.keys import glob, scan_options, some_of
+from everwrite.server.redis.replies import OK, Answer, Pairs, Problem, told
 from everwrite.server.redis.session import Session
 from everwrite.server.redis.shown import hash_in, string_of
 from everwrite.server.redis.strings import ONE, check_sum
@@ -84,6 +86,35 @@ def hincrby(session: Session, args: Args, keys: list[bytes]) -> Steps:
         check_sum(there, amount, Problem("ERR hash value is not an integer"))
         raise
     return results[0]
+
+
+def hincrbyfloat(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    session.front.measures.advise("hincrbyfloat")
+    amount = float_in(args[3])
+    if amount is None:
+        raise Problem("ERR value is not a valid float")
+    there = string_of(hash_in((yield session.read(keys[0]))).get(args[2]))
+    now = float_in(there) if there is not None else 0.0
+    if now is None:
+        raise Problem("ERR hash value is not a float")
+    value = told(now + amount)
+    yield from change(session, keys[0], [Assign([name_of(args[2])], value)])
+    return value
+
+
+def hrandfield(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    count, with_values = None, False
+    if len(args) > 2:
+        count = number(args[2])
+        with_values = len(args) > 3
+        if with_values and (len(args) > 4 or args[3].lower() != b"withvalues"):
+            raise syntax_error()
+    reply: GetReply = yield session.read(keys[0])
+    there = {name: string_of(value) or b"" for name, value in hash_in(reply).items()}
+    chosen = some_of(list(there), count)
+    if not isinstance(chosen, list) or not with_values:
+        return chosen
+    return Pairs((name, there[name]) for name in chosen)
 
 
 def _reads(
@@ -151,5 +182,15 @@ COMMANDS = (
         "hash",
         "The length of a field's value.",
     ),
+    Command(
+        "hincrbyfloat",
+        hincrbyfloat,
+        4,
+        ONE,
+        group="hash",
+        summary="Add a fraction to a field.",
+        advisory=True,
+    ),
+    Command("hrandfield", hrandfield, -2, ONE, READ, "hash", "Some fields."),
     Command("hscan", _reads(_scan), -3, ONE, READ, "hash", "The fields, all at once."),
 )

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from everwrite.core.data.keys import KEY_BYTES_MAX, data_key
 from everwrite.core.messages.listing import Listed
-from everwrite.core.messages.requests import GetReply
+from everwrite.core.types.composed import Composed
 from everwrite.server.redis.command import (
     READ,
     Args,
     Command,
+    Run,
     Steps,
+    Sub,
     count_in,
     syntax_error,
 )
-from everwrite.server.redis.replies import OK, Problem, Simple
+from everwrite.server.redis.replies import OK, Answer, Problem, Simple
 from everwrite.server.redis.session import BUCKETS, Session
 from everwrite.server.redis.shown import encoding_name, shown, type_name
 from everwrite.server.redis.strings import ONE, in_parts
+from everwrite.server.redis.subcommands import container
 
 COUNT = 10
 """Keys that SCAN tells at a time, if it is not told how many."""
@@ -28,6 +31,9 @@ STEPS_MAX = 64
 """Steps of a listing for one SCAN: each reads a part of a partition, on R nodes."""
 KEYS_MAX = 100_000
 """What KEYS tells at once."""
+
+SOME_MAX = 65_536
+"""Elements that are told at random, where one may come several times."""
 
 ALL = (1, -1, 1)
 
@@ -57,23 +63,33 @@ def type_(session: Session, args: Args, keys: list[bytes]) -> Steps:
     return Simple(type_name(shown((yield session.read(keys[0])))))
 
 
-def object_(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    what = args[1].lower()
-    reply: GetReply = yield session.read(session.key(args[2]))
-    found = shown(reply)
-    if found is None:
-        return None
-    match what:
-        case b"encoding":
-            return encoding_name(found)
-        case b"refcount":
-            return 1
-        case b"idletime" | b"freq":
-            return 0
-        case _:
-            raise Problem(
-                f"ERR unknown subcommand '{what.decode('utf-8', 'replace')}'. Try OBJECT HELP."
-            )
+def _object(tell: Callable[[Composed], Answer]) -> Run:
+    """Return what tells something of how a value is kept."""
+
+    def run(session: Session, args: Args, keys: list[bytes]) -> Steps:
+        found = shown((yield session.read(keys[0])))
+        return None if found is None else tell(found)
+
+    return run
+
+
+def _no_frequency(found: Composed) -> Answer:
+    raise Problem(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note "
+        "that when switching between policies at runtime LRU and LFU data will take some time to "
+        "adjust."
+    )
+
+
+def some_of(there: list[bytes], count: int | None) -> Answer:
+    """Return one of these at random, or so many; of a negative number some may come again."""
+    if count is None:
+        return secrets.choice(there) if there else None
+    if count >= 0:
+        return secrets.SystemRandom().sample(there, min(count, len(there)))
+    if -count > SOME_MAX:
+        raise Problem(f"ERR at most {SOME_MAX} are told at once")
+    return [secrets.choice(there) for _ in range(-count)] if there else []
 
 
 # -- a whole database ------------------------------------------------------------------------------
@@ -135,7 +151,7 @@ def _walk(session: Session, cursor: int, match: bytes, count: int, steps: int) -
     return found, int.from_bytes(after[:8], "big")
 
 
-def _all(session: Session, match: bytes, most: int) -> Steps:
+def all_keys(session: Session, match: bytes, most: int) -> Steps:
     """Return all keys that match; a Problem if there are too many."""
     found: dict[bytes, None] = {}
     cursor = 0
@@ -149,11 +165,11 @@ def _all(session: Session, match: bytes, most: int) -> Steps:
 
 
 def keys_(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    return _all(session, args[1], KEYS_MAX)
+    return all_keys(session, args[1], KEYS_MAX)
 
 
 def dbsize(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    return len((yield from _all(session, b"*", KEYS_MAX * 10)))
+    return len((yield from all_keys(session, b"*", KEYS_MAX * 10)))
 
 
 def randomkey(session: Session, args: Args, keys: list[bytes]) -> Steps:
@@ -186,14 +202,23 @@ def _check_flush(args: Args) -> None:
 def _flush(session: Session, buckets: Sequence[bytes]) -> Steps:
     """Take away all that is found on one way through the ring."""
     for bucket in buckets:
-        after = b""
-        while True:
-            listed: Listed = yield session.list(bucket, b"", after)
-            yield from _delete(session, [data_key(bucket, key) for key in listed.keys])
-            after = listed.next
-            if not after:
-                break
+        yield from clear(session, bucket, b"*")
     return OK
+
+
+def clear(session: Session, bucket: bytes, match: bytes) -> Steps:
+    """Take away what fits a pattern, as it is found on one way through the ring; return how much
+    that was.
+    """
+    fits, prefix = glob(match), prefix_of(match)
+    after, count = b"", 0
+    while True:
+        listed: Listed = yield session.list(bucket, prefix, after)
+        found = [data_key(bucket, key) for key in listed.keys if fits.fullmatch(key)]
+        count += yield from _delete(session, found)
+        after = listed.next
+        if not after:
+            return count
 
 
 # -- patterns --------------------------------------------------------------------------------------
@@ -275,7 +300,18 @@ COMMANDS = (
     Command("exists", exists, -2, ALL, READ, summary="How many of these keys are there."),
     Command("touch", exists, -2, ALL, READ, summary="As EXISTS: nothing is evicted here."),
     Command("type", type_, 2, ONE, READ, summary="What stands under a key."),
-    Command("object", object_, 3, (2, 2, 1), READ, summary="How a value is kept."),
+    container(
+        "object",
+        {
+            "encoding": Sub(_object(encoding_name), 3, "As what Redis would keep it, about."),
+            "refcount": Sub(_object(lambda _: 1), 3, "1."),
+            "idletime": Sub(_object(lambda _: 0), 3, "0: nobody counts reads here."),
+            "freq": Sub(_object(_no_frequency), 3, "An error: nobody counts reads here."),
+        },
+        keys=(2, 2, 1),
+        mode=READ,
+        summary="How a value is kept.",
+    ),
     Command("scan", scan, -2, whole=True, summary="Some keys, and where to go on."),
     Command("keys", keys_, 2, whole=True, summary="All keys that fit a pattern."),
     Command("dbsize", dbsize, 1, group="server", whole=True, summary="How many keys there are."),

@@ -24,8 +24,14 @@ class Problem(Exception):
     """An error, as it is told: a code, a blank, and a sentence. Commands raise it."""
 
 
-class Unordered(list[bytes]):
+class Unordered(list[Any]):
     """The elements of a set."""
+
+    __slots__ = ()
+
+
+class Pairs(list[tuple[bytes, bytes]]):
+    """Names and values, where a name may come twice: pairs in RESP3, one by one in RESP2."""
 
     __slots__ = ()
 
@@ -81,7 +87,7 @@ def _size(answer: Answer) -> int:
         return len(answer) + 16
     if isinstance(answer, dict):
         return sum(_size(name) + _size(value) for name, value in answer.items())
-    if isinstance(answer, list):
+    if isinstance(answer, list | tuple):
         return sum(map(_size, answer))
     return 32
 
@@ -119,6 +125,13 @@ def _add(parts: list[bytes], answer: Answer, protocol: int) -> None:
             _add(parts, value, protocol)
     elif isinstance(answer, NoList):
         parts.append(b"_\r\n" if protocol == RESP3 else b"*-1\r\n")
+    elif isinstance(answer, Pairs):
+        flat = protocol == RESP2
+        parts.append(b"*%d\r\n" % (2 * len(answer) if flat else len(answer)))
+        for name, value in answer:
+            parts.append(
+                _bulk(name) + _bulk(value) if flat else b"*2\r\n" + _bulk(name) + _bulk(value)
+            )
     else:
         sign = b"~" if protocol == RESP3 and isinstance(answer, Unordered) else b"*"
         parts.append(b"%b%d\r\n" % (sign, len(answer)))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from everwrite.core.data.keys import KEY_BYTES_MAX, VALUE_BYTES_MAX, data_key
 from everwrite.core.data.labels import Kind
 from everwrite.core.messages.listing import List
-from everwrite.core.messages.requests import Get, GetReply, Put, PutReply, Touch
+from everwrite.core.messages.requests import Ask, Get, GetReply, Put, PutReply, Touch
 from everwrite.core.request.limits import TTL_MAX_MS, TTL_MIN_MS
 from everwrite.core.types.operations import Operation, encode
 from everwrite.server.redis.replies import RESP2, Problem
@@ -38,22 +41,27 @@ class Session:
         "agent",
         "born",
         "front",
+        "here",
         "holds",
         "hush",
         "known",
         "name",
         "number",
         "protocol",
+        "r",
         "unknown_since",
+        "w",
         "where",
     )
 
-    def __init__(self, front: Front, number: int, where: str) -> None:
+    def __init__(self, front: Front, number: int, where: str, here: str = "") -> None:
         self.front = front
         self.number = number
         """The connection's own, in this run of the node."""
         self.where = where
-        """HOST:PORT of the other end."""
+        """HOST:PORT of the other end,"""
+        self.here = here
+        """and of this one."""
         self.born = front.now()
         self.holds = 0
         """How many bytes its commands hold of what they have read."""
@@ -72,6 +80,9 @@ class Session:
         self.name = b""
         self.agent: dict[bytes, bytes] = {}
         """What the client's library says of itself."""
+        self.r = self.w = 0
+        """How many nodes answer its reads and take its writes (DYN.CONSISTENCY); 0: as the cluster
+        was made."""
         self.hush: int | None = 0
         """From the answer of this command on so many are not sent; negative: none is (CLIENT
         REPLY). None: as before."""
@@ -105,7 +116,8 @@ class Session:
     def read(self, data: bytes) -> Get:
         """Ask for what stands under a data key: no older than what this connection wrote there."""
         rid = self.front.place.next_rid()
-        return Get(rid, data, 0, 0, 0, False, self.seen(data), b"", False, True)  # by place: hot
+        # by place: it is asked ten thousand times a second
+        return Get(rid, data, 0, 0, self.r, False, self.seen(data), b"", False, True)
 
     def write(self, data: bytes, value: bytes, ttl_ms: int = 0, kind: Kind = 0) -> Put:
         """Let a value stand there, in the place of all that its coordinator or this connection
@@ -115,7 +127,15 @@ class Session:
             raise too_long(len(value))
         place = self.front.place
         context, op = self.seen(data), place.next_op()
-        return Put(place.next_rid(), data, value, context, op, 0, kind, ttl_ms=ttl_ms, over=True)
+        rid, w = place.next_rid(), self.w
+        return Put(rid, data, value, context, op, 0, kind, w=w, ttl_ms=ttl_ms, over=True)
+
+    def supersede(self, data: bytes, value: bytes, context: bytes, ttl_ms: int = 0) -> Put:
+        """Let this value stand in the place of what was read (its context), and of nothing else."""
+        place = self.front.place
+        return Put(
+            place.next_rid(), data, value, context, place.next_op(), 0, w=self.w, ttl_ms=ttl_ms
+        )
 
     def change(
         self, data: bytes, operations: Sequence[Operation], ttl_ms: int = 0, context: bytes = b""
@@ -129,21 +149,32 @@ class Session:
             raise too_long(len(value))
         place = self.front.place
         context, op = context or self.seen(data), place.next_op()
-        return Put(place.next_rid(), data, value, context, op, 0, ttl_ms=ttl_ms, change=True)
+        rid, w = place.next_rid(), self.w
+        return Put(rid, data, value, context, op, 0, w=w, ttl_ms=ttl_ms, change=True)
 
     def take_away(self, data: bytes, context: bytes) -> Put:
         """Take away what a read has seen."""
         place = self.front.place
-        return Put(place.next_rid(), data, None, context, place.next_op(), 0)
+        return Put(place.next_rid(), data, None, context, place.next_op(), 0, w=self.w)
 
     def live_on(self, data: bytes, ttl_ms: int) -> Touch:
         """Let what stands there and ends live for so long at least."""
         place = self.front.place
-        return Touch(place.next_rid(), data, ttl_ms, place.next_op(), 0)
+        return Touch(place.next_rid(), data, ttl_ms, place.next_op(), 0, w=self.w)
 
     def list(self, bucket: bytes, prefix: bytes, after: bytes) -> List:
         """Ask which keys lie behind a place on the ring."""
-        return List(self.front.place.next_rid(), bucket, prefix, after, 0)
+        return List(self.front.place.next_rid(), bucket, prefix, after, 0, self.r)
+
+    def ask(self, verb: str, key: bytes) -> Ask:
+        """Ask the node itself about a key: a verb of its administration."""
+        named: dict[str, Any] = {
+            "bucket": self._bucket.decode(),
+            "key": {"base64": b64encode(key).decode()},
+        }
+        if verb == "explain":
+            named["r"] = self.r
+        return Ask(self.front.place.next_rid(), verb, msgspec.json.encode(named))
 
     # -- what it wrote -----------------------------------------------------------------------------
 

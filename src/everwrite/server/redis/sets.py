@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 
 from everwrite.core.types.operations import Exclude, Include, name_of
-from everwrite.server.redis.command import READ, Args, Command, Steps, number
+from everwrite.server.redis.command import (
+    READ,
+    Args,
+    Command,
+    Steps,
+    integer_in,
+    number,
+    syntax_error,
+)
 from everwrite.server.redis.hashes import change, known
-from everwrite.server.redis.keys import ALL, glob, scan_options
-from everwrite.server.redis.replies import Answer, Unordered
+from everwrite.server.redis.keys import ALL, glob, scan_options, some_of
+from everwrite.server.redis.replies import Answer, Problem, Unordered
 from everwrite.server.redis.session import Session
 from everwrite.server.redis.shown import set_in
 from everwrite.server.redis.strings import ONE, in_parts
@@ -50,13 +57,27 @@ def _many(
     return run
 
 
-def _some(there: list[bytes], args: Args) -> Answer:
-    if len(args) == 2:
-        return secrets.choice(there) if there else None
-    count = number(args[2])
-    if count >= 0:
-        return secrets.SystemRandom().sample(there, min(count, len(there)))
-    return [secrets.choice(there) for _ in range(min(-count, 65_536))] if there else []
+def srandmember(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    if len(args) > 3:
+        raise syntax_error()
+    count = number(args[2]) if len(args) > 2 else None
+    return some_of(set_in((yield session.read(keys[0]))), count)
+
+
+def sintercard(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    limit = 0
+    rest = args[2 + len(keys) :]
+    while rest:
+        if rest[0].lower() != b"limit" or len(rest) < 2:
+            raise syntax_error()
+        found = integer_in(rest[1])
+        if found is None or found < 0:
+            raise Problem("ERR LIMIT can't be negative")
+        limit, rest = found, rest[2:]
+    replies = yield from in_parts(session, map(session.read, keys))
+    first, *others = [set(set_in(reply)) for reply in replies]
+    size = len(first.intersection(*others))
+    return min(size, limit) if limit else size
 
 
 def _scan(there: list[bytes], args: Args) -> Answer:
@@ -88,7 +109,7 @@ COMMANDS = (
         "set",
         "Which of these are there.",
     ),
-    Command("srandmember", _reads(_some), -2, ONE, READ, "set", "Some element."),
+    Command("srandmember", srandmember, -2, ONE, READ, "set", "Some element."),
     Command("sscan", _reads(_scan), -3, ONE, READ, "set", "The elements, all at once."),
     Command(
         "sunion", _many(lambda sets: set().union(*sets)), -2, ALL, READ, "set", "In any of them."
@@ -101,6 +122,16 @@ COMMANDS = (
         READ,
         "set",
         "In all of them.",
+    ),
+    Command(
+        "sintercard",
+        sintercard,
+        -3,
+        (2, -1, 1),
+        READ,
+        "set",
+        "How many are in all of them.",
+        counted=1,
     ),
     Command(
         "sdiff",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from everwrite.core.data.labels import KIND_PIECE
+from collections.abc import Sequence
+
+from everwrite.core.data.labels import KIND_PIECE, Kind
 from everwrite.core.messages.requests import GetReply
 from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register, Set
 from everwrite.core.types.composing import compose
 from everwrite.core.types.operations import raw_of
-from everwrite.server.redis.command import wrong_type
+from everwrite.server.redis.command import integer_in, wrong_type
+from everwrite.server.redis.hyperlog import decode, encode, is_sketch, merged
+
+EMBEDDED_MAX = 44
+"""Bytes of a string that Redis keeps with its head."""
 
 
 def shown(reply: GetReply) -> Composed | None:
@@ -18,7 +24,17 @@ def shown(reply: GetReply) -> Composed | None:
     if len(values) == 1 and values[0][0] != KIND_PIECE:  # nearly always
         kind, value = values[0]
         return Register(value, kind)
-    return compose(values, reply.marks)
+    return _merged(compose(values, reply.marks), values)
+
+
+def _merged(found: Composed | None, values: Sequence[tuple[Kind, bytes]]) -> Composed | None:
+    """Return what is shown of siblings: where the last is a sketch, the merge of all that are."""
+    if not isinstance(found, Register) or not is_sketch(found.value):
+        return found
+    sketches = {value for kind, value in values if kind != KIND_PIECE and is_sketch(value)}
+    if len(sketches) < 2:
+        return found
+    return Register(encode(merged([decode(each) for each in sorted(sketches)])), found.kind)
 
 
 def string(reply: GetReply) -> bytes | None:
@@ -28,7 +44,7 @@ def string(reply: GetReply) -> bytes | None:
         return None
     if len(values) == 1 and values[0][0] != KIND_PIECE:
         return values[0][1]
-    return string_of(compose(values, reply.marks))
+    return string_of(shown(reply))
 
 
 def string_of(found: Composed | None) -> bytes | None:
@@ -85,7 +101,9 @@ def encoding_name(found: Composed) -> str:
     """Return what OBJECT ENCODING says."""
     match found:
         case Register(value=value):
-            return "embstr" if len(value) <= 44 else "raw"
+            if integer_in(value) is not None:
+                return "int"
+            return "embstr" if len(value) <= EMBEDDED_MAX else "raw"
         case Counter():
             return "int"
         case _:

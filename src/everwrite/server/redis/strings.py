@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -163,7 +163,7 @@ def _set(session: Session, args: Args, data: bytes) -> Steps:
         if (options.only_new and there) or (options.only_old and not there):
             return old
         if options.keep:
-            ttl_ms = _kept(reply)
+            ttl_ms = kept(reply)
     if ttl_ms < 0:
         yield from remove(session, data)
     else:
@@ -255,7 +255,7 @@ def append(session: Session, args: Args, keys: list[bytes]) -> Steps:
     session.front.measures.advise("append")
     reply: GetReply = yield session.read(keys[0])
     value = (string(reply) or b"") + args[2]
-    session.wrote(keys[0], (yield session.write(keys[0], value, _kept(reply))))
+    session.wrote(keys[0], (yield session.write(keys[0], value, kept(reply))))
     return len(value)
 
 
@@ -263,33 +263,42 @@ def append(session: Session, args: Args, keys: list[bytes]) -> Steps:
 
 
 def incr(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    return _add(session, keys[0], 1)
+    return add(session, keys[0], 1)
 
 
 def decr(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    return _add(session, keys[0], -1)
+    return add(session, keys[0], -1)
 
 
 def incrby(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    return _add(session, keys[0], number(args[2]))
+    return add(session, keys[0], number(args[2]))
 
 
 def decrby(session: Session, args: Args, keys: list[bytes]) -> Steps:
     amount = -number(args[2])
     if amount > INTEGER_MAX:
         raise Problem("ERR decrement would overflow")
-    return _add(session, keys[0], amount)
+    return add(session, keys[0], amount)
 
 
-def _add(session: Session, data: bytes, amount: int) -> Steps:
-    """Add to the number there."""
+def add(session: Session, data: bytes, amount: int) -> Steps:
+    """Add to the number there, and return the sum."""
+    return (yield from added(session, data, amount)).results[0]
+
+
+def added(
+    session: Session, data: bytes, amount: int, ttl_ms: int = 0, context: bytes = b""
+) -> Generator[Any, Any, PutReply]:
+    """Add to the number there, by a node that knows what was read (its context), and return what
+    it says.
+    """
     try:
-        added: PutReply = yield session.change(data, [Add([], amount)])
+        reply: PutReply = yield session.change(data, [Add([], amount)], ttl_ms, context)
     except (WrongType, RequestError):
         check_sum(string((yield session.read(data))), amount, no_integer())
         raise
-    session.wrote(data, added)
-    return added.results[0]
+    session.wrote(data, reply)
+    return reply
 
 
 def check_sum(there: bytes | None, amount: int, no_number: Problem) -> None:
@@ -312,11 +321,11 @@ def incrbyfloat(session: Session, args: Args, keys: list[bytes]) -> Steps:
     if now is None:
         raise Problem("ERR value is not a valid float")
     value = told(now + amount)
-    session.wrote(keys[0], (yield session.write(keys[0], value, _kept(reply))))
+    session.wrote(keys[0], (yield session.write(keys[0], value, kept(reply))))
     return value
 
 
-def _kept(reply: GetReply) -> int:
+def kept(reply: GetReply) -> int:
     """Return the time to live of what goes beside, or takes the place of, what was read."""
     left_ms = left_of(reply)
     return lifetime(left_ms) if left_ms else 0

@@ -7,18 +7,40 @@ from types import MappingProxyType
 
 from everwrite.server.redis import (
     batches,
+    clustering,
     connecting,
+    describing,
+    estimates,
     expiry,
     hashes,
     keys,
+    own,
     refused,
+    scripts,
     sets,
     strings,
     telling,
+    watching,
 )
 from everwrite.server.redis.command import Command
 
-ROOMS = (connecting, strings, expiry, keys, hashes, sets, batches, telling, refused)
+ROOMS = (
+    connecting,
+    strings,
+    expiry,
+    keys,
+    hashes,
+    sets,
+    estimates,
+    batches,
+    scripts,
+    telling,
+    describing,
+    watching,
+    clustering,
+    own,
+    refused,
+)
 
 _ALL = {each.name.encode(): each for room in ROOMS for each in room.COMMANDS}
 
