@@ -133,10 +133,9 @@ def test_every_block_of_the_page_is_run() -> None:
 
 # -- Debian's programs -----------------------------------------------------------------------------
 
-programs = pytest.mark.skipif(
-    not (shutil.which("redis-cli") and shutil.which("redis-benchmark")),
-    reason="needs Debian's redis-tools",
-)
+# With the others only: a cluster is started for all of them, and `make test` need not wait for it.
+TOOLS = all(map(shutil.which, ["redis-cli", "redis-benchmark"])) and environments.is_made("redis8")
+programs = pytest.mark.skipif(not TOOLS, reason="needs Debian's redis-tools, and `make clients`")
 
 
 def cli(cluster: DevCluster, node: int, *words: str, stdin: str = "") -> str:
