@@ -151,9 +151,27 @@ async def test_an_end_that_is_given_to_siblings_loses_none() -> None:
 
 
 @in_loop
+async def test_a_sibling_that_is_no_sketch_counts_as_other_types_do() -> None:
+    async with one() as (_, r):
+        await r.execute_command("DYN.PUT", "p", encode(added(NONE, [b"a"])))
+        await r.execute_command("DYN.PUT", "p", "tea")
+        with pytest.raises(ResponseError, match="not a valid HyperLogLog"):
+            await r.pfcount("p")
+        await r.execute_command("DYN.PUT", "p", encode(added(NONE, [b"b"])))
+        assert await r.pfcount("p") == 2  # the last one is a sketch: so all sketches are shown
+        assert await r.pfadd("p", "c") == 1
+        assert len(await r.execute_command("DYN.SIBLINGS", "p")) == 1
+
+
+@in_loop
 async def test_what_is_garbled_is_an_error() -> None:
     async with one() as (_, r):
         await r.set("p", encode(NONE)[:17])
+        await r.execute_command("DYN.PUT", "q", encode(NONE)[:17])
+        await r.execute_command("DYN.PUT", "q", encode(NONE))
+        assert await r.get("q") == encode(NONE)
+        with pytest.raises(ResponseError, match="Corrupted HLL"):
+            await r.pfcount("q")
         with pytest.raises(ResponseError, match="Corrupted HLL"):
             await r.pfcount("p")
         with pytest.raises(ResponseError, match="Corrupted HLL"):

@@ -15,27 +15,15 @@ from everwrite.server.redis.hyperlog import (
     NONE,
     Registers,
     added,
-    decode,
     encode,
     estimate,
-    is_sketch,
     merged,
 )
 from everwrite.server.redis.keys import ALL
-from everwrite.server.redis.replies import OK, Problem
+from everwrite.server.redis.replies import OK
 from everwrite.server.redis.session import Session
-from everwrite.server.redis.shown import string
+from everwrite.server.redis.shown import sketch_in
 from everwrite.server.redis.strings import ONE, in_parts, kept
-
-
-def sketch_in(reply: GetReply) -> Registers | None:
-    """Return what was added to a key; None: nothing is there; a Problem if that is no sketch."""
-    shown = string(reply)  # of several siblings their merge
-    if shown is None:
-        return None
-    if not is_sketch(shown):
-        raise Problem("WRONGTYPE Key is not a valid HyperLogLog string value.")
-    return decode(shown)
 
 
 def pfadd(session: Session, args: Args, keys: list[bytes]) -> Steps:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import lru_cache
 
 from everwrite.server.redis.replies import Problem
 
@@ -40,6 +41,10 @@ _SMALL = bytes(range(33))
 _RUNS = re.compile(rb"\0+|([^\0])\1{0,3}", re.DOTALL)
 
 NONE = bytes(REGISTERS)
+
+READ_MAX = 128
+"""Sketches that are kept as they were read: 28 KiB each at most. Where many add at once, each of
+them reads the siblings of all others."""
 
 _TOPS = int.from_bytes(b"\x80" * REGISTERS, "big")
 """The top bit of each: no register has it."""
@@ -72,7 +77,7 @@ def added(registers: Registers, elements: Iterable[bytes]) -> Registers:
     return registers if changed is None else bytes(changed)
 
 
-def merged(sketches: Sequence[Registers]) -> Registers:
+def merged(sketches: Iterable[Registers]) -> Registers:
     """Return the registers of all of them together."""
     first, *rest = (int.from_bytes(each, "big") for each in sketches)
     for other in rest:  # all registers at once: 10 us, where one by one takes 10 ms
@@ -167,6 +172,7 @@ def _sparse(registers: Registers) -> bytes | None:
     return bytes(runs)
 
 
+@lru_cache(maxsize=READ_MAX)
 def decode(sketch: bytes) -> Registers:
     """Return the registers of a sketch; a Problem if it is garbled."""
     if sketch[4] == _SPARSE:

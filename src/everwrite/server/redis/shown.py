@@ -10,7 +10,8 @@ from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register
 from everwrite.core.types.composing import compose
 from everwrite.core.types.operations import raw_of
 from everwrite.server.redis.command import integer_in, wrong_type
-from everwrite.server.redis.hyperlog import decode, encode, is_sketch, merged
+from everwrite.server.redis.hyperlog import Registers, decode, encode, is_sketch, merged
+from everwrite.server.redis.replies import Problem
 
 EMBEDDED_MAX = 44
 """Bytes of a string that Redis keeps with its head."""
@@ -31,10 +32,32 @@ def _merged(found: Composed | None, values: Sequence[tuple[Kind, bytes]]) -> Com
     """Return what is shown of siblings: where the last is a sketch, the merge of all that are."""
     if not isinstance(found, Register) or not is_sketch(found.value):
         return found
-    sketches = {value for kind, value in values if kind != KIND_PIECE and is_sketch(value)}
+    sketches = _sketches(values)
     if len(sketches) < 2:
         return found
-    return Register(encode(merged([decode(each) for each in sorted(sketches)])), found.kind)
+    try:
+        return Register(encode(merged(map(decode, sketches))), found.kind)
+    except Problem:  # one is garbled: who asks for a string is told the last one
+        return found
+
+
+def _sketches(values: Sequence[tuple[Kind, bytes]]) -> set[bytes]:
+    return {value for kind, value in values if kind != KIND_PIECE and is_sketch(value)}
+
+
+def sketch_in(reply: GetReply) -> Registers | None:
+    """Return the sketch under a key, of several siblings their merge; None: nothing is there; a
+    Problem if another type or another string stands there.
+    """
+    values = reply.values
+    if not values:
+        return None
+    last = values[0][1]
+    if len(values) > 1 or values[0][0] == KIND_PIECE:
+        last = string_of(compose(values, reply.marks)) or b""
+    if not is_sketch(last):
+        raise Problem("WRONGTYPE Key is not a valid HyperLogLog string value.")
+    return merged(map(decode, _sketches(values)))
 
 
 def string(reply: GetReply) -> bytes | None:

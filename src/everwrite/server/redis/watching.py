@@ -17,10 +17,12 @@ from everwrite.server.redis.command import (
     syntax_error,
     words,
 )
+from everwrite.server.redis.measures import SLOW_MAX, SLOW_NS
 from everwrite.server.redis.replies import OK, Answer, Problem, Verbatim
 from everwrite.server.redis.session import Session
 from everwrite.server.redis.subcommands import container, refuses
 
+SLOW_MS = SLOW_NS // 1_000_000
 SLOWLOG_COUNT = 10
 """What SLOWLOG GET tells, if it is not told how many."""
 _VERSION_BYTES = 64
@@ -67,12 +69,11 @@ def latency_graph(session: Session, args: Args, keys: list[bytes]) -> Answer:
 
 
 def latency_doctor(session: Session, args: Args, keys: list[bytes]) -> Answer:
-    measures = session.front.measures
+    slow = len(session.front.measures.slow)
     return Verbatim(
-        "No latency events are kept here. Since the start, or SLOWLOG RESET, "
-        f"{len(measures.slow)} of the last commands took over 10 ms: see SLOWLOG GET. "
-        "LATENCY HISTOGRAM, and everwrite_redis_command_duration_seconds in /metrics, tell how "
-        "long commands take; everwrite doctor looks for causes.\n"
+        f"No latency events are kept here. SLOWLOG has {slow} commands that took over {SLOW_MS} "
+        f"ms, and keeps the last {SLOW_MAX}. LATENCY HISTOGRAM, and "
+        "everwrite_redis_command_duration_seconds in the metrics, tell how long all took.\n"
     )
 
 
