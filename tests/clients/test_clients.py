@@ -168,7 +168,7 @@ def test_redis_cli(cluster: DevCluster) -> None:
     assert "errors: 0, replies: 300" in cli(cluster, 2, "--pipe", stdin=mass)
     names = cli(cluster, 2, "--scan", "--pattern", "many:*").split()
     assert set(names) == {f"many:{number}" for number in range(300)}
-    assert re.search(r"303 strings|302 strings", cli(cluster, 2, "--bigkeys"))
+    assert "302 strings" in cli(cluster, 2, "--bigkeys")
 
 
 @programs
