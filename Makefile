@@ -16,7 +16,7 @@ FITS    = import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 QUIETLY = --quiet --no-input --disable-pip-version-check
 
 .PHONY: help setup test demo check lint format types imports sim chaos scale plots bench grow \
-        overload sessions mend browser redis screenshots openapi dashboard clean
+        overload sessions mend browser redis clients screenshots openapi dashboard clean
 
 help:
 	@echo "make demo       five nodes, shoppers, faults, and a verdict: 30 seconds, and some more"
@@ -33,6 +33,7 @@ help:
 	@echo "make sessions   200,000 sessions that end within a minute: about 12 minutes"
 	@echo "make browser    the dashboard in a real browser: needs Debian's chromium and chromium-driver"
 	@echo "make redis      the same commands asked of a real Redis and of a node: needs Debian's redis-server"
+	@echo "make clients    redis-py, Django, Flask, FastAPI and others with three nodes, each in its own environment"
 	@echo "make screenshots  take the pictures of docs/images anew, in that browser"
 	@echo "make openapi    describe the HTTP API anew, from the code"
 	@echo "make dashboard  make the Grafana dashboard anew, from its table"
@@ -89,6 +90,10 @@ mend: setup
 
 redis: setup
 	@$(BIN)/python -m pytest -m redis tests/server/redis $(ARGS)
+
+clients: setup
+	@$(BIN)/python -m tests.clients.environments
+	@$(BIN)/python -m pytest tests/clients $(ARGS)
 
 browser: setup
 	@$(BIN)/python -m pip install $(QUIETLY) --editable '.[browser]'

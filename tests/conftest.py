@@ -16,7 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 hypothesis.settings.register_profile("everwrite", deadline=None)
 hypothesis.settings.load_profile("everwrite")
 
-PROCESSES = frozenset({"browser", "chaos", "cli", "process"})
+PROCESSES = frozenset({"browser", "chaos", "cli", "clients", "process"})
 SOCKETS = frozenset({"client", "server", "storage", "test_examples.py", "test_pages.py"})
 
 
