@@ -18,7 +18,7 @@ from everwrite.core.types import changing, composing
 from everwrite.core.types.changing import _Change
 from everwrite.core.types.composing import Held
 from everwrite.core.types.operations import Name
-from everwrite.core.types.pieces import COUNTER, Piece, decode, encode
+from everwrite.core.types.pieces import Added, Written, decode, encode
 from everwrite.sim.bugs.registry import Patch, area
 
 bug = area("types")
@@ -38,17 +38,15 @@ def _folding(after: Fold) -> list[Patch]:
     return [(_Change, "_fold", fold)]
 
 
-def _own_increment(self: _Change, path: list[Name]) -> Held:
+def _own_increment(self: _Change, path: list[Name]) -> Held[Added]:
     """Return the increment that a change has just minted at a place."""
     place = self._root.at(path)
     assert place is not None
     return next(held for held in place.counters if held.version is None)
 
 
-def _add(held: Held, amount: int) -> None:
-    payload = held.piece.payload
-    assert isinstance(payload, int)
-    held.piece = Piece(COUNTER, held.piece.path, payload + amount)
+def _add(held: Held[Added], amount: int) -> None:
+    held.piece = Added(held.piece.path, held.piece.payload + amount)
 
 
 def _amount(version: Version) -> int:
@@ -66,7 +64,7 @@ def _amount(version: Version) -> int:
 def _fold_drops_one() -> list[Patch]:
     def after(self: _Change, path: list[Name]) -> None:
         for counter, version in self._folded.items():
-            value = encode(Piece(COUNTER, path, _amount(version) - 1))
+            value = encode(Added(path, _amount(version) - 1))
             self._folded[counter] = replace(version, value=value)
 
     return _folding(after)
@@ -418,7 +416,7 @@ def _twins_shown_twice() -> list[Patch]:
     needs=TYPED,
 )
 def _first_register_wins() -> list[Patch]:
-    def first_of(registers: list[Held]) -> Any:
+    def first_of(registers: list[Held[Written]]) -> Any:
         return min(registers, key=lambda held: held.mark).piece.payload
 
     return [(composing, "last_of", first_of)]
