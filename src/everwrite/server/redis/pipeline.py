@@ -218,20 +218,26 @@ class Pipeline:
         if self._unsent > UNSENT_BYTES_MAX and (self._running or self._due):
             return False  # who has nothing under way, nor to send, would wait for nothing
         try:
-            found = self._begin(slot)
+            try:
+                found = self._begin(slot)
+            except (Problem, EverwriteError):
+                raise
+            except Exception as error:
+                raise self.front.ours(slot.args, error) from error
         except Problem as problem:
             self._answer(slot, problem)
         except EverwriteError as error:
             self._answer(slot, problem_of(error))
-        except Exception as error:  # noqa: BLE001 (``ours`` logs it)
-            self._answer(slot, problem_of(self.front.ours(slot.args, error)))
         else:
             if found is _LATER:
                 return False
             if type(found) is _GeneratorType:
                 slot.go(found)
             elif found is not _ASKED:
-                self._said(slot, found)
+                slot.protocol = self.session.protocol  # HELLO speaks as was agreed
+                if self.session.hush is not None:
+                    self._hush(slot)
+                self._answer(slot, found)
         return True
 
     def _begin(self, slot: Slot) -> Any:
@@ -273,14 +279,10 @@ class Pipeline:
             self._hold(keys, mode)
         return found
 
-    def _said(self, slot: Slot, answer: Answer) -> None:
-        """A command has its answer without asking the core."""
-        session = self.session
-        slot.protocol = session.protocol  # HELLO speaks as was agreed
-        if session.hush is not None:
-            whose = slot if slot.batch is None else slot.batch
-            whose.hush, session.hush = session.hush, None
-        self._answer(slot, answer)
+    def _hush(self, slot: Slot) -> None:
+        """From the answer of this command on so many are not sent, as it said (CLIENT REPLY)."""
+        whose = slot if slot.batch is None else slot.batch
+        whose.hush, self.session.hush = self.session.hush, None
 
     def _fits_beside(self, command: Command, keys: list[bytes], mode: int) -> bool:
         """Say whether a command may begin beside what runs."""
@@ -326,9 +328,12 @@ class Pipeline:
     def _answer(self, slot: Slot, answer: Answer) -> None:
         batch, protocol = slot.batch, slot.protocol or self.session.protocol
         try:
-            data = encode(answer, protocol)
-        except Exception as error:  # noqa: BLE001 (``ours`` logs it)
-            answer = problem_of(self.front.ours(slot.args, error))
+            try:
+                data = encode(answer, protocol)
+            except Exception as error:
+                raise self.front.ours(slot.args, error) from error
+        except EverwriteError as error:
+            answer = problem_of(error)
             data = encode(answer, protocol)
         if slot.command is not None:
             took_ns = time.monotonic_ns() - slot.began_ns

@@ -84,10 +84,13 @@ class RedisPlace(FrontPlace[Call, int]):
             found = waiting.pop(message.rid, None)  # type: ignore[attr-defined]
             if found is None:
                 continue
-            try:
-                found[0].heard(found[1], told(message) if type(message) is Failure else message)
-            except Exception as error:  # one connection's, and others are still to be told
-                self._driver.log.exception("reply not taken", why=repr(error))
+            try:  # what goes wrong is one connection's, and others are still to be told
+                with answering(self._driver.log, "reply"):
+                    found[0].heard(found[1], told(message) if type(message) is Failure else message)
+            except InvariantError as error:  # a bug of ours, whatever was asked
+                self._driver.broken(error)
+            except EverwriteError:
+                continue  # it is logged
         self._telling = False
         self._flush()
         if self._queued:

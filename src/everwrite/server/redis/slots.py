@@ -125,13 +125,16 @@ class Slot:
         try:
             if isinstance(reply, EverwriteError):
                 raise reply
-            answer = tell(line.session, keys[0], reply)
+            try:
+                answer = tell(line.session, keys[0], reply)
+            except (Problem, EverwriteError):
+                raise
+            except Exception as error:
+                raise line.front.ours(self.args, error) from error
         except Problem as problem:
             answer = problem
         except EverwriteError as error:
             answer = problem_of(error)
-        except Exception as error:  # noqa: BLE001 (``ours`` logs it)
-            answer = problem_of(line.front.ours(self.args, error))
         line.over(self, answer)
 
     def _go_on(self, told: Any) -> None:
