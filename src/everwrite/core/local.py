@@ -47,6 +47,7 @@ from everwrite.core.recent import RecentPuts
 from everwrite.core.records import HELD, Records
 from everwrite.core.trace import Trace
 from everwrite.core.trees.trees import Trees, seed_of
+from everwrite.core.unsettled import Unsettled
 
 TICK_BITS = 4
 """Timers are kept in slots of 16 ms: finer than any time-out, coarse enough that a slot is shared.
@@ -214,6 +215,8 @@ class Local:
         "traced",
         "traces",
         "trees",
+        "unsettled",
+        "unsettled",
         "woken_to",
     )
 
@@ -256,6 +259,7 @@ class Local:
         self.closing = False
         """Whether this node takes no more, since it is about to leave for good."""
         self.recent_puts = RecentPuts()
+        self.unsettled = Unsettled()
         self.strangers: set[Place] = set()
         """Nodes that act on another view of the members than this one: gossip sees to them."""
         self._begin_serving()

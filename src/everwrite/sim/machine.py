@@ -131,10 +131,8 @@ class Machine:
         """The number of this start by its disk, and the highest that any start had."""
         self.founded = self.rejoins = False
         """Whether it ever ran; whether it was refused, so that the next start is a new node's."""
-        self.spare = False
-        """No member yet, and not running."""
-        self.retired = False
-        """A member no more, and never again."""
+        self.spare = self.retired = False
+        """No member yet, and not running; a member no more, and never again."""
         self.seed: Member | None = None
         """Whom it joined through."""
         self.paused = False
@@ -151,12 +149,10 @@ class Machine:
         self.inbox: list[tuple[Place, bytes]] = []
         self._found: list[tuple[bytes, bytes | ReadFailed | None]] = []
         self._scanned: list[tuple[Scan, Scanned | ReadFailed]] = []
-        self._stood_since = self._late_until = 0
+        self._stood_since = self._late_until = self._members_version = self._serves = 0
         self._gone: list[bytes] = []
-        self._members_version = self._serves = 0
-        self._ticking = False
+        self._ticking = self._syncing = False
         self._timer = -1
-        self._syncing = False
         self._unsynced: list[tuple[Place, Message]] = []
         self.batch: Callable[[], dict[bytes, bytes | None]] = dict
         """Makes what takes the writes of a tick."""

@@ -438,12 +438,8 @@ class World:
         moment in which none of them does. So each request that is open now must end; of those made
         later only what is not made again and again.
         """
-        self.asked_before = {
-            rid
-            for machine in self.machines
-            if machine.node is not None
-            for rid in machine.node.local.requests
-        }
+        nodes = [machine.node for machine in self.machines if machine.node is not None]
+        self.asked_before = {rid for node in nodes for rid in node.local.requests}
         return self.run(self.now + within_us, done or self.calm)
 
     def calm(self) -> bool:
@@ -464,11 +460,8 @@ class World:
                 return f"node {machine.index + 1} is not sure of all its hints"
             if left := unfinished(node, self.asked_before):
                 return f"node {machine.index + 1} still has {left} open requests"
-            if local.records.parked_count:
-                return (
-                    f"node {machine.index + 1} still has {local.records.parked_count} messages "
-                    "waiting for the disk"
-                )
+            if parked := local.records.parked_count:
+                return f"node {machine.index + 1} still has {parked} messages waiting for the disk"
             if self.changes.standing(machine) == LEAVING and not local.routes.owned:
                 return f"node {machine.index + 1} has not left: {node.moves.progress()}"
             if not {each.me.node_id for each in members} <= local.liveness.up | {local.me}:

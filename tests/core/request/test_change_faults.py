@@ -13,7 +13,6 @@ from tests.core.world import World
 
 from everwrite.core.messages.requests import PutReply
 from everwrite.core.types import operations
-from everwrite.core.types.changing import FOLD_OVER
 from everwrite.core.types.composed import Counter, Map, Set
 from everwrite.core.types.composing import compose
 from everwrite.core.types.operations import Add, Exclude, Include
@@ -31,7 +30,7 @@ steps = st.lists(
         st.tuples(st.just("wait"), st.integers(1, 20), st.just(0)),
     ),
     min_size=5,
-    max_size=30,
+    max_size=50,
 )
 
 
@@ -70,10 +69,10 @@ class Story:
             world.advance(one * 20)
 
     def _try(self, put: int, at: int, w: int) -> None:
-        """Send a put, or one more try of it. There are no more than a coordinator keeps apart."""
+        """Send a put, or one more try of it."""
         node = self.world.ids[at]
         retry = put < len(self.tries)
-        if node in self.world.dead or put < 0 or (len(self.tries) == FOLD_OVER and not retry):
+        if node in self.world.dead or put < 0:
             return
         if not retry:
             self.tries.append([])

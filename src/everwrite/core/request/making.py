@@ -35,6 +35,7 @@ from everwrite.core.types.operations import decode
 LEASE = STATE + b"lease"
 
 _NO_RESULTS: list[int] = []
+_NO_IDS: list[bytes] = []
 
 
 class LeaseKept(Message, frozen=True, tag=103):
@@ -57,6 +58,8 @@ class Made(NamedTuple):
     results: list[int] = _NO_RESULTS
     carried_out: bool = False
     """An earlier try was: this one only brings it to W nodes."""
+    increments: list[bytes] = _NO_IDS
+    """The ids of what it has added to counters."""
 
 
 class Making:
@@ -99,7 +102,8 @@ class Making:
             raise time_unknown()
         actor, minted = self._actor(epoch)
         most = local.config.pieces_max
-        writer = Writer(actor, put.op, local.time_ms, put.ttl_ms, most)
+        local.unsettled.forget(local.now)
+        writer = Writer(actor, put.op, local.time_ms, put.ttl_ms, most, unsettled=local.unsettled)
         changed = change(base, decode(put.value or b""), writer)
         local.counters.types_clashed += changed.clashes
         if not changed.written:
@@ -107,7 +111,9 @@ class Making:
         record, written = changed.record, changed.written[-1]
         self._check_room(base, record)
         ends = versions.end_of(record, written)
-        return Made(record, minted, _seen_after(put, record, seen, written), ends, changed.results)
+        after = _seen_after(put, record, seen, written)
+        increments = [op for op in changed.increments if op]
+        return Made(record, minted, after, ends, changed.results, increments=increments)
 
     def _check_known(self, put: Put, base: Record, seen: Seen, looked: LookedAround) -> None:
         """Raise StaleSession for a change whose writer has seen what is not known here: it would

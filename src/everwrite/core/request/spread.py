@@ -31,12 +31,14 @@ from everwrite.core.messages.requests import (
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.request.limits import no_disk
+from everwrite.core.unsettled import PROMPT_MS
 
 LATE_TIMES = 10
 """How many times ``spare_after_ms`` who is up may take for a put that was answered, or where
 nobody can stand in."""
 
 _NOBODY: frozenset[Place] = frozenset()
+_NO_IDS: list[bytes] = []
 
 
 class PutRequest(Request):
@@ -71,6 +73,7 @@ class PutRequest(Request):
         "_w",
         "base",
         "ends",
+        "increments",
         "pending",
         "plain",
         "results",
@@ -111,7 +114,9 @@ class PutRequest(Request):
         self.unsure = put.retry
         """Whether the write may stand somewhere although nobody has said so."""
         self.results: list[int] = []
-        """Of a change: what its operations have come to."""
+        """Of a change: what its operations have come to;"""
+        self.increments = _NO_IDS
+        """and the ids of what it has added to counters."""
         self._context = b""
         self._siblings = 0
         self._rid = 0
@@ -310,6 +315,8 @@ class PutRequest(Request):
         measures.put_siblings[siblings if siblings < SIBLINGS_TOLD else SIBLINGS_TOLD] += 1
         if self._fallbacks:
             measures.fallback_puts += 1
+        if self.increments and took_ms <= PROMPT_MS and not self._put.retry:
+            local.unsettled.settle(self.increments)
         local.out.send(
             self._source,
             PutReply(

@@ -200,6 +200,9 @@ class Writes:
         request.check_reach()
         request.unsure |= made.carried_out
         request.results, request.ends = made.results, made.ends
+        if made.increments:
+            request.increments = made.increments
+            local.unsettled.add(made.increments, local.now)
         if mine:
             self._hints.write(put.key, made.epoch, owners, mine, data)
         else:

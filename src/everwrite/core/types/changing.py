@@ -20,6 +20,7 @@ counter); Riak's riak_dt. Differs: one clock for all that stands under a key.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from hashlib import blake2b
 from itertools import count
 from typing import NamedTuple
@@ -68,9 +69,11 @@ from everwrite.core.types.pieces import (
 )
 
 FOLD_OVER = 8
-"""Increments of one coordinator that stand apart; older ones are folded. A retry is known by its
-increment: it is counted once unless so many others of that coordinator came between, and the node
-that carries it out has not heard of it by then."""
+"""Increments of one coordinator that stand apart; older ones are folded."""
+
+APART_MAX = 64
+"""Older ones that stand apart as well, since another node may have made them too, and a retry is
+known by its increment (core/unsettled.py). Where more are in doubt the oldest are folded."""
 
 _OP_BYTES = 16
 
@@ -85,6 +88,8 @@ class Writer(NamedTuple):
     ttl_ms: int = 0
     pieces_max: int = 1 << 14
     fold_over: int = FOLD_OVER
+    unsettled: Container[bytes] = frozenset()
+    """Ids of increments that are not to be folded yet."""
 
 
 class Changed(NamedTuple):
@@ -96,6 +101,8 @@ class Changed(NamedTuple):
     results: list[int]
     clashes: int
     """How many places it met at which several types stood."""
+    increments: list[bytes]
+    """The ids of its increments."""
 
 
 def later_than(record: Record, time_ms: int) -> int:
@@ -326,7 +333,7 @@ class _Change:
         """Return what all operations have come to."""
         record, writer = self._record, self._writer
         if not self._new and not self._superseded:
-            return Changed(record, [], results, self._clashes)
+            return Changed(record, [], results, self._clashes, [])
         self._supersede_what_is_over()
         expires = self._expires()
         pieces = list(self._new.values())
@@ -358,7 +365,12 @@ class _Change:
             ]
             record = Record(record.clock, siblings)
         after = versions.write(record, Seen({}, superseded), written)
-        return Changed(after, written, results, self._clashes)
+        increments = [
+            each.op
+            for each, held in zip(written, pieces, strict=False)
+            if type(held.piece) is Added
+        ]
+        return Changed(after, written, results, self._clashes, increments)
 
     def _expires(self) -> int:
         """Return when what is new ends: as its put says, or else with the last of what lives there,
@@ -394,6 +406,9 @@ class _Change:
         fold brings nothing back. The actor goes on only where it holds all that it ever minted, so
         nobody else, and no other life of this node, folds any of them.
 
+        What may have been made a second time is left apart as long as that is in doubt: the two
+        would not know each other without their id.
+
         Where a put was minted twice, its increments stand under one id and count once. That with
         the lowest dot is the one that stays: its minter leaves it apart as long as it sees another,
         and who has another drops it, since that one stands. So nobody supersedes a dot of others,
@@ -409,7 +424,15 @@ class _Change:
         own.sort(key=lambda each: each[0].counter)
         taken: list[Version] = []
         total = 0
-        for version, amount in own[: max(0, len(own) - self._writer.fold_over + 1)]:
+        older = own[: max(0, len(own) - self._writer.fold_over + 1)]
+        unsettled = self._writer.unsettled
+        doubted = [version.op for version, _ in older if version.op in unsettled]
+        if len(doubted) > APART_MAX:
+            sometimes("a counter has more increments in doubt than may stand apart")
+        apart = set(doubted[-APART_MAX:])
+        for version, amount in older:
+            if version.op in apart:
+                continue
             dot = (version.actor, version.counter)
             twins = [other for other in self._twins(version.op) if other is not version]
             if not twins:

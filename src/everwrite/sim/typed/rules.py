@@ -44,8 +44,9 @@ FIT = {
 }
 """Which types may stand at a place for an operation."""
 
-APART_MAX = 9
-"""Increments of one actor and counter after a change: eight, and the oldest with all before."""
+APART_MAX = 9 + 64
+"""Increments of one actor and counter after a change: eight, the oldest with all before, and those
+that another node may have made too."""
 
 New = tuple[int, Path, Any]
 """(type, path, payload) of a piece."""
