@@ -67,6 +67,37 @@ def test_a_flag_says_whether_it_was_changed(bucket: everwrite.Bucket) -> None:
     assert not flag.value()
 
 
+@pytest.mark.parametrize("typed", ["set", "register", "counter"])
+def test_no_plain_put_is_passed_over_beside_a_data_type(
+    bucket: everwrite.Bucket, typed: str
+) -> None:
+    key = f"beside {typed}"
+    if typed == "set":
+        bucket.set(key).add("x")
+    elif typed == "register":
+        bucket.register(key).assign("x")
+    else:
+        bucket.counter(key).add(4)
+    bucket.put(key, ["A"])
+    bucket.put(key, ["B"])
+
+    found = bucket.get(key)
+
+    assert ["A"] in found.values and ["B"] in found.values
+    bucket.put(key, ["A", "B"], context=found.context)
+    assert bucket.get(key).values == [["A", "B"]]
+
+
+def test_a_number_beside_a_counter_is_heard_and_no_other_is_lost(bucket: everwrite.Bucket) -> None:
+    bucket.counter("a number").add(4)
+    bucket.put("a number", 5)
+    assert bucket.get("a number").values == [9]
+
+    bucket.put("a number", 7)
+
+    assert sorted(bucket.get("a number").values) == [5, 11]
+
+
 def test_changes_are_carried_out_in_their_order(bucket: everwrite.Bucket) -> None:
     cart = bucket.map("changed").map("lines")
     cart.flag("express").enable()

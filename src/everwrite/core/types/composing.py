@@ -223,9 +223,20 @@ def compose_all(
     values: Sequence[tuple[Kind, bytes]], marks: Sequence[tuple[bytes, int, int]]
 ) -> list[Composed]:
     """Return all that stands at a key, as siblings: where several types do each by itself, first
-    that which ``compose`` shows. For who is given a context that supersedes all of them.
+    that which ``compose`` shows, and each plain value of a put. For who is given a context that
+    supersedes all of them.
     """
     place = _place_of(values, marks)
+    found = _each_type(place)
+    last = max((held.mark for held in place.registers), default=None)
+    for (kind, value), (actor, counter, time_ms) in zip(values, marks, strict=True):
+        if kind != KIND_PIECE and (time_ms, actor, counter) != last:
+            found.append(Register(value, kind))  # a put beside others is never passed over
+    return found
+
+
+def _each_type(place: Place) -> list[Composed]:
+    """Return what is shown of each type at a place by itself, of registers the last one."""
     shown, clash = shown_at(place)
     if not clash:
         one = show(place)
