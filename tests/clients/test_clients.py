@@ -41,6 +41,8 @@ RUNS = [
     ("fastapi", "use_fastapi_cache"),
     ("limits", "use_limits"),
     ("starsessions", "use_starsessions"),
+    ("redis8", "use_redis_pubsub"),
+    ("redis5", "use_redis_pubsub"),
 ]
 """Environment and script; the place in this list is the database."""
 
