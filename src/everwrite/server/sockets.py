@@ -39,7 +39,8 @@ async def bind(host: str, port: int, protocol: str) -> list[socket.socket]:
         option = f"--{protocol.lower()}-port"
         raise ConfigError(
             f"Cannot listen for {protocol} on {host}:{port} ({error.strerror}).",
-            hint=f"Choose another port with {option}, or do without: {option} off.",
+            hint=f"Choose another port with {option}, or do without: {option} off. If another node "
+            "has all its ports: another --base-port.",
         ) from error
     return sockets
 
