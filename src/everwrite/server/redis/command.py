@@ -27,9 +27,10 @@ Args = list[bytes]
 Run = Callable[["Session", Args, list[bytes]], "Steps | Answer"]
 """What a command does, given its words and the data keys of its keys."""
 
-READ, BLIND, ALONE = range(3)
+READ, BLIND, CHANGE, ALONE = range(4)
 """With what a command may go together on one key: READ with reads, BLIND (it replaces whatever is
-there) with its like, ALONE with nothing."""
+there) with its like, CHANGE (it asks one change, and reads nothing first) with its like, in one put
+(joining.py), ALONE with nothing."""
 
 PART = 128
 """Messages of one command that are asked at once."""

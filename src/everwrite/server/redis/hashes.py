@@ -13,6 +13,7 @@ from everwrite.core.errors import RequestError, WrongType
 from everwrite.core.messages.requests import GetReply, PutReply
 from everwrite.core.types.operations import Add, Assign, Operation, Remove, name_of
 from everwrite.server.redis.command import (
+    CHANGE,
     READ,
     Args,
     Command,
@@ -141,11 +142,11 @@ def _scan(there: dict[bytes, bytes], args: Args) -> Answer:
 
 
 COMMANDS = (
-    Command("hset", hset, -4, ONE, group="hash", summary="Let fields have values."),
-    Command("hmset", hmset, -4, ONE, group="hash", summary="As HSET."),
+    Command("hset", hset, -4, ONE, CHANGE, "hash", "Let fields have values."),
+    Command("hmset", hmset, -4, ONE, CHANGE, "hash", "As HSET."),
     Command("hsetnx", hsetnx, 4, ONE, group="hash", summary="HSET of a new field.", advisory=True),
     Command("hdel", hdel, -3, ONE, group="hash", summary="Take fields away."),
-    Command("hincrby", hincrby, 4, ONE, group="hash", summary="Add to a field."),
+    Command("hincrby", hincrby, 4, ONE, CHANGE, "hash", "Add to a field."),
     Command(
         "hget", _reads(lambda there, args: there.get(args[2])), 3, ONE, READ, "hash", "One field."
     ),

@@ -13,6 +13,7 @@ from everwrite.core.messages.requests import Get, GetReply, Put, PutReply
 from everwrite.core.types.operations import Add
 from everwrite.server.redis.command import (
     BLIND,
+    CHANGE,
     INTEGER_MAX,
     INTEGER_MIN,
     PART,
@@ -378,10 +379,10 @@ COMMANDS = (
     Command(
         "append", append, 3, ONE, group="string", summary="Put more behind a value.", advisory=True
     ),
-    Command("incr", incr, 2, ONE, group="string", summary="Add one to a number."),
-    Command("decr", decr, 2, ONE, group="string", summary="Take one from a number."),
-    Command("incrby", incrby, 3, ONE, group="string", summary="Add to a number."),
-    Command("decrby", decrby, 3, ONE, group="string", summary="Take from a number."),
+    Command("incr", incr, 2, ONE, CHANGE, "string", "Add one to a number."),
+    Command("decr", decr, 2, ONE, CHANGE, "string", "Take one from a number."),
+    Command("incrby", incrby, 3, ONE, CHANGE, "string", "Add to a number."),
+    Command("decrby", decrby, 3, ONE, CHANGE, "string", "Take from a number."),
     Command(
         "incrbyfloat",
         incrbyfloat,
