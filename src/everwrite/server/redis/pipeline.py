@@ -225,7 +225,7 @@ class Pipeline:
         except Problem as problem:
             self._answer(slot, problem)
         except EverwriteError as error:
-            self._answer(slot, problem_of(error))
+            self._answer(slot, problem_of(error, name=slot.name))
         except Exception as error:  # noqa: BLE001 (``ours`` logs it)
             self._answer(slot, problem_of(self.front.ours(slot.args, error)))
         else:

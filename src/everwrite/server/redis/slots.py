@@ -89,6 +89,11 @@ class Slot:
         """Whether a part of it was written, or may be."""
 
     @property
+    def name(self) -> str:
+        """The command's name."""
+        return self.command.name if self.command is not None else ""
+
+    @property
     def done(self) -> bool:
         """Whether it has no steps more."""
         return self._steps is None
@@ -134,7 +139,7 @@ class Slot:
         except Problem as problem:
             answer = problem
         except EverwriteError as error:
-            answer = problem_of(error)
+            answer = problem_of(error, name=self.name)
         except Exception as error:  # noqa: BLE001 (``ours`` logs it)
             answer = problem_of(line.front.ours(self.args, error))
         line.over(self, answer)
@@ -160,7 +165,7 @@ class Slot:
                 steps.close()
             if isinstance(error, InvariantError):  # a bug of ours, whatever was asked
                 line.front.broken(error)
-            line.over(self, problem_of(error, partly=self._wrote))
+            line.over(self, problem_of(error, name=self.name, partly=self._wrote))
 
     def _ask(self, asked: Request) -> None:
         """Ask one message."""
