@@ -206,12 +206,24 @@ def count_in(word: bytes) -> int:
 _FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 
 
+FLOAT_OVER = 1e308
+"""From here on a number is too large."""
+
+
 def float_in(word: bytes) -> float | None:
     """Return a number with a fraction; None if these bytes are none, or too large."""
     if not _FLOAT.fullmatch(word):
         return None
     found = float(word)
-    return found if abs(found) < 1e308 else None
+    return found if abs(found) < FLOAT_OVER else None
+
+
+def float_sum(there: float, amount: float) -> float:
+    """Return the sum of two of these, or raise a Problem: it is to be readable as one again."""
+    found = there + amount
+    if abs(found) >= FLOAT_OVER:
+        raise Problem("ERR increment would produce NaN or Infinity")
+    return found
 
 
 def words(raw: bytes) -> str:

@@ -19,6 +19,7 @@ from everwrite.server.redis.command import (
     Command,
     Steps,
     float_in,
+    float_sum,
     number,
     syntax_error,
     wrong_number,
@@ -98,7 +99,7 @@ def hincrbyfloat(session: Session, args: Args, keys: list[bytes]) -> Steps:
     now = float_in(there) if there is not None else 0.0
     if now is None:
         raise Problem("ERR hash value is not a float")
-    value = told(now + amount)
+    value = told(float_sum(now, amount))
     yield from change(session, keys[0], [Assign([name_of(args[2])], value)])
     return value
 

@@ -23,6 +23,7 @@ from everwrite.server.redis.command import (
     Direct,
     Steps,
     float_in,
+    float_sum,
     integer_in,
     no_integer,
     number,
@@ -321,7 +322,7 @@ def incrbyfloat(session: Session, args: Args, keys: list[bytes]) -> Steps:
     now = float_in(there) if there is not None else 0.0
     if now is None:
         raise Problem("ERR value is not a valid float")
-    value = told(now + amount)
+    value = told(float_sum(now, amount))
     session.wrote(keys[0], (yield session.write(keys[0], value, kept(reply))))
     return value
 
