@@ -7,6 +7,7 @@ import socket
 from contextlib import ExitStack
 
 import pytest
+from redis.exceptions import ResponseError
 from tests.client.fake_node import in_loop
 from tests.server.nodes import PATIENCE_S, Nodes, Raw, eventually, still_serves
 from tests.server.redis.redis_api import one, port_of, raw
@@ -258,3 +259,17 @@ async def test_a_flood_of_newcomers_is_let_in_many_at_a_time() -> None:
                     most, then = max(most, front.connections_made - then), front.connections_made
 
         assert most == ACCEPTS_PER_TURN
+
+
+@in_loop
+async def test_a_sum_of_fractions_that_is_no_number_any_more_is_refused() -> None:
+    async with one() as (_, client):
+        await client.set("n", "9e307")
+        await client.hset("h", "f", "-9e307")
+        for asked in (["INCRBYFLOAT", "n", "9e307"], ["HINCRBYFLOAT", "h", "f", "-9e307"]):
+            with pytest.raises(ResponseError, match="increment would produce NaN"):
+                await client.execute_command(*asked)
+
+        assert await client.get("n") == b"9e307"
+        assert await client.hget("h", "f") == b"-9e307"
+        assert await client.incrbyfloat("n", -9e307) == 0

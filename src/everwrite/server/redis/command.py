@@ -27,9 +27,10 @@ Args = list[bytes]
 Run = Callable[["Session", Args, list[bytes]], "Steps | Answer"]
 """What a command does, given its words and the data keys of its keys."""
 
-READ, BLIND, ALONE = range(3)
+READ, BLIND, CHANGE, ALONE = range(4)
 """With what a command may go together on one key: READ with reads, BLIND (it replaces whatever is
-there) with its like, ALONE with nothing."""
+there) with its like, CHANGE (it asks one change, and reads nothing first) with its like, in one put
+(joining.py), ALONE with nothing."""
 
 PART = 128
 """Messages of one command that are asked at once."""
@@ -205,12 +206,24 @@ def count_in(word: bytes) -> int:
 _FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 
 
+FLOAT_OVER = 1e308
+"""From here on a number is too large."""
+
+
 def float_in(word: bytes) -> float | None:
     """Return a number with a fraction; None if these bytes are none, or too large."""
     if not _FLOAT.fullmatch(word):
         return None
     found = float(word)
-    return found if abs(found) < 1e308 else None
+    return found if abs(found) < FLOAT_OVER else None
+
+
+def float_sum(there: float, amount: float) -> float:
+    """Return the sum of two of these, or raise a Problem: it is to be readable as one again."""
+    found = there + amount
+    if abs(found) >= FLOAT_OVER:
+        raise Problem("ERR increment would produce NaN or Infinity")
+    return found
 
 
 def words(raw: bytes) -> str:

@@ -17,13 +17,37 @@ _WORDS = {
 """What clients know from Redis; all else is told by its own code."""
 
 _OUTCOMES = {
-    "partial": " The write is on fewer nodes than were asked for.",
-    "unknown": " The write may have happened.",
+    "partial": "The write is on fewer nodes than were asked for.",
+    "unknown": "The write may have happened.",
 }
 
+_ADDS = (
+    *("append", "incr", "incrby", "incrbyfloat", "decr", "decrby"),
+    *("hincrby", "hincrbyfloat", "eval", "evalsha"),
+)
+"""Commands that add to what is there: what is done twice counts twice."""
 
-def problem_of(error: EverwriteError, *, partly: bool = False) -> Problem:
-    """Return the answer for an error; ``partly``: the command had done something before.
+_NOTHING = {
+    "overloaded": "Nothing was done. Wait a moment, and ask for less at a time.",
+    "hints_full": "Nothing was done. Ask another node.",
+    "stale_session": "Nothing was done. Ask again in a moment: this connection wrote what the "
+    "nodes that answered do not have yet.",
+}
+"""What to do after these if nothing was done;"""
+_AGAIN: dict[str, str] = {
+    "none": "Nothing was done. Ask again in a moment, or another node.",
+    "partial": "Others may read it already. Send it again, and it is done all the same.",
+    "unknown": "Send it again, and it is done all the same; or look first.",
+}
+"""and after all others, by the outcome."""
+_TWICE = "A repeat may count twice: look at the key first."
+
+
+def problem_of(error: EverwriteError, *, name: str = "", partly: bool = False) -> Problem:
+    """Return the answer for an error of a command; ``partly``: it had done something before.
+
+    Where another try may help the hint is this front's own: what other clients are told is of
+    contexts and of numbers that no Redis client can give.
 
     >>> str(problem_of(EverwriteError("No.", hint="Wait.", outcome="unknown")))
     'ERR No. Wait. The write may have happened.'
@@ -31,6 +55,16 @@ def problem_of(error: EverwriteError, *, partly: bool = False) -> Problem:
     if error.code == "wrong_type":  # word by word: clients look for it
         return Problem("WRONGTYPE Operation against a key holding the wrong kind of value")
     word = _WORDS.get(error.code) or error.code.upper()
-    if partly and error.outcome == "none":  # a hint may say that nothing was done
-        return Problem(f"{word} {error.message} A part of the command was done.")
-    return Problem(f"{word} {error}{_OUTCOMES.get(error.outcome, '')}")
+    outcome = error.outcome
+    what = _OUTCOMES.get(outcome, "")
+    hint = error.hint
+    if partly and outcome == "none":  # a hint may say that nothing was done
+        hint, what = "", "A part of the command was done."
+        if error.retryable:
+            what += " " + (_TWICE if name in _ADDS else "Send it again, and the rest is done.")
+    elif error.retryable:
+        again = _TWICE if name in _ADDS else _AGAIN[outcome]
+        if outcome == "none":
+            again = _NOTHING.get(error.code) or _AGAIN[outcome]
+        hint, what = what, again
+    return Problem(" ".join(part for part in (word, error.message, hint, what) if part))

@@ -13,11 +13,13 @@ from everwrite.core.errors import RequestError, WrongType
 from everwrite.core.messages.requests import GetReply, PutReply
 from everwrite.core.types.operations import Add, Assign, Operation, Remove, name_of
 from everwrite.server.redis.command import (
+    CHANGE,
     READ,
     Args,
     Command,
     Steps,
     float_in,
+    float_sum,
     number,
     syntax_error,
     wrong_number,
@@ -97,7 +99,7 @@ def hincrbyfloat(session: Session, args: Args, keys: list[bytes]) -> Steps:
     now = float_in(there) if there is not None else 0.0
     if now is None:
         raise Problem("ERR hash value is not a float")
-    value = told(now + amount)
+    value = told(float_sum(now, amount))
     yield from change(session, keys[0], [Assign([name_of(args[2])], value)])
     return value
 
@@ -141,11 +143,11 @@ def _scan(there: dict[bytes, bytes], args: Args) -> Answer:
 
 
 COMMANDS = (
-    Command("hset", hset, -4, ONE, group="hash", summary="Let fields have values."),
-    Command("hmset", hmset, -4, ONE, group="hash", summary="As HSET."),
+    Command("hset", hset, -4, ONE, CHANGE, "hash", "Let fields have values."),
+    Command("hmset", hmset, -4, ONE, CHANGE, "hash", "As HSET."),
     Command("hsetnx", hsetnx, 4, ONE, group="hash", summary="HSET of a new field.", advisory=True),
     Command("hdel", hdel, -3, ONE, group="hash", summary="Take fields away."),
-    Command("hincrby", hincrby, 4, ONE, group="hash", summary="Add to a field."),
+    Command("hincrby", hincrby, 4, ONE, CHANGE, "hash", "Add to a field."),
     Command(
         "hget", _reads(lambda there, args: there.get(args[2])), 3, ONE, READ, "hash", "One field."
     ),

@@ -4,7 +4,7 @@
                                                                        -> all before it are: sent
 
 A command that has begun holds its keys. The next one begins unless it wants a key that another
-holds, both reads or both blind writes excepted (command.py); what has no keys but looks at data
+holds, both reads, blind writes or changes excepted (command.py); what has no keys but looks at data
 (SCAN, FLUSHDB) runs by itself. So whoever sends ten commands at once sees what he would have seen
 one by one, and those that do not concern each other do not wait for each other.
 
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from everwrite.core.errors import EverwriteError
 from everwrite.server.redis.command import ALONE, BLIND, PART, Args, Command, wrong_number
 from everwrite.server.redis.doubts import problem_of
+from everwrite.server.redis.joining import Joining
 from everwrite.server.redis.publishing import WHILE_SUBSCRIBED
 from everwrite.server.redis.replies import OK, QUEUED, RESP2, Answer, Problem, encode
 from everwrite.server.redis.slots import BATCH_BYTES_MAX, Batch, Slot, bytes_of
@@ -66,6 +67,8 @@ class Pipeline:
         """Those that have not begun."""
         self._held: dict[bytes, list[int]] = {}
         """Keys: the mode in which they are held, and by how many."""
+        self.joining = Joining(self)
+        """Changes of one key that go together."""
         self._running = 0
         self._whole = False
         """Whether a command runs that wants to be by itself."""
@@ -227,7 +230,7 @@ class Pipeline:
         except Problem as problem:
             self._answer(slot, problem)
         except EverwriteError as error:
-            self._answer(slot, problem_of(error))
+            self._answer(slot, problem_of(error, name=slot.name))
         else:
             if found is _LATER:
                 return False
@@ -322,6 +325,8 @@ class Pipeline:
         self._whole = False
         self._behind -= slot.command is not None and slot.command.behind
         self._answer(slot, answer)
+        if self.joining.unfinished:
+            self.joining.over(slot)
         if self._waiting:
             self.go_on()
 

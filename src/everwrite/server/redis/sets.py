@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from everwrite.core.types.operations import Exclude, Include, name_of
 from everwrite.server.redis.command import (
+    CHANGE,
     READ,
     Args,
     Command,
@@ -87,7 +88,7 @@ def _scan(there: list[bytes], args: Args) -> Answer:
 
 
 COMMANDS = (
-    Command("sadd", sadd, -3, ONE, group="set", summary="Put elements into a set."),
+    Command("sadd", sadd, -3, ONE, CHANGE, "set", "Put elements into a set."),
     Command("srem", srem, -3, ONE, group="set", summary="Take elements out of a set."),
     Command("smembers", _reads(lambda there, args: Unordered(there)), 2, ONE, READ, "set", "All."),
     Command("scard", _reads(lambda there, args: len(there)), 2, ONE, READ, "set", "How many."),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from everwrite.core.errors import EverwriteError, InvariantError
 from everwrite.core.messages.channels import Listen, Publish
-from everwrite.core.messages.requests import PutReply
-from everwrite.server.redis.command import Args, Command, Request, Steps
+from everwrite.core.messages.requests import Put, PutReply
+from everwrite.server.redis.command import CHANGE, Args, Command, Request, Steps
 from everwrite.server.redis.doubts import problem_of
 from everwrite.server.redis.replies import Answer, Problem, encode
 
@@ -88,6 +88,16 @@ class Slot:
         self._wrote = False
         """Whether a part of it was written, or may be."""
 
+    @property
+    def name(self) -> str:
+        """The command's name."""
+        return self.command.name if self.command is not None else ""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has no steps more."""
+        return self._steps is None
+
     def go(self, steps: Steps) -> None:
         """Begin."""
         self._steps = steps
@@ -134,7 +144,7 @@ class Slot:
         except Problem as problem:
             answer = problem
         except EverwriteError as error:
-            answer = problem_of(error)
+            answer = problem_of(error, name=self.name)
         line.over(self, answer)
 
     def _go_on(self, told: Any) -> None:
@@ -144,8 +154,7 @@ class Slot:
             if type(asked) is list:
                 self._ask_all(asked)
             else:
-                channels = isinstance(asked, Publish | Listen)
-                (line.front.hub if channels else line.front.place).ask(asked, self)
+                self._ask(asked)
                 line.under_way += 1
         except StopIteration as end:
             self._steps = None
@@ -159,7 +168,17 @@ class Slot:
                 steps.close()
             if isinstance(error, InvariantError):  # a bug of ours, whatever was asked
                 line.front.broken(error)
-            line.over(self, problem_of(error, partly=self._wrote))
+            line.over(self, problem_of(error, name=self.name, partly=self._wrote))
+
+    def _ask(self, asked: Request) -> None:
+        """Ask one message."""
+        line = self._line
+        if isinstance(asked, Publish | Listen):
+            line.front.hub.ask(asked, self)
+        elif type(asked) is Put and self.command is not None and self.command.mode == CHANGE:
+            line.joining.ask(asked, self)
+        else:
+            line.front.place.ask(asked, self)
 
     def _ask_all(self, asked: list[Request]) -> None:
         """Ask several messages at once: all of them, or none."""

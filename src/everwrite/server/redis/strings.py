@@ -13,6 +13,7 @@ from everwrite.core.messages.requests import Get, GetReply, Put, PutReply
 from everwrite.core.types.operations import Add
 from everwrite.server.redis.command import (
     BLIND,
+    CHANGE,
     INTEGER_MAX,
     INTEGER_MIN,
     PART,
@@ -22,6 +23,7 @@ from everwrite.server.redis.command import (
     Direct,
     Steps,
     float_in,
+    float_sum,
     integer_in,
     no_integer,
     number,
@@ -320,7 +322,7 @@ def incrbyfloat(session: Session, args: Args, keys: list[bytes]) -> Steps:
     now = float_in(there) if there is not None else 0.0
     if now is None:
         raise Problem("ERR value is not a valid float")
-    value = told(now + amount)
+    value = told(float_sum(now, amount))
     session.wrote(keys[0], (yield session.write(keys[0], value, kept(reply))))
     return value
 
@@ -378,10 +380,10 @@ COMMANDS = (
     Command(
         "append", append, 3, ONE, group="string", summary="Put more behind a value.", advisory=True
     ),
-    Command("incr", incr, 2, ONE, group="string", summary="Add one to a number."),
-    Command("decr", decr, 2, ONE, group="string", summary="Take one from a number."),
-    Command("incrby", incrby, 3, ONE, group="string", summary="Add to a number."),
-    Command("decrby", decrby, 3, ONE, group="string", summary="Take from a number."),
+    Command("incr", incr, 2, ONE, CHANGE, "string", "Add one to a number."),
+    Command("decr", decr, 2, ONE, CHANGE, "string", "Take one from a number."),
+    Command("incrby", incrby, 3, ONE, CHANGE, "string", "Add to a number."),
+    Command("decrby", decrby, 3, ONE, CHANGE, "string", "Take from a number."),
     Command(
         "incrbyfloat",
         incrbyfloat,

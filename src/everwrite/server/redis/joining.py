@@ -1,0 +1,152 @@
+"""Changes of one key that a client sends ahead (INCR, HSET, SADD): they go to the cluster together.
+
+    INCR k -> a put of its own
+    INCR k, INCR k, ... -> wait until it is answered, and are one put then, in their order
+
+So their answers are the running values whichever node carries them out, and a thousand of them cost
+a few puts. A put is all or nothing: where one of them cannot be done, nothing was, and each goes by
+itself, so that the answers are those of one after another.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec.structs import replace
+
+from everwrite.core.errors import EverwriteError, RequestError, WrongType
+from everwrite.core.messages.requests import Put
+from everwrite.core.types.operations import Operation, decode, encode
+
+if TYPE_CHECKING:
+    from everwrite.server.redis.pipeline import Pipeline
+    from everwrite.server.redis.slots import Slot
+
+JOINED_BYTES_MAX = 256 << 10
+"""Of changes that go together."""
+
+
+class Asked(NamedTuple):
+    """One command's change."""
+
+    put: Put
+    slot: Slot
+    alone: bool = False
+    """Whether it may go with no other."""
+
+
+class Joint:
+    """One put under way, of one command or several."""
+
+    __slots__ = ("_counts", "_joining", "parts")
+
+    def __init__(self, joining: Joining, parts: list[Asked], counts: list[int]) -> None:
+        self._joining = joining
+        self.parts = parts
+        self._counts = counts
+        """How many operations each has."""
+
+    def heard(self, at: int, reply: Any) -> None:
+        """Take the core's reply."""
+        self._joining.answered(self, reply)
+
+    def split(self, reply: Any) -> list[Any]:
+        """Return what each command is to hear."""
+        if isinstance(reply, EverwriteError) or len(self.parts) == 1:
+            return [reply] * len(self.parts)
+        told, at = [], 0
+        for count in self._counts:
+            told.append(replace(reply, results=reply.results[at : at + count]))
+            at += count
+        return told
+
+
+class Joining:
+    """The changes of one connection that are under way, and those that wait behind them."""
+
+    def __init__(self, line: Pipeline) -> None:
+        self._line = line
+        self._behind: dict[bytes, deque[Asked]] = {}
+        """Keys of which a change is under way: what waits until it is answered."""
+        self.unfinished: dict[Slot, bytes] = {}
+        """Commands that were told of an error and look for its reason: what comes behind them
+        waits until they have it, or they would find what was done since."""
+
+    def ask(self, put: Put, slot: Slot) -> None:
+        """Hand in a command's change."""
+        waiting = self._behind.get(put.key)
+        if waiting is not None:
+            waiting.append(Asked(put, slot))
+            return
+        self._line.front.place.ask(put, Joint(self, [Asked(put, slot)], [0]))
+        self._behind[put.key] = deque()
+
+    def answered(self, joint: Joint, reply: Any) -> None:
+        """Tell each command of a put what is its own of the reply."""
+        parts = joint.parts
+        key = parts[0].put.key
+        wrong = isinstance(reply, WrongType | RequestError) and reply.outcome == "none"
+        if wrong and len(parts) > 1:  # one of them is, and none was done
+            self._behind[key].extendleft(part._replace(alone=True) for part in reversed(parts))
+            self._next(key)
+            return
+        for part, told in zip(parts, joint.split(reply), strict=True):
+            part.slot.heard(-1, told)
+        last = parts[0].slot
+        if len(parts) == 1 and not last.done:
+            self.unfinished[last] = key
+        else:
+            self._next(key)
+
+    def over(self, slot: Slot) -> None:
+        """Go on behind a command that has found out why it failed."""
+        key = self.unfinished.pop(slot, None)
+        if key is not None:
+            self._next(key)
+
+    def _next(self, key: bytes) -> None:
+        """Hand in what waits behind a change that is over."""
+        waiting = self._behind[key]
+        line = self._line
+        while waiting:
+            parts, operations = self._together(waiting)
+            put = parts[0].put
+            # what was answered meanwhile is to be known to whoever carries this out
+            put = replace(put, context=line.session.seen(key))
+            if len(parts) > 1:
+                put = replace(put, value=encode([each for some in operations for each in some]))
+            try:
+                line.front.place.ask(put, Joint(self, parts, [len(some) for some in operations]))
+            except EverwriteError as error:
+                for part in parts:
+                    part.slot.heard(-1, error)
+                continue
+            return
+        del self._behind[key]
+
+    def _together(self, waiting: deque[Asked]) -> tuple[list[Asked], list[list[Operation]]]:
+        """Return the next change, and those behind it that may go with it."""
+        first = waiting.popleft()
+        parts, operations = [first], [_operations_of(first)]
+        size = len(first.put.value or b"")
+        while waiting and operations[0]:
+            part = waiting[0]
+            size += len(part.put.value or b"")
+            same = part.put.w == first.put.w and part.put.ttl_ms == first.put.ttl_ms
+            found = _operations_of(part) if same and size <= JOINED_BYTES_MAX else []
+            if not found:
+                break
+            parts.append(waiting.popleft())
+            operations.append(found)
+        return parts, operations
+
+
+def _operations_of(part: Asked) -> list[Operation]:
+    """Return the operations of a change; none if it must go by itself."""
+    if part.alone or len(part.put.value or b"") > JOINED_BYTES_MAX:
+        return []
+    try:
+        return decode(part.put.value or b"")
+    except RequestError:  # it is told so, and no other
+        return []
