@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from everwrite.core.errors import EverwriteError, InvariantError
 from everwrite.core.messages.channels import Listen, Publish
 from everwrite.core.messages.requests import PutReply
-from everwrite.server.redis.command import Args, Command, Request, Steps
+from everwrite.server.redis.command import REST, Args, Command, Request, Steps
 from everwrite.server.redis.doubts import problem_of
 from everwrite.server.redis.replies import Answer, Problem, encode
 
@@ -88,6 +88,11 @@ class Slot:
         self._wrote = False
         """Whether a part of it was written, or may be."""
 
+    @property
+    def owner(self) -> object:
+        """Whose it is: each connection has its turn."""
+        return self._line
+
     def go(self, steps: Steps) -> None:
         """Begin."""
         self._steps = steps
@@ -140,6 +145,9 @@ class Slot:
             asked = self._next(told)
             if type(asked) is list:
                 self._ask_all(asked)
+            elif asked is REST:
+                line.front.place.rest(self)
+                line.under_way += 1
             else:
                 channels = isinstance(asked, Publish | Listen)
                 (line.front.hub if channels else line.front.place).ask(asked, self)
