@@ -9,7 +9,7 @@ import hiredis
 import pytest
 
 from everwrite.server.redis import command, doubts, keys, replies, shown
-from everwrite.server.redis.keys import glob
+from everwrite.server.redis.patterns import glob
 from everwrite.server.redis.replies import (
     NO_LIST,
     OK,

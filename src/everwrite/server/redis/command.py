@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from everwrite.core.messages.channels import Listen, Publish
 from everwrite.core.messages.listing import List
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 Request = Get | Put | Touch | List | Publish | Listen | Ask
 
-Steps = Generator[Request | list[Any], Any, Answer]
+Rest = Literal["rest"]
+REST: Final[Rest] = "rest"
+"""What a command yields in the middle of much work: it goes on in a later turn of the loop."""
+
+Steps = Generator[Request | list[Any] | Rest, Any, Answer]
 """What a command asks of the core: one message, and it is sent the reply; or a list, and it is sent
-a list. An EverwriteError is thrown in."""
+a list. An EverwriteError is thrown in. Or REST."""
 
 Args = list[bytes]
 """A command's words, its name first."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.server.redis.pipeline import Pipeline
+from everwrite.server.redis.place import TURN_S
 from everwrite.server.redis.replies import Problem
 from everwrite.server.redis.requests import (
     COMMAND_ARGS_MAX,
@@ -121,6 +122,8 @@ class RedisConnection(asyncio.Protocol):
         """Begin what has come, as far as there is room."""
         pipeline, following = self._pipeline, self._requests.next
         self._full = took = False
+        clock = self._loop.time
+        until = clock() + TURN_S
         try:
             while not pipeline.ends:
                 if pipeline.stopped or not pipeline.room:
@@ -135,6 +138,11 @@ class RedisConnection(asyncio.Protocol):
                 if args is None:
                     break
                 took = True
+                if clock() >= until:  # what is answered at once may take long
+                    self._full = True
+                    self._loop.call_soon(self._take_more)
+                    pipeline.add(args)
+                    break
                 pipeline.add(args)
                 if self._requests.args_max == STRANGER_ARGS_MAX:
                     self.look_who()
@@ -147,6 +155,11 @@ class RedisConnection(asyncio.Protocol):
         self._set_reading()
         if pipeline.ends or (self._eof and not self._full):
             self.end()
+
+    def _take_more(self) -> None:
+        """Go on where the time of a turn was over."""
+        if self._full and not self.transport.is_closing():
+            self._take()
 
     def _ready(self) -> None:
         if not self._dirty:

@@ -13,7 +13,7 @@ from everwrite.server.redis.command import (
     syntax_error,
     words,
 )
-from everwrite.server.redis.keys import glob
+from everwrite.server.redis.patterns import glob
 from everwrite.server.redis.replies import NO_LIST, Answer, Problem, Simple, Unordered
 from everwrite.server.redis.session import Session
 from everwrite.server.redis.subcommands import container

@@ -7,8 +7,6 @@ So nothing is lost, and none of these looks first in the sense of ``SET NX``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from everwrite.core.messages.requests import GetReply
 from everwrite.server.redis.command import READ, Args, Command, Steps
 from everwrite.server.redis.hyperlog import (
@@ -43,16 +41,32 @@ def _write(session: Session, data: bytes, reply: GetReply, registers: Registers)
     return None
 
 
+def _merged(session: Session, keys: list[bytes]) -> Steps:
+    """Return what was read of the first of these keys, and all sketches as one; None: there is
+    none.
+    """
+    first: GetReply | None = None
+    found: Registers | None = None
+
+    def add(reply: GetReply) -> None:
+        nonlocal first, found
+        first = first or reply
+        sketch = sketch_in(reply)
+        if sketch is not None:
+            found = sketch if found is None else merged([found, sketch])
+
+    yield from in_parts(session, map(session.read, dict.fromkeys(keys)), then=add)
+    return first, found
+
+
 def pfcount(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    replies: Sequence[GetReply] = yield from in_parts(session, map(session.read, keys))
-    there = [each for reply in replies if (each := sketch_in(reply)) is not None]
-    return estimate(merged(there)) if there else 0
+    _, found = yield from _merged(session, keys)
+    return estimate(found) if found is not None else 0
 
 
 def pfmerge(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    replies: Sequence[GetReply] = yield from in_parts(session, map(session.read, keys))
-    there = [each for reply in replies if (each := sketch_in(reply)) is not None]
-    yield from _write(session, keys[0], replies[0], merged(there) if there else NONE)
+    first, found = yield from _merged(session, keys)
+    yield from _write(session, keys[0], first, found if found is not None else NONE)
     return OK
 
 

@@ -24,10 +24,11 @@ from everwrite.server.redis.command import (
     syntax_error,
     wrong_number,
 )
-from everwrite.server.redis.keys import glob, scan_options, some_of
+from everwrite.server.redis.keys import scan_options, some_of
+from everwrite.server.redis.patterns import fitting, glob
 from everwrite.server.redis.replies import OK, Answer, Pairs, Problem, told
 from everwrite.server.redis.session import Session
-from everwrite.server.redis.shown import hash_in, string_of
+from everwrite.server.redis.shown import count_in_hash, fields_in, hash_in, string_of, strings_in
 from everwrite.server.redis.strings import ONE, check_sum
 
 
@@ -112,7 +113,7 @@ def hrandfield(session: Session, args: Args, keys: list[bytes]) -> Steps:
         if with_values and (len(args) > 4 or args[3].lower() != b"withvalues"):
             raise syntax_error()
     reply: GetReply = yield session.read(keys[0])
-    there = {name: string_of(value) or b"" for name, value in hash_in(reply).items()}
+    there = strings_in(reply)
     chosen = some_of(list(there), count)
     if not isinstance(chosen, list) or not with_values:
         return chosen
@@ -125,21 +126,32 @@ def _reads(
     """Return a command that tells something of a hash."""
 
     def run(session: Session, args: Args, keys: list[bytes]) -> Steps:
-        reply: GetReply = yield session.read(keys[0])
-        there = {name: string_of(value) or b"" for name, value in hash_in(reply).items()}
+        return tell(strings_in((yield session.read(keys[0]))), args)
+
+    return run
+
+
+def _asks(
+    tell: Callable[[dict[bytes, bytes], Args], Answer],
+) -> Callable[[Session, Args, list[bytes]], Steps]:
+    """Return a command that tells something of the fields of a hash that it names."""
+
+    def run(session: Session, args: Args, keys: list[bytes]) -> Steps:
+        there = fields_in((yield session.read(keys[0])), args[2:])
         return tell(there, args)
 
     return run
 
 
-def _scan(there: dict[bytes, bytes], args: Args) -> Answer:
+def hlen(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return count_in_hash((yield session.read(keys[0])))
+
+
+def hscan(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    there = strings_in((yield session.read(keys[0])))
     match, _, _ = scan_options(args[3:])
-    fits = glob(match)
-    found: list[bytes] = []
-    for name, value in there.items():
-        if fits.fullmatch(name):
-            found += [name, value]
-    return [b"0", found]
+    names = yield from fitting(glob(match), there)
+    return [b"0", [each for name in names for each in (name, there[name])]]
 
 
 COMMANDS = (
@@ -149,11 +161,11 @@ COMMANDS = (
     Command("hdel", hdel, -3, ONE, group="hash", summary="Take fields away."),
     Command("hincrby", hincrby, 4, ONE, CHANGE, "hash", "Add to a field."),
     Command(
-        "hget", _reads(lambda there, args: there.get(args[2])), 3, ONE, READ, "hash", "One field."
+        "hget", _asks(lambda there, args: there.get(args[2])), 3, ONE, READ, "hash", "One field."
     ),
     Command(
         "hmget",
-        _reads(lambda there, args: [there.get(name) for name in args[2:]]),
+        _asks(lambda there, args: [there.get(name) for name in args[2:]]),
         -3,
         ONE,
         READ,
@@ -161,14 +173,14 @@ COMMANDS = (
         "Several fields.",
     ),
     Command("hgetall", _reads(lambda there, args: there), 2, ONE, READ, "hash", "All fields."),
-    Command("hlen", _reads(lambda there, args: len(there)), 2, ONE, READ, "hash", "How many."),
+    Command("hlen", hlen, 2, ONE, READ, "hash", "How many."),
     Command("hkeys", _reads(lambda there, args: list(there)), 2, ONE, READ, "hash", "Their names."),
     Command(
         "hvals", _reads(lambda there, args: list(there.values())), 2, ONE, READ, "hash", "Values."
     ),
     Command(
         "hexists",
-        _reads(lambda there, args: int(args[2] in there)),
+        _asks(lambda there, args: int(args[2] in there)),
         3,
         ONE,
         READ,
@@ -177,7 +189,7 @@ COMMANDS = (
     ),
     Command(
         "hstrlen",
-        _reads(lambda there, args: len(there.get(args[2], b""))),
+        _asks(lambda there, args: len(there.get(args[2], b""))),
         3,
         ONE,
         READ,
@@ -194,5 +206,5 @@ COMMANDS = (
         advisory=True,
     ),
     Command("hrandfield", hrandfield, -2, ONE, READ, "hash", "Some fields."),
-    Command("hscan", _reads(_scan), -3, ONE, READ, "hash", "The fields, all at once."),
+    Command("hscan", hscan, -3, ONE, READ, "hash", "The fields, all at once."),
 )

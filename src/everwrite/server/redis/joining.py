@@ -47,6 +47,11 @@ class Joint:
         self._counts = counts
         """How many operations each has."""
 
+    @property
+    def owner(self) -> object:
+        """Whose it is: each connection has its turn."""
+        return self._joining.line
+
     def heard(self, at: int, reply: Any) -> None:
         """Take the core's reply."""
         self._joining.answered(self, reply)
@@ -66,7 +71,7 @@ class Joining:
     """The changes of one connection that are under way, and those that wait behind them."""
 
     def __init__(self, line: Pipeline) -> None:
-        self._line = line
+        self.line = line
         self._behind: dict[bytes, deque[Asked]] = {}
         """Keys of which a change is under way: what waits until it is answered."""
         self.unfinished: dict[Slot, bytes] = {}
@@ -79,7 +84,7 @@ class Joining:
         if waiting is not None:
             waiting.append(Asked(put, slot))
             return
-        self._line.front.place.ask(put, Joint(self, [Asked(put, slot)], [0]))
+        self.line.front.place.ask(put, Joint(self, [Asked(put, slot)], [0]))
         self._behind[put.key] = deque()
 
     def answered(self, joint: Joint, reply: Any) -> None:
@@ -108,7 +113,7 @@ class Joining:
     def _next(self, key: bytes) -> None:
         """Hand in what waits behind a change that is over."""
         waiting = self._behind[key]
-        line = self._line
+        line = self.line
         while waiting:
             parts, operations = self._together(waiting)
             put = parts[0].put

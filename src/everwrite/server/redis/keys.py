@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Sequence
 
-from everwrite.core.data.keys import KEY_BYTES_MAX, data_key
+from everwrite.core.data.keys import data_key
 from everwrite.core.messages.listing import Listed
 from everwrite.core.types.composed import Composed
 from everwrite.server.redis.command import (
@@ -19,6 +18,7 @@ from everwrite.server.redis.command import (
     count_in,
     syntax_error,
 )
+from everwrite.server.redis.patterns import fitting, glob, prefix_of
 from everwrite.server.redis.replies import OK, Answer, Problem, Simple
 from everwrite.server.redis.session import BUCKETS, Session
 from everwrite.server.redis.shown import encoding_name, shown, type_name
@@ -142,7 +142,7 @@ def _walk(session: Session, cursor: int, match: bytes, count: int, steps: int) -
     found: list[bytes] = []
     for _ in range(steps):
         listed: Listed = yield session.list(bucket, prefix, after)
-        found += [key for key in listed.keys if fits.fullmatch(key)]
+        found += yield from fitting(fits, listed.keys)
         after = listed.next
         if not after:
             return found, 0
@@ -214,84 +214,11 @@ def clear(session: Session, bucket: bytes, match: bytes) -> Steps:
     after, count = b"", 0
     while True:
         listed: Listed = yield session.list(bucket, prefix, after)
-        found = [data_key(bucket, key) for key in listed.keys if fits.fullmatch(key)]
-        count += yield from _delete(session, found)
+        found = yield from fitting(fits, listed.keys)
+        count += yield from _delete(session, [data_key(bucket, key) for key in found])
         after = listed.next
         if not after:
             return count
-
-
-# -- patterns --------------------------------------------------------------------------------------
-
-
-def prefix_of(pattern: bytes) -> bytes:
-    r"""Return what all that a pattern fits begins with.
-
-    >>> prefix_of(b"a:1*"), prefix_of(rb"a\*b*"), prefix_of(b"?")
-    (b'a:1', b'a*b', b'')
-    """
-    found = bytearray()
-    at = 0
-    while at < len(pattern) and pattern[at : at + 1] not in b"*?[":
-        if pattern[at : at + 1] == b"\\" and at + 1 < len(pattern):
-            at += 1
-        found += pattern[at : at + 1]
-        at += 1
-    return bytes(found)
-
-
-def glob(pattern: bytes) -> re.Pattern[bytes]:
-    r"""Return a pattern of Redis as a regular expression. What stands between two stars is looked
-    for once (an atomic group), so that no pattern takes long.
-
-    >>> bool(glob(b"h[a-c^]l*o").fullmatch(b"hbl oo")), bool(glob(rb"a\*").fullmatch(b"ab"))
-    (True, False)
-    """
-    if len(pattern) > KEY_BYTES_MAX:
-        raise Problem(f"ERR a pattern has at most {KEY_BYTES_MAX} bytes here")
-    parts: list[list[bytes]] = [[]]
-    at = 0
-    while at < len(pattern):
-        char = pattern[at : at + 1]
-        if char == b"*":
-            if len(parts) == 1 or parts[-1]:
-                parts.append([])
-        elif char == b"?":
-            parts[-1].append(b".")
-        elif char == b"[":
-            piece, at = _class(pattern, at + 1)
-            parts[-1].append(piece)
-        else:
-            if char == b"\\" and at + 1 < len(pattern):
-                at += 1
-                char = pattern[at : at + 1]
-            parts[-1].append(re.escape(char))
-        at += 1
-    first, *rest = map(b"".join, parts)
-    middle = b"".join(b"(?>.*?%b)" % part for part in rest[:-1] if part)
-    last = b".*%b" % rest[-1] if rest else b""
-    return re.compile(first + middle + last, re.DOTALL)
-
-
-def _class(pattern: bytes, at: int) -> tuple[bytes, int]:
-    """Return a set of characters as a regular expression, and where it ends."""
-    not_these = pattern[at : at + 1] == b"^"
-    at += not_these
-    ranges: list[bytes] = []
-    while at < len(pattern) and pattern[at : at + 1] != b"]":
-        if pattern[at : at + 1] == b"\\" and at + 1 < len(pattern):
-            at += 1
-            ranges.append(b"\\x%02x" % pattern[at])
-        elif pattern[at + 1 : at + 2] == b"-" and at + 2 < len(pattern):
-            low, high = sorted((pattern[at], pattern[at + 2]))
-            ranges.append(b"\\x%02x-\\x%02x" % (low, high))
-            at += 2
-        else:
-            ranges.append(b"\\x%02x" % pattern[at])
-        at += 1
-    if not ranges:
-        return b"." if not_these else b"(?!)", at
-    return b"[%b%b]" % (b"^" if not_these else b"", b"".join(ranges)), at
 
 
 COMMANDS = (

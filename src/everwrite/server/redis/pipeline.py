@@ -22,6 +22,7 @@ from everwrite.core.errors import EverwriteError
 from everwrite.server.redis.command import ALONE, BLIND, PART, Args, Command, wrong_number
 from everwrite.server.redis.doubts import problem_of
 from everwrite.server.redis.joining import Joining
+from everwrite.server.redis.place import TURN_S
 from everwrite.server.redis.publishing import WHILE_SUBSCRIBED
 from everwrite.server.redis.replies import OK, QUEUED, RESP2, Answer, Problem, encode
 from everwrite.server.redis.slots import BATCH_BYTES_MAX, Batch, Slot, bytes_of
@@ -176,6 +177,8 @@ class Pipeline:
             return
         self._starting = True
         waiting, left = self._waiting, TURN_STARTS
+        clock = self.front.now
+        until = clock() + TURN_S
         try:
             while waiting and left:
                 slot = waiting[0]
@@ -185,7 +188,7 @@ class Pipeline:
                 if not self._start(slot):
                     break
                 waiting.popleft()
-                left -= 1
+                left = left - 1 if clock() < until else 0  # some are answered at once, at length
                 if self.quits:
                     self._forget_behind(slot)
         finally:

@@ -2,6 +2,10 @@
 
 It is what http/place.py is for HTTP, without a future for each message: whoever asks is a ``Call``,
 which is told. All connections whose answers are due are written to once, at the end.
+
+Whoever is told makes an answer of it, and that of a large hash takes as long as a thousand others.
+So after TURN_S the rest waits for the next turns of the loop, in which the connections that are
+still to be told take turns, too.
 """
 
 from __future__ import annotations
@@ -29,10 +33,17 @@ IN_CORE_MAX = 256
 down, not to be refused: what is more waits here, and the door (core/pace/door.py) sees no flood."""
 
 
+TURN_S = 0.01
+"""For so long calls are told in one turn of the loop, and one call more."""
+
+
 class Call(Protocol):
     """Whoever asks; ``at`` says which of its messages is meant."""
 
-    def heard(self, at: int, reply: Message | EverwriteError) -> None: ...
+    @property
+    def owner(self) -> object: ...
+
+    def heard(self, at: int, reply: Message | EverwriteError | None) -> None: ...
 
 
 class Flushed(Protocol):
@@ -56,6 +67,10 @@ class RedisPlace(FrontPlace[Call, int]):
         self._queued: deque[Request] = deque()
         """Of those that wait, what is not with the core yet."""
         self._handing = False
+        self._behind: dict[object, deque[tuple[Call, int, Message | EverwriteError | None]]] = {}
+        """What calls are to be told in later turns, by their owners; None: that they go on."""
+        self._behind_count = 0
+        self._catching = False
         self._due: dict[Flushed, None] = {}
         self._telling = False
         self._emptied: asyncio.Future[None] | None = None
@@ -72,35 +87,85 @@ class RedisPlace(FrontPlace[Call, int]):
         writes = type(message) is not Get and type(message) is not List
         self._waiting[message.rid] = call, at, writes, lost_at
         self._queued.append(message)
-        if not self._handing and len(self._waiting) - len(self._queued) < IN_CORE_MAX:
+        if not self._handing and self._has_room():
             self._handing = True
             self._loop.call_soon(self._hand_in)
 
+    def rest(self, call: Call) -> None:
+        """Let a call go on in a later turn."""
+        self._later(call, -1, None)
+
+    def _has_room(self) -> bool:
+        """Say whether the core may have one more: what it has answered is held until it is told."""
+        return len(self._waiting) - len(self._queued) + self._behind_count < IN_CORE_MAX
+
     def send(self, messages: list[Message]) -> None:
         """Take replies of the core."""
-        waiting = self._waiting
+        waiting, late = self._waiting, bool(self._behind)
+        until = self._loop.time() + TURN_S
         self._telling = True
         for message in messages:
             found = waiting.pop(message.rid, None)  # type: ignore[attr-defined]
             if found is None:
                 continue
-            try:  # what goes wrong is one connection's, and others are still to be told
-                with answering(self._driver.log, "reply"):
-                    found[0].heard(found[1], told(message) if type(message) is Failure else message)
-            except InvariantError as error:  # a bug of ours, whatever was asked
-                self._driver.broken(error)
-            except EverwriteError:
-                continue  # it is logged
+            reply = told(message) if type(message) is Failure else message
+            if late:
+                self._later(found[0], found[1], reply)
+                continue
+            self._tell(found[0], found[1], reply)
+            late = self._loop.time() >= until
+        self._have_told()
+
+    def _tell(self, call: Call, at: int, reply: Message | EverwriteError | None) -> None:
+        try:  # what goes wrong is one connection's, and others are still to be told
+            with answering(self._driver.log, "reply"):
+                call.heard(at, reply)
+        except InvariantError as error:  # a bug of ours, whatever was asked
+            self._driver.broken(error)
+        except EverwriteError:
+            return  # it is logged
+
+    def _have_told(self) -> None:
+        """Have it sent, and take what there is room for now."""
         self._telling = False
         self._flush()
         if self._queued:
             self._soon()
-        if self._emptied is not None and not waiting and not self._emptied.done():
+        idle = not self._waiting and not self._behind
+        if idle and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
+
+    def _later(self, call: Call, at: int, reply: Message | EverwriteError | None) -> None:
+        """Tell a call in a later turn."""
+        if not self._catching:
+            self._catching = True
+            self._loop.call_soon(self._catch_up)
+        self._behind.setdefault(call.owner, deque()).append((call, at, reply))
+        self._behind_count += 1
+
+    def _catch_up(self) -> None:
+        """Tell what was put off, of each owner in turn."""
+        behind = self._behind
+        until = self._loop.time() + TURN_S
+        self._telling = True
+        for _ in range(self._behind_count):  # who rests again meanwhile has a turn of his own
+            owner = next(iter(behind))
+            theirs = behind.pop(owner)
+            call, at, reply = theirs.popleft()
+            self._behind_count -= 1
+            if theirs:
+                behind[owner] = theirs  # behind the others
+            self._tell(call, at, reply)
+            if self._loop.time() >= until:
+                break
+        self._catching = bool(behind)
+        if behind:
+            self._loop.call_soon(self._catch_up)
+        self._have_told()
 
     async def empty(self, seconds: float) -> None:
         """Return once nothing waits for a reply, or after this time."""
-        if self._waiting:
+        if self._waiting or self._behind:
             self._emptied = self._loop.create_future()
             await asyncio.wait([self._emptied], timeout=seconds)
 
@@ -122,7 +187,7 @@ class RedisPlace(FrontPlace[Call, int]):
         if self._closed:
             return
         held = 0
-        while queued and len(waiting) - len(queued) < IN_CORE_MAX and held < TURN_BYTES:
+        while queued and self._has_room() and held < TURN_BYTES:
             message = queued.popleft()
             if message.rid not in waiting:  # it waited too long, and was told so
                 continue

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from everwrite.core.channels import CHANNEL_BYTES_MAX
 from everwrite.core.messages.channels import Listen, Listening, Publish, Published
 from everwrite.server.redis.command import Args, Command, Steps, words, wrong_number
-from everwrite.server.redis.keys import glob
+from everwrite.server.redis.patterns import fitting, glob
 from everwrite.server.redis.replies import Answer, Problem, Push, Several
 from everwrite.server.redis.session import Session
 from everwrite.server.redis.subscriptions import CHANNEL, PATTERN, SHARD
@@ -66,15 +66,14 @@ def _unsubscribe(word: bytes, kind: int) -> Callable[[Session, Args, list[bytes]
     return run
 
 
-def pubsub(session: Session, args: Args, keys: list[bytes]) -> Answer:
+def pubsub(session: Session, args: Args, keys: list[bytes]) -> Steps | Answer:
     subscriptions, said = session.front.hub.subscriptions, args[1].lower()
     kind = SHARD if said.startswith(b"shard") else CHANNEL
     match [said, *args[2:]]:
         case [b"channels" | b"shardchannels"]:
             return subscriptions.names(kind)
         case [b"channels" | b"shardchannels", pattern]:
-            fits = glob(pattern).fullmatch
-            return [name for name in subscriptions.names(kind) if fits(name)]
+            return fitting(glob(pattern), subscriptions.names(kind))
         case [b"numsub" | b"shardnumsub", *names]:
             return [
                 each

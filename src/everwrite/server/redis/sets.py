@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import iand, ior, isub
 
 from everwrite.core.types.operations import Exclude, Include, name_of
 from everwrite.server.redis.command import (
     CHANGE,
     READ,
+    REST,
     Args,
     Command,
     Steps,
@@ -16,11 +18,17 @@ from everwrite.server.redis.command import (
     syntax_error,
 )
 from everwrite.server.redis.hashes import change, known
-from everwrite.server.redis.keys import ALL, glob, scan_options, some_of
-from everwrite.server.redis.replies import Answer, Problem, Unordered
+from everwrite.server.redis.keys import ALL, scan_options, some_of
+from everwrite.server.redis.patterns import fitting, glob
+from everwrite.server.redis.replies import Problem, Unordered
 from everwrite.server.redis.session import Session
-from everwrite.server.redis.shown import set_in
+from everwrite.server.redis.shown import count_in_set, in_set, set_in
 from everwrite.server.redis.strings import ONE, in_parts
+
+REST_ELEMENTS = 1 << 16
+"""Elements of sets that are joined before others have their turn: some milliseconds."""
+SORTED_MAX = 1 << 16
+"""An answer with more elements is in no order: that would take the longer part of the time."""
 
 
 def sadd(session: Session, args: Args, keys: list[bytes]) -> Steps:
@@ -35,27 +43,51 @@ def srem(session: Session, args: Args, keys: list[bytes]) -> Steps:
     return results[0] if results else 0
 
 
-def _reads(
-    tell: Callable[[list[bytes], Args], Answer],
-) -> Callable[[Session, Args, list[bytes]], Steps]:
-    """Return a command that tells something of a set."""
-
-    def run(session: Session, args: Args, keys: list[bytes]) -> Steps:
-        return tell(set_in((yield session.read(keys[0]))), args)
-
-    return run
+def smembers(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return Unordered(set_in((yield session.read(keys[0]))))
 
 
-def _many(
-    tell: Callable[[list[set[bytes]]], set[bytes]],
-) -> Callable[[Session, Args, list[bytes]], Steps]:
+def scard(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return count_in_set((yield session.read(keys[0])))
+
+
+def sismember(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return int(in_set((yield session.read(keys[0])), args[2:])[0])
+
+
+def smismember(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    return [int(there) for there in in_set((yield session.read(keys[0])), args[2:])]
+
+
+Join = Callable[[set[bytes], set[bytes]], set[bytes]]
+"""What changes the first set by the second."""
+
+
+def _many(join: Join) -> Callable[[Session, Args, list[bytes]], Steps]:
     """Return a command that makes one set of several."""
 
     def run(session: Session, args: Args, keys: list[bytes]) -> Steps:
-        replies = yield from in_parts(session, map(session.read, keys))
-        return Unordered(sorted(tell([set(set_in(reply)) for reply in replies])))
+        found = yield from _joined(session, keys, join)
+        return Unordered(sorted(found) if len(found) <= SORTED_MAX else found)
 
     return run
+
+
+def _joined(session: Session, keys: list[bytes], join: Join) -> Steps:
+    """Return the first set, changed by each of the others; each is read and made once."""
+    distinct = list(dict.fromkeys(keys))
+    sets = yield from in_parts(
+        session, map(session.read, distinct), then=lambda reply: set(set_in(reply))
+    )
+    by_key = dict(zip(distinct, sets, strict=True))
+    found, work = set(sets[0]), 0
+    for key in dict.fromkeys(keys[1:]):
+        work += len(by_key[key])
+        if work > REST_ELEMENTS:
+            work = 0
+            yield REST
+        found = join(found, by_key[key])
+    return found
 
 
 def srandmember(session: Session, args: Args, keys: list[bytes]) -> Steps:
@@ -75,26 +107,24 @@ def sintercard(session: Session, args: Args, keys: list[bytes]) -> Steps:
         if found is None or found < 0:
             raise Problem("ERR LIMIT can't be negative")
         limit, rest = found, rest[2:]
-    replies = yield from in_parts(session, map(session.read, keys))
-    first, *others = [set(set_in(reply)) for reply in replies]
-    size = len(first.intersection(*others))
+    size = len((yield from _joined(session, keys, iand)))
     return min(size, limit) if limit else size
 
 
-def _scan(there: list[bytes], args: Args) -> Answer:
+def sscan(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    there = set_in((yield session.read(keys[0])))
     match, _, _ = scan_options(args[3:])
-    fits = glob(match)
-    return [b"0", [each for each in there if fits.fullmatch(each)]]
+    return [b"0", (yield from fitting(glob(match), there))]
 
 
 COMMANDS = (
     Command("sadd", sadd, -3, ONE, CHANGE, "set", "Put elements into a set."),
     Command("srem", srem, -3, ONE, group="set", summary="Take elements out of a set."),
-    Command("smembers", _reads(lambda there, args: Unordered(there)), 2, ONE, READ, "set", "All."),
-    Command("scard", _reads(lambda there, args: len(there)), 2, ONE, READ, "set", "How many."),
+    Command("smembers", smembers, 2, ONE, READ, "set", "All."),
+    Command("scard", scard, 2, ONE, READ, "set", "How many."),
     Command(
         "sismember",
-        _reads(lambda there, args: int(args[2] in there)),
+        sismember,
         3,
         ONE,
         READ,
@@ -103,7 +133,7 @@ COMMANDS = (
     ),
     Command(
         "smismember",
-        _reads(lambda there, args: [int(each in there) for each in args[2:]]),
+        smismember,
         -3,
         ONE,
         READ,
@@ -111,13 +141,11 @@ COMMANDS = (
         "Which of these are there.",
     ),
     Command("srandmember", srandmember, -2, ONE, READ, "set", "Some element."),
-    Command("sscan", _reads(_scan), -3, ONE, READ, "set", "The elements, all at once."),
-    Command(
-        "sunion", _many(lambda sets: set().union(*sets)), -2, ALL, READ, "set", "In any of them."
-    ),
+    Command("sscan", sscan, -3, ONE, READ, "set", "The elements, all at once."),
+    Command("sunion", _many(ior), -2, ALL, READ, "set", "In any of them."),
     Command(
         "sinter",
-        _many(lambda sets: sets[0].intersection(*sets[1:])),
+        _many(iand),
         -2,
         ALL,
         READ,
@@ -136,7 +164,7 @@ COMMANDS = (
     ),
     Command(
         "sdiff",
-        _many(lambda sets: sets[0].difference(*sets[1:])),
+        _many(isub),
         -2,
         ALL,
         READ,

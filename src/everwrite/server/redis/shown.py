@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import msgpack
+
 from everwrite.core.data.labels import KIND_PIECE, Kind
 from everwrite.core.messages.requests import GetReply
+from everwrite.core.types import pieces
 from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register, Set
 from everwrite.core.types.composing import compose
-from everwrite.core.types.operations import raw_of
+from everwrite.core.types.operations import name_of, raw_of
 from everwrite.server.redis.command import integer_in, wrong_type
 from everwrite.server.redis.hyperlog import Registers, decode, encode, is_sketch, merged
 from everwrite.server.redis.replies import Problem
@@ -103,6 +106,77 @@ def set_in(reply: GetReply) -> list[bytes]:
     if not isinstance(found, Set):
         raise wrong_type()
     return [raw_of(name) for name in found.elements]
+
+
+def strings_in(reply: GetReply) -> dict[bytes, bytes]:
+    """Return the fields of a hash and their values; a Problem if one is of another type."""
+    return {name: string_of(value) or b"" for name, value in hash_in(reply).items()}
+
+
+# -- a part of it ----------------------------------------------------------------------------------
+
+# The pieces of a hash or a set as Redis has it begin with one of these. Where all do nothing
+# clashes, and what was not asked for changes nothing of an answer: it is not composed.
+
+FIELD_HEADS = tuple(
+    msgpack.encode([which, [""], None])[:3] for which in (pieces.REGISTER, pieces.COUNTER)
+)
+"""Then comes the name."""
+ELEMENT_HEAD = msgpack.encode([pieces.ELEMENT, [], ""])[:3]
+"""Then comes the element."""
+NAMES_MAX = 16
+"""Fields that are looked for one by one."""
+
+
+def _all_begin(reply: GetReply, heads: bytes | tuple[bytes, ...]) -> bool:
+    """Say whether there are pieces, and all begin so."""
+    values = reply.values
+    return bool(values) and all(
+        kind == KIND_PIECE and value.startswith(heads) for kind, value in values
+    )
+
+
+def fields_in(reply: GetReply, names: Sequence[bytes]) -> dict[bytes, bytes]:
+    """As ``strings_in``, of these fields at least."""
+    if len(names) > NAMES_MAX or not _all_begin(reply, FIELD_HEADS):
+        return strings_in(reply)
+    wanted = tuple(msgpack.encode(name_of(name)) for name in names)  # none begins another
+    there = [
+        (value, mark)
+        for value, mark in zip(reply.values, reply.marks, strict=True)
+        if value[1].startswith(wanted, 3)
+    ]
+    found = compose([value for value, _ in there], [mark for _, mark in there])
+    if found is None:
+        return {}
+    assert isinstance(found, Map)
+    return {raw_of(name): string_of(value) or b"" for name, value in found.fields.items()}
+
+
+def count_in_hash(reply: GetReply) -> int:
+    """Return how many fields the hash under a key has; a Problem if another type stands there."""
+    if not _all_begin(reply, FIELD_HEADS):
+        return len(strings_in(reply))
+    return len({pieces.decode(value).path[0] for _, value in reply.values})
+
+
+def in_set(reply: GetReply, elements: Sequence[bytes]) -> list[bool]:
+    """Return which of these are in the set under a key; a Problem if another type stands there."""
+    if not _all_begin(reply, ELEMENT_HEAD):
+        there = set(set_in(reply))
+        return [each in there for each in elements]
+    values = {value for _, value in reply.values}
+    return [ELEMENT_HEAD + msgpack.encode(name_of(each)) in values for each in elements]
+
+
+def count_in_set(reply: GetReply) -> int:
+    """Return how many elements the set under a key has; a Problem if another type stands there."""
+    if not _all_begin(reply, ELEMENT_HEAD):
+        return len(set_in(reply))
+    return len({value for _, value in reply.values})
+
+
+# -- what it is called -----------------------------------------------------------------------------
 
 
 def type_name(found: Composed | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from everwrite.core.errors import EverwriteError, InvariantError
 from everwrite.core.messages.channels import Listen, Publish
 from everwrite.core.messages.requests import Put, PutReply
-from everwrite.server.redis.command import CHANGE, Args, Command, Request, Steps
+from everwrite.server.redis.command import CHANGE, REST, Args, Command, Request, Steps
 from everwrite.server.redis.doubts import problem_of
 from everwrite.server.redis.replies import Answer, Problem, encode
 
@@ -98,6 +98,10 @@ class Slot:
         """Whether it has no steps more."""
         return self._steps is None
 
+    def owner(self) -> object:
+        """Whose it is: each connection has its turn."""
+        return self._line
+
     def go(self, steps: Steps) -> None:
         """Begin."""
         self._steps = steps
@@ -153,6 +157,9 @@ class Slot:
             asked = self._next(told)
             if type(asked) is list:
                 self._ask_all(asked)
+            elif asked is REST:
+                line.front.place.rest(self)
+                line.under_way += 1
             else:
                 self._ask(asked)
                 line.under_way += 1

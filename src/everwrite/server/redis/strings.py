@@ -18,6 +18,7 @@ from everwrite.server.redis.command import (
     INTEGER_MIN,
     PART,
     READ,
+    REST,
     Args,
     Command,
     Direct,
@@ -36,15 +37,41 @@ from everwrite.server.redis.shown import string
 
 HELD_BYTES_MAX = 32 << 20
 """What is read for one command."""
+PIECE_BYTES = 64
+"""What each of several siblings or pieces costs beside its bytes."""
 HELD_IN_ALL_MAX = 128 << 20
 """What is read for all commands of one connection that are under way."""
 
 
+REST_PIECES = 2048
+"""Pieces that are composed before others have their turn: some milliseconds."""
+
+SKETCH_COSTS = 256
+"""What so many bytes of a plain value cost is a piece's: it may be a sketch."""
+
+
+def made(replies: Iterable[Any], tell: Callable[[Any], Any]) -> Steps:
+    """Return what is made of each of several replies, with rests where that takes long."""
+    found: list[Any] = []
+    work = 0
+    for reply in replies:
+        values = reply.values
+        work += len(values) if len(values) != 1 else 1 + len(values[0][1]) // SKETCH_COSTS
+        if work > REST_PIECES:
+            work = 0
+            yield REST
+        found.append(tell(reply))
+    return found
+
+
 def in_parts(
-    session: Session, messages: Iterable[Any], keep: Callable[[Any], Any] | None = None
+    session: Session,
+    messages: Iterable[Any],
+    keep: Callable[[Any], Any] | None = None,
+    then: Callable[[Any], Any] | None = None,
 ) -> Steps:
     """Ask any number of messages, some at a time; return all replies, or what is to be kept of
-    them.
+    each as it comes, or what is made of each then.
     """
     replies: list[Any] = []
     held = 0
@@ -52,24 +79,28 @@ def in_parts(
     try:
         while part := list(islice(rest, PART)):
             told = yield part
-            if keep is not None:
-                replies += map(keep, told)
-                continue
-            replies += told
             more = sum(_bytes_of(reply) for reply in told if type(reply) is GetReply)
             held += more
             session.holds += more
+            if keep is not None:
+                replies += yield from made(told, keep)
+                held -= more
+                session.holds -= more
+                continue
+            replies += told
             if held > HELD_BYTES_MAX:
                 raise Problem(f"ERR these keys have over {HELD_BYTES_MAX} bytes: ask for fewer")
             if session.holds > HELD_IN_ALL_MAX:
                 raise Problem(f"ERR these commands read over {HELD_IN_ALL_MAX} bytes: ask for less")
+        return replies if then is None else (yield from made(replies, then))
     finally:
         session.holds -= held
-    return replies
 
 
 def _bytes_of(reply: GetReply) -> int:
-    return sum(len(value) for _, value in reply.values)
+    values = reply.values
+    size = sum(len(value) for _, value in values)
+    return size if len(values) == 1 else size + PIECE_BYTES * len(values)
 
 
 def get(session: Session, args: Args, keys: list[bytes]) -> Steps:
@@ -222,14 +253,14 @@ def getdel(session: Session, args: Args, keys: list[bytes]) -> Steps:
 
 
 def mget(session: Session, args: Args, keys: list[bytes]) -> Steps:
-    replies = yield from in_parts(session, map(session.read, keys))
-    found: list[Answer] = []
-    for reply in replies:
-        try:
-            found.append(string(reply))
-        except Problem:  # of another type: as in Redis that is no string
-            found.append(None)
-    return found
+    return (yield from in_parts(session, map(session.read, keys), then=_string_or_none))
+
+
+def _string_or_none(reply: GetReply) -> bytes | None:
+    try:
+        return string(reply)
+    except Problem:  # of another type: as in Redis that is no string
+        return None
 
 
 def mset(session: Session, args: Args, keys: list[bytes]) -> Steps:

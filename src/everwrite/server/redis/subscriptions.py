@@ -11,12 +11,11 @@ Costs: a look-up for each publication, and a match for each pattern.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
 
 from everwrite.core.channels import CHANNEL_BYTES_MAX
-from everwrite.server.redis.keys import glob
+from everwrite.server.redis.patterns import Glob, glob
 from everwrite.server.redis.replies import Problem
 
 CHANNEL, PATTERN, SHARD = KINDS = range(3)
@@ -45,7 +44,7 @@ class Subscriptions(Generic[Who]):
     def __init__(self) -> None:
         self._by_name: tuple[dict[bytes, dict[Who, None]], ...] = tuple({} for _ in KINDS)
         self._by_who: dict[Who, tuple[Names, ...]] = {}
-        self._fits: dict[bytes, re.Pattern[bytes]] = {}
+        self._fits: dict[bytes, Glob] = {}
         self.counts = [0 for _ in KINDS]
         """How many there are of each kind."""
         self._bytes = 0
@@ -135,6 +134,6 @@ class Subscriptions(Generic[Who]):
     def has(self, who: Who, kind: int, name: bytes) -> bool:
         return who in self._by_name[kind].get(name, ())
 
-    def patterns(self) -> list[tuple[bytes, re.Pattern[bytes]]]:
+    def patterns(self) -> list[tuple[bytes, Glob]]:
         """Return all patterns, and what they fit."""
         return list(self._fits.items())

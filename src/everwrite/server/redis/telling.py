@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from everwrite.server.redis.command import Args, Command, Sub, words
 from everwrite.server.redis.connecting import VERSION
-from everwrite.server.redis.keys import glob
+from everwrite.server.redis.patterns import glob
 from everwrite.server.redis.replies import Answer, Problem, Verbatim
 from everwrite.server.redis.session import DATABASES, Session
 from everwrite.server.redis.subcommands import container, refuses
