@@ -17,7 +17,7 @@ from tests.server.nodes import PATIENCE_S, Nodes, eventually
 from tests.server.redis.redis_api import client_of, one, port_of, raw, three
 from tests.server.redis.test_requests import packed
 
-from everwrite.core import handshake
+from everwrite.core import channels, handshake
 from everwrite.core.channels import CHANNEL_BYTES_MAX
 from everwrite.server.redis import hub as hubs
 from everwrite.server.redis.hub import Hub
@@ -27,6 +27,15 @@ from everwrite.server.redis.subscriptions import CHANNEL
 from everwrite.server.runtime import Runtime
 
 PROTOCOLS = pytest.mark.parametrize("protocol", [2, 3])
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nodes that this machine holds up be counted all the same: who is late is tested with
+    cores in memory (tests/core/test_channels.py).
+    """
+    for name in ("ANSWER_MS", "LISTEN_MS", "FORGET_MS"):
+        monkeypatch.setattr(channels, name, round(PATIENCE_S * 1000))
 
 
 def hub_of(runtime: Runtime) -> Hub:
