@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from everwrite.core.config import RECORD_BYTES_MAX
 from everwrite.core.data.keys import KEY_BYTES_MAX, VALUE_BYTES_MAX, data_key
 from everwrite.core.data.labels import Kind
 from everwrite.core.messages.listing import List
@@ -148,8 +149,11 @@ class Session:
         unless it is said when.
         """
         value = encode(list(operations))
-        if len(value) > VALUE_BYTES_MAX:
-            raise too_long(len(value))
+        if len(value) > RECORD_BYTES_MAX:
+            raise Problem(
+                f"ERR a change of {len(value)} bytes is not possible here, the most is "
+                f"{RECORD_BYTES_MAX}; nothing was done"
+            )
         place = self.front.place
         context, op = context or self.seen(data), place.next_op()
         rid, w = place.next_rid(), self.w
