@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from redis.exceptions import ResponseError
 from tests.client.fake_node import in_loop
-from tests.server.redis.redis_api import one, three
+from tests.server.redis.redis_api import client_of, one, three
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
+from everwrite.core.messages.listing import List
+from everwrite.server.redis.place import RedisPlace
 
 FIELDS = 16_384
 
@@ -43,3 +47,30 @@ async def test_values_of_hashes_are_as_long_as_those_of_keys_and_can_be_given_an
             await client.hset("i", mapping={"f": long, "g": long})
         assert await client.exists("i") == 0
         assert await client.hlen("h") == 2
+
+
+@in_loop
+async def test_all_databases_are_flushed_on_one_way_through_the_ring(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps, ask = 0, RedisPlace.ask
+
+    def noted(place: RedisPlace, message: Any, *more: Any) -> None:
+        nonlocal steps
+        steps += type(message) is List
+        ask(place, message, *more)
+
+    async with one() as (runtime, client):
+        monkeypatch.setattr(RedisPlace, "ask", noted)
+        await client.flushdb()
+        once, steps = steps, 0
+        for database in (0, 1, 9, 15):
+            async with client_of(runtime, db=database) as each:
+                await each.mset({f"k{at}": "v" for at in range(50)})
+
+        assert await client.flushall()
+
+        assert 0 < steps <= once
+        for database in (0, 1, 9, 15):
+            async with client_of(runtime, db=database) as each:
+                assert await each.dbsize() == 0

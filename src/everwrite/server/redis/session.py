@@ -173,6 +173,11 @@ class Session:
         """Ask which keys lie behind a place on the ring."""
         return List(self.front.place.next_rid(), bucket, prefix, after, 0, self.r)
 
+    def list_all(self, after: bytes) -> List:
+        """Ask the same of all databases; data keys are told."""
+        first, *others = BUCKETS
+        return List(self.front.place.next_rid(), first, b"", after, 0, self.r, others)
+
     def ask(self, verb: str, key: bytes) -> Ask:
         """Ask the node itself about a key: a verb of its administration."""
         named: dict[str, Any] = {
