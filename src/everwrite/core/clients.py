@@ -120,8 +120,9 @@ class Clients:
                 check_touch(put, local.cluster.replicas)
             else:
                 check_put(put, local.cluster.replicas)
-                if put.value is not None and len(put.value) > VALUE_BYTES_MAX:
-                    checked_value(put.value)
+                value = put.value
+                if value is not None and len(value) > VALUE_BYTES_MAX and not put.change:
+                    checked_value(value)
         except EverwriteError as error:
             local.fail(source, put, error)
             return

@@ -13,6 +13,7 @@ from everwrite.core.data.keys import (
     data_key,
 )
 from everwrite.core.messages.requests import BUSY, FOUND, Failure, Fetch, FetchReply, Put
+from everwrite.core.types.operations import Assign, encode
 
 
 def test_the_largest_key_bucket_and_value_are_taken() -> None:
@@ -34,6 +35,20 @@ def test_a_value_over_the_limit_is_refused_and_changes_nothing() -> None:
     assert failed.message == "The value has 1048577 bytes; the most is 1048576."
     assert failed.hint
     assert not any(world.disk.values())
+
+
+def test_a_change_has_as_many_bytes_as_a_record_and_its_values_those_of_values() -> None:
+    world, key = World(3), data_key(b"b", b"k")
+    large, over = b"v" * VALUE_BYTES_MAX, b"v" * (VALUE_BYTES_MAX + 1)
+
+    world.put(world.ids[0], encode([Assign(["a"], large)]), key=key, change=True)
+    two = encode([Assign(["b"], large), Assign(["c"], large)])
+    long = world.refused_put(world.ids[0], two, key=key, change=True)
+    one = world.refused_put(world.ids[0], encode([Assign(["b"], over)]), key=key, change=True)
+
+    assert (long.code, long.outcome) == ("too_large", "none")
+    assert long.message == f"The change has {len(two)} bytes; the most is {RECORD_BYTES_MAX}."
+    assert one.message == "The value has 1048577 bytes; the most is 1048576."
 
 
 @pytest.mark.parametrize(

@@ -192,3 +192,21 @@ def test_a_node_reads_for_so_many_listings_at_a_time() -> None:
     world.advance(2000)
     assert node.listings.reading == 0
     assert node.local.background == 0
+
+
+def test_several_buckets_are_told_on_one_way_by_their_data_keys() -> None:
+    world = World(3)
+    put(world, b"a", b"b")
+    put(world, b"a", b"c", bucket=b"more")
+    put(world, b"a", bucket=b"others")
+    wanted = [data_key(b"carts", b"a"), data_key(b"carts", b"b")]
+    wanted += [data_key(b"more", b"a"), data_key(b"more", b"c")]
+
+    assert walk(world, world.ids[1], also=[b"more", b"none"]) == sorted(wanted)
+
+
+@pytest.mark.parametrize("also", [[b""], [b"x"] * (listing.ALSO_MAX + 1)])
+def test_buckets_that_cannot_be_or_are_too_many_are_refused(also: list[bytes]) -> None:
+    world = World(3)
+
+    assert world.failure(ask(world, world.ids[0], also=also)).outcome == "none"

@@ -12,7 +12,9 @@ from tests.client.fake_node import in_loop
 from tests.server.http.api import lines, one, problem, three
 
 import everwrite
+from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.core.types.operations import OPERATIONS_MAX
+from everwrite.server.http.crdt import CHANGE_BYTES_MAX
 
 TYPED = "/v1/crdt/carts/alice"
 PLAIN = "/v1/kv/carts/alice"
@@ -226,6 +228,18 @@ async def test_what_is_no_list_of_operations_is_refused() -> None:
         for operations in IMPOSSIBLE:
             problem(await client.post(TYPED, json=operations), 400, "bad_request")
         problem(await client.get(TYPED), 404, "not_found")
+
+
+@in_loop
+async def test_the_largest_value_may_be_assigned_and_a_body_over_the_limit_not() -> None:
+    async with one() as (_, client):
+        largest = base64.b64encode(b"x" * VALUE_BYTES_MAX).decode()
+        made = await client.post(
+            TYPED, json=[{"op": "assign", "path": ["a"], "value_b64": largest}]
+        )
+        assert (made.status_code, made.json()["results"]) == (200, [1])
+        long = [{"op": "assign", "path": ["b"], "value": "x" * CHANGE_BYTES_MAX}]
+        problem(await client.post(TYPED, json=long), 413, "too_large")
 
 
 @in_loop

@@ -19,8 +19,10 @@ import redis.asyncio as redis
 from redis.exceptions import RedisError
 from tests.client.fake_node import in_loop
 from tests.server.nodes import PATIENCE_S
-from tests.server.redis.redis_api import client_of, one, port_of
+from tests.server.redis.redis_api import client_of, one, port_of, raw
 from tests.server.redis.test_requests import packed
+
+from everwrite.server.redis.table import TABLE
 
 SERVER = shutil.which("redis-server")
 
@@ -635,6 +637,21 @@ async def test_publications_come_as_redis_brings_them(tmp_path: Path, protocol: 
                 each_line.writer.close()
 
     assert found[1] == found[0]
+
+
+@in_loop
+async def test_no_command_of_redis_is_unknown_here(tmp_path: Path) -> None:
+    async with real(tmp_path) as theirs, one() as (runtime, ours):
+        names = [name.decode() for name in await theirs.execute_command("COMMAND LIST")]
+        tops = sorted(name for name in names if "|" not in name)
+        assert len(tops) > 200
+        assert [name for name in tops if name.encode() not in TABLE] == []
+
+        for name in tops:
+            if TABLE[name.encode()].refused:
+                found = await raw(runtime, packed(name.encode(), b"a", b"b"))
+                assert found.startswith(f"-ERR '{name.upper()}' is not supported: ".encode()), name
+        assert (await ours.execute_command("OBJECT HELP"))[0].startswith(b"OBJECT")
 
 
 @in_loop

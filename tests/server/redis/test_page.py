@@ -31,7 +31,7 @@ def test_the_page_lists_all_commands_and_no_others() -> None:
 def test_the_page_says_why_each_refused_command_is() -> None:
     rows = re.findall(r"^\| (`.+`) \| (.+) \|$", PAGE.partition("## What is ref")[2], re.M)
 
-    assert {name: why for names, why in rows for name in re.findall(r"`([\w.]+)`", names)} == {
+    assert {name: why for names, why in rows for name in re.findall(r"`([\w.-]+)`", names)} == {
         each.name.upper(): each.refused for each in TABLE.values() if each.refused
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from everwrite.core.messages.message import Message
 
 
@@ -18,6 +20,8 @@ class List(Message, tag=14, frozen=True):
     """A data key, or a place that an answer gave; empty: the ring's beginning."""
     timeout_ms: int
     r: int = 0
+    also: list[bytes] = msgspec.field(default_factory=list)
+    """More buckets. If there are any, the answer tells data keys."""
 
 
 class Names(Message, tag=22, frozen=True):
@@ -28,6 +32,8 @@ class Names(Message, tag=22, frozen=True):
     prefix: bytes
     after: bytes
     left_ms: int
+    also: list[bytes] = msgspec.field(default_factory=list)
+    """A node of a version without this tells of ``bucket`` alone."""
 
 
 class Named(Message, tag=32, frozen=True):
@@ -47,7 +53,7 @@ class Listed(Message, tag=37, frozen=True):
 
     rid: int
     keys: list[bytes]
-    """In the order of the ring."""
+    """In the order of the ring; data keys if several buckets were asked for."""
     next: bytes
     """Where to go on; empty: the ring is at its end."""
     owners: int

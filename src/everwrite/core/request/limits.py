@@ -44,6 +44,8 @@ def check_put(put: Put, replicas: int) -> None:
             raise RequestError(
                 "A change has operations, and nothing else.", hint="Put a value without them."
             )
+        if len(put.value) > RECORD_BYTES_MAX:
+            raise change_too_large(len(put.value))
         operations.decode(put.value)
     check_copies(put.n, put.w, put.dw, replicas)
 
@@ -236,6 +238,13 @@ def record_too_large(size: int) -> TooLarge:
     return TooLarge(
         f"The key with all its siblings would have {size} bytes; the most is {RECORD_BYTES_MAX}.",
         hint=_MERGE,
+    )
+
+
+def change_too_large(size: int) -> TooLarge:
+    return TooLarge(
+        f"The change has {size} bytes; the most is {RECORD_BYTES_MAX}.",
+        hint="Nothing was changed. Make several of it.",
     )
 
 

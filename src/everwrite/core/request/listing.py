@@ -38,6 +38,8 @@ STEP_BYTES = 1 << 20
 """What one step reads: half a millisecond to look through, like a slice of a move."""
 STEPS_MAX = 8
 """Steps that a node reads for at a time."""
+ALSO_MAX = 15
+"""Buckets beside the first."""
 AFTER_BYTES_MAX = 2048
 """A data key and more."""
 
@@ -106,7 +108,9 @@ class Listing(Request):
         if len(self._pending) < self._r:
             raise self._too_few("can be reached")
         self._rid = local.open_request(self, self._deadline)
-        names = Names(self._rid, asked.bucket, asked.prefix, asked.after, asked.timeout_ms)
+        names = Names(
+            self._rid, asked.bucket, asked.prefix, asked.after, asked.timeout_ms, asked.also
+        )
         for node in self._pending:
             local.out.send(node, names)
 
@@ -164,7 +168,7 @@ class Listing(Request):
         local, asked, last = self._local, self._list, self._last
         begin = 9 + len(asked.bucket)
         told = sorted(key for key in self._heard if not last or key <= last)
-        keys = [key[begin:] for key in told]
+        keys = told if asked.also else [key[begin:] for key in told]
         quality = (self._owners, self._fallbacks, self._r)
         local.measures.took["list"].add(self._took_ms())
         local.out.send(
@@ -240,8 +244,8 @@ class Reading(Request):
 
     def scanned(self, scanned: Scanned) -> None:
         asked, clock, time_ms = self._asked, self._local.clock, self._local.time_ms
-        bucket = asked.bucket
-        wanted = bytes((len(bucket),)) + bucket + asked.prefix
+        buckets = (asked.bucket, *asked.also)
+        wanted = tuple(bytes((len(each),)) + each + asked.prefix for each in buckets)
         own = self._sides.pop(0) == OWN
         for disk_key, payload in scanned.pairs:
             if not disk_key.startswith(wanted, 9):
@@ -285,7 +289,13 @@ class Reading(Request):
 
 def check_list(message: List, replicas: int) -> None:
     """Raise RequestError for a question that cannot be."""
-    checked_bucket(message.bucket)
+    if len(message.also) > ALSO_MAX:
+        raise RequestError(
+            f"{len(message.also) + 1} buckets cannot be listed at once.",
+            hint=f"Ask for {ALSO_MAX + 1} at most.",
+        )
+    for bucket in (message.bucket, *message.also):
+        checked_bucket(bucket)
     if len(message.after) > AFTER_BYTES_MAX or 0 < len(message.after) < 8:
         raise RequestError("That is no place to go on from.", hint="Give one that an answer gave.")
     if not 0 <= message.r <= replicas:

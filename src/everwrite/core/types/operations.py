@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from everwrite.core.data.keys import checked_value
 from everwrite.core.data.labels import UNREADABLE, Kind, check_kind
 from everwrite.core.errors import RequestError
 
@@ -22,8 +23,8 @@ else:
 
 Path = list[Name]
 
-OPERATIONS_MAX = 4096
-"""In one put."""
+OPERATIONS_MAX = 16_385
+"""In one put: it can remove all, and make all that a key may have (``pieces_max``)."""
 ELEMENTS_MAX = 16_384
 """In all its operations: as many as a set may have."""
 DEPTH_MAX = 8
@@ -141,6 +142,7 @@ def _check(operation: Operation) -> None:
         )
     if isinstance(operation, Assign):
         check_kind(operation.kind)
+        checked_value(operation.value)
 
 
 def name_of(raw: bytes) -> Name:

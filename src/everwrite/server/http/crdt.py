@@ -11,7 +11,8 @@ from typing import Annotated
 
 import msgspec
 
-from everwrite.core.data.keys import VALUE_BYTES_MAX, data_key
+from everwrite.core.config import RECORD_BYTES_MAX
+from everwrite.core.data.keys import data_key
 from everwrite.core.data.labels import KIND_BYTES, KIND_JSON
 from everwrite.core.errors import ProtocolError, RequestError
 from everwrite.core.messages.requests import GetReply, PutReply
@@ -37,6 +38,8 @@ from everwrite.server.http.values import bytes_of, kind_said, moment
 
 PREFIX = b"/v1/crdt/"
 READS = COPIES | {"r"}
+CHANGE_BYTES_MAX = 2 * RECORD_BYTES_MAX
+"""A body of operations: JSON takes more room than what it says."""
 
 _JSON: Header = (b"content-type", b"application/json")
 _NO_STORE: Header = (b"cache-control", b"no-store")
@@ -149,7 +152,7 @@ class Typed:
         refuse_conditions(asked.headers)
         refuse_parts(asked.headers)
         context = context_in(asked.headers.get(b"causal-context"))
-        wanted = _changes_in(asked, await asked.body(VALUE_BYTES_MAX))
+        wanted = _changes_in(asked, await asked.body(CHANGE_BYTES_MAX))
         data = data_key(bucket, key)
         op, retry = op_in(asked.headers.get(b"idempotency-key"), data)
         reply = await self._operations.write(

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from everwrite.server.redis.slots import Slot
 
 JOINED_BYTES_MAX = 256 << 10
-"""Of changes that go together."""
+JOINED_MAX = 4096
+"""Of changes that go together: their bytes, and their operations."""
 
 
 class Asked(NamedTuple):
@@ -134,13 +135,14 @@ class Joining:
         """Return the next change, and those behind it that may go with it."""
         first = waiting.popleft()
         parts, operations = [first], [_operations_of(first)]
-        size = len(first.put.value or b"")
+        size, count = len(first.put.value or b""), len(operations[0])
         while waiting and operations[0]:
             part = waiting[0]
             size += len(part.put.value or b"")
             same = part.put.w == first.put.w and part.put.ttl_ms == first.put.ttl_ms
             found = _operations_of(part) if same and size <= JOINED_BYTES_MAX else []
-            if not found:
+            count += len(found)
+            if not found or count > JOINED_MAX:
                 break
             parts.append(waiting.popleft())
             operations.append(found)

@@ -20,7 +20,7 @@ from everwrite.server.redis.command import (
 )
 from everwrite.server.redis.patterns import fitting, glob, prefix_of
 from everwrite.server.redis.replies import OK, Answer, Problem, Simple
-from everwrite.server.redis.session import BUCKETS, Session
+from everwrite.server.redis.session import Session
 from everwrite.server.redis.shown import encoding_name, shown, type_name
 from everwrite.server.redis.strings import ONE, in_parts
 from everwrite.server.redis.subcommands import container
@@ -186,12 +186,12 @@ def randomkey(session: Session, args: Args, keys: list[bytes]) -> Steps:
 
 def flushdb(session: Session, args: Args, keys: list[bytes]) -> Steps:
     _check_flush(args)
-    return _flush(session, [session.bucket])
+    return _flush(session)
 
 
 def flushall(session: Session, args: Args, keys: list[bytes]) -> Steps:
     _check_flush(args)
-    return _flush(session, BUCKETS)
+    return _flush_all(session)
 
 
 def _check_flush(args: Args) -> None:
@@ -199,11 +199,21 @@ def _check_flush(args: Args) -> None:
         raise syntax_error()
 
 
-def _flush(session: Session, buckets: Sequence[bytes]) -> Steps:
-    """Take away all that is found on one way through the ring."""
-    for bucket in buckets:
-        yield from clear(session, bucket, b"*")
+def _flush(session: Session) -> Steps:
+    """Take away what one way through the ring finds of a database,"""
+    yield from clear(session, session.bucket, b"*")
     return OK
+
+
+def _flush_all(session: Session) -> Steps:
+    """or of all of them: a way for each takes longer than clients wait."""
+    after = b""
+    while True:
+        listed: Listed = yield session.list_all(after)
+        yield from _delete(session, listed.keys)
+        after = listed.next
+        if not after:
+            return OK
 
 
 def clear(session: Session, bucket: bytes, match: bytes) -> Steps:

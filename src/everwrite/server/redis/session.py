@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from everwrite.core.config import RECORD_BYTES_MAX
 from everwrite.core.data.keys import KEY_BYTES_MAX, VALUE_BYTES_MAX, data_key
 from everwrite.core.data.labels import Kind
 from everwrite.core.messages.listing import List
@@ -148,8 +149,11 @@ class Session:
         unless it is said when.
         """
         value = encode(list(operations))
-        if len(value) > VALUE_BYTES_MAX:
-            raise too_long(len(value))
+        if len(value) > RECORD_BYTES_MAX:
+            raise Problem(
+                f"ERR a change of {len(value)} bytes is not possible here, the most is "
+                f"{RECORD_BYTES_MAX}; nothing was done"
+            )
         place = self.front.place
         context, op = context or self.seen(data), place.next_op()
         rid, w = place.next_rid(), self.w
@@ -168,6 +172,11 @@ class Session:
     def list(self, bucket: bytes, prefix: bytes, after: bytes) -> List:
         """Ask which keys lie behind a place on the ring."""
         return List(self.front.place.next_rid(), bucket, prefix, after, 0, self.r)
+
+    def list_all(self, after: bytes) -> List:
+        """Ask the same of all databases; data keys are told."""
+        first, *others = BUCKETS
+        return List(self.front.place.next_rid(), first, b"", after, 0, self.r, others)
 
     def ask(self, verb: str, key: bytes) -> Ask:
         """Ask the node itself about a key: a verb of its administration."""
