@@ -187,7 +187,7 @@ class HttpConnection(HttpToolsProtocol):
                 self._refused.add(self)
             self._end(
                 Overloaded(
-                    "This node has as many HTTP clients as it takes.",
+                    "This node has as many clients as it takes, of all protocols together.",
                     hint="Close some, or ask another node.",
                     retry_after_ms=1000,
                 ),
