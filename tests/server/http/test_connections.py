@@ -14,7 +14,7 @@ from tests.server.nodes import eventually
 import everwrite
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.server import fronts, peers, sockets, turns
-from everwrite.server.http import batch, connection
+from everwrite.server.http import batch, connection, probes
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.runtime import Runtime
 
@@ -199,9 +199,16 @@ async def test_native_and_http_clients_share_one_cap(monkeypatch: pytest.MonkeyP
             assert (await other.get("/health/live")).status_code == 200
         assert runtime.peers.guests == 3
 
-        answer = await raw(runtime, b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n")
-        assert answer.startswith(b"HTTP/1.1 503 ")
-        assert b'"code":"overloaded"' in answer
+        monkeypatch.setattr(probes, "PROBE_S", 0)
+        silent = await raw(runtime)
+        monkeypatch.setattr(probes, "PROBE_S", 3600)
+        for answer in (silent, await raw(runtime, b"GET /v1/status HTTP/1.1\r\n" + HOST + b"\r\n")):
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b'"code":"overloaded"' in answer
+            assert b"as many clients as it takes" in answer
+        live = await raw(runtime, b"GET /health/live HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert live.startswith(b"HTTP/1.1 200 "), "it runs, and nobody shall end it"
+        assert live.endswith(b'{"live":true}')
 
         for other in others:
             await other.aclose()

@@ -87,3 +87,25 @@ async def test_what_was_written_of_a_command_that_failed_is_known_too(
         assert first == b"-OVERLOADED It is full. A part of the command was done."
         assert rest == [b"$1", b"1", b"$-1"]
         assert [knows(runtime, each) for each in asked] == [False, False, True, False]
+
+
+@in_loop
+async def test_what_is_remembered_counts_and_goes_while_the_connection_is_idle() -> None:
+    async with one() as (runtime, client):
+        assert runtime.redis is not None
+        front = runtime.redis.front
+        async with client.client() as alone:
+            await alone.ping()
+            (served,) = (each for each in front.connections.values() if not each.session.kept)
+            before = served.kept_bytes
+            for _ in range(2):
+                await alone.set("k" * 1000, "1")
+            once = served.kept_bytes - before
+            assert 1000 < once < 2000
+            await alone.set("q" * 1000, "1")
+            assert served.kept_bytes - before == pytest.approx(2 * once, rel=0.1)
+
+            served.look(front.now())
+            assert served.kept_bytes > before
+            served.look(front.now() + SEEN_S + 1)
+            assert served.kept_bytes == before

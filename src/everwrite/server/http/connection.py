@@ -33,6 +33,7 @@ from everwrite.core.errors import (
     RequestError,
     TooLarge,
 )
+from everwrite.server.http import probes
 from everwrite.server.http.asked import UNSENT, Unsent
 from everwrite.server.http.framing import CHUNKED, body_length, chunks_and_upgrade
 from everwrite.server.http.portions import Portions
@@ -158,6 +159,8 @@ class HttpConnection(HttpToolsProtocol):
         self._held_at = 0.0
         """Since when it is not read from, where that is so."""
         self._counted = False
+        self._probing: asyncio.TimerHandle | None = None
+        """It is one too many, and may still ask whether the process runs."""
         self._portions = Portions()
         self._ahead, self._ahead_at = b"", 0
         """What came, and how much of it is done: the rest waits for an answer."""
@@ -182,19 +185,42 @@ class HttpConnection(HttpToolsProtocol):
         self.flow: Flow = Flow(self._parting)
         self._since = self._unread_since = self.loop.time()
         self._counted = self._room.welcome(self)
-        if not self._counted:
-            if len(self._refused) < REFUSED_MAX:
-                self._refused.add(self)
-            self._end(
-                Overloaded(
-                    "This node has as many HTTP clients as it takes.",
-                    hint="Close some, or ask another node.",
-                    retry_after_ms=1000,
-                ),
-                503,
-            )
+        if self._counted:
+            return
+        if len(self._refused) < REFUSED_MAX:
+            self._refused.add(self)
+            self._probing = self.loop.call_later(probes.PROBE_S, self._turn_away)
+        else:
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        """There is no room for this client."""
+        self._probing = None
+        self._end(
+            Overloaded(
+                "This node has as many clients as it takes, of all protocols together.",
+                hint="Close some, or ask another node.",
+                retry_after_ms=1000,
+            ),
+            503,
+        )
+
+    def _take_probe(self, data: bytes) -> None:
+        """Take what one client too many says first."""
+        assert self._probing is not None
+        self._probing.cancel()
+        self._probing = None
+        answer = probes.live(data)
+        if answer is None:
+            self._turn_away()
+        elif not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
+        self._parting.drop(len(data))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._probing is not None:
+            self._probing.cancel()
         self._room.parted(self)
         self._refused.discard(self)
         self._counted = False
@@ -202,6 +228,9 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._probing is not None:
+            self._take_probe(data)
+            return
         if self.transport.is_closing():  # it is told to go
             self._parting.drop(len(data))
             return

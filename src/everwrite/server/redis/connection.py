@@ -259,12 +259,14 @@ class RedisConnection(asyncio.Protocol):
     def kept_bytes(self) -> int:
         """What this process holds for it."""
         unread = self.transport.get_write_buffer_size()
-        return unread + self._ahead_bytes + self._requests.kept + self._pipeline.kept
+        ours = self._ahead_bytes + self._requests.kept + self._pipeline.kept
+        return unread + ours + self.session.kept
 
     def look(self, now: float) -> None:
         """From time to time: end it if the other end says or reads nothing for too long."""
         unread = self.transport.get_write_buffer_size()
         session = self.session
+        session.look(now)
         strange = not session.known and now - session.unknown_since > AUTH_S
         if strange and (self._paused or unread or self._pipeline.ends):
             self.cut_off()

@@ -5,7 +5,8 @@ which is told. All connections whose answers are due are written to once, at the
 
 Whoever is told makes an answer of it, and that of a large hash takes as long as a thousand others.
 So after TURN_S the rest waits for the next turns of the loop, in which the connections that are
-still to be told take turns, too.
+still to be told take turns, too. And equal reads that wait here go to the core as one, which is all
+that they ask: it begins after each of them has come.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
+from collections.abc import Sequence
 from typing import Protocol
 
 from everwrite.core.errors import EverwriteError, InvariantError
 from everwrite.core.failures import failure_of
 from everwrite.core.messages.listing import List
 from everwrite.core.messages.message import Message
-from everwrite.core.messages.requests import Failure, Get, Put
+from everwrite.core.messages.requests import Failure, Get, GetReply, Put
 from everwrite.server.answering import answering
 from everwrite.server.driver import Driver
 from everwrite.server.fronts import FrontPlace, patience_s, told
@@ -33,6 +35,12 @@ IN_CORE_MAX = 256
 down, not to be refused: what is more waits here, and the door (core/pace/door.py) sees no flood."""
 
 
+HEAVY_PIECES = 1000
+"""A reply with so many took the core as long as some hundred others;"""
+HEAVY_IN_CORE_MAX = 8
+"""and then so few messages are with the core at once,"""
+LIGHT_AGAIN = 256
+"""until so many replies came of which none is large."""
 TURN_S = 0.01
 """For so long calls are told in one turn of the loop, and one call more."""
 
@@ -66,10 +74,19 @@ class RedisPlace(FrontPlace[Call, int]):
         self._op = 0
         self._queued: deque[Request] = deque()
         """Of those that wait, what is not with the core yet."""
+        self._read_by: dict[_Read, int] = {}
+        """Reads among these, and the number of the message,"""
+        self._sharing: dict[int, list[int]] = {}
+        """and the numbers of those that share its reply."""
+        self._shared = 0
+        self._light = LIGHT_AGAIN
+        """How many replies came since a large one."""
         self._handing = False
-        self._behind: dict[object, deque[tuple[Call, int, Message | EverwriteError | None]]] = {}
+        self._behind: dict[object, deque[_Late]] = {}
         """What calls are to be told in later turns, by their owners; None: that they go on."""
         self._behind_count = 0
+        self._replies_behind = 0
+        """Of these the replies, one that several share counted once."""
         self._catching = False
         self._due: dict[Flushed, None] = {}
         self._telling = False
@@ -86,6 +103,12 @@ class RedisPlace(FrontPlace[Call, int]):
         lost_at = self._loop.time() + self._patience_s
         writes = type(message) is not Get and type(message) is not List
         self._waiting[message.rid] = call, at, writes, lost_at
+        if type(message) is Get:
+            first = self._read_by.setdefault(_read(message), message.rid)
+            if first != message.rid:
+                self._sharing.setdefault(first, []).append(message.rid)
+                self._shared += 1
+                return
         self._queued.append(message)
         if not self._handing and self._has_room():
             self._handing = True
@@ -97,7 +120,10 @@ class RedisPlace(FrontPlace[Call, int]):
 
     def _has_room(self) -> bool:
         """Say whether the core may have one more: what it has answered is held until it is told."""
-        return len(self._waiting) - len(self._queued) + self._behind_count < IN_CORE_MAX
+        in_core = len(self._waiting) - len(self._queued) - self._shared
+        if self._light < LIGHT_AGAIN and in_core >= HEAVY_IN_CORE_MAX:
+            return False
+        return in_core + self._replies_behind < IN_CORE_MAX
 
     def send(self, messages: list[Message]) -> None:
         """Take replies of the core."""
@@ -105,16 +131,27 @@ class RedisPlace(FrontPlace[Call, int]):
         until = self._loop.time() + TURN_S
         self._telling = True
         for message in messages:
-            found = waiting.pop(message.rid, None)  # type: ignore[attr-defined]
-            if found is None:
-                continue
+            heavy = type(message) is GetReply and len(message.values) > HEAVY_PIECES
+            self._light = 0 if heavy else self._light + 1
             reply = told(message) if type(message) is Failure else message
-            if late:
-                self._later(found[0], found[1], reply)
-                continue
-            self._tell(found[0], found[1], reply)
-            late = self._loop.time() >= until
+            for rid in self._all_of(message.rid):  # type: ignore[attr-defined]
+                found = waiting.pop(rid, None)
+                if found is None:
+                    continue
+                if late:
+                    self._later(found[0], found[1], reply, held=int(rid == message.rid))  # type: ignore[attr-defined]
+                    continue
+                self._tell(found[0], found[1], reply)
+                late = self._loop.time() >= until
         self._have_told()
+
+    def _all_of(self, rid: int) -> Sequence[int]:
+        """Return all that the reply to this message is for."""
+        more = self._sharing.pop(rid, None) if self._sharing else None
+        if more is None:
+            return (rid,)
+        self._shared -= len(more)
+        return (rid, *more)
 
     def _tell(self, call: Call, at: int, reply: Message | EverwriteError | None) -> None:
         try:  # what goes wrong is one connection's, and others are still to be told
@@ -135,13 +172,16 @@ class RedisPlace(FrontPlace[Call, int]):
         if idle and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
-    def _later(self, call: Call, at: int, reply: Message | EverwriteError | None) -> None:
+    def _later(
+        self, call: Call, at: int, reply: Message | EverwriteError | None, held: int = 0
+    ) -> None:
         """Tell a call in a later turn."""
         if not self._catching:
             self._catching = True
             self._loop.call_soon(self._catch_up)
-        self._behind.setdefault(call.owner, deque()).append((call, at, reply))
+        self._behind.setdefault(call.owner, deque()).append((call, at, reply, held))
         self._behind_count += 1
+        self._replies_behind += held
 
     def _catch_up(self) -> None:
         """Tell what was put off, of each owner in turn."""
@@ -151,8 +191,9 @@ class RedisPlace(FrontPlace[Call, int]):
         for _ in range(self._behind_count):  # who rests again meanwhile has a turn of his own
             owner = next(iter(behind))
             theirs = behind.pop(owner)
-            call, at, reply = theirs.popleft()
+            call, at, reply, held = theirs.popleft()
             self._behind_count -= 1
+            self._replies_behind -= held
             if theirs:
                 behind[owner] = theirs  # behind the others
             self._tell(call, at, reply)
@@ -189,6 +230,8 @@ class RedisPlace(FrontPlace[Call, int]):
         held = 0
         while queued and self._has_room() and held < TURN_BYTES:
             message = queued.popleft()
+            if type(message) is Get:
+                self._read_by.pop(_read(message), None)
             if message.rid not in waiting:  # it waited too long, and was told so
                 continue
             if type(message) is Put and message.value is not None:
@@ -210,4 +253,14 @@ class RedisPlace(FrontPlace[Call, int]):
             self._loop.call_soon(self._hand_in)
 
     def _end(self, rid: int, who: Call, which: int, error: EverwriteError) -> None:
+        self._all_of(rid)  # who shares it has a time of his own
         who.heard(which, error)
+
+
+_Late = tuple[Call, int, Message | EverwriteError | None, int]
+_Read = tuple[bytes, int, bytes]
+
+
+def _read(message: Get) -> _Read:
+    """Return what a read asks; all else is the same in all of this front (session.py)."""
+    return message.key, message.r, message.seen

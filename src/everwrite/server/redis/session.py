@@ -26,7 +26,9 @@ BUCKETS = [f"redis:{number}".encode() for number in range(DATABASES)]
 """The bucket of each database."""
 
 SEEN_MAX = 256
-"""Of so many keys a connection remembers that it wrote them: a few dozen bytes each."""
+"""Of so many keys a connection remembers that it wrote them."""
+SEEN_BYTES = 300
+"""What one of them costs beside the key and the context."""
 SEEN_S = 60.0
 """For so long: by then all owners that are up have what was written."""
 
@@ -39,6 +41,7 @@ class Session:
         "_database",
         "_front",
         "_seen",
+        "_seen_bytes",
         "agent",
         "born",
         "front",
@@ -71,6 +74,8 @@ class Session:
         """To so many channels and patterns."""
         self.known = True
         self._seen: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
+        """The oldest first."""
+        self._seen_bytes = 0
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -193,10 +198,30 @@ class Session:
     def wrote(self, data: bytes, reply: PutReply) -> None:
         """Remember a write: reads of that key are to know it."""
         seen = self._seen
+        if data in seen:
+            self._forget(data)
         seen[data] = reply.context, self.front.now() + SEEN_S
-        seen.move_to_end(data)
+        self._seen_bytes += len(data) + len(reply.context) + SEEN_BYTES
         if len(seen) > SEEN_MAX:
-            seen.popitem(last=False)
+            self._forget(next(iter(seen)))
+
+    def _forget(self, data: bytes) -> None:
+        context, _ = self._seen.pop(data)
+        self._seen_bytes -= len(data) + len(context) + SEEN_BYTES
+
+    def look(self, now: float) -> None:
+        """From time to time: forget what was written too long ago."""
+        seen = self._seen
+        while seen:
+            data, (_, until) = next(iter(seen.items()))
+            if until >= now:
+                break
+            self._forget(data)
+
+    @property
+    def kept(self) -> int:
+        """How many bytes are held for what it remembers."""
+        return self._seen_bytes
 
     def seen(self, data: bytes) -> bytes:
         """Return the context of what this connection wrote under a data key lately."""
@@ -207,7 +232,7 @@ class Session:
             return b""
         context, until = found
         if until < self.front.now():
-            del self._seen[data]
+            self._forget(data)
             return b""
         return context
 

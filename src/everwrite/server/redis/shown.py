@@ -118,21 +118,22 @@ def strings_in(reply: GetReply) -> dict[bytes, bytes]:
 # The pieces of a hash or a set as Redis has it begin with one of these. Where all do nothing
 # clashes, and what was not asked for changes nothing of an answer: it is not composed.
 
-FIELD_HEADS = tuple(
+FIELD_HEADS = frozenset(
     msgpack.encode([which, [""], None])[:3] for which in (pieces.REGISTER, pieces.COUNTER)
 )
 """Then comes the name."""
 ELEMENT_HEAD = msgpack.encode([pieces.ELEMENT, [], ""])[:3]
+_ELEMENT_HEADS = frozenset([ELEMENT_HEAD])
 """Then comes the element."""
 NAMES_MAX = 16
 """Fields that are looked for one by one."""
 
 
-def _all_begin(reply: GetReply, heads: bytes | tuple[bytes, ...]) -> bool:
+def _all_begin(reply: GetReply, heads: frozenset[bytes]) -> bool:
     """Say whether there are pieces, and all begin so."""
     values = reply.values
-    return bool(values) and all(
-        kind == KIND_PIECE and value.startswith(heads) for kind, value in values
+    return {kind for kind, _ in values} == {KIND_PIECE} and heads.issuperset(
+        {value[:3] for _, value in values}
     )
 
 
@@ -141,12 +142,9 @@ def fields_in(reply: GetReply, names: Sequence[bytes]) -> dict[bytes, bytes]:
     if len(names) > NAMES_MAX or not _all_begin(reply, FIELD_HEADS):
         return strings_in(reply)
     wanted = tuple(msgpack.encode(name_of(name)) for name in names)  # none begins another
-    there = [
-        (value, mark)
-        for value, mark in zip(reply.values, reply.marks, strict=True)
-        if value[1].startswith(wanted, 3)
-    ]
-    found = compose([value for value, _ in there], [mark for _, mark in there])
+    values, marks = reply.values, reply.marks
+    there = [at for at, (_, value) in enumerate(values) if value.startswith(wanted, 3)]
+    found = compose([values[at] for at in there], [marks[at] for at in there])
     if found is None:
         return {}
     assert isinstance(found, Map)
@@ -162,7 +160,7 @@ def count_in_hash(reply: GetReply) -> int:
 
 def in_set(reply: GetReply, elements: Sequence[bytes]) -> list[bool]:
     """Return which of these are in the set under a key; a Problem if another type stands there."""
-    if not _all_begin(reply, ELEMENT_HEAD):
+    if not _all_begin(reply, _ELEMENT_HEADS):
         there = set(set_in(reply))
         return [each in there for each in elements]
     values = {value for _, value in reply.values}
@@ -171,7 +169,7 @@ def in_set(reply: GetReply, elements: Sequence[bytes]) -> list[bool]:
 
 def count_in_set(reply: GetReply) -> int:
     """Return how many elements the set under a key has; a Problem if another type stands there."""
-    if not _all_begin(reply, ELEMENT_HEAD):
+    if not _all_begin(reply, _ELEMENT_HEADS):
         return len(set_in(reply))
     return len({value for _, value in reply.values})
 
