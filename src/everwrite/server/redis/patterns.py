@@ -22,7 +22,7 @@ from everwrite.server.redis.replies import Problem
 
 PART_MAX = 16
 """Places of a part that a regular expression looks for: it may try each of them everywhere."""
-REST_WORK = 1 << 16
+REST_WORK = 1 << 15
 """Bytes of names that are matched before others have their turn: some ten milliseconds at most."""
 NAME_WORK = 32
 """What a name costs beside its bytes."""
