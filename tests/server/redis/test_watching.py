@@ -62,6 +62,7 @@ async def test_latency_memory_and_acl(protocol: int) -> None:
         async with client_of(runtime, protocol=protocol, password="hush") as r:
             await r.set("a", "x" * 1000)
             assert 1000 < await r.memory_usage("a") < 1200
+            assert await r.object("IDLETIME", "a") == 0  # a real Redis counts seconds
             found = await r.execute_command("LATENCY", "HISTOGRAM", "SET", "nosuch")
             told = found if isinstance(found, dict) else dict([found])
             assert list(told) == [b"set"]
