@@ -120,7 +120,7 @@ async def test_http_clients_leave_room_for_native_ones(monkeypatch: pytest.Monke
         for other in others:
             assert (await other.get("/health/live")).status_code == 200
 
-        assert (await client_of(runtime).get("/health/live")).status_code == 503
+        assert (await client_of(runtime).get("/v1/status")).status_code == 503
         async with await Raw.enter(runtime) as native:
             assert await native.ask("status")
         for other in others:
