@@ -216,7 +216,6 @@ class Local:
         "traces",
         "trees",
         "unsettled",
-        "unsettled",
         "woken_to",
     )
 

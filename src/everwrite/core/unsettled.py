@@ -45,6 +45,7 @@ class Unsettled:
         """These were minted now."""
         since = self._since
         for op in ops:
+            since.pop(op, None)  # or it would keep its place, and those behind it with it
             since[op] = now
         while len(since) > UNSETTLED_MAX:
             self.dropped += 1

@@ -149,31 +149,6 @@ def test_a_load_that_goes_is_noticed_by_listening() -> None:
     assert plant.pace.control.latencies["reads"].quiet < 0.7 * busy
 
 
-def test_what_is_learnt_beside_the_least_that_is_granted_is_not_taken_for_quiet() -> None:
-    """On a slow machine the least is too much already. If that were learnt, twice as much would be
-    aimed at next.
-    """
-    plant = Plant(foreground=0.3, slice_us=6_000)
-    quiet = quiet_first(plant)
-    known = plant.pace.control.latencies["reads"].quiet
-
-    plant.run(180)
-
-    assert plant.pace.control.latencies["reads"].quiet < 1.3 * known
-    assert plant.p99_us() < 2 * quiet
-
-
-def test_nodes_that_share_a_clock_listen_at_the_same_time() -> None:
-    heard = []
-    for late in (0, 20):
-        plant = Plant(foreground=0.1)
-        quiet_first(plant, 20 + late)
-        plant.run(100)
-        heard.append(plant.pace.control.listens_until)
-
-    assert heard[0] == heard[1]
-
-
 def test_nothing_starves_however_strained_the_node_is() -> None:
     plant = Plant(kinds=KINDS)
     quiet_first(plant)

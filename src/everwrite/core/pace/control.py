@@ -38,25 +38,19 @@ AFTER_CUT_STEPS = 2
 
 RATE_FIRST = 40.0
 """Slices a second where nothing is known yet: four in a hundred of a core."""
-RATE_MIN = 20.0
+RATE_MIN = 40.0
 """Never less, so that nothing starves for ever."""
-RATE_LISTENING = 10.0
-"""While it listens."""
 RATE_MAX = 1000.0
 RISE = 5.0
 """More slices a second with each step: from the least to 300 in fourteen seconds."""
 FAST = 1.25
 """Times so many with each step until the first cut: from 40 to 300 in two and a half seconds."""
 
-QUIET_PER_S = 15.0
-"""So few slices are as good as none. Less than the least that is granted otherwise: where three
-slow nodes share two cores, 40 a second of each made p99s twice as large, and what is learnt beside
-them is not the quiet value.
-"""
+QUIET_PER_S = 50.0
+"""So few slices are as good as none."""
 LISTEN_EVERY_MS = 60_000
-LISTEN_MS = (STEPS + 8) * STEP_MS
-"""Until what was granted is forgotten, a whole window without background work, and some steps more
-in which its quiet value moves."""
+LISTEN_MS = (STEPS + 4) * STEP_MS
+"""A whole window without background work, and some steps more in which its quiet value moves."""
 IDLE_MS = 1_000
 """After so long without a request nobody is served here."""
 FORGET_MS = 2_000
@@ -124,7 +118,7 @@ class Controller:
         """When more was asked for than there was."""
         self.heard_ms = now - IDLE_MS
         """When something was done for a request."""
-        self._listen_ms = _next_listening(now)
+        self._listen_ms = now + LISTEN_EVERY_MS
         self._next_ms = now + STEP_MS
 
     # -- what happens ------------------------------------------------------------------------------
@@ -241,14 +235,7 @@ class Controller:
         else:
             self.why = "it needs no more than it may do"
         if self.per_s <= QUIET_PER_S:
-            self._listen_ms = _next_listening(now)
+            self._listen_ms = now + LISTEN_EVERY_MS
         elif now >= self._listen_ms:
-            self._listen_ms = _next_listening(now)
+            self._listen_ms = now + LISTEN_EVERY_MS
             self.listens_until = now + LISTEN_MS
-
-
-def _next_listening(now: int) -> int:
-    """Return when the next minute begins. Processes of one machine have one monotonic clock, so
-    they listen together: one by one each would hear the work of the others.
-    """
-    return (now // LISTEN_EVERY_MS + 1) * LISTEN_EVERY_MS

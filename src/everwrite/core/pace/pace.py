@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from everwrite.core.pace.control import RATE_LISTENING, Controller
+from everwrite.core.pace.control import RATE_MIN, Controller
 
 Kind = Literal["hints", "moves", "repair", "trees", "scrub", "purge", "collect"]
 """Copies for owners that are back; partitions on their way; anti-entropy; trees that are made
@@ -115,7 +115,7 @@ class Pace:
 
     def rate(self, now: int) -> float:
         """Return how many slices a second all kinds together may have while somebody is served."""
-        return RATE_LISTENING if now < self.control.listens_until else self.control.rate
+        return RATE_MIN if now < self.control.listens_until else self.control.rate
 
     def report(self, now: int) -> dict[str, Any]:
         """Return who has how much, and why: for people."""

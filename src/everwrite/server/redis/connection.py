@@ -138,14 +138,13 @@ class RedisConnection(asyncio.Protocol):
                 if args is None:
                     break
                 took = True
-                if clock() >= until:  # what is answered at once may take long
-                    self._full = True
-                    self._loop.call_soon(self._take_more)
-                    pipeline.add(args)
-                    break
                 pipeline.add(args)
                 if self._requests.args_max == STRANGER_ARGS_MAX:
                     self.look_who()
+                if clock() >= until:  # what is answered at once may take long
+                    self._full = True
+                    self._loop.call_soon(self._take_more)
+                    break
         except Garbled as why:
             self._front.measures.garbled += 1
             pipeline.say(Problem(str(why)))

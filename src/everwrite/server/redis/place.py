@@ -232,8 +232,8 @@ class RedisPlace(FrontPlace[Call, int]):
             message = queued.popleft()
             if type(message) is Get:
                 self._read_by.pop(_read(message), None)
-            if message.rid not in waiting:  # it waited too long, and was told so
-                continue
+            if message.rid not in waiting and message.rid not in self._sharing:
+                continue  # it waited too long, and was told so
             if type(message) is Put and message.value is not None:
                 held += len(message.value)
             try:  # one by one, so that none is lost with another
@@ -253,8 +253,11 @@ class RedisPlace(FrontPlace[Call, int]):
             self._loop.call_soon(self._hand_in)
 
     def _end(self, rid: int, who: Call, which: int, error: EverwriteError) -> None:
-        self._all_of(rid)  # who shares it has a time of his own
-        who.heard(which, error)
+        if rid in self._sharing and not any(each.rid == rid for each in self._queued):
+            self._all_of(rid)  # the reply is lost; who shares it has a time of his own
+        self._tell(who, which, error)
+        if self._queued:
+            self._soon()
 
 
 _Late = tuple[Call, int, Message | EverwriteError | None, int]

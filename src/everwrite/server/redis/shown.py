@@ -60,7 +60,7 @@ def sketch_in(reply: GetReply) -> Registers | None:
         last = string_of(compose(values, reply.marks)) or b""
     if not is_sketch(last):
         raise Problem("WRONGTYPE Key is not a valid HyperLogLog string value.")
-    return merged(map(decode, _sketches(values)))
+    return merged(map(decode, _sketches(values) or [last]))
 
 
 def string(reply: GetReply) -> bytes | None:

@@ -98,6 +98,7 @@ class Slot:
         """Whether it has no steps more."""
         return self._steps is None
 
+    @property
     def owner(self) -> object:
         """Whose it is: each connection has its turn."""
         return self._line
