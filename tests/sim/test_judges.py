@@ -226,6 +226,19 @@ def test_a_copy_on_a_node_that_does_not_own_it_is_found(world: World) -> None:
             judge(world)
 
 
+@pytest.mark.parametrize("prefix", [OWN, HINT])
+def test_a_node_that_leaves_with_a_copy_is_found(world: World, prefix: bytes) -> None:
+    machine, node = world.machines[0], node_of(world)
+    for key in machine.disk.keys(OWN):
+        del machine.disk.visible[key]
+    node.rounds.left = True
+    world.members_changed(0)
+    machine.disk.visible[prefix + world.keys[0].data_key] = b"a copy"
+
+    with pytest.raises(Violation, match="has left the cluster, and 1 copies with it"):
+        world.members_changed(0)
+
+
 # -- metadata --------------------------------------------------------------------------------------
 
 

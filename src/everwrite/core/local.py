@@ -348,8 +348,16 @@ class Local:
 
     def write_held(self) -> None:
         """Write what this node serves and keeps, with this tick."""
-        serves, proving = self.serves, self.proving
-        self.records.write(HELD, encode_held(serves | proving, self.keeps | proving))
+        self.records.write(HELD, self._held())
+
+    def owe_held(self) -> None:
+        """What this node serves and keeps was not written: the next copy brings it along. Else a
+        crash could leave a copy of a partition which nobody knows to be there.
+        """
+        self.records.owed[HELD] = self._held()
+
+    def _held(self) -> bytes:
+        return encode_held(self.serves | self.proving, self.keeps | self.proving)
 
     def open_request(self, request: Request, wake_at: int) -> int:
         """Put a request into the table, to be woken once; return its id."""

@@ -293,7 +293,6 @@ class Node:
         local.counters.writes_failed += 1
         sometimes("a batch is not written")
         local.records.take_back(writes)
-        self.moves.unwritten |= HELD in writes
         self.rounds.unwritten |= MEMBERS in writes
         local.epochs.abandon()
         local.recent_puts.clear()
@@ -314,6 +313,9 @@ class Node:
                 self.moves.unproved(message)
             elif isinstance(message, Kept):
                 self.moves.untold()
+        if HELD in writes:  # as it is now: a proof in that batch counts for nothing
+            self.moves.unwritten = True
+            local.owe_held()
 
     def wake(self) -> None:
         """Time has passed: end what is overdue, ping, deliver hints."""

@@ -83,6 +83,7 @@ class Records:
         "_size",
         "_trees",
         "_young",
+        "owed",
         "parked_bytes",
         "parked_count",
         "rewritten",
@@ -101,6 +102,9 @@ class Records:
         self._damaged: dict[bytes, Damaged] = {}
         self._parked: dict[bytes, list[Parked]] = {}
         self.parked_count = self.parked_bytes = 0
+        self.owed: dict[bytes, Payload] = {}
+        """What a full disk did not take, and what must be there no later than any copy that comes
+        after it: it goes with the next one."""
         self.rewritten = 0
         """Damaged payloads that memory still had."""
         self.watched: dict[bytes, int] = {}
@@ -160,6 +164,9 @@ class Records:
         owner's copy has looked at it before; or says what stood there.
         """
         writes = self._outbox.writes
+        if self.owed:
+            owed, self.owed = self.owed, {}
+            writes.update(owed)
         if key[0] == _OWN_BYTE:
             trees = self._trees
             if writes is not trees.batch:

@@ -187,7 +187,9 @@ class Machine:
             self.clock_ms(),
             wall_ms=self.wall_ms(),
         )
-        node.out.writes = self.batch()
+        batch = self.batch()
+        batch.update(node.out.writes)  # what it wrote while it was made goes with its first tick
+        node.out.writes = batch
         node.rounds.wants_in = self.me.node_id not in table.rulings
         node.ready = node.rounds.whole
         floors, confirmed = disk.readable(FLOORS), disk.readable(CONFIRMED)

@@ -1,7 +1,7 @@
 """The judge of a cluster at rest: after the heal, before anybody reads.
 
     handoff     every acknowledged write is on all its owners, brought by hints and by nothing else
-    placement   no node has an owner's copy of what it does not own
+    placement   no node has an owner's copy of what it does not own; none leaves with any copy
     members     all nodes agree on who belongs to the cluster, as the latest lives of these say
     bounds      every table is back to where it began
 
@@ -18,10 +18,11 @@ from everwrite.core.config import NodeConfig
 from everwrite.core.records import OWN
 from everwrite.sim.bounds import judge_emptied
 from everwrite.sim.causality import indices
-from everwrite.sim.disk import Rotten
+from everwrite.sim.disk import COPIES, Rotten
 from everwrite.sim.truth import KeyLedger, Violation, held_record
 
 if TYPE_CHECKING:
+    from everwrite.sim.machine import Machine
     from everwrite.sim.world import World
 
 AGREE_WITHIN_US = 120_000_000
@@ -61,6 +62,21 @@ def judge_rest(world: World) -> None:
             _judge_handoff(world, key)
     if not world.run(world.now + AGREE_WITHIN_US, lambda: not _strangers(world)):
         raise Violation("members", _strangers(world))
+
+
+def judge_left(machine: Machine) -> None:
+    """Raise Violation if a node that leaves by itself takes a copy along, its own or a hint. What
+    is damaged may go: nobody can read it.
+    """
+    node = machine.node
+    if node is None or not node.rounds.left:
+        return
+    held = machine.disk.visible.items()
+    taken = sum(key[:1] in COPIES and not isinstance(payload, Rotten) for key, payload in held)
+    if taken:
+        raise Violation(
+            "placement", f"{machine.me.name} has left the cluster, and {taken} copies with it"
+        )
 
 
 def _judge_placement(world: World, key: KeyLedger) -> None:

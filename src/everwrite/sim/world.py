@@ -45,6 +45,7 @@ from everwrite.sim.nemesis import Nemesis
 from everwrite.sim.network import Network
 from everwrite.sim.options import Fault, Options, plan, stream
 from everwrite.sim.proof import Proofs
+from everwrite.sim.rest import judge_left
 from everwrite.sim.retries import judge_second_mint
 from everwrite.sim.told import Told
 from everwrite.sim.touches import Touches
@@ -340,6 +341,7 @@ class World:
 
     def members_changed(self, index: int) -> None:
         self.changes.hear(self.machines[index])
+        judge_left(self.machines[index])
 
     @property
     def members(self) -> list[Machine]:

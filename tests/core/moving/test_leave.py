@@ -20,6 +20,7 @@ from tests.core.moving.towns import (
 )
 from tests.core.world import World
 
+from everwrite.core.cluster.holdings import partitions_in
 from everwrite.core.cluster.placement import place
 from everwrite.core.data.keys import data_key
 from everwrite.core.messages.members import IN, LEAVING, REMOVED
@@ -97,6 +98,33 @@ def test_a_node_that_is_told_to_stay_after_all_takes_back_what_it_owns() -> None
     assert standing(world, d) == IN
     assert served(world, d) == owned(world, d)
     owners_have(world)
+
+
+def test_a_copy_that_comes_after_a_full_disk_is_known_of_by_the_next_life_of_its_node() -> None:
+    world = settled_town(4)
+    key = KEYS[0]
+    leaver, teller, _, newcomer = world.order(key)
+    world.full.add(newcomer)
+    world.rule(teller, leaver, LEAVING)
+    world.run()
+    assert newcomer in world.order(key)[:3]
+    assert partition(world, key) not in partitions_in(world.held(newcomer)[1])
+    world.full.clear()
+    world.put(teller, b"new", key=key, context=world.get(teller, key=key).context)
+    assert world.values(newcomer, key) == [b"new"]
+    world.kill(newcomer)  # before it says once more what it keeps
+    assert partition(world, key) in partitions_in(world.held(newcomer)[1])
+
+    world.rule(teller, leaver, IN)
+    world.start(newcomer)
+    world.settle()
+    assert newcomer not in world.order(key)[:3]
+    world.rule(teller, newcomer, LEAVING)
+    world.settle()
+
+    assert standing(world, newcomer) == REMOVED
+    assert keys_on(world, newcomer) == []
+    assert [world.values(node, key) for node in world.order(key)[:3]] == [[b"new"]] * 3
 
 
 @pytest.mark.slow
