@@ -130,7 +130,7 @@ class Machine:
         self.incarnation = self.newest = 0
         """The number of this start by its disk, and the highest that any start had."""
         self.founded = self.rejoins = False
-        """Whether it ever ran; whether it was refused, so that the next start is a new node's."""
+        """Whether it ever ran; whether it was refused: then the next start is a new node's."""
         self.spare = self.retired = False
         """No member yet, and not running; a member no more, and never again."""
         self.seed: Member | None = None
@@ -187,8 +187,7 @@ class Machine:
             self.clock_ms(),
             wall_ms=self.wall_ms(),
         )
-        batch = self.batch()
-        batch.update(node.out.writes)  # what it wrote while it was made goes with its first tick
+        (batch := self.batch()).update(node.out.writes)  # what it wrote while it was made, too
         node.out.writes = batch
         node.rounds.wants_in = self.me.node_id not in table.rulings
         node.ready = node.rounds.whole

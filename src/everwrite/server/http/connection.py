@@ -38,11 +38,10 @@ from everwrite.server.http.asked import UNSENT, Unsent
 from everwrite.server.http.framing import CHUNKED, body_length, chunks_and_upgrade
 from everwrite.server.http.portions import Portions
 from everwrite.server.http.problems import MEDIA_TYPE, Refusal, problem_of
+from everwrite.server.http.unframed import Unframed
 from everwrite.server.parting import Parting
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGISendEvent
-
     from everwrite.server.turns import Turns
 
 HEAD_BYTES_MAX = 64 << 10
@@ -485,28 +484,6 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.write(b"HTTP/1.1 %d \r\n%s\r\n" % (status, head) + body)
         self._hang_up()
         self.transport.close()
-
-
-class Unframed:
-    """The way back of a request of HTTP/1.0, which knows no chunks (RFC 9112, 6.1): an answer of
-    which nobody has said how long it is ends with its connection.
-    """
-
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
-        self._send = cycle.send
-        self._unframed = False
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """Send a part of the answer, the head first."""
-        if message["type"] == "http.response.start":
-            names = [name.lower() for name, _ in message.get("headers", ())]
-            self._unframed = b"content-length" not in names
-            if self._unframed:
-                self._cycle.chunked_encoding = False
-        elif self._unframed and message["type"] == "http.response.body":
-            self._cycle.expected_content_length = len(message.get("body", b""))
-        await self._send(message)
 
 
 def _in_kernel(transport: asyncio.Transport) -> int:

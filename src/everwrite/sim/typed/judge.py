@@ -83,12 +83,21 @@ def _judge_returned(key: TypedKey, puts: list[Asked], shown: Shown) -> None:
         if not asked.firsts or not _promised(key, asked):
             continue
         for piece in shown.pieces:
-            if asked.used >> piece.place & 1 and (asked.over or _removes(asked, piece)):
+            if asked.used >> piece.place & 1 and _took(key, asked, piece):
                 raise Violation(
                     "returned",
                     f"{asked.operation.describe()}: it took {key.causality.ids[piece.place]} "
                     "away, which it had seen, and in the end that is there",
                 )
+
+
+def _took(key: TypedKey, asked: Asked, piece: Standing) -> bool:
+    """Say whether a put has taken a piece away. One over all there is takes what its minter knows:
+    a stand-in may know nothing of what its context names, and then it stands beside that.
+    """
+    if asked.over:
+        return any(key.knew[first] >> piece.place & 1 for first in asked.firsts)
+    return _removes(asked, piece)
 
 
 def _removes(asked: Asked, piece: Standing) -> bool:
