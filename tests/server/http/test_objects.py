@@ -245,7 +245,7 @@ async def test_numbers_and_words_say_how_many_nodes_must_answer() -> None:
 
         await nodes.stop("n3")
         await nodes.missed("n3")
-        refused = await clients[0].put(f"{KEY}?consistency=all&timeout=500ms", content=b"v")
+        refused = await clients[0].put(f"{KEY}?consistency=all&timeout=5s", content=b"v")
         found = problem(refused, 503, "quorum_not_met")
         assert (found["required"], found["outcome"], found["retryable"]) == (3, "none", True)
         assert refused.headers["retry-after"]
