@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 from tests.core.world import KEY, STEP_MS, World
 
-from everwrite.core import unsettled
 from everwrite.core.data import context, versions
 from everwrite.core.data.labels import KIND_PIECE
 from everwrite.core.messages.requests import Failure, Fetch, GetReply, PutReply, Store, StoreReply
 from everwrite.core.records import OWN
 from everwrite.core.types import operations
-from everwrite.core.types.changing import APART_MAX, FOLD_OVER
 from everwrite.core.types.composed import Composed, Counter, Map, Register, Set
 from everwrite.core.types.composing import compose
 from everwrite.core.types.operations import (
@@ -325,137 +323,6 @@ def test_a_change_that_changes_nothing_is_as_sure_as_any() -> None:
 
     assert (reply.owners, reply.results) == (3, [0])
     assert world.record(b) == world.record(c) == world.record(a)
-
-
-# -- retries ---------------------------------------------------------------------------------------
-
-
-def test_a_change_that_is_tried_again_counts_once_and_says_what_is_there() -> None:
-    world = World(3)
-    a, b, _c = world.order()
-    asked = [Add(["n"], 5), Include(["s"], ["x"])]
-    change(world, a, *asked, op=b"once")
-    change(world, a, Add(["n"], 1))
-
-    again = change(world, b, *asked, op=b"once", retry=True)
-
-    assert again.results == [6, 0]
-    assert shown(world, b) == Map({"n": Counter(6), "s": Set(["x"])})
-    assert world.nodes[b].local.counters.retries_recognised == 1
-
-
-def test_a_change_that_only_took_away_is_recognised_too() -> None:
-    world = World(3)
-    a, b, _c = world.order()
-    change(world, a, Include([], ["x", "y"]))
-    change(world, a, Exclude([], ["x"]), op=b"once")
-    change(world, b, Include([], ["x"]), w=3)
-
-    again = change(world, b, Exclude([], ["x"]), op=b"once", retry=True)
-
-    assert again.results == [0]
-    assert shown(world, b) == Set(["x", "y"])
-
-
-def test_a_change_that_was_folded_since_is_recognised() -> None:
-    world = World(3)
-    a, b, _c = world.order()
-    change(world, a, Add([], 5), op=b"once")
-    for _ in range(2 * FOLD_OVER):
-        change(world, a, Add([], 1))
-    assert b"once" not in [each.op for each in world.record(a).siblings]
-
-    again = change(world, b, Add([], 5), op=b"once", retry=True)
-
-    assert again.results == [5 + 2 * FOLD_OVER]
-    assert shown(world, b) == Counter(5 + 2 * FOLD_OVER)
-
-
-def test_a_change_that_was_minted_twice_counts_once() -> None:
-    world = World(3)
-    a, b, c = world.order()
-    change(world, c, Add([], 1), w=3)
-    world.lose = lambda source, target, message: True
-    send(world, a, Add([], 5), op=b"once", w=1)
-    world.run()
-    world.lose = lambda source, target, message: False
-    world.kill(a)
-    change(world, b, Add([], 5), op=b"once", retry=True)
-    world.start(a)
-
-    assert shown(world, c, r=3) == Counter(6)
-    for _ in range(FOLD_OVER + 2):
-        for node in (a, b):
-            change(world, node, Add([], 1), w=3)
-    assert shown(world, c, r=3) == Counter(6 + 2 * (FOLD_OVER + 2))
-
-
-def test_a_change_that_two_sides_of_a_cut_have_made_counts_once_however_many_come_after() -> None:
-    """Neither side knows of the other, and both fold: but not what may have been made twice."""
-    world = World(3)
-    a, b, c = world.order()
-    cut = {(a, b), (a, c), (b, a), (c, a)}
-    world.lose = lambda source, target, message: (source, target) in cut
-    send(world, a, Add([], 1000), op=b"once", w=2)
-    world.advance(2000)
-    change(world, b, Add([], 1000), op=b"once", retry=True)
-    for _ in range(3 * FOLD_OVER):
-        change(world, a, Add([], 1), w=1)
-        change(world, b, Add([], 1), w=1)
-    cut.clear()
-    world.advance(2000)
-    world.until(lambda: not any(node.hints.notes for node in world.nodes.values()))
-
-    assert shown(world, c, r=3) == Counter(1000 + 6 * FOLD_OVER)
-    assert len(world.record(c).siblings) <= 2 * (FOLD_OVER + 2)
-
-
-def test_what_was_in_doubt_is_folded_when_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unsettled, "DOUBT_MS", 20_000)
-    world = World(3)
-    a, b, c = world.order()
-    world.lose = lambda source, target, message: target in (b, c)
-    for number in range(3 * FOLD_OVER):
-        send(world, a, Add([], 1), op=b"late%d" % number, w=2)
-    world.advance(3000)
-    world.lose = lambda source, target, message: False
-    world.advance(3000)
-    change(world, a, Add([], 1))
-    assert len(world.record(a).siblings) == 3 * FOLD_OVER + 1
-
-    world.advance(20_000)
-    change(world, a, Add([], 1))
-
-    assert len(world.record(a).siblings) == FOLD_OVER + 1
-    assert shown(world, a, r=3) == Counter(3 * FOLD_OVER + 2)
-
-
-def test_only_so_many_increments_in_doubt_stand_apart() -> None:
-    world = World(3)
-    a, b, c = world.order()
-    world.lose = lambda source, target, message: target in (b, c)
-    for number in range(2 * APART_MAX):
-        send(world, a, Add([], 1), op=b"late%d" % number, w=2)
-        world.run()
-    world.advance(3000)
-
-    assert len(world.record(a).siblings) == APART_MAX + FOLD_OVER + 1
-    assert shown(world, a, r=1) == Counter(2 * APART_MAX)
-
-
-@pytest.mark.parametrize("first", ["change", "value"])
-def test_one_id_for_a_change_and_for_a_value_is_refused(first: str) -> None:
-    world = World(3)
-    a, *_ = world.order()
-    if first == "change":
-        change(world, a, Add([], 1), op=b"once")
-        failed = world.refused_put(a, b"v", op=b"once")
-    else:
-        world.put(a, b"1", op=b"once")
-        failed = refused(world, a, Add([], 1), op=b"once")
-
-    assert failed.code == "bad_request"
-    assert "Idempotency-Key" in failed.message
 
 
 # -- ends ------------------------------------------------------------------------------------------
