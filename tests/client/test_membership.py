@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -160,6 +162,38 @@ async def test_other_nodes_at_the_members_addresses_are_asked_who_is_there_now()
         assert found.value == b"v"
         names = {link.name for link in db._cluster._pool.links()}
         assert names == {"n10", "n11", "n12"}
+
+
+@in_loop
+async def test_a_request_waits_for_what_other_nodes_at_the_members_addresses_tell() -> None:
+    async with FakeCluster() as cluster, await everwrite.connect(cluster.url, timing=HASTY) as db:
+        things = db.bucket("things")
+        await things.put("k", b"v")
+        db._cluster._members._seeds = []
+        await replaced(cluster, same_ports=True)
+        held: list[tuple[FakeNode, Any]] = []
+
+        def holding(node: FakeNode) -> Callable[[Any], list[AnyMessage]]:
+            def hold(asked: Any) -> list[AnyMessage]:
+                held.append((node, asked))
+                return []
+
+            return hold
+
+        for node in cluster.nodes:
+            node.reply = holding(node)
+        began = monotonic()
+        asking = asyncio.ensure_future(things.get("k"))
+        pool = db._cluster._pool
+        await until(lambda: all(link.failed_at > began for link in pool.links()) and held)
+
+        assert pool.why_unreachable(began) == ""
+
+        for node in cluster.nodes:
+            node.reply = None
+        for node, asked in held:
+            node.send(node.honest_answer(asked))
+        assert (await asking).value == b"v"
 
 
 @in_loop
