@@ -16,7 +16,7 @@ import everwrite
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.core.errors import ProtocolError, Unreachable
 from everwrite.core.handshake import Identity
-from everwrite.core.wrong_port import answered_in_http
+from everwrite.core.wrong_port import answered_otherwise
 from everwrite.server import inquiry, parting, peers
 from everwrite.server.http.service import HttpService
 from everwrite.server.parting import LEAVE_BYTES_MAX
@@ -37,6 +37,31 @@ async def test_a_client_that_dials_the_http_port_is_told_so() -> None:
     assert f"127.0.0.1:{port}: That is the HTTP port of an Everwrite node" in str(caught.value)
     assert f"{port - 200} if neither was chosen" in str(caught.value)
     assert "frame" not in str(caught.value)
+
+
+@in_loop
+async def test_a_client_that_dials_the_redis_port_is_told_so() -> None:
+    async with Nodes() as nodes:
+        node = await nodes.start("n1", redis_port=0)
+        assert node.redis is not None
+        port = node.redis.port
+
+        with pytest.raises(Unreachable) as caught:
+            await everwrite.connect(f"127.0.0.1:{port}")
+
+    assert f"127.0.0.1:{port}: That is the Redis port of an Everwrite node" in str(caught.value)
+    assert f"is 100 below, {port - 100} if neither was chosen" in str(caught.value)
+
+
+@in_loop
+async def test_a_node_that_would_join_at_the_redis_port_is_told_so() -> None:
+    async with Nodes() as nodes:
+        node = await nodes.start("n1", redis_port=0)
+        assert node.redis is not None
+        address = "127.0.0.1", node.redis.port
+
+        with pytest.raises(ProtocolError, match="That is the Redis port of an Everwrite node"):
+            await inquiry._ask(address, Identity(name="n2", node_id=b"12345678"), b"")
 
 
 @in_loop
@@ -78,6 +103,20 @@ async def test_http_on_the_native_port_is_told_where_http_is(method: str) -> Non
             f"This is the native port of an Everwrite node; its HTTP port is {port}."
         )
         assert (said["code"], said["outcome"]) == ("protocol", "none")
+        assert await still_serves(node)
+
+
+@pytest.mark.parametrize("asked", [b"*1\r\n$4\r\nPING\r\n", b"PING\r\n", b"hello 3\r\n"])
+@in_loop
+async def test_redis_on_the_native_port_is_told_where_redis_is(asked: bytes) -> None:
+    async with Nodes() as nodes:
+        node = await nodes.start("n1", redis_port=0)
+        assert node.redis is not None
+
+        said = await told(node, asked)
+
+        where = f"its Redis port is {node.redis.port}"
+        assert said == f"-ERR this is the native port of an Everwrite node; {where}\r\n".encode()
         assert await still_serves(node)
 
 
@@ -178,8 +217,15 @@ async def told(node: Runtime, *parts: bytes) -> bytes:
 
 
 def test_a_port_that_is_not_known_is_not_guessed() -> None:
-    wrong = answered_in_http(b"HTTP/1.1 400 \r\n\r\n urn:everwrite:problem:bad_request", 0)
+    wrong = answered_otherwise(b"HTTP/1.1 400 \r\n\r\n urn:everwrite:problem:bad_request", 0)
 
     assert wrong is not None
     assert wrong.message.endswith("200 below.")
-    assert answered_in_http(b"\0\0\0\x10", 7600) is None
+    assert answered_otherwise(b"\0\0\0\x10", 7600) is None
+
+
+def test_any_other_redis_is_called_one() -> None:
+    wrong = answered_otherwise(b"-ERR unknown command", 6379)
+
+    assert wrong is not None
+    assert wrong.message.startswith("A Redis server answers there")

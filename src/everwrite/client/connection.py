@@ -26,7 +26,7 @@ from everwrite.core.messages.every import AnyMessage
 from everwrite.core.messages.greeting import Hello, Refused
 from everwrite.core.messages.requests import Failure
 from everwrite.core.wire import FrameReader, encode_frames
-from everwrite.core.wrong_port import answered_in_http
+from everwrite.core.wrong_port import answered_otherwise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,9 +230,9 @@ class Connection(asyncio.Protocol):
     # -- the handshake ------------------------------------------------------------------------
 
     def _check_port(self, data: bytes) -> None:
-        """Raise ProtocolError if it is HTTP that is spoken there."""
+        """Raise ProtocolError if it is HTTP, or Redis, that is spoken there."""
         peer = self._transport.get_extra_info("peername") if self._transport is not None else None
-        wrong = answered_in_http(data, peer[1] if isinstance(peer, tuple) else 0)
+        wrong = answered_otherwise(data, peer[1] if isinstance(peer, tuple) else 0)
         if wrong is not None:
             raise wrong
 

@@ -11,7 +11,7 @@ from everwrite.core.errors import DeniedError, EverwriteError, Unreachable
 from everwrite.core.handshake import NONCE_BYTES, Identity, confirm, hello
 from everwrite.core.messages.greeting import Hello
 from everwrite.core.wire import FrameReader, encode_frame
-from everwrite.core.wrong_port import answered_in_http
+from everwrite.core.wrong_port import answered_otherwise
 from everwrite.server.logs import log_of
 from everwrite.server.rarely import Rarely
 from everwrite.server.settings import split_address
@@ -43,7 +43,7 @@ class Inquiry(asyncio.Protocol):
             return
         try:
             peer = self._transport.get_extra_info("peername") if self._transport else None
-            wrong = answered_in_http(data, peer[1] if isinstance(peer, tuple) else 0)
+            wrong = answered_otherwise(data, peer[1] if isinstance(peer, tuple) else 0)
             if wrong is not None:
                 raise wrong
             for message in self._reader.feed(data):

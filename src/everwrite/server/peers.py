@@ -66,7 +66,8 @@ class Peers:
         self.identity = identity
         self.secret = secret
         self.http_port = 0
-        """Where this node answers HTTP, for those who ask on the wrong port; 0: nowhere."""
+        self.redis_port = 0
+        """Where this node answers HTTP and Redis, for those who ask on the wrong port; 0: nowhere."""
         self._seeds = [split_address(seed) for seed in seeds]
         self._strangers: dict[Connection, None] = {}  # oldest first
         self._clients: dict[int, Connection] = {}

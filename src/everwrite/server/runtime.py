@@ -270,6 +270,8 @@ async def _start(options: ServeOptions, store: Store, *, listen: bool) -> Runtim
         raise
     if doors.http:
         runtime.peers.http_port = doors.http[0].getsockname()[1]
+    if doors.redis:
+        runtime.peers.redis_port = doors.redis[0].getsockname()[1]
     gate.peers = runtime.peers
     runtime.begin(server)
     if doors.http:

@@ -33,7 +33,7 @@ from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import PutReply
 from everwrite.core.outbox import Place
 from everwrite.core.wire import FrameReader, encode_frames
-from everwrite.core.wrong_port import answered_in_http, asked_in_http
+from everwrite.core.wrong_port import answered_otherwise, asked_in_http, asked_in_redis
 from everwrite.server import parting
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
             return
         first, self.silent = self.silent, False
         try:
-            if first and self._is_http(data):
+            if first and self._is_foreign(data):
                 return
             messages = self._reader.feed(data)
             if self.place is None:
@@ -244,23 +244,25 @@ class Connection(asyncio.Protocol):
 
     # -- the handshake -----------------------------------------------------------------------------
 
-    def _is_http(self, data: bytes) -> bool:
-        """Say whether the first bytes are HTTP, which is spoken on another port; and say so to
-        whoever asked.
+    def _is_foreign(self, data: bytes) -> bool:
+        """Say whether the first bytes are HTTP or Redis, which are spoken on other ports; and say
+        so to whoever asked.
         """
         transport = self._transport
         if transport is None:
             return False
         if self.dialled:
             peer = transport.get_extra_info("peername")
-            wrong = answered_in_http(data, peer[1] if isinstance(peer, tuple) else 0)
+            wrong = answered_otherwise(data, peer[1] if isinstance(peer, tuple) else 0)
             if wrong is not None:
                 raise wrong
             return False
-        said = asked_in_http(data, self._peers.http_port)
+        what, said = "HTTP", asked_in_http(data, self._peers.http_port)
+        if said is None:
+            what, said = "Redis", asked_in_redis(data, self._peers.redis_port)
         if said is None:
             return False
-        self._peers.warn("", ProtocolError("It speaks HTTP, and this is the native port."))
+        self._peers.warn("", ProtocolError(f"It speaks {what}, and this is the native port."))
         transport.write(said)
         self._see_out(transport)
         return True

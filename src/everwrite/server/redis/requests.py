@@ -12,6 +12,7 @@ on; what is no command at all, or too much of one, ends it.
 from __future__ import annotations
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
+from everwrite.core.wrong_port import NATIVE_ON_REDIS
 
 COMMAND_ARGS_MAX = 65_536
 """In one command."""
@@ -244,6 +245,8 @@ class Requests:
         end = self._data.find(b"\n", self._at)
         if (len(self._data) if end < 0 else end) - self._at > INLINE_BYTES_MAX:
             raise Garbled("ERR Protocol error: too big inline request")
+        if self._data.startswith(b"\0", self._at):  # the length of a frame
+            raise Garbled(f"{NATIVE_ON_REDIS[1:].decode()}, and nothing native is spoken")
         if end < 0:
             return None
         line = self._data[self._at : end].rstrip(b"\r")
