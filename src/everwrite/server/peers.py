@@ -67,7 +67,7 @@ class Peers:
         self.secret = secret
         self.http_port = 0
         self.redis_port = 0
-        """Where this node answers HTTP and Redis, for those who ask on the wrong port; 0: nowhere."""
+        """Where this node answers HTTP and Redis, to tell who asks here; 0: nowhere."""
         self._seeds = [split_address(seed) for seed in seeds]
         self._strangers: dict[Connection, None] = {}  # oldest first
         self._clients: dict[int, Connection] = {}
