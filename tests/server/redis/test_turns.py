@@ -5,6 +5,7 @@ equal reads are one. Seen by the order in which things come to pass.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,15 +13,20 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.stdlib import BoundLogger
 from tests.client.fake_node import in_loop
 from tests.server.redis.redis_api import one
 
 from everwrite.core.data.labels import KIND_PIECE
 from everwrite.core.errors import EverwriteError
+from everwrite.core.local import Local
 from everwrite.core.messages.requests import Get, GetReply, Quality
 from everwrite.core.types.pieces import Added, Element, Written, encode
 from everwrite.server.driver import Driver
 from everwrite.server.redis import patterns, place, shown
+from everwrite.server.redis.front import Front
+from everwrite.server.redis.hub import Hub
+from everwrite.server.redis.pipeline import Pipeline
 from everwrite.server.redis.place import (
     HEAVY_IN_CORE_MAX,
     HEAVY_PIECES,
@@ -28,6 +34,8 @@ from everwrite.server.redis.place import (
     RedisPlace,
 )
 from everwrite.server.redis.replies import Problem
+from everwrite.server.redis.session import Session
+from everwrite.server.turns import Turns
 
 QUALITY = Quality(3, 0, 2)
 
@@ -84,6 +92,23 @@ def a_place(clock: Clock | None = None) -> tuple[RedisPlace, list[Get]]:
     return RedisPlace(cast(Driver, driver), 1000), core
 
 
+def a_front(mine: RedisPlace) -> Front:
+    """Return a front that has this place, and nobody who may publish."""
+    return Front(
+        mine,
+        cast(Hub, None),
+        b"",
+        cast(Local, None),
+        asyncio.get_running_loop(),
+        port=0,
+        welcome=lambda _: True,
+        parted=lambda _: None,
+        turns=cast(Turns, SimpleNamespace(took_from_guest=lambda _: None)),
+        broken=lambda _: None,
+        log=cast(BoundLogger, None),
+    )
+
+
 def read(mine: RedisPlace, key: bytes) -> Get:
     return Get(mine.next_rid(), key, 0)
 
@@ -108,6 +133,31 @@ async def test_once_the_time_of_a_turn_is_over_each_connection_hears_in_its_turn
         events.append("|")
         await asyncio.sleep(0)
     assert events == ["a0", "|", "a1", "|", "b3", "|", "a2"]
+    mine.close()
+
+
+@in_loop
+async def test_the_commands_of_a_connection_have_one_turn_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(place, "TURN_S", 0.0)  # over after each
+    mine, core = a_place()
+    front = a_front(mine)
+    events: list[str] = []
+    a, b = (
+        Pipeline(front, Session(front, number, ""), functools.partial(events.append, name))
+        for number, name in enumerate("ab")
+    )
+    for key in (b"0", b"1", b"2"):
+        a.add([b"GET", key])
+    b.add([b"GET", b"3"])
+    await asyncio.sleep(0)
+    mine.send([reply(each, 0) for each in core])
+    while len(events) < 7:
+        events.append("|")
+        await asyncio.sleep(0)
+    assert events == ["a", "|", "a", "|", "b", "|", "a"]
+    assert (a.answers(), b.answers()) == (b"$-1\r\n" * 3, b"$-1\r\n")
     mine.close()
 
 
