@@ -116,6 +116,28 @@ def test_get_and_delete_know_what_a_type_is(key: str) -> None:
     assert "was deleted" in types("show", key).err
 
 
+def test_all_types_of_a_clash_are_shown(key: str) -> None:
+    types("add", key, "3", "-f", "tea")
+    everwrite("put", "things", key, "plain")  # by who has seen nothing of it
+
+    shown = types("show", key)
+    assert shown.code == Exit.OK
+    first, plain, second, *table = shown.out.splitlines()
+    assert (first, plain) == ("--- sibling 1 of 2, register", "plain")
+    assert second == "--- sibling 2 of 2, map"
+    assert [line.split() for line in table] == [
+        ["FIELD", "TYPE", "VALUE"],
+        ["tea", "counter", "3"],
+    ]
+    assert "kind register, map; answered by 1 owner" in shown.err
+    told = types("show", key, "-o", "json").json()
+    assert (told["type"], told["value"]) == ("register", "plain")
+    (beside,) = told["beside"]
+    assert (beside["type"], beside["value"]["tea"]["value"]) == ("map", 3)
+    assert types("show", key, "-f", "tea").out == "3\n"
+    assert types("show", key, "-f", "none").code == Exit.ERROR
+
+
 def test_one_type_for_another_is_an_error_that_names_what_is_there(key: str) -> None:
     types("include", key, "red")
 

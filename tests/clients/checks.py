@@ -16,6 +16,7 @@ import tempfile
 import time
 import unittest
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,48 @@ def failure(kind: type[Exception], call: Callable[..., object], *words: object) 
     except kind as error:
         return str(error)
     raise AssertionError(f"no {kind.__name__}, but {returned!r}")
+
+
+def at_once(call: Callable[[Any], object], *words: object) -> None:
+    """Make a call with each of these words at once; what one of them raises is raised here."""
+    with ThreadPoolExecutor(len(words)) as pool:
+        for _ in pool.map(call, words):
+            pass
+
+
+def in_django(names: dict[str, Any], **other: Any) -> tuple[Any, Any]:
+    """Set Django up as a recipe says; return its cache, and one by node 2, which has more options.
+
+    That one is called "other". Only one environment has Django: so it is imported here.
+    """
+    import django
+    from django.conf import settings
+
+    again = {**names["CACHES"]["default"], "LOCATION": url(2), **other}
+    settings.configure(
+        CACHES={**names["CACHES"], "other": again},
+        SESSION_ENGINE=names["SESSION_ENGINE"],
+        SECRET_KEY="x" * 50,
+    )
+    django.setup()
+    from django.core.cache import caches
+
+    return caches["default"], caches["other"]
+
+
+def two_count_in_django() -> None:
+    """Count by both caches of Django at once: nothing gets lost."""
+    from django.core.cache import caches
+
+    def count(name: str) -> None:
+        mine = caches.create_connection(name)
+        for _ in range(50):
+            mine.incr("visits", 2)
+            mine.decr("visits")
+
+    caches["default"].set("visits", 0, 100)
+    at_once(count, "default", "other")
+    seen(lambda: caches["default"].get("visits"), 100)
 
 
 def recipe(heading: str) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import checks
 import redis
 from cachelib import RedisCache
@@ -45,11 +43,7 @@ def check_two_count_at_once() -> None:
             mine.inc("visits", 2)
             mine.dec("visits")
 
-    threads = [threading.Thread(target=count, args=(node,)) for node in (1, 2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    checks.at_once(count, 1, 2)
     checks.seen(lambda: on_node(3).get("visits"), 100)
 
 

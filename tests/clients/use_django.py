@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-
 import checks
-import django
-from django.conf import settings
 
-NAMES = checks.recipe("Django: cache and sessions")
-CACHES = NAMES["CACHES"]
-OPTIONS = checks.recipe("All nodes under one name")["again"]
-OTHER = {**CACHES["default"], "LOCATION": checks.url(2), "OPTIONS": OPTIONS}
-settings.configure(
-    CACHES={**CACHES, "other": OTHER}, SESSION_ENGINE=NAMES["SESSION_ENGINE"], SECRET_KEY="x" * 50
+cache, other = checks.in_django(
+    checks.recipe("Django: cache and sessions"),
+    OPTIONS=checks.recipe("All nodes under one name")["again"],
 )
-django.setup()
 
 from django.contrib.sessions.backends.cache import SessionStore  # noqa: E402 - wants settings
-from django.core.cache import caches  # noqa: E402
-
-cache, other = caches["default"], caches["other"]
 
 
 def check_set_get_delete() -> None:
@@ -53,20 +42,7 @@ def check_many() -> None:
 
 
 def check_counters() -> None:
-    cache.set("visits", 0, 100)
-
-    def count(name: str) -> None:
-        mine = caches.create_connection(name)
-        for _ in range(50):
-            mine.incr("visits", 2)
-            mine.decr("visits")
-
-    threads = [threading.Thread(target=count, args=(name,)) for name in ("default", "other")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    checks.seen(lambda: cache.get("visits"), 100)
+    checks.two_count_in_django()
     checks.failure(ValueError, cache.incr, "none")
     cache.set("versioned", "v")
     assert cache.incr_version("versioned") == 2

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 import checks
-import django
-from django.conf import settings
 
-NAMES = checks.recipe("django-redis")
-CACHES = NAMES["CACHES"]
-OTHER = {**CACHES["default"], "LOCATION": checks.url(2)}
-settings.configure(
-    CACHES={**CACHES, "other": OTHER}, SESSION_ENGINE=NAMES["SESSION_ENGINE"], SECRET_KEY="x" * 50
-)
-django.setup()
+cache, other = checks.in_django(checks.recipe("django-redis"))
 
 from django.contrib.sessions.backends.cache import SessionStore  # noqa: E402 - wants settings
-from django.core.cache import caches  # noqa: E402
-
-cache, other = caches["default"], caches["other"]
 
 
 def check_set_get_delete() -> None:
@@ -46,20 +33,7 @@ def check_many() -> None:
 
 
 def check_counters() -> None:
-    cache.set("visits", 0, 100)
-
-    def count(name: str) -> None:
-        mine = caches.create_connection(name)
-        for _ in range(50):
-            mine.incr("visits", 2)
-            mine.decr("visits")
-
-    threads = [threading.Thread(target=count, args=(name,)) for name in ("default", "other")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    checks.seen(lambda: cache.get("visits"), 100)
+    checks.two_count_in_django()
     assert cache.incr("new", 5, ignore_key_check=True) == 5
     checks.failure(ValueError, cache.incr, "none")
     checks.failure(ValueError, cache.decr, "none")

@@ -79,11 +79,7 @@ def check_two_hit_at_once_and_each_window_has_an_end() -> None:
             ready.wait()
             limiter.hit(limit, f"both{number}")
 
-    threads = [threading.Thread(target=hit, args=(node,)) for node in (1, 2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    checks.at_once(hit, 1, 2)
     kept = storage(3)
     for number in range(25):
         key = limit.key_for(f"both{number}")

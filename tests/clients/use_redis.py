@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import checks
 import redis
 from redis.exceptions import LockNotOwnedError
@@ -104,11 +102,7 @@ def check_two_count_at_once() -> None:
                 r.incr("both")
                 r.hincrby("pages", "start", 2)
 
-    threads = [threading.Thread(target=count, args=(node,)) for node in (1, 2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    checks.at_once(count, 1, 2)
     with client(3) as r:
         checks.seen(lambda: r.get("both"), b"200")
         checks.seen(lambda: r.hget("pages", "start"), b"400")

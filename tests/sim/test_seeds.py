@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.sim.listed import listed_as_open, unlisted
 
 from everwrite.sim.campaign import run_seeds
 from everwrite.sim.options import FAULTS, draw
@@ -26,25 +27,13 @@ def test_a_seed_that_once_found_a_fault_finds_none(seed: int) -> None:
     assert verdict.findings == [], draw(seed).describe()
 
 
-def listed_as_open() -> tuple[set[tuple[int, str]], set[str]]:
-    """Return what open.txt lets through: seeds with their rules, and what never happens."""
-    known, never = set[tuple[int, str]](), set[str]()
-    for line in Path(__file__).with_name("open.txt").read_text().splitlines():
-        words = line.partition("#")[0].split()
-        if words[:1] == ["never"]:
-            never.add(" ".join(words[1:]))
-        elif words:
-            known.add((int(words[0]), words[1]))
-    return known, never
-
-
 @pytest.mark.slow
 def test_fresh_seeds_break_no_rule_and_put_every_rule_to_the_test() -> None:
     campaign = run_seeds(FRESH)
 
     known, never = listed_as_open()
     assert [each for each in campaign.findings if (each.seed, each.rule) not in known] == []
-    assert [line for line in campaign.invalid() if line.rpartition("never: ")[2] not in never] == []
+    assert unlisted(campaign.invalid(), never) == []
     assert campaign.events > 200_000
 
 

@@ -137,24 +137,30 @@ def show(
     """Show what KEY of BUCKET is.
 
     A counter's number, a set's elements, a register's value go to standard output as they are, a
-    map as a table. Exit code 1: nothing is there.
+    map as a table. Where writers that did not know of each other made it several types, all of them
+    are shown. Exit code 1: nothing is there.
     """
 
     async def ask(chosen: AsyncBucket) -> Found:
         return await chosen.get(key, n=n, r=r, timeout=timeout, strict=strict)
 
     found: Found = run(url, secret_file, bucket, timeout, ask)
-    if found and found.composed is None:
+    made = [found.composed] if found.composed is not None else [*found.clash]
+    if found and not made:
         raise WrongType(
             f"{_where(bucket, key, ())} is a plain value.",
             hint=f"This shows it: {command('get', bucket, key)}",
         )
     from everwrite.client.spot import inside
+    from everwrite.core.types.composed import Map
     from everwrite.core.types.in_json import document
     from everwrite.core.types.operations import name_of
 
+    if fields:  # of several types a map has them
+        made = [each for each in made if isinstance(each, Map)] or made[:1]
+    whole, beside = made[0] if made else None, made[1:]
     try:
-        inner = inside(found.composed, [name_of(_raw_name(field)) for field in fields])
+        inner = inside(whole, [name_of(_raw_name(field)) for field in fields])
     except WrongType as error:
         error.hint = f"This shows all of it: {command('type show', bucket, key)}"
         raise
@@ -164,10 +170,17 @@ def show(
         said["found"], said["fields"] = inner is not None, [*fields]
         # By way of its text: JSON that somebody assigned is in it as it was written.
         text = b"{}" if inner is None else msgspec.json.encode(document(inner))
+        others = msgspec.json.encode([*map(document, beside)])
+        said |= {"beside": msgspec.json.decode(others)} if beside else {}
         emit_json(said | msgspec.json.decode(text))
     elif inner is not None:
-        _show(inner)
-        say(f"kind {found.type if not fields else _word(inner)}; answered by {quality_said(found)}")
+        _show_all([inner, *beside])
+        kinds = ", ".join(map(_word, [inner, *beside]))
+        say(f"kind {kinds}; answered by {quality_said(found)}")
+        if beside:
+            say(
+                "Their writers did not know of each other. Whoever changes it next keeps the first."
+            )
         if found.expires is not None:
             say(f"the last of it {end_sentence(found)}")
     elif found:
@@ -183,6 +196,16 @@ def _word(composed: Composed) -> str:
     from everwrite.client.results import type_of
 
     return type_of(composed)
+
+
+def _show_all(made: Sequence[Composed]) -> None:
+    """Write a value as data, or all of several."""
+    for number, each in enumerate(made, start=1):
+        if len(made) > 1:
+            emit_bytes(f"--- sibling {number} of {len(made)}, {_word(each)}\n".encode())
+        _show(each)
+        if len(made) > number and _word(each) == "register":
+            emit_bytes(b"\n")
 
 
 def _show(composed: Composed) -> None:

@@ -92,6 +92,9 @@ class Found(msgspec.Struct, frozen=True):
     """The time of the read by the cluster's clock; 0: nobody said."""
     composed: Composed | None = None
     """What makes the one value, if that is a data type: ``type`` names it."""
+    clash: Sequence[Composed] = ()
+    """What makes the values, where writers that did not know of each other made the key several
+    types: first that which whoever asks for one type is shown."""
 
     def __bool__(self) -> bool:
         return bool(self.values)
@@ -380,7 +383,8 @@ def _typed(
         return Found([], context, _without_value(quality, []))
     if len(made) == 1:
         return Found([plain(made[0])], context, quality, None, last, time_ms, made[0])
-    return Found([plain(each) for each in made], context, quality, merge, last, time_ms)
+    values = [plain(each) for each in made]
+    return Found(values, context, quality, merge, last, time_ms, clash=made)
 
 
 def _without_value(quality: Quality, siblings: list[Version]) -> Quality:

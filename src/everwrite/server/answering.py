@@ -13,13 +13,16 @@ from everwrite.core.errors import EverwriteError
 
 
 class answering:  # noqa: N801 (reads as a statement; a generator would cost each message more)
-    """Log what nobody has thought of, and make it an error that can be told."""
+    """Log what nobody has thought of, and make it an error that can be told; ``expected`` is what
+    whoever asks takes himself.
+    """
 
-    __slots__ = ("_asked", "_log")
+    __slots__ = ("_asked", "_expected", "_log")
 
-    def __init__(self, log: BoundLogger, asked: str) -> None:
+    def __init__(self, log: BoundLogger, asked: str, *expected: type[Exception]) -> None:
         self._log = log
         self._asked = asked
+        self._expected = expected
 
     def __enter__(self) -> None: ...
 
@@ -29,7 +32,9 @@ class answering:  # noqa: N801 (reads as a statement; a generator would cost eac
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None or isinstance(error, EverwriteError) or not isinstance(error, Exception):
+        if error is None or isinstance(error, (EverwriteError, *self._expected)):
+            return
+        if not isinstance(error, Exception):
             return
         self._log.exception("question failed", asked=self._asked, why=repr(error))
         raise EverwriteError(

@@ -192,6 +192,29 @@ async def test_a_plain_read_of_a_type_says_where_to_read_it_and_the_other_way_a_
 
 
 @in_loop
+async def test_all_types_of_a_clash_are_told_and_the_context_supersedes_all() -> None:
+    async with one() as (_, client):
+        await change(client, {"op": "include", "elements": ["red"]})
+        tag = (await client.get(TYPED)).headers["etag"]
+        for text in ("tea", "coffee"):  # by who has seen nothing of it
+            await client.put(PLAIN, content=text, headers={"Content-Type": "text/plain"})
+
+        found = await client.get(TYPED, headers={"If-None-Match": tag})
+
+        register = {"type": "register", "content_type": "text/plain"}
+        assert found.json() == {
+            **register,
+            "value": "coffee",
+            "beside": [{"type": "set", "value": ["red"]}, {**register, "value": "tea"}],
+        }
+        known = {"If-None-Match": found.headers["etag"]}
+        assert (await client.get(TYPED, headers=known)).status_code == 304
+        seen = {"Causal-Context": found.headers["causal-context"]}
+        assert (await client.delete(TYPED, headers=seen)).status_code == 204
+        problem(await client.get(TYPED), 404, "not_found")
+
+
+@in_loop
 async def test_another_type_is_refused_and_none_of_the_operations_is_done() -> None:
     async with one() as (_, client):
         await change(client, {"op": "include", "path": ["tags"], "elements": ["red"]})

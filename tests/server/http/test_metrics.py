@@ -14,6 +14,7 @@ from tests.client.fake_node import in_loop
 from tests.server.http.api import client_of, one, problem, three
 from tests.server.nodes import Nodes
 
+from everwrite.core import unsettled
 from everwrite.server.metrics.disk import look_at
 from everwrite.server.metrics.exposition import Exposition
 
@@ -89,6 +90,18 @@ async def test_nothing_that_a_client_sends_becomes_a_label() -> None:
         await client.get("/secretpath")
 
         assert "secret" not in (await client.get("/metrics")).text.lower()
+
+
+@in_loop
+async def test_increments_that_are_folded_before_their_time_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unsettled, "UNSETTLED_MAX", 2)
+    async with one() as (runtime, client):
+        runtime.node.local.unsettled.add([b"%d" % number for number in range(5)], 0)
+
+        found = samples((await client.get("/metrics")).text)
+        assert found["everwrite_doubts_dropped_total",] == 3
 
 
 @in_loop

@@ -1,35 +1,22 @@
 """The same commands, asked of a real Redis server and of a node: the answers are the same.
 
 What differs on purpose is in ``DIFFERENT``, with the reason; a difference that is not there fails,
-and so does one that is there no more. Debian's redis-server is started on a socket of its own.
+and so does one that is there no more. Publications and estimates have files of their own.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis.asyncio as redis
-from redis.exceptions import RedisError
 from tests.client.fake_node import in_loop
-from tests.server.nodes import PATIENCE_S
-from tests.server.redis.redis_api import client_of, one, port_of, raw
+from tests.server.redis.real_redis import beside, differences, real
+from tests.server.redis.redis_api import one, raw
 from tests.server.redis.test_requests import packed
 
 from everwrite.server.redis.table import TABLE
 
-SERVER = shutil.which("redis-server")
-
-pytestmark = [
-    pytest.mark.redis,
-    pytest.mark.skipif(SERVER is None, reason="needs Debian's redis-server"),
-]
+pytestmark = beside
 
 STRINGS = """
 SET a 1
@@ -269,37 +256,6 @@ MULTI
 DISCARD
 """
 
-ESTIMATES = """
-PFADD
-PFADD p
-PFADD p
-PFADD p a b c
-PFADD p a
-PFCOUNT p
-PFCOUNT none
-PFADD q c d e "" f
-PFCOUNT p q none
-PFMERGE r p q
-PFCOUNT r
-PFMERGE empty
-PFMERGE empty none
-PFCOUNT empty
-TYPE p
-STRLEN p
-GETRANGE p 0 3
-EXPIRE p 100
-PFADD p z
-TTL p
-SET a 1
-HSET h a 1
-PFADD a x
-PFCOUNT a
-PFMERGE q a
-PFADD h x
-PFCOUNT p h
-PFCOUNT
-"""
-
 SCRIPTS = """
 EVAL
 EVAL x
@@ -438,63 +394,6 @@ DIFFERENT = {
     "EVALSHA c3f8721cbb97f72bc19e972846bd7aaf91901658 1 a token": "it is known without SCRIPT LOAD",
     "COMMAND GETKEYSANDFLAGS hset a b c": "an update is not told apart from an access",
 }
-UNORDERED = {"HGETALL", "HKEYS", "HVALS", "SMEMBERS", "SINTER", "SUNION", "SDIFF"}
-
-
-@asynccontextmanager
-async def real(place: Path) -> AsyncIterator[redis.Redis]:
-    """A Redis server that keeps nothing."""
-    assert SERVER is not None
-    path = place / "redis.sock"
-    process = await asyncio.create_subprocess_exec(
-        *(SERVER, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(place)),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        async with asyncio.timeout(PATIENCE_S):
-            while b"accept connections" not in (line := await process.stdout.readline()):
-                assert line, "the server ended"
-        yield redis.Redis(unix_socket_path=str(path), retry=None)
-    finally:
-        process.terminate()
-        await process.communicate()
-
-
-async def answers_of(client: redis.Redis, script: str, protocol: int) -> list[tuple[str, Any]]:
-    """Return what each line of a script is answered with, by one connection."""
-    found = []
-    connection = client.connection_pool.connection_class(
-        **{**client.connection_pool.connection_kwargs, "protocol": protocol}
-    )
-    await connection.connect()
-    try:
-        for line in script.strip().splitlines():
-            words = [word.strip('"') for word in line.replace('" 1"', '"\x001"').split(" ")]
-            words = [word.replace("\x00", " ") for word in words]
-            await connection.send_command(*words)
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    answer = await connection.read_response()
-            except RedisError as error:
-                answer = f"{type(error).__name__}: {error}"
-            found.append((line, told(words[0], answer)))
-    finally:
-        await connection.disconnect()
-    return found
-
-
-def told(command: str, answer: Any) -> Any:
-    """Return an answer in one form, whatever the order in which a hash or a set comes."""
-    if command not in UNORDERED:
-        if isinstance(answer, list):
-            return [told("", each) for each in answer]
-        return f"{type(answer).__name__}: {answer}" if isinstance(answer, RedisError) else answer
-    if isinstance(answer, dict):
-        return sorted(answer.items())
-    if command == "HGETALL" and isinstance(answer, list):
-        return sorted(zip(answer[::2], answer[1::2], strict=True))
-    return sorted(answer) if isinstance(answer, list | set) else answer
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -506,7 +405,6 @@ def told(command: str, answer: Any) -> Any:
         ENDS,
         HASHES,
         SETS,
-        ESTIMATES,
         BATCHES,
         SCRIPTS,
         WATCHERS,
@@ -519,7 +417,6 @@ def told(command: str, answer: Any) -> Any:
         "ends",
         "hashes",
         "sets",
-        "estimates",
         "batches",
         "scripts",
         "watchers",
@@ -529,113 +426,9 @@ def told(command: str, answer: Any) -> Any:
 )
 @in_loop
 async def test_a_node_answers_as_redis_does(tmp_path: Path, script: str, protocol: int) -> None:
-    async with real(tmp_path) as theirs, one() as (runtime, _), client_of(runtime) as ours:
-        expected = await answers_of(theirs, script, protocol)
-        found = await answers_of(ours, script, protocol)
-    differ = {
-        line: {"redis": wanted, "here": answer}
-        for (line, wanted), (_, answer) in zip(expected, found, strict=True)
-        if answer != wanted
-    }
+    asked, differ = await differences(tmp_path, script, protocol)
     assert {line: both for line, both in differ.items() if line not in DIFFERENT} == {}
-    lines = {line for line, _ in expected}
-    assert lines & set(DIFFERENT) <= set(differ), "a difference that is there no more"
-
-
-PUBLICATIONS = """
-PING
-UNSUBSCRIBE
-PUNSUBSCRIBE
-SUNSUBSCRIBE
-UNSUBSCRIBE none other
-SUBSCRIBE
-SUBSCRIBE a b a
-PING
-PING hi
-GET x
-MULTI
-NOSUCH
-SUBSCRIBE
-other PUBLISH a one
-other PUBLISH none one
-other PUBLISH a
-other SPUBLISH a two
-PSUBSCRIBE ab* ?
-other PUBLISH a three
-other PUBLISH abc four
-SSUBSCRIBE a
-other SPUBLISH a five
-other PUBLISH a six
-other PUBSUB NUMPAT
-other PUBSUB NUMPAT x
-other PUBSUB NUMSUB a b none
-other PUBSUB NUMSUB
-other PUBSUB SHARDNUMSUB a b
-other PUBSUB CHANNELS b*
-other PUBSUB CHANNELS x y
-other PUBSUB SHARDCHANNELS
-other PUBSUB NOSUCH
-other PUBSUB
-UNSUBSCRIBE b none
-PUNSUBSCRIBE ab*
-other PUBLISH a seven
-other PUBLISH b eight
-UNSUBSCRIBE
-UNSUBSCRIBE
-PUNSUBSCRIBE ?
-SUNSUBSCRIBE
-GET x
-PUBLISH a nine
-SUBSCRIBE a
-RESET
-PUBLISH a ten
-SUBSCRIBE a
-QUIT
-"""
-"""Lines of one connection, and of another one beside it."""
-
-
-class Line:
-    """A connection spoken by hand: what comes of a command is all until the end of a PING."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self.writer = writer
-
-    async def ask(self, *words: str, last: bool = False) -> bytes:
-        sent = packed(*(word.encode() for word in words))
-        self.writer.write(sent if last else sent + packed(b"PING", b"-end-"))
-        async with asyncio.timeout(PATIENCE_S):
-            return await (self._reader.read() if last else self._reader.readuntil(b"-end-\r\n"))
-
-
-@pytest.mark.parametrize("protocol", ["2", "3"])
-@in_loop
-async def test_publications_come_as_redis_brings_them(tmp_path: Path, protocol: str) -> None:
-    async with real(tmp_path), one() as (runtime, _):
-        theirs = functools.partial(asyncio.open_unix_connection, tmp_path / "redis.sock")
-        ours = functools.partial(asyncio.open_connection, "127.0.0.1", port_of(runtime))
-        found: list[list[tuple[str, bytes]]] = []
-        for opened in (theirs, ours):
-            line, other = Line(*await opened()), Line(*await opened())
-            await line.ask("HELLO", protocol)
-            said = []
-            for each in PUBLICATIONS.strip().splitlines():
-                first, *words = each.split()
-                if first == "MULTI" and protocol == "3":
-                    continue  # it would keep the PING
-                if first == "other":
-                    said.append((each, await other.ask(*words)))
-                    said.append((f"heard of {each}", await line.ask("PING")))
-                else:
-                    said.append((each, await line.ask(*each.split(), last=first == "QUIT")))
-                if first == "RESET":
-                    await line.ask("HELLO", protocol)
-            found.append(said)
-            for each_line in (line, other):
-                each_line.writer.close()
-
-    assert found[1] == found[0]
+    assert asked & set(DIFFERENT) <= set(differ), "a difference that is there no more"
 
 
 @in_loop
@@ -651,21 +444,3 @@ async def test_no_command_of_redis_is_unknown_here(tmp_path: Path) -> None:
                 found = await raw(runtime, packed(name.encode(), b"a", b"b"))
                 assert found.startswith(f"-ERR '{name.upper()}' is not supported: ".encode()), name
         assert (await ours.execute_command("OBJECT HELP"))[0].startswith(b"OBJECT")
-
-
-@in_loop
-async def test_an_estimate_is_the_same_to_the_byte(tmp_path: Path) -> None:
-    async with real(tmp_path) as theirs, one() as (_, ours):
-        for size in (10, 100, 1000, 30_000):
-            for begin in range(0, size, 1000):
-                elements = [f"element {at}" for at in range(begin, min(begin + 1000, size))]
-                for each in (theirs, ours):
-                    await each.pfadd("p", *elements)
-            count = await theirs.pfcount("p")
-            assert await ours.pfcount("p") == count
-            assert abs(count - size) < 0.03 * size
-            for one_, other in ((theirs, ours), (ours, theirs)):  # each reads what the other wrote
-                sketch = await one_.get("p")
-                assert sketch is not None
-                await other.set("q", sketch)
-                assert await other.pfcount("q") == count

@@ -17,6 +17,7 @@ from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.core.errors import ConfigError
 from everwrite.server.redis import connection as connections
 from everwrite.server.redis.pipeline import QUEUED_MAX
+from everwrite.server.redis.requests import STRANGER_ARGS_MAX, STRANGER_BULK_MAX
 from everwrite.server.settings import ServeOptions
 from everwrite.server.sockets import ACCEPTS_PER_TURN
 
@@ -146,6 +147,33 @@ async def test_who_does_not_know_the_secret_may_not_ask() -> None:
         assert (await raw(runtime, packed(*[b"x"] * 11))).startswith(b"-ERR Protocol error")
         multi = packed(b"MULTI") + packed(b"EXEC")
         assert (await raw(runtime, multi)).count(b"-NOAUTH") == 2
+
+
+@in_loop
+async def test_who_says_the_secret_last_in_a_turn_may_send_at_length_in_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "TURN_S", 0.0)  # a turn is one command
+    async with one(secret=b"hush") as (runtime, _):
+        long = packed(b"MSET", *[b"k", b"x" * (STRANGER_BULK_MAX + 1)] * STRANGER_ARGS_MAX)
+        for say in ((b"AUTH", b"hush"), (b"HELLO", b"2", b"AUTH", b"default", b"hush")):
+            assert (await raw(runtime, packed(*say) + long)).endswith(b"\r\n+OK\r\n")
+
+
+@in_loop
+async def test_who_says_the_secret_anew_while_others_of_its_commands_run_may_send_at_length() -> (
+    None
+):
+    async with one(secret=b"hush") as (runtime, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(runtime))
+        auth = packed(b"AUTH", b"hush")
+        writer.write(auth + packed(b"KEYS", b"*") + packed(b"RESET") + auth)
+        async with asyncio.timeout(PATIENCE_S):
+            lines = [await reader.readline() for _ in range(4)]
+            assert lines == [b"+OK\r\n", b"*0\r\n", b"+RESET\r\n", b"+OK\r\n"]
+            writer.write(packed(b"SET", b"a", b"x" * (STRANGER_BULK_MAX + 1)))
+            assert await reader.readline() == b"+OK\r\n"
+        writer.close()
 
 
 @in_loop

@@ -109,6 +109,17 @@ async def test_a_key_is_located_and_explained(protocol: int) -> None:
 
 
 @in_loop
+async def test_the_bucket_that_is_explained_is_that_of_its_time() -> None:
+    async with one() as (_, r):
+        pipe = r.pipeline(transaction=False)
+        pipe.execute_command("DYN.EXPLAIN", "a")
+        pipe.execute_command("SELECT", 3)
+        pipe.execute_command("DYN.EXPLAIN", "a")
+        first, _, second = await pipe.execute()
+        assert (facts(first)["bucket"], facts(second)["bucket"]) == (b"redis:0", b"redis:3")
+
+
+@in_loop
 async def test_keys_that_are_no_text_are_explained_too() -> None:
     async with one() as (_, r):
         told = facts(await r.execute_command("DYN.EXPLAIN", b"\xff\x00"))

@@ -19,7 +19,7 @@ from tests.server.redis.redis_api import client_of, one, three
 from tests.server.redis.test_steps import NOW_MS, QUALITY, session
 
 from everwrite.core.messages.requests import Get, GetReply, Put, PutReply
-from everwrite.server.redis.known import BY_SHA1, KNOWN, known_by_text, release
+from everwrite.server.redis.known import BY_SHA1, KNOWN, known_by_text, release, where
 from everwrite.server.redis.limiting import fixed_window
 
 WRITTEN = PutReply(1, b"context", 3, 0, 1, 0, 2)
@@ -93,7 +93,7 @@ async def test_a_lock_is_counted_as_advice() -> None:
 def test_a_release_takes_away_what_it_read_and_nothing_else() -> None:
     client = session()
     data = client.key(b"lock")
-    steps = release(client, [data], [b"token"])
+    steps = where(1, release)(client, [data], [b"token"])
     assert isinstance(next(steps), Get)
 
     asked = steps.send(GetReply(1, [(0, b"token")], b"read", QUALITY))

@@ -5,22 +5,37 @@ equal reads are one. Seen by the order in which things come to pass.
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.stdlib import BoundLogger
 from tests.client.fake_node import in_loop
 from tests.server.redis.redis_api import one
 
 from everwrite.core.data.labels import KIND_PIECE
+from everwrite.core.errors import EverwriteError
+from everwrite.core.local import Local
 from everwrite.core.messages.requests import Get, GetReply, Quality
 from everwrite.core.types.pieces import Added, Element, Written, encode
 from everwrite.server.driver import Driver
 from everwrite.server.redis import patterns, place, shown
-from everwrite.server.redis.place import HEAVY_IN_CORE_MAX, HEAVY_PIECES, RedisPlace
+from everwrite.server.redis.front import Front
+from everwrite.server.redis.hub import Hub
+from everwrite.server.redis.pipeline import Pipeline
+from everwrite.server.redis.place import (
+    HEAVY_IN_CORE_MAX,
+    HEAVY_PIECES,
+    IN_CORE_MAX,
+    RedisPlace,
+)
 from everwrite.server.redis.replies import Problem
+from everwrite.server.redis.session import Session
+from everwrite.server.turns import Turns
 
 QUALITY = Quality(3, 0, 2)
 
@@ -33,20 +48,65 @@ class Asking:
         self._events = events
 
     def heard(self, at: int, reply: object) -> None:
-        self._events.append(f"{self.owner}{at}")
+        failed = "!" if isinstance(reply, EverwriteError) else ""
+        self._events.append(f"{self.owner}{at}{failed}")
 
 
-def a_place() -> tuple[RedisPlace, list[Get]]:
+class Clock:
+    """The running loop, by whose time it becomes later when a test says so."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.call_soon = loop.call_soon
+        self._now = 0.0
+        self._due: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self._now
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> SimpleNamespace:
+        self._due.append((self._now + delay, callback))
+        return SimpleNamespace(cancel=self._due.clear)
+
+    def forward(self, seconds: float) -> None:
+        """Let it be later, and do what is due by then."""
+        self._now += seconds
+        due, self._due = self._due, []
+        for at, callback in due:
+            if at <= self._now:
+                callback()
+            else:
+                self._due.append((at, callback))
+
+
+def a_place(clock: Clock | None = None) -> tuple[RedisPlace, list[Get]]:
     """Return a place, and what the core gets of it."""
     core: list[Get] = []
     driver = SimpleNamespace(
-        loop=asyncio.get_running_loop(),
+        loop=clock or asyncio.get_running_loop(),
         log=None,
         attach=lambda _: 1,
         detach=lambda _: None,
         arrived=lambda _, messages: core.extend(messages),
     )
     return RedisPlace(cast(Driver, driver), 1000), core
+
+
+def a_front(mine: RedisPlace) -> Front:
+    """Return a front that has this place, and nobody who may publish."""
+    return Front(
+        mine,
+        cast(Hub, None),
+        b"",
+        cast(Local, None),
+        asyncio.get_running_loop(),
+        port=0,
+        welcome=lambda _: True,
+        parted=lambda _: None,
+        turns=cast(Turns, SimpleNamespace(took_from_guest=lambda _: None)),
+        broken=lambda _: None,
+        log=cast(BoundLogger, None),
+    )
 
 
 def read(mine: RedisPlace, key: bytes) -> Get:
@@ -77,6 +137,31 @@ async def test_once_the_time_of_a_turn_is_over_each_connection_hears_in_its_turn
 
 
 @in_loop
+async def test_the_commands_of_a_connection_have_one_turn_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(place, "TURN_S", 0.0)  # over after each
+    mine, core = a_place()
+    front = a_front(mine)
+    events: list[str] = []
+    a, b = (
+        Pipeline(front, Session(front, number, ""), functools.partial(events.append, name))
+        for number, name in enumerate("ab")
+    )
+    for key in (b"0", b"1", b"2"):
+        a.add([b"GET", key])
+    b.add([b"GET", b"3"])
+    await asyncio.sleep(0)
+    mine.send([reply(each, 0) for each in core])
+    while len(events) < 7:
+        events.append("|")
+        await asyncio.sleep(0)
+    assert events == ["a", "|", "a", "|", "b", "|", "a"]
+    assert (a.answers(), b.answers()) == (b"$-1\r\n" * 3, b"$-1\r\n")
+    mine.close()
+
+
+@in_loop
 async def test_equal_reads_that_wait_are_one_and_a_later_one_is_not() -> None:
     mine, core = a_place()
     events: list[str] = []
@@ -95,6 +180,73 @@ async def test_equal_reads_that_wait_are_one_and_a_later_one_is_not() -> None:
     mine.send([reply(each) for each in core[1:]])
     assert events == ["a0", "a1", "a3", "a2", "a4"]
     assert not mine.under_way
+    mine.close()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+@in_loop
+async def test_a_read_that_others_share_is_theirs_when_who_asked_first_waited_too_long(
+    lost: bool,
+) -> None:
+    clock = Clock()
+    mine, core = a_place(clock)
+    events: list[str] = []
+    a, b, others = Asking("a", events), Asking("b", events), Asking("", [])
+    for number in range(IN_CORE_MAX):
+        mine.ask(read(mine, b"%d" % number), others)
+    mine.ask(read(mine, b"k"), a, 0)
+    clock.forward(2)
+    for number in (1, 2):
+        mine.ask(read(mine, b"k"), b, number)
+    await asyncio.sleep(0)
+    assert len(core) == IN_CORE_MAX
+
+    clock.forward(1.5)
+    await asyncio.sleep(0)
+    assert events == ["a0!"]
+    assert [each.key for each in core[IN_CORE_MAX:]] == [b"k"]
+
+    if lost:
+        clock.forward(2)
+        assert events == ["a0!", "b1!", "b2!"]
+    else:
+        mine.send([reply(core[-1])])
+        assert events == ["a0!", "b1", "b2"]
+    assert not mine.under_way
+
+    core.clear()
+    for number in range(2 * IN_CORE_MAX):
+        mine.ask(read(mine, b"%d" % number), others)
+    await asyncio.sleep(0)
+    assert len(core) == IN_CORE_MAX  # all that waited has left its room
+    mine.close()
+
+
+@in_loop
+async def test_a_read_whose_reply_is_lost_ends_each_that_share_it_in_its_time_and_makes_room() -> (
+    None
+):
+    clock = Clock()
+    mine, core = a_place(clock)
+    events: list[str] = []
+    who = Asking("a", events)
+    mine.ask(read(mine, b"k"), who, 0)
+    clock.forward(2)
+    mine.ask(read(mine, b"k"), who, 1)
+    await asyncio.sleep(0)
+    assert len(core) == 1
+
+    clock.forward(1.5)
+    assert events == ["a0!"]
+    mine.send([reply(core.pop())])  # of whom nobody waits for it any more
+    assert events == ["a0!"]
+    clock.forward(2)
+    assert events == ["a0!", "a1!"]
+
+    for number in range(2 * IN_CORE_MAX):
+        mine.ask(read(mine, b"%d" % number), who)
+    await asyncio.sleep(0)
+    assert len(core) == IN_CORE_MAX
     mine.close()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from everwrite.core.data.keys import checked_value
-from everwrite.core.data.labels import UNREADABLE, Kind, check_kind
+from everwrite.core.data.labels import KIND_BYTES, UNREADABLE, Kind, check_kind
 from everwrite.core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -122,27 +122,38 @@ def decode(data: bytes) -> list[Operation]:
 
 def _check(operation: Operation) -> None:
     """Raise RequestError for an operation that cannot be."""
-    path = operation.path
-    names = [*path, *operation.elements] if isinstance(operation, Include | Exclude) else path
-    if not all(map(is_name, names)):
-        raise RequestError(
-            "A name must be a text, or bytes that are no UTF-8.",
-            hint="Nothing was done. Each name has one form only.",
-        )
-    size = sum(len(raw_of(name)) for name in path)
+    path, size = operation.path, 0
+    for name in path:
+        if type(name) is str:  # nearly always, and a put may have thousands
+            size += len(name) if name.isascii() else len(name.encode())
+        elif is_name(name):
+            size += len(name)
+        else:
+            raise _no_name()
     if len(path) > DEPTH_MAX or size > PATH_BYTES_MAX:
         raise RequestError(
             f"A path of {len(path)} names and {size} bytes is not possible.",
             hint=f"Nothing was done. Use {DEPTH_MAX} names, {PATH_BYTES_MAX} bytes, or less.",
         )
-    if isinstance(operation, Add) and not -AMOUNT_MAX - 1 <= operation.amount <= AMOUNT_MAX:
-        raise RequestError(
-            f"An amount of {operation.amount} is not possible.",
-            hint="Nothing was done. Add what fits into 64 bits, with its sign.",
-        )
-    if isinstance(operation, Assign):
-        check_kind(operation.kind)
-        checked_value(operation.value)
+    match operation:
+        case Assign():
+            if operation.kind != KIND_BYTES:
+                check_kind(operation.kind)
+            checked_value(operation.value)
+        case Add() if not -AMOUNT_MAX - 1 <= operation.amount <= AMOUNT_MAX:
+            raise RequestError(
+                f"An amount of {operation.amount} is not possible.",
+                hint="Nothing was done. Add what fits into 64 bits, with its sign.",
+            )
+        case Include() | Exclude() if not all(map(is_name, operation.elements)):
+            raise _no_name()
+
+
+def _no_name() -> RequestError:
+    return RequestError(
+        "A name must be a text, or bytes that are no UTF-8.",
+        hint="Nothing was done. Each name has one form only.",
+    )
 
 
 def name_of(raw: bytes) -> Name:

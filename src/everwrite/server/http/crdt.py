@@ -17,7 +17,7 @@ from everwrite.core.data.labels import KIND_BYTES, KIND_JSON
 from everwrite.core.errors import ProtocolError, RequestError
 from everwrite.core.messages.requests import GetReply, PutReply
 from everwrite.core.types import operations as core
-from everwrite.core.types.composing import compose
+from everwrite.core.types.composing import compose_all
 from everwrite.core.types.in_json import JsonName, document, name_in
 from everwrite.server.http.asked import Asked
 from everwrite.server.http.objects import (
@@ -129,10 +129,13 @@ class Typed:
         key = key_in(raw_key, options)
         seen = seen_in(options, asked.headers.get(b"causal-context"))
         reply = await self._operations.read(data_key(bucket, key), options, seen)
-        made = compose(reply.values, reply.marks) if reply.values else None
-        if made is None:
+        made = compose_all(reply.values, reply.marks) if reply.values else []
+        if not made:
             raise absent(reply)
-        body = msgspec.json.encode(document(made))
+        first, *beside = map(document, made)
+        body = msgspec.json.encode(first)
+        if beside:  # a clash: the context supersedes all of it, so all of it is told
+            body = b'%s,"beside":%s}' % (body[:-1], msgspec.json.encode(beside))
         tag = self._tags.of([(KIND_JSON, body)], "-typed")
         headers = [(b"etag", tag), _NO_CACHE, *_quality(reply)]
         long = len(reply.context) > CONTEXT_HEADER_MAX

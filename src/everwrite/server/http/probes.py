@@ -1,5 +1,6 @@
 """Whether the process runs is told to whoever asks, also where there is no room for more clients: a
-supervisor that hears otherwise ends a node that is only full.
+supervisor that hears otherwise ends a node that is only full. Of those who are one too many so many
+are heard at a time as are told why they are refused (REFUSED_MAX in connection.py).
 """
 
 from __future__ import annotations

@@ -196,3 +196,8 @@ def _staleness(runtime: Runtime) -> Iterator[Metric]:
         "Places at which a change met several data types, written at the same time.",
         local.counters.types_clashed,
     )
+    yield counter(
+        "everwrite_doubts_dropped",
+        "Increments in doubt that may be folded before their time, since there were too many.",
+        local.unsettled.dropped,
+    )

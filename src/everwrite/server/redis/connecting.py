@@ -77,6 +77,9 @@ def _let_in(session: Session, given: bytes) -> None:
     if not compare_digest(given, secret):
         raise Problem("WRONGPASS invalid username-password pair or user is disabled.")
     session.known = True
+    connection = session.front.connections.get(session.number)
+    if connection is not None:
+        connection.look_who()
 
 
 def hello(session: Session, args: Args, keys: list[bytes]) -> Answer:

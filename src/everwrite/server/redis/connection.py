@@ -139,8 +139,6 @@ class RedisConnection(asyncio.Protocol):
                     break
                 took = True
                 pipeline.add(args)
-                if self._requests.args_max == STRANGER_ARGS_MAX:
-                    self.look_who()
                 if clock() >= until:  # what is answered at once may take long
                     self._full = True
                     self._loop.call_soon(self._take_more)

@@ -1,7 +1,4 @@
-"""What all connections of a node share: the table of commands, the place at the driver, the secret.
-
-An error that a command did not expect is logged and told here, and nowhere else.
-"""
+"""What all connections of a node share: commands, the place at the driver, the secret."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from structlog.stdlib import BoundLogger
 
-from everwrite.core.errors import EverwriteError
 from everwrite.server.redis.command import Args, Command, words
 from everwrite.server.redis.hub import Hub
 from everwrite.server.redis.measures import RedisMeasures
@@ -61,7 +57,7 @@ class Front:
         self.began = loop.time()
         self._welcome = welcome
         self._parted = parted
-        self._log = log
+        self.log = log
         self._number = 0
 
     def next_number(self) -> int:
@@ -120,16 +116,6 @@ class Front:
         self.measures.refused += 1
         return Problem(
             f"ERR '{command.name.upper()}' is not supported: {command.refused}; see {PAGE}"
-        )
-
-    def ours(self, args: Args, error: Exception) -> EverwriteError:
-        """Log what nobody has thought of, and return the error that is told."""
-        name = words(args[0]).lower()
-        self._log.exception("redis command failed", command=name, why=repr(error))
-        return EverwriteError(
-            f"The node met an error in {name!r} ({type(error).__name__}).",
-            hint="Its log has the traceback. Please report it.",
-            outcome="unknown",
         )
 
     def session_of(self, number: int) -> Session | None:

@@ -1,10 +1,10 @@
 """Where publications come to the connections of this node, and where they go from.
 
-The hub is one more client of the driver, beside place.py: so no publisher takes the room of those
-who read and write. What is published, here or elsewhere, comes back from the core (``_heard``),
-waits in one line, and is handed to its subscribers for TURN_NS in each turn of the loop; only then
-is whoever published it answered. A publisher is slowed down by those whom he reaches, and nobody
-else is.
+The hub is one more client of the driver, beside place.py: so no publisher takes the room that those
+who read and write have there, and of the core's (in_flight_max) IN_CORE_MAX at most. What is
+published, here or elsewhere, comes back from the core (``_heard``), waits in one line, and is
+handed to its subscribers for TURN_NS in each turn of the loop; only then is whoever published it
+answered. A publisher is slowed down by those whom he reaches, and nobody else is.
 
 A subscriber that does not read is cut off at UNREAD_PUSHED_MAX, as by Redis'
 client-output-buffer-limit.

@@ -53,41 +53,47 @@ class Known(NamedTuple):
 # -- locks -----------------------------------------------------------------------------------------
 
 
-def release(session: Session, keys: list[bytes], argv: Args) -> Steps:
-    """Take a key away if ARGV[1] stands there. What was written meanwhile stays."""
-    reply: GetReply = yield session.read(keys[0])
-    if string(reply) != argv[0]:
-        return 0
-    session.wrote(keys[0], (yield session.take_away(keys[0], reply.context)))
+Then = Callable[[Session, bytes, GetReply, Args], Steps]
+
+
+def where(expected: int, then: Then) -> Run:
+    """Return what answers 0 where ARGV[expected] does not stand, and goes on where it does."""
+
+    def run(session: Session, keys: list[bytes], argv: Args) -> Steps:
+        reply: GetReply = yield session.read(keys[0])
+        if string(reply) != argv[expected - 1]:
+            return 0
+        return (yield from then(session, keys[0], reply, argv))
+
+    return run
+
+
+def release(session: Session, key: bytes, reply: GetReply, argv: Args) -> Steps:
+    """Take a key away. What was written meanwhile stays."""
+    session.wrote(key, (yield session.take_away(key, reply.context)))
     return 1
 
 
-def extend(session: Session, keys: list[bytes], argv: Args) -> Steps:
+def extend(session: Session, key: bytes, reply: GetReply, argv: Args) -> Steps:
     """Let a key that has an end live ARGV[2] ms longer, or (ARGV[3] is not 0) from now on."""
-    reply: GetReply = yield session.read(keys[0])
     left_ms = left_of(reply)
-    if string(reply) != argv[0] or not left_ms:
+    if not left_ms:
         return 0
     more_ms = number(argv[1]) + (left_ms if argv[2:3] in ([], [b"0"]) else 0)
-    yield from end_in_time(session, keys[0], reply, more_ms)
+    yield from end_in_time(session, key, reply, more_ms)
     return 1
 
 
-def reacquire(session: Session, keys: list[bytes], argv: Args) -> Steps:
-    """Let a key end in ARGV[2] ms if ARGV[1] stands there."""
-    reply: GetReply = yield session.read(keys[0])
-    if string(reply) != argv[0]:
-        return 0
-    yield from end_in_time(session, keys[0], reply, number(argv[1]))
+def reacquire(session: Session, key: bytes, reply: GetReply, argv: Args) -> Steps:
+    """Let a key end in ARGV[2] ms."""
+    yield from end_in_time(session, key, reply, number(argv[1]))
     return 1
 
 
-def compare_and_set(session: Session, keys: list[bytes], argv: Args) -> Steps:
-    """SET ARGV[1] if ARGV[2] stands there; with the end that ARGV[3] and ARGV[4] say."""
-    if string((yield session.read(keys[0]))) != argv[1]:
-        return 0
+def replace(session: Session, key: bytes, reply: GetReply, argv: Args) -> Steps:
+    """SET ARGV[1], with the end that ARGV[3] and ARGV[4] say."""
     end = argv[2:4] if len(argv) == 4 else []
-    return (yield from set_(session, [b"set", b"", argv[0], *end], keys))
+    return set_(session, [b"set", b"", argv[0], *end], [key])
 
 
 # -- numbers, and many keys ------------------------------------------------------------------------
@@ -132,7 +138,7 @@ KNOWN = (
         "redis 2.10 to 8.1, valkey 6.1",
         "lock release",
         "Take a key away if this token stands there.",
-        release,
+        where(1, release),
         args=1,
         advisory=True,
     ),
@@ -141,7 +147,7 @@ KNOWN = (
         _LOCKS,
         "lock extend",
         "Let it live longer, or so long from now on.",
-        extend,
+        where(1, extend),
         args=3,
         advisory=True,
     ),
@@ -150,7 +156,7 @@ KNOWN = (
         "redis 2.10 and 3.0",
         "lock extend, older",
         "Let it live longer.",
-        extend,
+        where(1, extend),
         args=2,
         advisory=True,
     ),
@@ -159,7 +165,7 @@ KNOWN = (
         _LOCKS,
         "lock reacquire",
         "Let it live as long as at first.",
-        reacquire,
+        where(1, reacquire),
         args=2,
         advisory=True,
     ),
@@ -185,7 +191,7 @@ KNOWN = (
         "aiocache 0.11 and 0.12",
         "RedLock release",
         "Take a key away if this value stands there.",
-        release,
+        where(1, release),
         args=1,
         advisory=True,
     ),
@@ -194,7 +200,7 @@ KNOWN = (
         "aiocache 0.11 and 0.12",
         "OptimisticLock cas",
         "SET if this value stands there.",
-        compare_and_set,
+        where(2, replace),
         args=2,
         advisory=True,
     ),

@@ -122,8 +122,9 @@ def locate(session: Session, args: Args, keys: list[bytes]) -> Steps:
 
 
 def explain(session: Session, args: Args, keys: list[bytes]) -> Steps:
+    bucket = session.bucket  # as it is now: a SELECT behind this may be carried out meanwhile
     found = yield from _told(session, "explain", args[1])
-    return {**found, "bucket": session.bucket, "key": args[1]}
+    return {**found, "bucket": bucket, "key": args[1]}
 
 
 def _told(session: Session, verb: str, key: bytes) -> Steps:

@@ -19,6 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from everwrite.core.errors import EverwriteError
+from everwrite.server.answering import answering
 from everwrite.server.redis.command import ALONE, BLIND, PART, Args, Command, wrong_number
 from everwrite.server.redis.doubts import problem_of
 from everwrite.server.redis.joining import Joining
@@ -224,12 +225,8 @@ class Pipeline:
         if self._unsent > UNSENT_BYTES_MAX and (self._running or self._due):
             return False  # who has nothing under way, nor to send, would wait for nothing
         try:
-            try:
+            with answering(self.front.log, slot.name, Problem):
                 found = self._begin(slot)
-            except (Problem, EverwriteError):
-                raise
-            except Exception as error:
-                raise self.front.ours(slot.args, error) from error
         except Problem as problem:
             self._answer(slot, problem)
         except EverwriteError as error:
@@ -336,10 +333,8 @@ class Pipeline:
     def _answer(self, slot: Slot, answer: Answer) -> None:
         batch, protocol = slot.batch, slot.protocol or self.session.protocol
         try:
-            try:
+            with answering(self.front.log, slot.name):
                 data = encode(answer, protocol)
-            except Exception as error:
-                raise self.front.ours(slot.args, error) from error
         except EverwriteError as error:
             answer = problem_of(error)
             data = encode(answer, protocol)

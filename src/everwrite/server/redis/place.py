@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from everwrite.core.errors import EverwriteError, InvariantError
 from everwrite.core.failures import failure_of
 from everwrite.core.messages.listing import List
@@ -73,12 +75,13 @@ class RedisPlace(FrontPlace[Call, int]):
         """Of this run: no other has its request ids."""
         self._op = 0
         self._queued: deque[Request] = deque()
-        """Of those that wait, what is not with the core yet."""
+        """Of those that wait, what is not with the core yet;"""
+        self._in_core: set[int] = set()
+        """and the numbers of those that are."""
         self._read_by: dict[_Read, int] = {}
-        """Reads among these, and the number of the message,"""
+        """Reads among those that are not, and the number of the message,"""
         self._sharing: dict[int, list[int]] = {}
         """and the numbers of those that share its reply."""
-        self._shared = 0
         self._light = LIGHT_AGAIN
         """How many replies came since a large one."""
         self._handing = False
@@ -107,7 +110,6 @@ class RedisPlace(FrontPlace[Call, int]):
             first = self._read_by.setdefault(_read(message), message.rid)
             if first != message.rid:
                 self._sharing.setdefault(first, []).append(message.rid)
-                self._shared += 1
                 return
         self._queued.append(message)
         if not self._handing and self._has_room():
@@ -120,7 +122,7 @@ class RedisPlace(FrontPlace[Call, int]):
 
     def _has_room(self) -> bool:
         """Say whether the core may have one more: what it has answered is held until it is told."""
-        in_core = len(self._waiting) - len(self._queued) - self._shared
+        in_core = len(self._in_core)
         if self._light < LIGHT_AGAIN and in_core >= HEAVY_IN_CORE_MAX:
             return False
         return in_core + self._replies_behind < IN_CORE_MAX
@@ -134,6 +136,7 @@ class RedisPlace(FrontPlace[Call, int]):
             heavy = type(message) is GetReply and len(message.values) > HEAVY_PIECES
             self._light = 0 if heavy else self._light + 1
             reply = told(message) if type(message) is Failure else message
+            self._in_core.discard(message.rid)  # type: ignore[attr-defined]
             for rid in self._all_of(message.rid):  # type: ignore[attr-defined]
                 found = waiting.pop(rid, None)
                 if found is None:
@@ -148,10 +151,7 @@ class RedisPlace(FrontPlace[Call, int]):
     def _all_of(self, rid: int) -> Sequence[int]:
         """Return all that the reply to this message is for."""
         more = self._sharing.pop(rid, None) if self._sharing else None
-        if more is None:
-            return (rid,)
-        self._shared -= len(more)
-        return (rid, *more)
+        return (rid,) if more is None else (rid, *more)
 
     def _tell(self, call: Call, at: int, reply: Message | EverwriteError | None) -> None:
         try:  # what goes wrong is one connection's, and others are still to be told
@@ -232,8 +232,12 @@ class RedisPlace(FrontPlace[Call, int]):
             message = queued.popleft()
             if type(message) is Get:
                 self._read_by.pop(_read(message), None)
-            if message.rid not in waiting and message.rid not in self._sharing:
-                continue  # it waited too long, and was told so
+            if message.rid not in waiting:  # it waited too long, and was told so
+                heir = self._heir(message)
+                if heir is None:
+                    continue
+                message = heir
+            self._in_core.add(message.rid)
             if type(message) is Put and message.value is not None:
                 held += len(message.value)
             try:  # one by one, so that none is lost with another
@@ -247,14 +251,25 @@ class RedisPlace(FrontPlace[Call, int]):
         if held >= TURN_BYTES:
             self._soon()
 
+    def _heir(self, message: Request) -> Request | None:
+        """Return a read for those that share it and still wait, as asked by the first of them."""
+        rids = [rid for rid in self._sharing.pop(message.rid, ()) if rid in self._waiting]
+        if not rids:
+            return None
+        first, *more = rids
+        if more:
+            self._sharing[first] = more
+        return replace(message, rid=first)
+
     def _soon(self) -> None:
         if not self._handing:
             self._handing = True
             self._loop.call_soon(self._hand_in)
 
     def _end(self, rid: int, who: Call, which: int, error: EverwriteError) -> None:
-        if rid in self._sharing and not any(each.rid == rid for each in self._queued):
-            self._all_of(rid)  # the reply is lost; who shares it has a time of his own
+        if rid in self._in_core:  # its reply is lost; who shares it has a time of his own
+            self._in_core.remove(rid)
+            self._sharing.pop(rid, None)
         self._tell(who, which, error)
         if self._queued:
             self._soon()

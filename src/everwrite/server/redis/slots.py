@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from everwrite.core.errors import EverwriteError, InvariantError
 from everwrite.core.messages.channels import Listen, Publish
 from everwrite.core.messages.requests import Put, PutReply
+from everwrite.server.answering import answering
 from everwrite.server.redis.command import CHANGE, REST, Args, Command, Request, Steps
 from everwrite.server.redis.doubts import problem_of
 from everwrite.server.redis.replies import Answer, Problem, encode
@@ -140,12 +141,8 @@ class Slot:
         try:
             if isinstance(reply, EverwriteError):
                 raise reply
-            try:
+            with answering(line.front.log, self.name, Problem):
                 answer = tell(line.session, keys[0], reply)
-            except (Problem, EverwriteError):
-                raise
-            except Exception as error:
-                raise line.front.ours(self.args, error) from error
         except Problem as problem:
             answer = problem
         except EverwriteError as error:
@@ -204,14 +201,10 @@ class Slot:
         """Return what the command asks next."""
         steps = self._steps
         assert steps is not None
-        try:
+        with answering(self._line.front.log, self.name, StopIteration, Problem):
             if isinstance(told, EverwriteError):
                 return steps.throw(told)
             return steps.send(told)
-        except (StopIteration, Problem, EverwriteError):
-            raise
-        except Exception as error:
-            raise self._line.front.ours(self.args, error) from error
 
 
 class Batch(Slot):
