@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.plant import Plant, neighbour
 
-from everwrite.core.pace.control import LEAST, RATE_FIRST, RATE_MIN, Said
+from everwrite.core.pace.control import LEAST, RATE_FIRST, Said
 from everwrite.core.pace.latency import Latency
 from everwrite.core.pace.pace import EACH_MIN, KINDS, WEIGHTS, Pace
 

@@ -51,9 +51,7 @@ class Neighbours:
         local = self._local
         if isinstance(source, bytes):
             strain = message.strain_pct / 100 if message.strain_pct >= 0 else -1.0
-            said = Said(
-                local.now, strain, message.per_s, message.serves, message.unhurried_per_s
-            )
+            said = Said(local.now, strain, message.per_s, message.serves, message.unhurried_per_s)
             local.pace.control.neighbours[source] = said
 
     def forget(self, peer: bytes) -> None:
