@@ -110,7 +110,7 @@ EXAMPLES: list[AnyMessage] = [
     Confirmed(25, 7, [0], [b"f" * 16], 9),
     Reap(26, [(b"n" * 8, 9)], [(b"key", b"f" * 16)], 3),
     Reaped(27),
-    Load(130, 250, True),
+    Load(130, 250, True, 12),
     Roots(24, b"s" * 8, [(3, 7, 2**64 - 1), (4, 7, 0)], [9], 4),
     Rooted(24, [SAME, DIFFERENT]),
     Sums(25, 3, b"s" * 8, 7, 16, [(0, 64)]),

@@ -97,11 +97,13 @@ class Plant:
         return took[len(took) * 99 // 100]
 
 
-def neighbour(strain: float, *, serves: bool = True, per_s: int = 0) -> Callable[[Plant], None]:
+def neighbour(
+    strain: float, *, serves: bool = True, per_s: int = 0, unhurried_per_s: int = 0
+) -> Callable[[Plant], None]:
     """Return what lets the plant hear every quarter second of a node on the same machine."""
 
     def says(plant: Plant) -> None:
-        said = Said(plant.now, strain, per_s, serves)
+        said = Said(plant.now, strain, per_s, serves, unhurried_per_s)
         plant.pace.control.neighbours[b"neighbor"] = said
 
     return says

@@ -43,6 +43,7 @@ WITHIN = {
     "pace-forgets-what-it-gave": 20,
     "pace-takes-all-for-idle": 20,
     "pace-starves": 40,
+    "pace-hurries-all": 60,
     "acks-join-running-sync": 10,
     "ack-failed-write": 20,
     "cache-failed-write": 20,

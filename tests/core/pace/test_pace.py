@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.plant import Plant, neighbour
 
-from everwrite.core.pace.control import RATE_FIRST, RATE_MIN, Said
+from everwrite.core.pace.control import LEAST, RATE_FIRST, Said
 from everwrite.core.pace.latency import Latency
 from everwrite.core.pace.pace import EACH_MIN, KINDS, WEIGHTS, Pace
 
@@ -85,7 +85,7 @@ def test_requests_stay_under_twice_their_quiet_p99(seed: int) -> None:
     plant.run(60)
 
     assert plant.p99_us() < 2 * quiet
-    assert plant.slices / 60 > 4 * RATE_MIN  # and the work gets on
+    assert plant.slices / 60 > 4 * LEAST  # and the work gets on
 
 
 def test_without_the_controller_they_do_not() -> None:
@@ -106,7 +106,7 @@ def test_it_settles_and_does_not_swing(foreground: float, slice_us: int) -> None
 
     plant.run(90)
 
-    held = [rate for rate in plant.rates if rate > RATE_MIN]  # but for when it listens
+    held = [rate for rate in plant.rates if rate > LEAST]  # but for when it listens
     assert statistics.stdev(held) < 0.35 * statistics.mean(held)
     swings = sum(b < 0.6 * a for a, b in zip(plant.rates, plant.rates[1:], strict=False))
     assert swings <= 3
@@ -135,7 +135,7 @@ def test_a_load_that_stays_is_the_new_quiet_in_the_end() -> None:
     plant.rates.clear()
     plant.run(30)
 
-    assert statistics.mean(plant.rates) > 2 * RATE_MIN
+    assert statistics.mean(plant.rates) > 2 * LEAST
 
 
 def test_a_load_that_goes_is_noticed_by_listening() -> None:
@@ -193,7 +193,7 @@ def test_a_node_that_serves_nobody_gives_way_to_its_neighbours_requests() -> Non
         plant.granted["moves"] = 0
         plant.run(20, neighbour(strain))
 
-    assert held.slices <= (RATE_MIN + 2) * 20
+    assert held.slices <= (LEAST + 2) * 20
     assert free.slices > 5 * held.slices
 
 

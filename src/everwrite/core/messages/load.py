@@ -14,3 +14,5 @@ class Load(Message, tag=72, frozen=True):
     """Slices of background work that were granted lately, each second."""
     serves: bool
     """Whether it serves requests."""
+    unhurried_per_s: int = 0
+    """Those of the slices for which nobody waits."""

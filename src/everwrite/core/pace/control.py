@@ -6,9 +6,14 @@
     nobody is served      -> all that is asked for
 
 *Target* is TIMES the quiet value of the same sort (latency.py), with a floor and a cap. The
-quiet value is learnt while little is granted, here and on neighbours. Where much is granted for
-long, the node listens from time to time: for a moment it grants little (BBR does so to learn the
-round trip).
+quiet value is learnt while little is granted, here and on neighbours. Where more is granted, the
+node listens at each full minute: for a moment it grants little (BBR does so to learn the round
+trip).
+
+Some kinds are *hurried*: availability and durability wait for them. They have LEAST together in any
+case, and so much of them counts as quiet, or they would stay at that for as long as it takes.
+Nobody waits for the others. Their least is below that, and what counts as quiet is below their
+least: else they would be learnt as quiet, and half as much again be aimed at.
 
 It does not oscillate: between CALM and 1 it holds; after each cut the window begins anew, so that
 one bad moment is answered once; it rises by even steps, the way TCP does, and cuts by what is
@@ -23,6 +28,7 @@ validation of the window); BBR (ProbeRTT).
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 from everwrite.core.pace.latency import STEPS, Latency
@@ -38,8 +44,10 @@ AFTER_CUT_STEPS = 2
 
 RATE_FIRST = 40.0
 """Slices a second where nothing is known yet: four in a hundred of a core."""
-RATE_MIN = 40.0
+RATE_MIN = 10.0
 """Never less, so that nothing starves for ever."""
+LEAST = 40.0
+"""Never less for what is hurried."""
 RATE_MAX = 1000.0
 RISE = 5.0
 """More slices a second with each step: from the least to 300 in fourteen seconds."""
@@ -47,10 +55,15 @@ FAST = 1.25
 """Times so many with each step until the first cut: from 40 to 300 in two and a half seconds."""
 
 QUIET_PER_S = 50.0
-"""So few slices are as good as none."""
+"""So few slices are as good as none where they are hurried."""
+QUIET_UNHURRIED_PER_S = 8.0
+"""And so few of the others: less than RATE_MIN, and as many as all of them get while it listens."""
 LISTEN_EVERY_MS = 60_000
-LISTEN_MS = (STEPS + 4) * STEP_MS
-"""A whole window without background work, and some steps more in which its quiet value moves."""
+LISTEN_MS = (STEPS + 8) * STEP_MS
+"""A whole window with little background work, and some steps more in which its quiet value moves.
+"""
+LISTEN_AFTER_MS = 50_000
+"""Hurried work of a shorter time is not held up: listening may not make a new cluster wait."""
 IDLE_MS = 1_000
 """After so long without a request nobody is served here."""
 FORGET_MS = 2_000
@@ -72,6 +85,8 @@ class Said(NamedTuple):
     """Slices that it granted lately."""
     serves: bool
     """Whether it serves requests."""
+    unhurried_per_s: int = 0
+    """How many of the slices were unhurried."""
 
 
 class Controller:
@@ -83,9 +98,11 @@ class Controller:
         "_cut_steps",
         "_fast",
         "_granted",
-        "_listen_ms",
+        "_hurried_ms",
+        "_lately",
+        "_minute",
         "_next_ms",
-        "_quiet_steps",
+        "_unhurried",
         "cap_us",
         "floor_us",
         "heard_ms",
@@ -95,6 +112,8 @@ class Controller:
         "per_s",
         "rate",
         "strain",
+        "unhurried_per_s",
+        "unknown",
         "why",
     )
 
@@ -103,22 +122,28 @@ class Controller:
         self.latencies = {sort: Latency() for sort in SORTS}
         self.neighbours: dict[bytes, Said] = {}
         self.rate = RATE_FIRST
-        """Slices that may be granted each second while somebody is served."""
+        """Slices a second while somebody is served; hurried kinds have LEAST at the least."""
         self.strain = -1.0
         """The worst p99 of this node in parts of its target; -1: not known."""
-        self.per_s = 0.0
-        """Slices that were granted lately, each second."""
+        self.unknown = False
+        """Whether requests are measured of whose sort the quiet value is not known."""
+        self.per_s = self.unhurried_per_s = 0.0
+        """Slices that were granted in the last STEPS, each second; how many of them unhurried."""
         self.why = "nobody is served"
         self.listens_until = now
         self._fast = True
-        self._cut_steps = self._quiet_steps = 0
+        self._cut_steps = 0
         self._cut_ms = now
-        self._granted = 0
+        self._granted = self._unhurried = 0
+        self._lately: deque[tuple[int, int]] = deque(maxlen=STEPS)
+        """Slices of each step, and the unhurried ones among them."""
         self._bound_ms = now
         """When more was asked for than there was."""
         self.heard_ms = now - IDLE_MS
         """When something was done for a request."""
-        self._listen_ms = now + LISTEN_EVERY_MS
+        self._hurried_ms = now
+        """Since when more hurried work is done than counts as quiet."""
+        self._minute = now // LISTEN_EVERY_MS
         self._next_ms = now + STEP_MS
 
     # -- what happens ------------------------------------------------------------------------------
@@ -132,8 +157,9 @@ class Controller:
         """Something was done for a request."""
         self.heard_ms = now
 
-    def granted(self) -> None:
+    def granted(self, *, hurried: bool) -> None:
         self._granted += 1
+        self._unhurried += not hurried
 
     def refused(self, now: int) -> None:
         """More was asked for than there is."""
@@ -158,6 +184,16 @@ class Controller:
             return self.cap_us
         return min(max(TIMES * quiet, self.floor_us), self.cap_us)
 
+    def may(self, now: int, *, hurried: bool) -> float:
+        """Return how many slices a second there are while somebody is served; 0: no more than the
+        floor of each kind's share. While a quiet value is not known only hurried kinds have more.
+        """
+        if now < self.listens_until:
+            return LEAST if hurried else 0.0
+        if hurried:
+            return max(self.rate, LEAST)
+        return 0.0 if self.unknown else self.rate
+
     # -- steps -------------------------------------------------------------------------------------
 
     def step(self, now: int) -> int:
@@ -168,14 +204,15 @@ class Controller:
             return 0
         missed = (now - self._next_ms) // STEP_MS
         self._next_ms += (missed + 1) * STEP_MS
-        self.per_s += (self._granted * 1000 / (STEP_MS * (missed + 1)) - self.per_s) / 2
-        self._granted = 0
-        self._quiet_steps = self._quiet_steps + 1 if self._is_quiet(now) else 0
+        self._count(missed)
+        quiet = self._is_quiet(now)
         for latency in self.latencies.values():
             for _ in range(min(missed, STEPS) + 1):
                 latency.step()
-            latency.learn(quiet=self._quiet_steps >= STEPS)
+            latency.learn(quiet=quiet)
+        self.unknown = any(each.p99 >= 0 > each.quiet for each in self.latencies.values())
         self.strain = self._worst()
+        self._see_whether_to_listen(now)
         if self.idle(now):
             self.why = "nobody is served"
             self._rest()
@@ -185,13 +222,42 @@ class Controller:
             self._adjust(now)
         return STEP_MS * (missed + 1)
 
+    def _count(self, missed: int) -> None:
+        """Add what was granted in this step, and in those that were missed, to the last ones."""
+        lately, seconds = self._lately, STEPS * STEP_MS / 1000
+        lately.extend([(0, 0)] * min(missed, STEPS))
+        lately.append((self._granted, self._unhurried))
+        self._granted = self._unhurried = 0
+        self.per_s = sum(granted for granted, _ in lately) / seconds
+        self.unhurried_per_s = sum(unhurried for _, unhurried in lately) / seconds
+
     def _is_quiet(self, now: int) -> bool:
         """Say whether what is measured is next to free of background work."""
-        return self.per_s <= QUIET_PER_S and all(
-            said.per_s <= QUIET_PER_S
-            for said in self.neighbours.values()
-            if now - said.at < FORGET_MS
+        return (
+            len(self._lately) == STEPS
+            and _as_good_as_none(self.per_s, self.unhurried_per_s)
+            and all(
+                _as_good_as_none(said.per_s, said.unhurried_per_s)
+                for said in self.neighbours.values()
+                if now - said.at < FORGET_MS
+            )
         )
+
+    def _see_whether_to_listen(self, now: int) -> None:
+        """Listen at a full minute, unless there is nothing to hold, or only what has just begun.
+
+        Processes of one machine have one monotonic clock, so they listen together: one by one each
+        would hear the work of the others.
+        """
+        if self.per_s - self.unhurried_per_s <= QUIET_PER_S:
+            self._hurried_ms = now
+        minute = now // LISTEN_EVERY_MS
+        if minute == self._minute:
+            return
+        self._minute = minute
+        short = 0 < now - self._hurried_ms < LISTEN_AFTER_MS
+        if not short and not _as_good_as_none(self.per_s, self.unhurried_per_s):
+            self.listens_until = minute * LISTEN_EVERY_MS + LISTEN_MS
 
     def _worst(self) -> float:
         """Return the strain of the sort that is the farthest from its target."""
@@ -202,7 +268,7 @@ class Controller:
         return worst
 
     def _rest(self) -> None:
-        self.rate, self._fast, self._cut_steps = min(self.rate, RATE_FIRST), True, 0
+        self.rate, self._fast, self._cut_steps = RATE_FIRST, True, 0
 
     def _adjust(self, now: int) -> None:
         strain, whose = self.strain, "here"
@@ -230,12 +296,13 @@ class Controller:
             self._fast = False
         elif now - self._bound_ms <= 2 * STEP_MS:
             self.why = f"p99 {whose} is at {strain:.0%} of what it may be: more"
-            self.rate = self.rate * FAST if self._fast else self.rate + RISE
-            self.rate = min(RATE_MAX, self.rate)
+            # What is hurried had LEAST, whatever the rate: so much was borne.
+            borne = max(self.rate, min(LEAST, self.per_s - self.unhurried_per_s))
+            self.rate = min(RATE_MAX, borne * FAST if self._fast else borne + RISE)
         else:
             self.why = "it needs no more than it may do"
-        if self.per_s <= QUIET_PER_S:
-            self._listen_ms = now + LISTEN_EVERY_MS
-        elif now >= self._listen_ms:
-            self._listen_ms = now + LISTEN_EVERY_MS
-            self.listens_until = now + LISTEN_MS
+
+
+def _as_good_as_none(per_s: float, unhurried_per_s: float) -> bool:
+    """Say whether requests fare as without background work beside so many slices a second."""
+    return per_s <= QUIET_PER_S and unhurried_per_s <= QUIET_UNHURRIED_PER_S

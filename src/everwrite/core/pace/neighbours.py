@@ -5,7 +5,7 @@ may serve nobody, as a node that has just joined: it would not notice. So each t
 address has the same host: how strained it is (control.py), how much background work it does,
 and whether it serves anybody. On machines of their own nodes say nothing.
 
-Costs: four messages of 8 bytes a second for each neighbour, while there is something to say.
+Costs: four messages of 9 bytes a second for each neighbour, while there is something to say.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Neighbours:
             return
         self._told = worth
         host = local.members.me.host
-        load = Load(max(-1, round(control.strain * 100)), round(control.per_s), serves)
+        strain_pct = max(-1, round(control.strain * 100))
+        load = Load(strain_pct, round(control.per_s), serves, round(control.unhurried_per_s))
         for member in local.members.others():
             if member.host == host and member.node_id in local.liveness.up:
                 local.out.send(member.node_id, load)
@@ -50,7 +51,7 @@ class Neighbours:
         local = self._local
         if isinstance(source, bytes):
             strain = message.strain_pct / 100 if message.strain_pct >= 0 else -1.0
-            said = Said(local.now, strain, message.per_s, message.serves)
+            said = Said(local.now, strain, message.per_s, message.serves, message.unhurried_per_s)
             local.pace.control.neighbours[source] = said
 
     def forget(self, peer: bytes) -> None:

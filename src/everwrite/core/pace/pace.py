@@ -4,9 +4,12 @@ Every kind of background work is done in slices of a millisecond or so of the lo
 each it asks ``wait_ms``: 0 means that the slice is granted. How many there are each second says the
 controller (control.py). They are shared by weight among the kinds that asked for some lately;
 what one does not take the others may have, and none gets less than EACH_MIN, so nothing starves.
+What the *hurried* kinds have beyond the controller's rate, for LEAST is theirs in any case, they
+leave to one another only.
 
-Each kind has a bucket of its own, and what overflows goes into one for all. A bucket holds what
-comes in BURST_MS, since who is told to wait comes back at the next turn of the timers, not on time.
+Each kind has a bucket of its own, and what overflows goes into one for all, or into the one of the
+hurried. A bucket holds what comes in BURST_MS, since who is told to wait comes back at the next
+turn of the timers, not on time.
 
 Costs: 2 us for a question.
 """
@@ -17,7 +20,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from everwrite.core.pace.control import RATE_MIN, Controller
+from everwrite.core.pace.control import Controller
 
 Kind = Literal["hints", "moves", "repair", "trees", "scrub", "purge", "collect"]
 """Copies for owners that are back; partitions on their way; anti-entropy; trees that are made
@@ -36,6 +39,8 @@ WEIGHTS: dict[Kind, int] = {
 }
 """First what gives lost copies back, and what that needs; hints are copies too many already; last
 what only looks, or only saves room."""
+HURRIED: frozenset[Kind] = frozenset(("repair", "moves", "trees", "hints"))
+"""Kinds that availability and durability wait for."""
 EACH_MIN = 2.0
 """Slices a second for each kind, whatever its weight."""
 ACTIVE_MS = 1_000
@@ -48,6 +53,7 @@ class Share(msgspec.Struct):
     """What one kind has, and what it got."""
 
     weight: int
+    hurried: bool
     tokens: float = 1.0
     asked_ms: int = -ACTIVE_MS
     granted: int = 0
@@ -66,14 +72,16 @@ class Share(msgspec.Struct):
 class Pace:
     """The grants of one node."""
 
-    __slots__ = ("_filled_ms", "_spare", "control", "on", "shares")
+    __slots__ = ("_filled_ms", "_spare", "_spare_hurried", "control", "on", "shares")
 
     def __init__(self, now: int, *, on: bool, floor_ms: int, cap_ms: int) -> None:
         self.on = on
         """Off: everything is granted, for comparison (`everwrite serve --no-pace`)."""
         self.control = Controller(now, floor_ms, cap_ms)
-        self.shares: dict[Kind, Share] = {kind: Share(WEIGHTS[kind]) for kind in KINDS}
-        self._spare = 0.0
+        self.shares: dict[Kind, Share] = {
+            kind: Share(WEIGHTS[kind], kind in HURRIED) for kind in KINDS
+        }
+        self._spare = self._spare_hurried = 0.0
         self._filled_ms = now
 
     def wait_ms(self, kind: Kind, now: int) -> int:
@@ -93,6 +101,9 @@ class Pace:
             return self._grant(share)
         if self._spare >= 1:
             self._spare -= 1
+            return self._grant(share)
+        if share.hurried and self._spare_hurried >= 1:
+            self._spare_hurried -= 1
             return self._grant(share)
         share.waited += 1
         if share.since_ms < 0:
@@ -115,7 +126,8 @@ class Pace:
 
     def rate(self, now: int) -> float:
         """Return how many slices a second all kinds together may have while somebody is served."""
-        return RATE_MIN if now < self.control.listens_until else self.control.rate
+        hurried = any(s.hurried and now - s.asked_ms < ACTIVE_MS for s in self.shares.values())
+        return self.control.may(now, hurried=hurried)
 
     def report(self, now: int) -> dict[str, Any]:
         """Return who has how much, and why: for people."""
@@ -150,7 +162,7 @@ class Pace:
     def _grant(self, share: Share) -> int:
         share.granted += 1
         share.since_ms = -1
-        self.control.granted()
+        self.control.granted(hurried=share.hurried)
         return 0
 
     def _fill(self, asks: Share, now: int) -> None:
@@ -161,15 +173,20 @@ class Pace:
         self._filled_ms = now
         passed_s = min(passed_ms, ACTIVE_MS) / 1000
         active = [s for s in self.shares.values() if now - s.asked_ms < ACTIVE_MS]
-        rate, weights = self.rate(now), sum(share.weight for share in active)
+        free, hurried = (self.control.may(now, hurried=each) for each in (False, True))
+        weights = sum(share.weight for share in active)
         for share in active:
-            share.rate = max(EACH_MIN, rate * share.weight / weights)
+            most = hurried if share.hurried else free
+            share.rate = max(EACH_MIN, most * share.weight / weights)
             room = max(1.0, share.rate * BURST_MS / 1000)
             share.tokens += share.rate * passed_s
             if share.tokens > room:
-                self._spare += share.tokens - room
-                share.tokens = room
-        self._spare = min(self._spare, max(1.0, rate * BURST_MS / 1000))
+                over, share.tokens = share.tokens - room, room
+                for_all = over * free / most if share.hurried else over
+                self._spare += for_all
+                self._spare_hurried += over - for_all
+        self._spare = min(self._spare, max(1.0, free * BURST_MS / 1000))
+        self._spare_hurried = min(self._spare_hurried, max(1.0, hurried * BURST_MS / 1000))
 
 
 def _ms(us: float) -> float | None:

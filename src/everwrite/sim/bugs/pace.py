@@ -62,6 +62,22 @@ def _pace_starves() -> list[Patch]:
 
 
 @bug(
+    "pace-hurries-all",
+    "what nobody waits for has as much as what is hurried while requests suffer",
+    rules=PACE,
+)
+def _pace_hurries_all() -> list[Patch]:
+    begin = Pace.__init__
+
+    def hurries(self: Pace, now: int, *, on: bool, floor_ms: int, cap_ms: int) -> None:
+        begin(self, now, on=on, floor_ms=floor_ms, cap_ms=cap_ms)
+        for share in self.shares.values():
+            share.hurried = True
+
+    return [(Pace, "__init__", hurries)]
+
+
+@bug(
     "pace-takes-all-for-idle",
     "a node that serves requests takes itself for idle",
     rules=PACE,
