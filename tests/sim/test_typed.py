@@ -8,17 +8,20 @@ from typing import Any
 
 import pytest
 
-from everwrite.core.data.versions import Version
+from everwrite.core.data import context, versions
+from everwrite.core.data.labels import KIND_PIECE
+from everwrite.core.data.versions import Record, Seen, Version
+from everwrite.core.messages.requests import PutReply
 from everwrite.core.types.composing import compose
 from everwrite.sim.history import Operation, Outcome
 from everwrite.sim.ledger import Ledger
 from everwrite.sim.options import draw
 from everwrite.sim.run import run_seed
-from everwrite.sim.truth import Violation
-from everwrite.sim.typed.answers import Shown
+from everwrite.sim.truth import Source, Violation
+from everwrite.sim.typed.answers import Shown, counted
 from everwrite.sim.typed.judge import judge_typed
 from everwrite.sim.typed.pieces import Asked, Standing, read
-from everwrite.sim.typed.rules import COUNTER, ELEMENT, ids_of, new_pieces
+from everwrite.sim.typed.rules import COUNTER, ELEMENT, REGISTER, ids_of, judge_mint, new_pieces
 from everwrite.sim.typed.shown import plain, shown
 from everwrite.sim.typed.truth import TypedKey
 from everwrite.sim.world import World
@@ -112,6 +115,116 @@ def test_what_its_remover_had_seen_does_not_return() -> None:
     assert rule_of(key, there) == "returned"
     remove.used = 0
     assert rule_of(key, there) == ""
+
+
+def machines_that_know(key: TypedKey, *masks: int) -> None:
+    """Let each machine have these pieces on its disk for good."""
+    ledger = key.ledger
+    ledger._visible[key.data_key] = list(masks)
+    ledger._safe[key.data_key] = list(masks)
+
+
+def answered(key: TypedKey, put: Asked, token: bytes = b"", *, acks: int = 2) -> str:
+    """Return the rule that an answer to a put breaks which says that so many have it for good."""
+    ledger = key.ledger
+    ledger.tried_typed(1, 7, key, put)
+    try:
+        ledger.answering(1, PutReply(7, token, acks, 0, acks, 0, acks, retried=True, results=[0]))
+    except Violation as violation:
+        return violation.rule
+    return ""
+
+
+OLD, TOMBSTONE, NEW = (1 << place for place in range(3))
+
+
+def removed_twice() -> tuple[TypedKey, Asked]:
+    """Return a key of three machines, and a remove that one of them has carried out; another, which
+    had not heard of that, found nothing to take away, and sent others the newer record that it had.
+    """
+    key = Ledger(3).open_typed_key(b"p" * 8 + b"bag", "bag0")
+    put = asked(key, ("exclude", (), ["x"]), outcome="pending")
+    for name in ("old/0", "t.0/0", "new/0"):
+        key.causality.add(name, 0, delete=False)
+    key.chains[NODE] = [0, 1, 2]
+    put.firsts, put.sent = [1], [OLD | NEW]
+    return key, put
+
+
+@pytest.mark.parametrize(("second", "rule"), [(OLD | NEW, ""), (OLD, "quorum")])
+def test_a_remove_that_finds_nothing_is_acknowledged_by_who_knows_what_its_coordinator_did(
+    second: int, rule: str
+) -> None:
+    key, put = removed_twice()
+    machines_that_know(key, OLD | TOMBSTONE, OLD | NEW, second)
+
+    assert answered(key, put) == rule
+    assert answered(key, put, acks=0) == ""  # there is no such key
+
+
+def test_a_remove_whose_context_names_it_is_acknowledged_by_who_has_it() -> None:
+    key, put = removed_twice()
+    machines_that_know(key, OLD | TOMBSTONE, OLD | NEW, OLD | NEW)
+    token = context.sign(b"k" * 32, key.data_key, Seen({}, [(NODE, 2)]))
+
+    assert answered(key, put, token) == "quorum"
+    machines_that_know(key, OLD | TOMBSTONE, OLD | TOMBSTONE, OLD | NEW)
+    assert answered(key, put, token) == ""
+
+
+@pytest.mark.parametrize("changes", [("add", (), 1), ("include", (), ["x"])])
+def test_what_adds_something_is_acknowledged_by_who_has_that(changes: Any) -> None:
+    key, put = removed_twice()
+    put.changes = [changes]
+    machines_that_know(key, OLD | TOMBSTONE, OLD | NEW, OLD | NEW)
+
+    assert answered(key, put) == "quorum"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "rule"),
+    [(b"24", b"text", ""), (b"text", b"24", "exact"), (b"1", b"24", "exact")],
+)
+def test_an_increment_takes_registers_away_whose_last_one_is_a_text(
+    first: bytes, second: bytes, rule: str
+) -> None:
+    key = key_of("wild")
+    put = asked(key, ("add", (), 5), outcome="pending")
+    for name in ("a/0", "b/0", "c/0", "t.0/0"):
+        key.causality.add(name, 0, delete=False)
+    base = [
+        piece(0, REGISTER, [0, first], 3),
+        piece(1, REGISTER, [0, second], 4),
+        piece(2, COUNTER, 1, 5),
+    ]
+    version = Version(NODE, 4, b"", 6, b"t.0")
+
+    broken = ""
+    try:
+        new = [Standing(3, version, COUNTER, (), 5)]
+        judge_mint(key, Source(0, b"", b""), put, base, {0, 1}, base[2:], new)
+    except Violation as violation:
+        broken = violation.rule
+    assert broken == rule
+
+
+def test_a_session_knows_what_its_context_stands_for_and_not_what_a_retry_was_told() -> None:
+    key = key_of("tally")
+    key.ledger.node_ids = [NODE[:8]]
+    siblings: list[Version] = []
+    for counter, amount in enumerate((5, 2), 1):
+        put = asked(key, ("add", (), amount), outcome="pending")
+        op = put.operation.id.encode()
+        siblings.append(Version(NODE, counter, b"\x93\x01\x90%c" % amount, counter, op, KIND_PIECE))
+        record = versions.encode(Record({NODE: counter}, list(siblings)))
+        key.judge(Source(0, b"d" + key.data_key, b""), record)
+    first, second = (
+        context.sign(b"k" * 32, key.data_key, Seen({}, [(NODE, counter)])) for counter in (1, 2)
+    )
+
+    assert counted(key, key.known_by(first)) == 5
+    assert counted(key, key.known_by(second)) == 7
+    assert counted(key, 0) == 0
 
 
 def test_a_put_comes_to_the_pieces_that_its_operations_leave() -> None:

@@ -41,7 +41,7 @@ from everwrite.sim.truth import (
     record_in,
     time_ms,
 )
-from everwrite.sim.typed.pieces import Asked, mask_of
+from everwrite.sim.typed.pieces import Asked
 from everwrite.sim.typed.truth import TypedKey
 
 
@@ -151,19 +151,19 @@ class Ledger:
         if not isinstance(message, PutReply):
             return
         if (asked := self._typed_tries.get((connection, message.rid))) is not None:
-            self._judge_acks(message, asked[0], asked[1].operation, mask_of(asked[1].firsts))
+            claimed = asked[0].claimed(asked[1], message)
+            if claimed is not None:
+                self._judge_acks(message, asked[0], asked[1].operation, claimed)
             return
         tried = self._tries.get((connection, message.rid))
         if tried is not None:
             key, place = tried
-            self._judge_acks(message, key, key.operations[place], 1 << place)
+            self._judge_acks(message, key, key.operations[place], [1 << place])
 
     def _judge_acks(
-        self, message: PutReply, key: KeyLedger, operation: Operation, bits: int
+        self, message: PutReply, key: KeyLedger, operation: Operation, claimed: list[int]
     ) -> None:
-        """Raise Violation if fewer machines had this write (any of these bits) than is said."""
-        if not bits and not message.owners + message.fallbacks:
-            return  # there was nothing to take away
+        """Raise Violation if fewer machines had this write (all of one of these) than is said."""
         acks = message.owners if operation.strict else message.owners + message.fallbacks
         # Where members change, the default w may be that of fewer copies.
         asked = min(operation.q, message.required) if self.changing else operation.q
@@ -173,10 +173,8 @@ class Ledger:
                 f"{operation.describe()}: acknowledged with {acks} copies, {message.durable} of "
                 f"them durable; asked for were w = {operation.q}, dw = {operation.dw}",
             )
-        if not bits:
-            return
-        held = sum(mask & bits > 0 for mask in self._visible[key.data_key])
-        safe = sum(mask & bits > 0 for mask in self._safe[key.data_key])
+        held = sum(_has(mask, claimed) for mask in self._visible[key.data_key])
+        safe = sum(_has(mask, claimed) for mask in self._safe[key.data_key])
         if held < message.owners + message.fallbacks or safe < message.durable:
             raise Violation(
                 "quorum",
@@ -469,6 +467,10 @@ class Ledger:
     def protected(self, key: KeyLedger) -> int:
         """Return the writes whose last copy no fault may destroy."""
         return key.hard | key.pending
+
+
+def _has(mask: int, claimed: list[int]) -> bool:
+    return any(mask & each == each for each in claimed)
 
 
 def _settle_unheard(key: KeyLedger, place: int, minted: Record) -> None:

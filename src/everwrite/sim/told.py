@@ -33,6 +33,7 @@ from everwrite.core.messages.requests import (
     Get,
     GetReply,
     Put,
+    Store,
 )
 from everwrite.core.records import HINT, OWN
 from everwrite.core.request.making import LEASE
@@ -98,6 +99,9 @@ class Told:
                 data_key = self._handed.get((to, source, message.rid))
                 if data_key is not None:
                     self._heard[data_key, source] = self._world.now
+            elif isinstance(message, Store):
+                if message.op and (typed := self._world.ledger.typed.get(message.key)):
+                    typed.sent(message.op, message.record)
             elif isinstance(message, Put) and (source, message.op) not in self._given:
                 raise Violation(
                     "forward",

@@ -278,6 +278,38 @@ def test_a_change_with_a_context_of_what_all_have_forgotten_is_carried_out() -> 
     assert shown(world, c) == Set(["y"])
 
 
+def test_what_a_session_has_seen_is_not_asked_for_once_all_of_it_has_ended() -> None:
+    """Nobody may know it any more, and one member is down: nobody could say that."""
+    world = World(4)
+    a, b, c, d = world.order()
+    token = change(world, a, Include([], ["x"]), w=3, ttl_ms=MINUTE).context
+    again = change(world, a, Include([], ["y"]), w=3, ttl_ms=2 * MINUTE).context
+    for node in (a, b, c):
+        world.disk[node].clear()
+        world.nodes[node].local.records.forget([OWN + KEY])
+    world.kill(d)
+    client = send(world, a, Include([], ["z"]), context=token)
+    assert world.failure(_advanced(world, client)).code == "stale_session"
+
+    world.advance(MINUTE)
+    assert change(world, b, Include([], ["z"]), context=token, ttl_ms=MINUTE).results == [1]
+    assert change(world, b, Include([], ["z"]), context=token, retry=True, op=b"r").results == [0]
+    assert shown(world, c, seen=token) == Set(["z"])
+    client = send(world, a, Include([], ["z"]), context=again)
+    assert world.failure(_advanced(world, client)).code == "stale_session"
+    world.advance(MINUTE)
+    assert change(world, b, Include([], ["z"]), context=again).results == [1]
+
+
+def test_a_context_has_no_end_where_something_stays_that_its_coordinator_knew() -> None:
+    world = World(3)
+    a, *_ = world.order()
+    change(world, a, Include(["s"], ["x"]))
+    for what in (Add(["n"], 1), Include(["s"], ["x"])):
+        token = change(world, a, what, ttl_ms=MINUTE).context
+        assert context.peek(token).ends == 0
+
+
 def test_a_change_gives_out_a_context_that_supersedes_no_more_than_itself() -> None:
     world = World(3)
     a, *_ = world.order()

@@ -14,6 +14,7 @@ from everwrite.core.types.operations import (
     Exclude,
     Include,
 )
+from everwrite.core.unsettled import ANSWERED_MAX
 
 
 def test_a_change_that_is_tried_again_counts_once_and_says_what_is_there() -> None:
@@ -85,15 +86,56 @@ def test_a_change_that_two_sides_of_a_cut_have_made_counts_once_however_many_com
     send(world, a, Add([], 1000), op=b"once", w=2)
     world.advance(2000)
     change(world, b, Add([], 1000), op=b"once", retry=True)
-    for _ in range(3 * FOLD_OVER):
+    for _ in range(2 * APART_MAX):  # more than may stand apart, all of them answered promptly
         change(world, a, Add([], 1), w=1)
         change(world, b, Add([], 1), w=1)
     cut.clear()
     world.advance(2000)
     world.until(lambda: not any(node.hints.notes for node in world.nodes.values()))
 
-    assert shown(world, c, r=3) == Counter(1000 + 6 * FOLD_OVER)
-    assert len(world.record(c).siblings) <= 2 * (FOLD_OVER + 2)
+    assert shown(world, c, r=3) == Counter(1000 + 4 * APART_MAX)
+    assert len(world.record(c).siblings) <= 2 * (1 + 1 + ANSWERED_MAX + 1)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_a_change_whose_prompt_answer_a_cut_has_swallowed_counts_once(n: int) -> None:
+    """Its client turns to an owner that has no copy of it, and can ask nobody."""
+    world = World(3)
+    a, b, c = world.order()
+    change(world, c, Add([], 1), w=3)
+    world.lose = lambda source, target, message: c in (source, target)
+    change(world, a, Add([], 1000), op=b"once", n=n, w=0 if n else 2)
+    send(world, c, Add([], 1000), op=b"once", retry=True, w=1)
+    world.advance(2000)
+    for _ in range(ANSWERED_MAX - 1):
+        change(world, a, Add([], 1), w=1)
+    world.lose = lambda source, target, message: False
+    world.advance(2000)
+    world.until(lambda: not any(node.hints.notes for node in world.nodes.values()))
+
+    assert shown(world, b, r=3) == Counter(1000 + ANSWERED_MAX)
+
+
+def test_increments_are_folded_as_soon_as_there_are_as_many_copies_as_there_may_be() -> None:
+    """Whoever is asked to make one again finds it. A stand-in's copy is as good as an owner's."""
+    world = World(4)
+    a, b, c, d = world.order()
+    for _ in range(2 * FOLD_OVER):
+        change(world, a, Add([], 1))
+    assert len(world.record(a).siblings) == FOLD_OVER + 1
+
+    world.kill(c)
+    world.advance(2000)
+    for _ in range(2 * FOLD_OVER):
+        change(world, a, Add([], 1))
+    assert len(world.record(a).siblings) == FOLD_OVER + 1
+
+    world.kill(d)  # nobody is left to stand in
+    world.advance(2000)
+    for _ in range(3 * ANSWERED_MAX):
+        change(world, a, Add([], 1))
+    assert len(world.record(a).siblings) == 1 + ANSWERED_MAX + 1
+    assert shown(world, b) == Counter(4 * FOLD_OVER + 3 * ANSWERED_MAX)
 
 
 def test_what_was_in_doubt_is_folded_when_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

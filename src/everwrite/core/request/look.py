@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from everwrite.core.cluster.routes import Route
 from everwrite.core.data import context, versions
-from everwrite.core.data.versions import Clock, Record, Version
+from everwrite.core.data.versions import NOTHING, Clock, Record, Seen, Version
 from everwrite.core.local import Local, Request
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import ABSENT, FOUND, NOT_HERE, Fetch, FetchReply, Put, Touch
@@ -74,7 +74,7 @@ class LookAround(Request):
         self._pending = {node for node, _ in route.targets if node != local.me}
         n = put.n or local.routes.placement.replicas
         self._need = min(len(self._pending), n // 2 + 1)
-        if isinstance(put, Put) and put.change and put.context:
+        if self._to_be_known() is not NOTHING:
             self._need = len(self._pending)  # that nobody knows a write, all owners must say
         self._rid = self._heard = 0
         self._known = base.clock if not mine and put.op in local.recent_puts else None
@@ -153,13 +153,20 @@ class LookAround(Request):
 
     def _is_unknown(self) -> bool:
         """Say whether nobody who has answered knows what the writer of a change has seen."""
-        put, base = self._put, self._base
-        if not isinstance(put, Put) or not (put.change and put.context):
+        seen, base = self._to_be_known(), self._base
+        if seen is NOTHING:
             return False
-        seen = context.verify(self._local.context_key, put.key, put.context)
         if self._record:
             base = versions.merge(base, versions.decode(self._record))
         return not versions.knows(base, seen)
+
+    def _to_be_known(self) -> Seen:
+        """Return what the writer of a change has seen, unless all of that has ended."""
+        local, put = self._local, self._put
+        if not isinstance(put, Put) or not (put.change and put.context):
+            return NOTHING
+        seen = context.verify(local.context_key, put.key, put.context)
+        return NOTHING if local.is_over(seen.ends) else seen
 
     def _sought_out(self, found: Found | None) -> None:
         """Everybody was asked; None: not everybody has said."""

@@ -205,9 +205,11 @@ def must_look(put: Put, seen: Seen, base: Record, mine: bytes) -> bool:
 def _seen_after(put: Put, record: Record, seen: Seen, written: Version) -> Seen:
     """Return what a put's writer has seen once it is carried out. A change's has seen nothing of
     what stands there but its own pieces: the last one's dot, since who knows it knows all of them.
+    It stands for all that is in the record, so it is over when all of that may be gone.
     """
     if put.change:
-        return Seen({}, [(written.actor, written.counter)])
+        ends = versions.seen_by_read(record).ends
+        return Seen({}, [(written.actor, written.counter)], ends)
     return versions.seen_after(record, seen, written)
 
 

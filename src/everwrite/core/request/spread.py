@@ -214,6 +214,8 @@ class PutRequest(Request):
             del self.pending[source]  # type: ignore[arg-type]
         if not self._answered and self._met():
             self._answer()
+        if self.increments and self._answered:
+            self._settle()
         if not self.pending:
             self._check_end()
 
@@ -315,8 +317,6 @@ class PutRequest(Request):
         measures.put_siblings[siblings if siblings < SIBLINGS_TOLD else SIBLINGS_TOLD] += 1
         if self._fallbacks:
             measures.fallback_puts += 1
-        if self.increments and took_ms <= PROMPT_MS and not self._put.retry:
-            local.unsettled.settle(self.increments)
         local.out.send(
             self._source,
             PutReply(
@@ -334,6 +334,20 @@ class PutRequest(Request):
                 self.results,
             ),
         )
+
+    def _settle(self) -> None:
+        """Its answer was prompt: then its client will hardly make its increments again. Once as
+        many nodes as own the key have a copy, promptly too, nobody will who does not know them.
+        """
+        local, put = self._local, self._put
+        if put.retry or self._took_ms() > PROMPT_MS:
+            return
+        routes = local.routes
+        owners = routes.placement.owners(routes.partition_of(put.key))
+        if self._owners + self._fallbacks >= len(owners):
+            local.unsettled.settle(self.increments)
+        else:
+            local.unsettled.answered(put.key, self.increments)
 
     def _may_wait(self, silent: list[Place]) -> bool:
         """Say whether those that have not answered may take more time: a stand-in would help no

@@ -24,7 +24,7 @@ from everwrite.core.cluster.routes import Route
 from everwrite.core.config import RECORD_BYTES_MAX
 from everwrite.core.copies import is_plain
 from everwrite.core.data import context, versions
-from everwrite.core.data.versions import EMPTY, Record
+from everwrite.core.data.versions import EMPTY, NOTHING, Record
 from everwrite.core.errors import BadContext, EverwriteError, InvariantError
 from everwrite.core.hints.hints import NO_EPOCH, Hints
 from everwrite.core.hints.kept import split_hint
@@ -173,6 +173,8 @@ class Writes:
         """The local copy is at hand: mint and send, or look around first."""
         local = self._local
         seen = context.verify(local.context_key, put.key, put.context)
+        if put.change and local.is_over(seen.ends):
+            seen = NOTHING
         epoch, owners, data = _parts(payload, mine)
         if mine and mine not in owners and self._hints.full():
             raise self._no_room()

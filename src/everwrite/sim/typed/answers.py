@@ -81,6 +81,16 @@ def learn(key: TypedKey, reply: GetReply, who: str) -> Shown:
     return Shown(known, pieces, value)
 
 
+def counted(key: TypedKey, known: int) -> int:
+    """Return what a counter comes to, at the least, for whoever knows these pieces.
+
+    A change's session knows that, and not what its answer said: a try that finds an earlier one is
+    told what is there now, and its context stands for what was there when that was carried out.
+    """
+    value = shown(key.standing(known))
+    return value[1] if value is not None else 0
+
+
 def judge_written(key: TypedKey, asked: Asked, reply: PutReply) -> None:
     """Raise Violation if a put's answer is wrong."""
     operation = asked.operation

@@ -21,7 +21,7 @@ from everwrite.sim.clients import TTL_MS, Client, World
 from everwrite.sim.history import Operation
 from everwrite.sim.options import stream
 from everwrite.sim.truth import NO_KNOWLEDGE, Violation
-from everwrite.sim.typed.answers import judge_written, learn
+from everwrite.sim.typed.answers import counted, judge_written, learn
 from everwrite.sim.typed.pieces import Asked, Path
 from everwrite.sim.typed.rules import encode
 from everwrite.sim.typed.truth import TypedKey
@@ -160,17 +160,17 @@ class TypedClient(Client):
         key, session = self._typed, self._session
         operation.owners, operation.fallbacks = reply.quality.owners, reply.quality.fallbacks
         operation.q = min(operation.q, reply.quality.required)
-        shown = learn(key, reply, operation.describe())
-        operation.found = [key.causality.ids[each.place] for each in shown.pieces]
-        if lacks := session.mask & ~shown.known & ~key.forgettable():
+        found = learn(key, reply, operation.describe())
+        operation.found = [key.causality.ids[each.place] for each in found.pieces]
+        if lacks := session.mask & ~found.known & ~key.forgettable():
             raise Violation(
                 "session",
                 f"{operation.describe()}: its session knew {key.causality.names(lacks)}",
             )
         low = 0
         if kind_of(key) == "tally":
-            low = self._judge_growth(operation, shown.value[1] if shown.value else 0)
-        self.sessions[key.data_key] = Session(reply.context, shown.known, low)
+            low = self._judge_growth(operation, found.value[1] if found.value else 0)
+        self.sessions[key.data_key] = Session(reply.context, found.known, low)
         self._end("ok", "")
 
     def _judge_growth(self, operation: Operation, value: int, more: int = 0) -> int:
@@ -195,16 +195,13 @@ class TypedClient(Client):
         operation.durable = reply.durable
         operation.outcome, operation.completed = "ok", self.world.now
         judge_written(key, asked, reply)
-        low = 0
         if kind_of(key) == "tally" and reply.results:
             more = sum(what for _, _, what in asked.changes)
-            low = self._judge_growth(operation, reply.results[-1], more)
-        if self.rng.random() < 0.7:
+            self._judge_growth(operation, reply.results[-1], more)
+        if self.rng.random() < 0.7 and reply.context:
             mask = key.known_by(reply.context)
-            if not asked.firsts or mask & asked.used != asked.used:
-                low = 0  # it found nothing to do, or an earlier try: it may know less
-            if reply.context:
-                self.sessions[key.data_key] = Session(reply.context, mask, low)
+            low = counted(key, mask) if kind_of(key) == "tally" else 0
+            self.sessions[key.data_key] = Session(reply.context, mask, low)
         self._end("ok", "")
 
     def _failed(self, operation: Operation, failure: Failure) -> None:

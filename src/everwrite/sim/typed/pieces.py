@@ -31,6 +31,8 @@ class Asked(msgspec.Struct):
     """The first piece of each try that was carried out."""
     values: list[dict[Path, int]] = []
     """For each of these tries what its counters came to."""
+    sent: list[int] = []
+    """What is known with each record that was sent to another machine for it."""
 
 
 class Standing(NamedTuple):

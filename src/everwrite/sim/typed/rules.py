@@ -14,11 +14,13 @@ A change is a list of (verb, path, what):
                 left apart
     end         without an end of its own it ends with the last of what lives there
 
-A place at which several types stand is a clash: what does not fit there any more may go.
+A place at which several types stand is a clash: what does not fit there any more may go. A register
+fits a counter if the last one there is an integer; else all of them are a text, and another type.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from hashlib import blake2b
@@ -47,6 +49,8 @@ FIT = {
 APART_MAX = 9 + 64
 """Increments of one actor and counter after a change: eight, the oldest with all before, and those
 that another node may have made too."""
+
+INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 
 New = tuple[int, Path, Any]
 """(type, path, payload) of a piece."""
@@ -100,6 +104,19 @@ def _clashes(verb: str, path: Path, kind: int, where: Path) -> bool:
     if where[: len(path)] != path or verb == "remove":
         return False
     return depth > len(path) or kind not in FIT[verb]
+
+
+def _texts(key: TypedKey, base: Iterable[Standing]) -> set[Path]:
+    """Return the places at which the last register may be a text, by which of them have ended."""
+    texts: set[Path] = set()
+    decided: set[Path] = set()
+    registers = [each for each in base if each.type == REGISTER and key.may_live(each.version)]
+    for each in sorted(registers, key=mark, reverse=True):
+        if each.path not in decided and integer_in(each.payload[1]) is None:
+            texts.add(each.path)
+        if key.surely_lives(each.version):
+            decided.add(each.path)
+    return texts
 
 
 def judge_mint(
@@ -184,9 +201,7 @@ def _judge_gone(
     """What is gone some operation took away, and what one takes away is gone."""
     actor = new[0].version.actor
     adds = {path for verb, path, _ in asked.changes if verb == "add"}
-    types: dict[Path, set[int]] = {}
-    for each in base:
-        types.setdefault(each.path, set()).add(each.type)
+    texts = adds & _texts(key, base)
     for each in base:
         taken = any(
             takes(verb, path, what, (each.type, each.path, each.payload))
@@ -201,6 +216,8 @@ def _judge_gone(
         own = each.type == COUNTER and each.version.actor == actor and not each.version.expires
         if own and each.path in adds:
             continue  # taken in: see the sums
+        if each.type == REGISTER and each.path in texts:
+            continue
         if any(_clashes(verb, path, each.type, each.path) for verb, path, _ in asked.changes):
             continue
         raise wrong("exact", f"takes {_names(key, [each])} away, of which it says nothing")
@@ -298,11 +315,19 @@ def _sum(key: TypedKey, pieces: Iterable[Standing], path: Path) -> int:
 
 
 def _number(pieces: Iterable[Standing], path: Path) -> int:
-    """Return the integer that the last register at a place says; 0: there is none."""
+    """Return the integer that the last register at a place says; 0: there is none, or a text, which
+    an increment takes away.
+    """
     registers = [each for each in pieces if (each.type, each.path) == (REGISTER, path)]
     if not registers:
         return 0
-    return int(max(registers, key=mark).payload[1])
+    return integer_in(max(registers, key=mark).payload[1]) or 0
+
+
+def integer_in(raw: bytes) -> int | None:
+    """Return the integer of 64 bits that these bytes say; None: another text."""
+    number = int(raw) if INTEGER.fullmatch(raw) else None
+    return number if number is not None and -(1 << 63) <= number < 1 << 63 else None
 
 
 def mark(piece: Standing) -> tuple[int, bytes, int]:

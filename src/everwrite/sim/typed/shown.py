@@ -10,15 +10,12 @@ and increments beside it are one number.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from everwrite.core.types import composed
 from everwrite.sim.typed.pieces import Standing
-from everwrite.sim.typed.rules import COUNTER, ELEMENT, FLAG, REGISTER, mark
-
-INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
+from everwrite.sim.typed.rules import COUNTER, ELEMENT, FLAG, REGISTER, integer_in, mark
 
 
 def shown(pieces: Iterable[Standing], depth: int = 0) -> Any:
@@ -30,12 +27,12 @@ def shown(pieces: Iterable[Standing], depth: int = 0) -> Any:
     below = [each for each in pieces if len(each.path) > depth]
     registers = [each for each in here if each.type == REGISTER]
     last = max(registers, key=mark).payload if registers else None
-    number = last is not None and bool(INTEGER.fullmatch(last[1]))
+    number = integer_in(last[1]) if last is not None else None
 
     def what(piece: Standing) -> int:
         if len(piece.path) > depth:
             return FLAG + 1
-        numeric = number and any(each.type == COUNTER for each in here)
+        numeric = number is not None and any(each.type == COUNTER for each in here)
         return COUNTER if numeric and piece.type == REGISTER else piece.type
 
     kind = what(max([*here, *below], key=mark))
@@ -46,7 +43,7 @@ def shown(pieces: Iterable[Standing], depth: int = 0) -> Any:
         for each in sorted(here, key=lambda each: (each.version.actor, each.version.counter)):
             if each.type == COUNTER:
                 amounts.setdefault(each.version.op or (each.place,), each.payload)
-        return ("counter", sum(amounts.values()) + (int(last[1]) if number and last else 0))
+        return ("counter", sum(amounts.values()) + (number or 0))
     if kind == ELEMENT:
         return ("set", {each.payload for each in here if each.type == ELEMENT})
     if kind == FLAG:

@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING
 
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import Dot, Record, Version
+from everwrite.core.messages.requests import PutReply
 from everwrite.sim.bounds import judge_clock
 from everwrite.sim.causality import indices
 from everwrite.sim.history import Operation
 from everwrite.sim.truth import CLOCK_ERROR_MS, KeyLedger, Source, Violation
 from everwrite.sim.typed.pieces import Asked, Standing, mask_of, read
-from everwrite.sim.typed.rules import judge_mint
+from everwrite.sim.typed.rules import judge_mint, new_pieces
 
 if TYPE_CHECKING:
     from everwrite.sim.ledger import Ledger
@@ -76,6 +77,34 @@ class TypedKey(KeyLedger):
             self.failed |= bits
             if bits:
                 raise _happened(operation)
+
+    def sent(self, op: bytes, record: bytes) -> None:
+        """A coordinator sends another machine its copy of a put."""
+        asked = self.asked.get(op.decode(errors="backslashreplace"))
+        if asked is not None:
+            asked.sent.append(self.known(versions.decode(record).clock))
+
+    def claimed(self, asked: Asked, reply: PutReply) -> list[int] | None:
+        """Return what an answer says that so many machines know: all of one of these; None: it says
+        that there is nothing.
+
+        Its pieces, of any try. But one that only takes away may come to a node where there is
+        nothing of that, after an earlier try, of which nobody there has heard, took it away
+        elsewhere. It adds nothing then, its context names no piece of the put, and what was
+        acknowledged is the record that its coordinator had; or that there is none.
+        """
+        firsts = [1 << first for first in asked.firsts]
+        acks = reply.owners + reply.fallbacks
+        if asked.over:
+            return firsts if acks or asked.value is not None else None
+        named = self.named_by(context.peek(reply.context).dots) if reply.context else 0
+        if new_pieces(asked.changes) or named & mask_of(asked.firsts):
+            return firsts
+        if not acks:
+            return None
+        kept = ~self.forgettable()
+        # One ack may be of a coordinator that has sent nothing: then it knew what its client did.
+        return [known & kept for known in (*asked.sent, *([asked.used] if acks == 1 else ()))]
 
     # -- records -----------------------------------------------------------------------------------
 
