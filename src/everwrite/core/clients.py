@@ -26,6 +26,7 @@ from everwrite.core.request.limits import (
     check_put,
     check_touch,
     gone_for_good,
+    lay_too_long,
     too_busy,
     turned_away,
     waited_in_vain,
@@ -79,6 +80,9 @@ class Clients:
     def let_in(self, source: Place, message: Asked, waited_ms: int) -> None:
         """Take a request that waited at the door."""
         node = self._node
+        if source in node.fronts:
+            self._let_in_from_here(source, message, waited_ms)
+            return
         if waited_ms < LATE_MS or waited_ms <= node.late_ms:
             node.handlers(source)[type(message)](source, message)
             return
@@ -87,6 +91,17 @@ class Clients:
             node.handlers(source)[type(message)](source, message)
         finally:
             node.late_ms = before
+
+    def _let_in_from_here(self, source: Place, message: Asked, waited_ms: int) -> None:
+        """Take one of this process, which nobody makes again: its time ran on, and no more."""
+        if isinstance(message, _WRITES) and waited_ms >= LATE_MS:
+            left = message.timeout_ms - waited_ms
+            if left <= 0:
+                self._local.counters.expired += 1
+                self._local.fail(source, message, lay_too_long())
+                return
+            message = replace(message, timeout_ms=left)
+        self._node.handlers(source)[type(message)](source, message)
 
     def line_up(self, source: Place, messages: Sequence[Asked], now_us: int) -> None:
         """Let requests wait at the door, or refuse them at once."""

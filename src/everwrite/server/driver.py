@@ -156,9 +156,16 @@ class Driver:
         self.lines[self._next_place] = line
         return self._next_place
 
+    def attach_front(self, line: Line) -> int:
+        """Give a front of this process, which makes its puts here, its place."""
+        place = self.attach(line)
+        self.node.fronts.add(place)
+        return place
+
     def detach(self, place: Place) -> None:
         """A client is gone; what is still sent to it is dropped."""
         self.lines.pop(place, None)
+        self.node.fronts.discard(place)
 
     def arrived(self, source: Place, messages: list[AnyMessage]) -> None:
         """Handle what one connection brought; ProtocolError if it had no business to."""

@@ -45,7 +45,7 @@ class FrontPlace(ABC, Generic[Who, Which]):
         self._waiting: dict[int, tuple[Who, Which, bool, float]] = {}
         """Who asked, which of his it is, whether it writes, and when it is lost."""
         self._closed = False
-        self._place = driver.attach(self)
+        self._place = driver.attach_front(self)
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from tests.core.world import KEY, TIMEOUT_MS, World
 
-from everwrite.core.messages.requests import Fetch, FetchReply, Put
+from everwrite.core.messages.requests import Fetch, FetchReply, Put, PutReply
 from everwrite.core.recent import GENERATION, RecentPuts
 from everwrite.core.request.look import LookedAround
 
@@ -58,6 +59,41 @@ def test_a_put_that_lay_unread_until_its_time_was_over_is_not_done() -> None:
 
     assert (failed.code, failed.outcome) == ("deadline_exceeded", "unknown")
     assert not any(world.disk.values())
+
+
+def test_a_put_that_is_made_within_the_process_after_a_pause_lay_nowhere() -> None:
+    """It is a first try with all of its time: so what refuses it has done nothing."""
+    world = World(3)
+    first = world.order()[0]
+    node = world.nodes[first]
+    node.late_ms = 2 * TIMEOUT_MS
+    node.fronts.update(range(1, 10))
+
+    assert not world.put(first, b"v").retried
+    failed = world.refused_put(first, b"w", w=4)
+
+    assert (failed.code, failed.outcome) == ("bad_request", "none")
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_the_time_at_the_door_is_taken_from_a_puts_own(within: bool) -> None:
+    world = World(3)
+    first = world.order()[0]
+    clients = world.nodes[first].clients
+    if within:
+        world.nodes[first].fronts.update((1, 2))
+    put = Put(1, KEY, b"v", b"", b"soon", TIMEOUT_MS)
+
+    world.answers.update({1: [], 2: []})
+
+    clients.let_in(1, put, TIMEOUT_MS - 1)
+    world.run()
+    clients.let_in(2, msgspec.structs.replace(put, rid=2, op=b"late"), TIMEOUT_MS)
+    world.run()
+
+    assert world.reply(1, PutReply).retried is not within
+    assert world.failure(2).code == "deadline_exceeded"
+    assert world.values(first) == [b"v"]
 
 
 def test_a_request_id_that_another_put_had_is_refused_and_nothing_is_acknowledged() -> None:

@@ -1,10 +1,11 @@
-"""Changes of one key that are sent ahead: they go together, and are answered as one by one."""
+"""Writes of one key that are sent ahead: they go together, and are answered as one by one."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.client.fake_node import in_loop
 from tests.server.redis.redis_api import one, raw, three
 from tests.server.redis.test_requests import packed
@@ -174,3 +175,85 @@ async def test_what_waits_knows_what_was_answered_before(puts: list[Put]) -> Non
         assert behind
         assert all(put.context for put in behind)
         assert len({put.op for put in puts}) == len({put.rid for put in puts}) == len(puts)
+
+
+@in_loop
+async def test_many_values_of_one_key_are_a_few_puts_and_the_last_one_stands(
+    puts: list[Put],
+) -> None:
+    async with three() as (nodes, clients):
+        asked = [packed(b"SET", b"k", b"%d" % at) for at in range(COUNT)]
+        asked[COUNT // 2] = packed(b"MSET", b"k", b"x", b"other", b"1", b"k", b"y")
+        asked[COUNT // 3] = packed(b"SETEX", b"k", b"100", b"z")
+
+        found = await raw(nodes.running["n1"], b"".join([*asked, packed(b"GET", b"k")]))
+
+        last = b"%d" % (COUNT - 1)
+        assert found == b"+OK\r\n" * COUNT + b"$%d\r\n%b\r\n" % (len(last), last)
+        assert len(puts) < 8 + COUNT // (RUNNING_MAX // 2)
+        assert await clients[1].mget("k", "other") == [last, b"1"]
+        assert await clients[2].ttl("k") == -1
+
+
+@in_loop
+async def test_values_of_one_key_stand_in_their_order_though_one_of_them_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask = RedisPlace.ask
+
+    def again(place: RedisPlace, message: Any, *more: Any) -> None:
+        if type(message) is Put and message.value == b"1":  # its coordinator asks the others first
+            message = replace(message, retry=True)
+        ask(place, message, *more)
+
+    monkeypatch.setattr(RedisPlace, "ask", again)
+    async with three() as (nodes, clients):
+        asked = [packed(b"SET", b"k", value) for value in (b"1", b"2")]
+
+        assert await raw(nodes.running["n1"], b"".join(asked)) == b"+OK\r\n+OK\r\n"
+
+        assert await clients[1].get("k") == b"2"
+
+
+@in_loop
+async def test_of_values_that_go_together_each_is_told_what_became_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask = RedisPlace.ask
+    asked: list[bytes | None] = []
+
+    def refused(place: RedisPlace, message: Any, *more: Any) -> None:
+        if type(message) is Put:
+            asked.append(message.value)
+            if len(asked) > 1:
+                raise QuorumNotMet("No.", outcome="none")
+        ask(place, message, *more)
+
+    monkeypatch.setattr(RedisPlace, "ask", refused)
+    async with one() as (runtime, client):
+        found = await raw(runtime, b"".join(packed(b"SET", b"k", b"%d" % at) for at in range(4)))
+
+        assert asked == [b"0", b"3"]
+        assert [each.split(b" ")[0] for each in found.split(b"\r\n")[:-1]] == [
+            b"+OK",
+            *[b"-QUORUM_NOT_MET"] * 3,
+        ]
+        assert await client.get("k") == b"0"
+
+
+@pytest.mark.parametrize("late_ms", [0, 10_000])
+@in_loop
+async def test_a_pause_of_the_process_makes_no_doubt_of_what_comes_after_it(
+    monkeypatch: pytest.MonkeyPatch, late_ms: int
+) -> None:
+    async with one() as (runtime, client):
+        await client.set("n", 2**63 - 2)
+        monkeypatch.setattr(runtime.driver, "_look", lambda now: None)
+        runtime.node.late_ms = late_ms
+        asked = [packed(b"INCR", b"n"), packed(b"INCR", b"n"), packed(b"DECR", b"n")]
+
+        found = (await raw(runtime, b"".join(asked))).split(b"\r\n")[:-1]
+
+        top = 2**63 - 1
+        overflow = b"-ERR increment or decrement would overflow"
+        assert found == [b":%d" % top, overflow, b":%d" % (top - 1)]

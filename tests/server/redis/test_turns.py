@@ -85,7 +85,7 @@ def a_place(clock: Clock | None = None) -> tuple[RedisPlace, list[Get]]:
     driver = SimpleNamespace(
         loop=clock or asyncio.get_running_loop(),
         log=None,
-        attach=lambda _: 1,
+        attach_front=lambda _: 1,
         detach=lambda _: None,
         arrived=lambda _, messages: core.extend(messages),
     )

@@ -1,11 +1,14 @@
-"""Changes of one key that a client sends ahead (INCR, HSET, SADD): they go to the cluster together.
+"""Writes of one key that a client sends ahead (INCR, HSET, SADD; SET): they go to the cluster
+together.
 
     INCR k -> a put of its own
     INCR k, INCR k, ... -> wait until it is answered, and are one put then, in their order
+    SET k, SET k, ...   -> wait as well; the last of them is put then, in the place of all
 
-So their answers are the running values whichever node carries them out, and a thousand of them cost
-a few puts. A put is all or nothing: where one of them cannot be done, nothing was, and each goes by
-itself, so that the answers are those of one after another.
+So they are carried out in their order whichever node does it, even if it looks around for one of
+them and not for the next; and a thousand of them cost a few puts. A put is all or nothing: where
+one of them cannot be done, nothing was, and each goes by itself, so that the answers are those of
+one after another.
 """
 
 from __future__ import annotations
@@ -29,10 +32,12 @@ JOINED_MAX = 4096
 
 
 class Asked(NamedTuple):
-    """One command's change."""
+    """One command's write."""
 
     put: Put
     slot: Slot
+    at: int = -1
+    """Which of its messages, if it asks several at once."""
     alone: bool = False
     """Whether it may go with no other."""
 
@@ -46,7 +51,7 @@ class Joint:
         self._joining = joining
         self.parts = parts
         self._counts = counts
-        """How many operations each has."""
+        """How many operations each has; of values that replace each other: none."""
 
     @property
     def owner(self) -> object:
@@ -59,7 +64,7 @@ class Joint:
 
     def split(self, reply: Any) -> list[Any]:
         """Return what each command is to hear."""
-        if isinstance(reply, EverwriteError) or len(self.parts) == 1:
+        if isinstance(reply, EverwriteError) or len(self.parts) == 1 or not self._counts:
             return [reply] * len(self.parts)
         told, at = [], 0
         for count in self._counts:
@@ -69,23 +74,23 @@ class Joint:
 
 
 class Joining:
-    """The changes of one connection that are under way, and those that wait behind them."""
+    """The writes of one connection that are under way, and those that wait behind them."""
 
     def __init__(self, line: Pipeline) -> None:
         self.line = line
         self._behind: dict[bytes, deque[Asked]] = {}
-        """Keys of which a change is under way: what waits until it is answered."""
+        """Keys of which a write is under way: what waits until it is answered."""
         self.unfinished: dict[Slot, bytes] = {}
         """Commands that were told of an error and look for its reason: what comes behind them
         waits until they have it, or they would find what was done since."""
 
-    def ask(self, put: Put, slot: Slot) -> None:
-        """Hand in a command's change."""
+    def ask(self, put: Put, slot: Slot, at: int = -1) -> None:
+        """Hand in a command's write."""
         waiting = self._behind.get(put.key)
         if waiting is not None:
-            waiting.append(Asked(put, slot))
+            waiting.append(Asked(put, slot, at))
             return
-        self.line.front.place.ask(put, Joint(self, [Asked(put, slot)], [0]))
+        self.line.front.place.ask(put, Joint(self, [Asked(put, slot, at)], []))
         self._behind[put.key] = deque()
 
     def answered(self, joint: Joint, reply: Any) -> None:
@@ -97,10 +102,15 @@ class Joining:
             self._behind[key].extendleft(part._replace(alone=True) for part in reversed(parts))
             self._next(key)
             return
+        over = parts[0].put.over and not self._behind[key]
+        if over:  # nobody looks for a reason: what begins now need not wait
+            del self._behind[key]
         for part, told in zip(parts, joint.split(reply), strict=True):
-            part.slot.heard(-1, told)
+            part.slot.heard(part.at, told)
+        if over:
+            return
         last = parts[0].slot
-        if len(parts) == 1 and not last.done:
+        if len(parts) == 1 and parts[0].at < 0 and not last.done:
             self.unfinished[last] = key
         else:
             self._next(key)
@@ -112,41 +122,58 @@ class Joining:
             self._next(key)
 
     def _next(self, key: bytes) -> None:
-        """Hand in what waits behind a change that is over."""
+        """Hand in what waits behind a write that is over."""
         waiting = self._behind[key]
         line = self.line
         while waiting:
-            parts, operations = self._together(waiting)
-            put = parts[0].put
+            if waiting[0].put.over:
+                parts = _replacing(waiting)
+                put, counts = parts[-1].put, _NONE
+            else:
+                parts, operations = _together(waiting)
+                put, counts = parts[0].put, [len(some) for some in operations]
+                if len(parts) > 1:
+                    put = replace(put, value=encode([each for some in operations for each in some]))
             # what was answered meanwhile is to be known to whoever carries this out
             put = replace(put, context=line.session.seen(key))
-            if len(parts) > 1:
-                put = replace(put, value=encode([each for some in operations for each in some]))
             try:
-                line.front.place.ask(put, Joint(self, parts, [len(some) for some in operations]))
+                line.front.place.ask(put, Joint(self, parts, counts))
             except EverwriteError as error:
                 for part in parts:
-                    part.slot.heard(-1, error)
+                    part.slot.heard(part.at, error)
                 continue
             return
         del self._behind[key]
 
-    def _together(self, waiting: deque[Asked]) -> tuple[list[Asked], list[list[Operation]]]:
-        """Return the next change, and those behind it that may go with it."""
-        first = waiting.popleft()
-        parts, operations = [first], [_operations_of(first)]
-        size, count = len(first.put.value or b""), len(operations[0])
-        while waiting and operations[0]:
-            part = waiting[0]
-            size += len(part.put.value or b"")
-            same = part.put.w == first.put.w and part.put.ttl_ms == first.put.ttl_ms
-            found = _operations_of(part) if same and size <= JOINED_BYTES_MAX else []
-            count += len(found)
-            if not found or count > JOINED_MAX:
-                break
-            parts.append(waiting.popleft())
-            operations.append(found)
-        return parts, operations
+
+_NONE: list[int] = []
+
+
+def _replacing(waiting: deque[Asked]) -> list[Asked]:
+    """Return the next values that replace whatever is there: the last one stands for all."""
+    parts = [waiting.popleft()]
+    first = parts[0]
+    while waiting and not first.alone and waiting[0].put.over and waiting[0].put.w == first.put.w:
+        parts.append(waiting.popleft())
+    return parts
+
+
+def _together(waiting: deque[Asked]) -> tuple[list[Asked], list[list[Operation]]]:
+    """Return the next change, and those behind it that may go with it."""
+    first = waiting.popleft()
+    parts, operations = [first], [_operations_of(first)]
+    size, count = len(first.put.value or b""), len(operations[0])
+    while waiting and operations[0]:
+        part = waiting[0]
+        size += len(part.put.value or b"")
+        same = part.put.w == first.put.w and part.put.ttl_ms == first.put.ttl_ms
+        found = _operations_of(part) if same and size <= JOINED_BYTES_MAX else []
+        count += len(found)
+        if not found or count > JOINED_MAX:
+            break
+        parts.append(waiting.popleft())
+        operations.append(found)
+    return parts, operations
 
 
 def _operations_of(part: Asked) -> list[Operation]:

@@ -19,6 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from everwrite.core.errors import EverwriteError
+from everwrite.core.messages.requests import Put
 from everwrite.server.answering import answering
 from everwrite.server.redis.command import ALONE, BLIND, PART, Args, Command, wrong_number
 from everwrite.server.redis.doubts import problem_of
@@ -270,7 +271,11 @@ class Pipeline:
         slot.protocol = session.protocol
         direct = command.direct
         if direct is not None and mode == command.mode:
-            self.front.place.ask(direct.ask(session, args, keys[0]), slot)
+            asked = direct.ask(session, args, keys[0])
+            if type(asked) is Put:
+                self.joining.ask(asked, slot)
+            else:
+                self.front.place.ask(asked, slot)
             slot.tell = direct.tell
             self.under_way += 1
             self._hold(keys, mode)

@@ -9,7 +9,7 @@ from everwrite.core.errors import EverwriteError, InvariantError
 from everwrite.core.messages.channels import Listen, Publish
 from everwrite.core.messages.requests import Put, PutReply
 from everwrite.server.answering import answering
-from everwrite.server.redis.command import CHANGE, REST, Args, Command, Request, Steps
+from everwrite.server.redis.command import BLIND, CHANGE, REST, Args, Command, Request, Steps
 from everwrite.server.redis.doubts import problem_of
 from everwrite.server.redis.replies import Answer, Problem, encode
 
@@ -180,7 +180,7 @@ class Slot:
         line = self._line
         if isinstance(asked, Publish | Listen):
             line.front.hub.ask(asked, self)
-        elif type(asked) is Put and self.command is not None and self.command.mode == CHANGE:
+        elif type(asked) is Put and self._joins:
             line.joining.ask(asked, self)
         else:
             line.front.place.ask(asked, self)
@@ -194,8 +194,17 @@ class Slot:
         self._replies = [None] * len(asked)
         self._left = len(asked)
         for at, message in enumerate(asked):
-            place.ask(message, self, at)
+            if type(message) is Put and self._joins:
+                line.joining.ask(message, self, at)
+            else:
+                place.ask(message, self, at)
             line.under_way += 1
+
+    @property
+    def _joins(self) -> bool:
+        """Whether a write of it may wait for others of the same key, and go with them."""
+        command = self.command
+        return command is not None and command.mode in (BLIND, CHANGE)
 
     def _next(self, told: Any) -> Any:
         """Return what the command asks next."""
