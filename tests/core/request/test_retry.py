@@ -299,3 +299,25 @@ def test_a_key_of_another_partition_has_another_coordinator() -> None:
         key = data_key(b"carts", b"%d" % number)
         done = world.put(world.ids[0], b"v", key=key)
         assert done.stale_view == (world.ids[0] not in world.order(key)[:3])
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_what_looking_around_takes_is_taken_from_the_time_of_the_put(silent: bool) -> None:
+    """Half of it at the most is for those who stay silent, and it ends when it is to end."""
+    world = World(3)
+    a, b, c = world.order()
+    deaf = (b, c) if silent else (c,)
+    world.lose = lambda source, target, message: a in (source, target) and (
+        source in deaf or target in deaf
+    )
+
+    began = world.now
+    client = world.send_put(a, b"v", op=b"once", retry=True, timeout_ms=80)
+    while not world.values(a):
+        world.advance(10)
+    assert world.now - began <= 40 + STEP_MS
+    while not world.answers[client]:
+        world.advance(10)
+
+    assert world.now - began <= 80 + STEP_MS
+    assert isinstance(world.answers[client][0], PutReply) is not silent

@@ -8,6 +8,8 @@ id, and readers see one of them, see ``versions.live``.)
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from everwrite.core.cluster.routes import Route
 from everwrite.core.data import context, versions
 from everwrite.core.data.versions import NOTHING, Clock, Record, Seen, Version
@@ -49,6 +51,7 @@ class LookAround(Request):
 
     __slots__ = (
         "_base",
+        "_began",
         "_found",
         "_heard",
         "_known",
@@ -76,7 +79,7 @@ class LookAround(Request):
         self._need = min(len(self._pending), n // 2 + 1)
         if self._to_be_known() is not NOTHING:
             self._need = len(self._pending)  # that nobody knows a write, all owners must say
-        self._rid = self._heard = 0
+        self._rid = self._heard = self._began = 0
         self._known = base.clock if not mine and put.op in local.recent_puts else None
         # Joined with what the others have it may be superseded, and no sibling any more.
         self._found = find_op(base, put.op)
@@ -86,7 +89,8 @@ class LookAround(Request):
     def begin(self) -> None:
         """Ask; with nobody to ask the put goes on at once."""
         local, put = self._local, self._put
-        self._rid = local.open_request(self, local.now + local.config.spare_after_ms)
+        self._began = local.now
+        self._rid = local.open_request(self, local.now + self._patience_ms())
         local.held_bytes += weight(put)
         for node in sorted(self._pending):
             local.out.send(node, Fetch(self._rid, put.key, put.timeout_ms, b"", False, put.op))
@@ -148,8 +152,16 @@ class LookAround(Request):
             return
         # Owners are not all: a stand-in may be about to bring it.
         sometimes("a change asks everybody for what its writer has seen")
-        deadline = local.now + local.config.spare_after_ms
+        deadline = local.now + self._patience_ms()
         Search(local, put.key, self._owners, deadline, self._sought_out).begin()
+
+    def _left_ms(self) -> int:
+        """Return how much of the put's time is left."""
+        return self._put.timeout_ms - (self._local.now - self._began)
+
+    def _patience_ms(self) -> int:
+        """Return how long the others are waited for: at least half of the time is for the put."""
+        return max(1, min(self._local.config.spare_after_ms, self._left_ms() // 2))
 
     def _is_unknown(self) -> bool:
         """Say whether nobody who has answered knows what the writer of a change has seen."""
@@ -178,9 +190,10 @@ class LookAround(Request):
         self._done(nobody_knows=found is not None)
 
     def _done(self, *, nobody_knows: bool) -> None:
-        """Carry the put out."""
-        local, put = self._local, self._put
-        local.held_bytes -= weight(put) + len(self._record)
+        """Carry the put out, in what is left of its time."""
+        local = self._local
+        local.held_bytes -= weight(self._put) + len(self._record)
+        put = replace(self._put, timeout_ms=max(1, self._left_ms()))  # a node may have stood still
         local.out.send(
             local.me,
             LookedAround(
