@@ -67,8 +67,6 @@ class Pool:
         self._connect_to = connect or self._loop.create_connection
         self._links: dict[bytes, Link] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._strangers: set[asyncio.Task[None]] = set()
-        """Nodes that answer where a member did, and are asked who is there now."""
         self._closed = False
         self._over: asyncio.Future[None] = self._loop.create_future()
         self.cluster_id = b""
@@ -87,12 +85,8 @@ class Pool:
         return [connection for connection in ready if not connection.suspect] or ready
 
     def why_unreachable(self, since: float) -> str:
-        """Return why no node can be reached, if each was tried since then; else an empty string: so
-        as long as another node at a member's address is asked who is there now.
-        """
-        if self._strangers or self.connections():
-            return ""
-        if any(link.failed_at <= since for link in self._links.values()):
+        """Return why no node can be reached, if each was tried since then; else an empty string."""
+        if self.connections() or any(link.failed_at <= since for link in self._links.values()):
             return ""
         errors = [link.error for link in self._links.values()]
         more = f"; and {len(errors) - _SHOWN_MAX} more" if len(errors) > _SHOWN_MAX else ""
@@ -186,9 +180,10 @@ class Pool:
                     break
                 link.error = f"{connection.name} answers at the address of {link.name}"
                 meeting = self._loop.create_task(self._owner.met(connection))
-                self._strangers.add(meeting)
-                meeting.add_done_callback(self._strangers.discard)
                 self._keep(meeting)
+                await asyncio.wait(
+                    [meeting]
+                )  # it may tell who is there now; then this is cancelled
             except EverwriteError as error:
                 link.error = error.message.rstrip(".")
             link.failed_at = monotonic()
