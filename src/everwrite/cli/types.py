@@ -153,7 +153,6 @@ def show(
         )
     from everwrite.client.spot import inside
     from everwrite.core.types.composed import Map
-    from everwrite.core.types.in_json import document
     from everwrite.core.types.operations import name_of
 
     if fields:  # of several types a map has them
@@ -168,11 +167,7 @@ def show(
         said = found_json(bucket, key, found)
         del said["values"], said["kinds"]
         said["found"], said["fields"] = inner is not None, [*fields]
-        # By way of its text: JSON that somebody assigned is in it as it was written.
-        text = b"{}" if inner is None else msgspec.json.encode(document(inner))
-        others = msgspec.json.encode([*map(document, beside)])
-        said |= {"beside": msgspec.json.decode(others)} if beside else {}
-        emit_json(said | msgspec.json.decode(text))
+        emit_json(said | _in_json(inner, beside))
     elif inner is not None:
         _show_all([inner, *beside])
         kinds = ", ".join(map(_word, [inner, *beside]))
@@ -190,6 +185,19 @@ def show(
     if inner is None:
         return Exit.ERROR if found else exit_for_found(found)
     return Exit.OK
+
+
+def _in_json(inner: Composed | None, beside: Sequence[Composed]) -> dict[str, Any]:
+    """Return what JSON says of a place, and of what stands beside it."""
+    from everwrite.core.types.in_json import document
+
+    said: dict[str, Any] = {}
+    if beside:
+        others = msgspec.json.encode([*map(document, beside)])
+        said["beside"] = msgspec.json.decode(others)
+    # By way of its text: JSON that somebody assigned is in it as it was written.
+    text = b"{}" if inner is None else msgspec.json.encode(document(inner))
+    return said | msgspec.json.decode(text)
 
 
 def _word(composed: Composed) -> str:
