@@ -307,8 +307,8 @@ def test_what_looking_around_takes_is_taken_from_the_time_of_the_put(silent: boo
     world = World(3)
     a, b, c = world.order()
     deaf = (b, c) if silent else (c,)
-    world.lose = lambda source, target, message: a in (source, target) and (
-        source in deaf or target in deaf
+    world.lose = lambda source, target, message: (
+        a in (source, target) and (source in deaf or target in deaf)
     )
 
     began = world.now
