@@ -30,7 +30,7 @@ help:
 	@echo "make grow       three nodes grow to five under load, and shrink again: about 3 minutes"
 	@echo "make overload   three nodes are asked for ten times what they can do: about three minutes"
 	@echo "make mend       one of three nodes loses a key in a hundred: what it takes to mend that"
-	@echo "make sessions   200,000 sessions that end within a minute: about 12 minutes"
+	@echo "make sessions   200,000 sessions that end within a minute: about 14 minutes"
 	@echo "make browser    the dashboard in a real browser: needs Debian's chromium and chromium-driver"
 	@echo "make redis      the same commands asked of a real Redis and of a node: needs Debian's redis-server"
 	@echo "make clients    redis-py, Django, Flask, FastAPI and others with three nodes, each in its own environment"
