@@ -14,8 +14,10 @@ from tests.server.redis.test_channels import _patience, heard, hub_of, subscribe
 from tests.server.redis.test_requests import packed
 
 from everwrite.server.redis import hub as hubs
+from everwrite.server.redis.connection import RedisConnection
 from everwrite.server.redis.hub import Hub
 from everwrite.server.redis.place import RedisPlace
+from everwrite.server.redis.slots import Slot
 from everwrite.server.redis.subscriptions import CHANNEL
 
 __all__ = ["_patience"]  # a fixture of all tests here, too
@@ -152,6 +154,54 @@ async def test_what_publications_hold_in_the_core_counts_for_each_node_that_gets
 
     assert found == b":2\r\n" * 50
     assert 1 < most <= 2  # 602 bytes each
+
+
+@in_loop
+async def test_an_error_at_one_subscriber_is_that_subscribers_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    push = RedisConnection.push
+    failed: list[RedisConnection] = []
+
+    def failing(connection: RedisConnection, data: bytes) -> int:
+        if not failed:
+            failed.append(connection)
+            raise RuntimeError("odd")
+        return push(connection, data)
+
+    async with one() as (runtime, r), subscribed(runtime, "a"), subscribed(runtime, "a") as second:
+        monkeypatch.setattr(RedisConnection, "push", failing)
+        assert await r.publish("a", "x") == 1
+        assert await r.publish("a", "y") == 1
+
+        assert await heard(second, 2) == [b"x", b"y"]
+        assert [each.transport.is_closing() for each in failed] == [True]
+        assert hub_of(runtime).cut_off == 1
+        assert "RuntimeError" in caplog.text
+
+
+@in_loop
+async def test_an_error_while_a_publisher_is_answered_is_that_publishers_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hear = Slot.heard
+    failed: list[Slot] = []
+
+    def failing(slot: Slot, at: int, reply: Any) -> None:
+        if slot.name == "publish" and not failed:
+            failed.append(slot)
+            raise RuntimeError("odd")
+        hear(slot, at, reply)
+
+    monkeypatch.setattr(Slot, "heard", failing)
+    async with one() as (runtime, r):
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(runtime))
+        writer.write(packed(b"PUBLISH", b"a", b"x"))
+        await eventually(lambda: asyncio.sleep(0, bool(failed)), "its publisher was to be told")
+
+        assert await r.publish("a", "y") == 0
+        assert "RuntimeError" in caplog.text
+        writer.close()
 
 
 @in_loop
