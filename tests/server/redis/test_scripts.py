@@ -17,14 +17,12 @@ from redis.lock import Lock
 from tests.client.fake_node import in_loop
 from tests.server.nodes import eventually
 from tests.server.redis.redis_api import client_of, one, three
-from tests.server.redis.test_steps import NOW_MS, QUALITY, session
+from tests.server.redis.test_steps import NOW_MS, QUALITY, WRITTEN, session
 
-from everwrite.core.messages.requests import Get, GetReply, Put, PutReply
+from everwrite.core.messages.requests import Get, GetReply, Put
 from everwrite.server.redis.known import BY_SHA1, KNOWN, known_by_text, release, where
 from everwrite.server.redis.limiting import fixed_window
 from everwrite.server.redis.place import RedisPlace
-
-WRITTEN = PutReply(1, b"context", 3, 0, 1, 0, 2)
 
 PROTOCOLS = pytest.mark.parametrize("protocol", [2, 3])
 
