@@ -46,6 +46,10 @@ class Parting(asyncio.Transport):
         self._transport.write_eof()
         self._transport.resume_reading()
 
+    def leave(self) -> None:
+        """End it at once, whatever still comes; what was written goes out first, if it can."""
+        self._transport.close()
+
     def drop(self, size: int) -> None:
         """So much came that nobody takes."""
         self.dropped += size

@@ -11,7 +11,7 @@ from tests.server.nodes import Raw, eventually
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.server import parting, peers
-from everwrite.server.http import connection
+from everwrite.server.http import probes
 from everwrite.server.runtime import Runtime
 
 PUT = b"PUT " + KEY.encode() + b" HTTP/1.1\r\nhost: localhost\r\n"
@@ -94,7 +94,7 @@ async def test_only_so_many_who_found_no_room_are_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(peers, "CLIENTS_MAX", 1)
-    monkeypatch.setattr(connection, "REFUSED_MAX", 3)
+    monkeypatch.setattr(probes, "REFUSED_MAX", 3)
     async with one() as (runtime, client):
         assert (await client.get("/health/live")).status_code == 200
         port = client.base_url.port
@@ -110,6 +110,65 @@ async def test_only_so_many_who_found_no_room_are_waited_for(
             return len(_connections(runtime)) == 1
 
         await eventually(gone, "all have gone")
+
+
+LIVE = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["who say nothing", "who were told and stay"])
+@in_loop
+async def test_those_for_whom_there_is_no_room_do_not_keep_others_from_asking_whether_it_runs(
+    told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "CLIENTS_MAX", 0)
+    monkeypatch.setattr(probes, "REFUSED_MAX", 3)
+    monkeypatch.setattr(probes, "PROBE_S", 0 if told else 3600)
+    async with one() as (runtime, client):
+        port = client.base_url.port
+        crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        if told:
+            for reader, _ in crowd:
+                assert (await reader.readline()).startswith(b"HTTP/1.1 503 ")
+            monkeypatch.setattr(probes, "PROBE_S", 3600)
+
+        assert (await raw(runtime, LIVE)).startswith(b"HTTP/1.1 200 ")
+
+        (first, _), *others = crowd
+        async with asyncio.timeout(10):
+            refusal = await first.read()  # it had its place longest
+        assert refusal.startswith(b"HTTP/1.1 503 ") != told
+        assert refusal.endswith(b"}")
+
+        async def gone() -> bool:
+            return len(_connections(runtime)) == len(others)
+
+        await eventually(gone, "it and the one who asked have gone, and nobody else")
+        for _, writer in crowd:
+            writer.close()
+
+
+@in_loop
+async def test_who_finds_no_room_may_ask_whether_it_runs_in_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peers, "CLIENTS_MAX", 0)
+    monkeypatch.setattr(probes, "PROBE_S", 3600)
+    async with one() as (runtime, _):
+        assert runtime.http is not None
+        refused = runtime.http._server.config.refused  # type: ignore[attr-defined]
+
+        async def heard(count: int) -> bool:
+            (asking,) = [*refused.asking] or [None]
+            return asking is None or len(asking._said) == count
+
+        for line, answer in ((LIVE, b"200"), (b"GET /health/ready HTTP/1.1\r\n", b"503")):
+            reader, writer = await asyncio.open_connection("127.0.0.1", runtime.http.port)
+            for at in range(len(line)):
+                writer.write(line[at : at + 1])
+                await eventually(lambda count=at + 1: heard(count), "it has heard that")
+
+            assert (await reader.readline()).startswith(b"HTTP/1.1 " + answer)
+            writer.close()
 
 
 @in_loop

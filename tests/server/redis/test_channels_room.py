@@ -14,8 +14,10 @@ from tests.server.redis.test_channels import _patience, heard, hub_of, subscribe
 from tests.server.redis.test_requests import packed
 
 from everwrite.server.redis import hub as hubs
+from everwrite.server.redis.connection import RedisConnection
 from everwrite.server.redis.hub import Hub
 from everwrite.server.redis.place import RedisPlace
+from everwrite.server.redis.slots import Slot
 from everwrite.server.redis.subscriptions import CHANNEL
 
 __all__ = ["_patience"]  # a fixture of all tests here, too
@@ -107,20 +109,26 @@ async def test_what_comes_from_others_and_has_no_room_is_dropped_and_counted(
             assert hub_of(runtimes[0]).crowded == 1
 
 
+def _note_in_core(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list of how many were with the core, whenever one more was."""
+    found: list[int] = []
+    begin = Hub._begin
+
+    def noted(hub: Hub, message: Any) -> None:
+        begin(hub, message)
+        found.append(len(hub._in_core))
+
+    monkeypatch.setattr(Hub, "_begin", noted)
+    return found
+
+
 @in_loop
 async def test_many_publishers_are_slowed_down_by_those_whom_they_reach_and_lose_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(hubs, "IN_CORE_MAX", 8)
     monkeypatch.setattr(hubs, "TURN_NS", 0)
-    most, begin = 0, Hub._begin
-
-    def noted(hub: Hub, message: Any) -> None:
-        nonlocal most
-        begin(hub, message)
-        most = max(most, len(hub._in_core))
-
-    monkeypatch.setattr(Hub, "_begin", noted)
+    in_core = _note_in_core(monkeypatch)
     async with one() as (runtime, _), subscribed(runtime, "a") as pubsub:
         count, publishers = 60, 6
         sent = b"".join(packed(b"PUBLISH", b"a", b"%d" % at) for at in range(count))
@@ -128,7 +136,7 @@ async def test_many_publishers_are_slowed_down_by_those_whom_they_reach_and_lose
 
         assert found == [b":1\r\n" * count] * publishers
         assert len(await heard(pubsub, count * publishers)) == count * publishers
-        assert 1 < most <= 8
+        assert 1 < max(in_core) <= 8
         assert hub_of(runtime).channels.counted.full == 0
 
 
@@ -137,21 +145,63 @@ async def test_what_publications_hold_in_the_core_counts_for_each_node_that_gets
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(hubs, "IN_CORE_BYTES_MAX", 1000)
-    most, begin = 0, Hub._begin
-
-    def noted(hub: Hub, message: Any) -> None:
-        nonlocal most
-        begin(hub, message)
-        most = max(most, len(hub._in_core))
-
-    monkeypatch.setattr(Hub, "_begin", noted)
+    in_core = _note_in_core(monkeypatch)
     async with three() as (nodes, _):
         first, second, _third = nodes.running.values()
         async with subscribed(first, "a"), subscribed(second, "a"):
             found = await raw(first, packed(b"PUBLISH", b"a", b"x" * 300) * 50)
 
     assert found == b":2\r\n" * 50
-    assert 1 < most <= 2  # 602 bytes each
+    assert 1 < max(in_core) <= 2  # 602 bytes each
+
+
+@in_loop
+async def test_an_error_at_one_subscriber_is_that_subscribers_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    push = RedisConnection.push
+    failed: list[RedisConnection] = []
+
+    def failing(connection: RedisConnection, data: bytes) -> int:
+        if not failed:
+            failed.append(connection)
+            raise RuntimeError("odd")
+        return push(connection, data)
+
+    async with one() as (runtime, r), subscribed(runtime, "a"), subscribed(runtime, "a") as second:
+        monkeypatch.setattr(RedisConnection, "push", failing)
+        assert await r.publish("a", "x") == 1
+        assert await r.publish("a", "y") == 1
+
+        assert await heard(second, 2) == [b"x", b"y"]
+        assert [each.transport.is_closing() for each in failed] == [True]
+        assert hub_of(runtime).cut_off == 1
+        assert "RuntimeError" in caplog.text
+
+
+@in_loop
+async def test_an_error_while_a_publisher_is_answered_is_that_publishers_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hear = Slot.heard
+    failed: list[Slot] = []
+
+    def failing(slot: Slot, at: int, reply: Any) -> None:
+        if slot.name == "publish" and not failed:
+            failed.append(slot)
+            raise RuntimeError("odd")
+        hear(slot, at, reply)
+
+    monkeypatch.setattr(Slot, "heard", failing)
+    async with one() as (runtime, r):
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(runtime))
+        writer.write(packed(b"PUBLISH", b"a", b"x"))
+        await eventually(lambda: asyncio.sleep(0, bool(failed)), "its publisher was to be told")
+
+        assert await r.publish("a", "y") == 0
+        assert "RuntimeError" in caplog.text
+        assert not runtime.driver._broken
+        writer.close()
 
 
 @in_loop

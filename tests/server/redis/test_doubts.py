@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from redis.exceptions import ResponseError
 from tests.client.fake_node import in_loop
-from tests.server.redis.redis_api import three
+from tests.server.redis.redis_api import one, three
 from tests.server.redis.test_own import SHORT
 
 from everwrite.core.errors import (
@@ -18,7 +20,10 @@ from everwrite.core.errors import (
     StaleSession,
     UnavailableError,
 )
+from everwrite.core.messages.requests import Put
 from everwrite.server.redis.doubts import problem_of
+from everwrite.server.redis.place import RedisPlace
+from everwrite.server.redis.table import TABLE
 
 HINT = "Repeat it with the same context, or write with a smaller w."
 KINDS = [QuorumNotMet, DeadlineExceeded, UnavailableError, Overloaded, HintsFull, StaleSession]
@@ -41,6 +46,62 @@ def test_an_error_says_what_is_true_and_what_can_be_done(
     assert ("on fewer nodes" in said) == (outcome == "partial")
     assert ("A repeat may count twice" in said) == (done and name == "incr")
     assert ("Send it again" in said) == (done and name != "incr")
+
+
+ONCE = {
+    **dict.fromkeys(("publish", "spublish"), "A repeat may be heard twice."),
+    "dyn.put": "A repeat may be one sibling more: read the key first.",
+}
+LOOKING = ("setnx", "hsetnx", "getset", "getdel", "getex", "expire", "persist")
+
+
+@pytest.mark.parametrize("outcome", ["partial", "unknown"])
+@pytest.mark.parametrize("name", [*ONCE, *LOOKING])
+def test_of_what_is_not_the_same_twice_no_repeat_is_advised(name: str, outcome: Outcome) -> None:
+    looks = TABLE[name.encode()].advisory
+    assert looks == (name in LOOKING)
+
+    said = str(problem_of(QuorumNotMet("No.", hint=HINT, outcome=outcome), name=name, looks=looks))
+
+    assert "Send it again" not in said
+    assert ONCE.get(name, "A repeat may find what this one did, and be answered by that") in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "finds"),
+    [
+        (["SET", "nx", "get"], False),
+        (["SET", "a", "2", "px", "50000"], False),
+        (["SET", "a", "2", "XX"], True),
+        (["SET", "a", "2", "px", "50000", "get"], True),
+        (["SET", "none", "2", "NX"], True),
+        (["SETNX", "none", "2"], True),
+        (["HSETNX", "h", "f", "2"], True),
+        (["GETSET", "a", "2"], True),
+        (["GETDEL", "a"], True),
+    ],
+)
+@in_loop
+async def test_whether_a_repeat_is_advised_goes_by_the_command_and_its_options(
+    asked: list[str], finds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with one() as (_, r):
+        await r.set("a", "1")
+        ask = RedisPlace.ask
+
+        def failing(place: RedisPlace, message: Any, call: Any, at: int = -1) -> None:
+            if type(message) is Put:
+                error = QuorumNotMet("No.", hint=HINT, outcome="partial")
+                place._loop.call_soon(call.heard, at, error)
+            else:
+                ask(place, message, call, at)
+
+        monkeypatch.setattr(RedisPlace, "ask", failing)
+        with pytest.raises(ResponseError) as found:
+            await r.execute_command(*asked)
+
+        assert ("A repeat may find what this one did" in str(found.value)) == finds
+        assert ("Send it again" in str(found.value)) != finds
 
 
 @in_loop

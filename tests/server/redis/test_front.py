@@ -301,3 +301,21 @@ async def test_a_sum_of_fractions_that_is_no_number_any_more_is_refused() -> Non
         assert await client.get("n") == b"9e307"
         assert await client.hget("h", "f") == b"-9e307"
         assert await client.incrbyfloat("n", -9e307) == 0
+
+
+@in_loop
+async def test_a_read_may_give_its_key_another_end_or_none() -> None:
+    async with one() as (_, r):
+        await r.set("a", "v", ex=50)
+        for words, least_ms, most_ms in (
+            ([], 40_000, 50_000),
+            (["EX", "100"], 90_000, 100_000),
+            (["PX", "30000"], 20_000, 30_000),
+            (["PERSIST"], -1, -1),
+            (["EX", "70"], 60_000, 70_000),
+        ):
+            assert await r.execute_command("GETEX", "a", *words) == b"v"
+            assert least_ms <= await r.pttl("a") <= most_ms
+        assert await r.execute_command("GETEX", "a", "EXAT", "1") == b"v"
+        assert await r.exists("a") == 0
+        assert await r.execute_command("GETEX", "a", "EX", "10") is None

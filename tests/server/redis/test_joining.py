@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from tests.client.fake_node import in_loop
+from tests.server.redis.asked import note_asked
 from tests.server.redis.redis_api import one, raw, three
 from tests.server.redis.test_requests import packed
 
@@ -21,16 +22,7 @@ COUNT = 500
 @pytest.fixture
 def puts(monkeypatch: pytest.MonkeyPatch) -> list[Put]:
     """Return the puts that are handed in."""
-    found: list[Put] = []
-    ask = RedisPlace.ask
-
-    def noted(place: RedisPlace, message: Any, *more: Any) -> None:
-        if type(message) is Put:
-            found.append(message)
-        ask(place, message, *more)
-
-    monkeypatch.setattr(RedisPlace, "ask", noted)
-    return found
+    return note_asked(monkeypatch, Put)
 
 
 @pytest.mark.parametrize("batch", [True, False], ids=["batch", "pipeline"])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from redis.exceptions import ResponseError
 from tests.client.fake_node import in_loop
+from tests.server.redis.asked import note_asked
 from tests.server.redis.redis_api import client_of, one, three
 
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.core.messages.listing import List
-from everwrite.server.redis.place import RedisPlace
 
 FIELDS = 16_384
 
@@ -53,24 +51,18 @@ async def test_values_of_hashes_are_as_long_as_those_of_keys_and_can_be_given_an
 async def test_all_databases_are_flushed_on_one_way_through_the_ring(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    steps, ask = 0, RedisPlace.ask
-
-    def noted(place: RedisPlace, message: Any, *more: Any) -> None:
-        nonlocal steps
-        steps += type(message) is List
-        ask(place, message, *more)
-
     async with one() as (runtime, client):
-        monkeypatch.setattr(RedisPlace, "ask", noted)
+        steps = note_asked(monkeypatch, List)
         await client.flushdb()
-        once, steps = steps, 0
+        once = len(steps)
+        steps.clear()
         for database in (0, 1, 9, 15):
             async with client_of(runtime, db=database) as each:
                 await each.mset({f"k{at}": "v" for at in range(50)})
 
         assert await client.flushall()
 
-        assert 0 < steps <= once
+        assert 0 < len(steps) <= once
         for database in (0, 1, 9, 15):
             async with client_of(runtime, db=database) as each:
                 assert await each.dbsize() == 0

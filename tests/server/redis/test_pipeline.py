@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.client.fake_node import in_loop, until
 from tests.server.nodes import PATIENCE_S
+from tests.server.redis.asked import note_asked
 from tests.server.redis.redis_api import one, raw
 from tests.server.redis.test_requests import packed
 
@@ -227,14 +228,13 @@ async def test_a_steady_stream_of_commands_is_not_taken_for_one_that_never_ends(
 async def test_one_connection_leaves_room_for_the_messages_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    most, ask = 0, RedisPlace.ask
+    most = 0
 
-    def noted(place: RedisPlace, *args: Any) -> None:
+    def look(place: RedisPlace) -> None:
         nonlocal most
-        ask(place, *args)
         most = max(most, place.under_way)
 
-    monkeypatch.setattr(RedisPlace, "ask", noted)
+    note_asked(monkeypatch, then=look)
     async with one() as (runtime, _):
         count = 16
         many = packed(b"EXISTS", *[b"k%d" % at for at in range(PART)])

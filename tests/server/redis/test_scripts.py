@@ -15,14 +15,14 @@ from msgspec.structs import replace
 from redis.exceptions import LockError, LockNotOwnedError, NoScriptError
 from redis.lock import Lock
 from tests.client.fake_node import in_loop
+from tests.server.nodes import eventually
 from tests.server.redis.redis_api import client_of, one, three
-from tests.server.redis.test_steps import NOW_MS, QUALITY, session
+from tests.server.redis.test_steps import NOW_MS, QUALITY, WRITTEN, session
 
-from everwrite.core.messages.requests import Get, GetReply, Put, PutReply
+from everwrite.core.messages.requests import Get, GetReply, Put
 from everwrite.server.redis.known import BY_SHA1, KNOWN, known_by_text, release, where
 from everwrite.server.redis.limiting import fixed_window
-
-WRITTEN = PutReply(1, b"context", 3, 0, 1, 0, 2)
+from everwrite.server.redis.place import RedisPlace
 
 PROTOCOLS = pytest.mark.parametrize("protocol", [2, 3])
 
@@ -170,6 +170,33 @@ def test_a_window_that_ended_between_the_read_and_the_add_gets_an_end() -> None:
 
     assert isinstance(asked, Put)
     assert (asked.value, asked.ttl_ms) == (b"1", 100_000)
+
+
+@in_loop
+async def test_a_value_that_is_exchanged_leaves_what_was_set_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held: list[Any] = []
+    async with one() as (runtime, r):
+        await r.set("a", "1")
+        ask = RedisPlace.ask
+
+        def holding(place: RedisPlace, message: Any, *more: Any) -> None:
+            if type(message) is Put and message.value == b"2":
+                held.append((message, *more))
+            else:
+                ask(place, message, *more)
+
+        monkeypatch.setattr(RedisPlace, "ask", holding)
+        exchange = asyncio.ensure_future(run(r, "OptimisticLock cas", ["a"], "2", "1"))
+        await eventually(lambda: asyncio.sleep(0, bool(held)), "it has looked, and writes")
+        await r.set("a", "theirs")
+        assert runtime.redis is not None
+        ask(runtime.redis.place, *held[0])
+
+        assert await exchange == b"OK"
+        found = await r.execute_command("DYN.GET", "a")
+        assert sorted(found[b"siblings"]) == [b"2", b"theirs"]
 
 
 @PROTOCOLS

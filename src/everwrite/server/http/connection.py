@@ -55,9 +55,6 @@ IDLE_S = 75
 """Longer than the minute after which most clients close a connection by themselves: who closes
 first should be the one that does not send just then."""
 
-REFUSED_MAX = 64
-"""So many for whom there is no room are told so; a flood of them must not cost the descriptors that
-are left."""
 UNREAD_S = 30.0
 """An answer of which nobody reads anything for so long is for nobody."""
 
@@ -132,8 +129,7 @@ class HttpConfig(Config):
     """uvicorn's, with the room that its connections share."""
 
     room: Room
-    refused: set[HttpConnection]
-    """Those for whom there is no room, and who have not gone yet."""
+    refused: probes.Refused
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -159,7 +155,9 @@ class HttpConnection(HttpToolsProtocol):
         """Since when it is not read from, where that is so."""
         self._counted = False
         self._probing: asyncio.TimerHandle | None = None
-        """It is one too many, and may still ask whether the process runs."""
+        """It is one too many, and may still ask whether the process runs;"""
+        self._said = b""
+        """so far it has said this."""
         self._portions = Portions()
         self._ahead, self._ahead_at = b"", 0
         """What came, and how much of it is done: the rest waits for an answer."""
@@ -186,15 +184,12 @@ class HttpConnection(HttpToolsProtocol):
         self._counted = self._room.welcome(self)
         if self._counted:
             return
-        if len(self._refused) < REFUSED_MAX:
-            self._refused.add(self)
-            self._probing = self.loop.call_later(probes.PROBE_S, self._turn_away)
-        else:
-            self._turn_away()
+        self._refused.take(self)
+        self._probing = self.loop.call_later(probes.PROBE_S, self.turn_away)
 
-    def _turn_away(self) -> None:
-        """There is no room for this client."""
-        self._probing = None
+    def turn_away(self) -> None:
+        """There is no room for this client, and it is told so."""
+        self._probed()
         self._end(
             Overloaded(
                 "This node has as many clients as it takes, of all protocols together.",
@@ -204,15 +199,25 @@ class HttpConnection(HttpToolsProtocol):
             503,
         )
 
-    def _take_probe(self, data: bytes) -> None:
-        """Take what one client too many says first."""
+    def leave(self) -> None:
+        """It was told so, and others need its place."""
+        self._parting.leave()
+
+    def _probed(self) -> None:
+        """It has asked, or had the time to: it is told something now."""
         assert self._probing is not None
         self._probing.cancel()
         self._probing = None
-        answer = probes.live(data)
+        self._refused.tell(self)
+
+    def _take_probe(self, data: bytes) -> None:
+        """Take what one client too many says first."""
+        self._said += data
+        answer = probes.live(self._said)
         if answer is None:
-            self._turn_away()
-        elif not self.transport.is_closing():
+            self.turn_away()
+        elif answer:
+            self._probed()
             self.transport.write(answer)
             self.transport.close()
         self._parting.drop(len(data))
@@ -221,7 +226,7 @@ class HttpConnection(HttpToolsProtocol):
         if self._probing is not None:
             self._probing.cancel()
         self._room.parted(self)
-        self._refused.discard(self)
+        self._refused.gone(self)
         self._counted = False
         self._hang_up()
         super().connection_lost(exc)
@@ -445,7 +450,7 @@ class HttpConnection(HttpToolsProtocol):
     def _is_silent(self) -> bool:
         """Say whether nothing more is to come, as far as anybody can tell."""
         if not self._counted:
-            return self not in self._refused
+            return self not in self._refused.told
         return self._phase in (IDLE, ANSWER) and not self.flow.ahead
 
     def cut_off(self) -> None:

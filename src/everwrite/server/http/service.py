@@ -15,6 +15,7 @@ from everwrite.server.http.connection import IDLE_S, HttpConfig, HttpConnection
 from everwrite.server.http.front import Front
 from everwrite.server.http.guard import Guard
 from everwrite.server.http.place import HttpPlace
+from everwrite.server.http.probes import Refused
 from everwrite.server.settings import split_address
 from everwrite.server.sockets import Looking, address_of, listeners, port_of
 from everwrite.server.spans import open_spans
@@ -90,7 +91,7 @@ class HttpService:
             timeout_graceful_shutdown=END_S,
             backlog=BACKLOG,
         )
-        config.room, config.refused = runtime.peers, set()
+        config.room, config.refused = runtime.peers, Refused()
         self._server = Embedded(config)
         self._task: asyncio.Task[None] | None = None
         self._looking = Looking(runtime.driver.loop, self._connections, self._cut_off)

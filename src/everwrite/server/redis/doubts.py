@@ -41,10 +41,23 @@ _AGAIN: dict[str, str] = {
 }
 """and after all others, by the outcome."""
 _TWICE = "A repeat may count twice: look at the key first."
+_FINDS = (
+    "A repeat may find what this one did, and be answered by that: look at the key first, if you "
+    "need the answer."
+)
+"""After a command that looks before it writes."""
+_OWN = {  # what else a repeat does
+    "publish": "A repeat may be heard twice.",
+    "spublish": "A repeat may be heard twice.",
+    "dyn.put": "A repeat may be one sibling more: read the key first.",
+}
 
 
-def problem_of(error: EverwriteError, *, name: str = "", partly: bool = False) -> Problem:
-    """Return the answer for an error of a command; ``partly``: it had done something before.
+def problem_of(
+    error: EverwriteError, *, name: str = "", partly: bool = False, looks: bool = False
+) -> Problem:
+    """Return the answer for an error of a command; ``partly``: it had done something before;
+    ``looks``: what it does and answers goes by what it finds.
 
     Where another try may help the hint is this front's own: what other clients are told is of
     contexts and of numbers that no Redis client can give.
@@ -58,12 +71,13 @@ def problem_of(error: EverwriteError, *, name: str = "", partly: bool = False) -
     outcome = error.outcome
     what = _OUTCOMES.get(outcome, "")
     hint = error.hint
+    unlike = _TWICE if name in _ADDS else _OWN.get(name, _FINDS if looks else "")
     if partly and outcome == "none":  # a hint may say that nothing was done
         hint, what = "", "A part of the command was done."
         if error.retryable:
-            what += " " + (_TWICE if name in _ADDS else "Send it again, and the rest is done.")
+            what += " " + (unlike or "Send it again, and the rest is done.")
     elif error.retryable:
-        again = _TWICE if name in _ADDS else _AGAIN[outcome]
+        again = unlike or _AGAIN[outcome]
         if outcome == "none":
             again = _NOTHING.get(error.code) or _AGAIN[outcome]
         hint, what = what, again

@@ -181,13 +181,10 @@ def getex(session: Session, args: Args, keys: list[bytes]) -> Steps:
     found = string(reply)
     if found is None:
         return None
-    left_ms = left_of(reply)
-    if ttl_ms < 0:
-        session.wrote(keys[0], (yield session.take_away(keys[0], reply.context)))
-    elif ttl_ms and 0 < left_ms <= lifetime(ttl_ms):
-        yield session.live_on(keys[0], lifetime(ttl_ms))
-    elif ttl_ms or (persists and left_ms):
-        yield from again(session, keys[0], reply, lifetime(ttl_ms) if ttl_ms else 0)
+    if ttl_ms:
+        yield from end_in_time(session, keys[0], reply, ttl_ms)
+    elif persists and left_of(reply):
+        yield from again(session, keys[0], reply, 0)
     return found
 
 

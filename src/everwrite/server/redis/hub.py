@@ -24,6 +24,7 @@ from everwrite.core.failures import error_of, failure_of
 from everwrite.core.messages.channels import Listen, Publish, Spread
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Failure
+from everwrite.server.answering import answering
 from everwrite.server.driver import Driver
 from everwrite.server.fronts import stopping
 from everwrite.server.redis.place import Call
@@ -160,9 +161,18 @@ class Hub:
             self._in_core_bytes -= self._in_core.pop(rid, 0)
             call = self._waiting.pop(rid, None)
             if call is not None:
-                call.heard(-1, error_of(message) if type(message) is Failure else message)
+                self._tell(call, error_of(message) if type(message) is Failure else message)
         if self._queued:
             self._soon()
+
+    def _tell(self, call: Call, reply: Message | EverwriteError) -> None:
+        try:  # what goes wrong is one connection's, and others are still to be told
+            with answering(self._log, "reply"):
+                call.heard(-1, reply)
+        except InvariantError as error:  # a bug of ours, whatever was asked
+            self._driver.broken(error)
+        except EverwriteError:
+            return  # it is logged
 
     def _heard(self, heard: Sequence[tuple[bytes, Spread]]) -> None:
         for source, spread in heard:
@@ -213,7 +223,8 @@ class Hub:
             self._in_core[message.rid] = cost = size * self.channels.audience
             self._in_core_bytes += cost
         try:
-            self._driver.arrived(self._place, [message])
+            with answering(self._log, type(message).__name__):
+                self._driver.arrived(self._place, [message])
         except InvariantError:  # a bug of ours, whatever was asked
             raise
         except EverwriteError as error:
@@ -262,19 +273,29 @@ class Hub:
             return False
         if who.transport.is_closing():
             return False
-        self.delivered += 1
         data = told[who.session.protocol]
         self._handed_bytes += len(data)
         if self._handed_bytes > RELIEF_BYTES:
             self._handed_bytes = 0
             self.relieve()
-        if who.push(data) > UNREAD_PUSHED_MAX:
-            self.cut_off += 1
-            why = "It does not read what is published to it."
-            self._log.warning("Redis subscriber cut off", client=who.session.where, why=why)
-            who.cut_off()
-            self.drop(who)
+        try:  # what goes wrong is this subscriber's, and others are still to be told
+            with answering(self._log, "publication"):
+                unread = who.push(data)
+        except InvariantError:  # a bug of ours, whatever was published
+            raise
+        except EverwriteError:
+            self._cut_off(who, "It could not be told what is published to it.")
+            return False
+        self.delivered += 1
+        if unread > UNREAD_PUSHED_MAX:
+            self._cut_off(who, "It does not read what is published to it.")
         return True
+
+    def _cut_off(self, who: RedisConnection, why: str) -> None:
+        self.cut_off += 1
+        self._log.warning("Redis subscriber cut off", client=who.session.where, why=why)
+        who.cut_off()
+        self.drop(who)
 
     def close(self) -> None:
         """Take nothing more, and end what waits."""
@@ -287,7 +308,7 @@ class Hub:
             self.channels.handed_on(source, spread.number, 0)
         waiting, self._waiting = self._waiting, {}
         for rid, call in waiting.items():
-            call.heard(-1, stopping("unknown" if rid in self._in_core else "none"))
+            self._tell(call, stopping("unknown" if rid in self._in_core else "none"))
 
 
 def _told(*words: bytes) -> Sequence[bytes]:

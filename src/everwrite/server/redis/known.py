@@ -14,9 +14,9 @@ from hashlib import sha1
 from types import MappingProxyType
 from typing import NamedTuple
 
-from everwrite.core.data.keys import split_key
+from everwrite.core.data.keys import VALUE_BYTES_MAX, split_key
 from everwrite.core.messages.requests import GetReply
-from everwrite.server.redis.command import Args, Steps, number
+from everwrite.server.redis.command import Args, Steps, number, syntax_error
 from everwrite.server.redis.expiry import end_in_time
 from everwrite.server.redis.keys import clear
 from everwrite.server.redis.limiting import (
@@ -24,9 +24,10 @@ from everwrite.server.redis.limiting import (
     sliding_window,
     take_in_sliding_window,
 )
-from everwrite.server.redis.session import Session, left_of
+from everwrite.server.redis.replies import OK
+from everwrite.server.redis.session import Session, left_of, lifetime, too_long
 from everwrite.server.redis.shown import string
-from everwrite.server.redis.strings import add, set_
+from everwrite.server.redis.strings import ENDS, add, ttl_in
 
 Run = Callable[[Session, list[bytes], Args], Steps]
 
@@ -91,9 +92,23 @@ def reacquire(session: Session, key: bytes, reply: GetReply, argv: Args) -> Step
 
 
 def replace(session: Session, key: bytes, reply: GetReply, argv: Args) -> Steps:
-    """SET ARGV[1], with the end that ARGV[3] and ARGV[4] say."""
-    end = argv[2:4] if len(argv) == 4 else []
-    return set_(session, [b"set", b"", argv[0], *end], [key])
+    """SET ARGV[1], with the end that ARGV[3] and ARGV[4] say, in the place of what was read alone:
+    what was written meanwhile stays.
+    """
+    value, ttl_ms = argv[0], 0
+    if len(argv) == 4:
+        unit = argv[2].lower()
+        if unit not in ENDS:
+            raise syntax_error()
+        ttl_ms = ttl_in(session, unit, argv[3], b"set")
+    if len(value) > VALUE_BYTES_MAX:
+        raise too_long(len(value))
+    if ttl_ms < 0:
+        put = session.take_away(key, reply.context)
+    else:
+        put = session.supersede(key, value, reply.context, lifetime(ttl_ms) if ttl_ms else 0)
+    session.wrote(key, (yield put))
+    return OK
 
 
 # -- numbers, and many keys ------------------------------------------------------------------------

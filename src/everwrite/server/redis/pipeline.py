@@ -231,7 +231,7 @@ class Pipeline:
         except Problem as problem:
             self._answer(slot, problem)
         except EverwriteError as error:
-            self._answer(slot, problem_of(error, name=slot.name))
+            self._answer(slot, problem_of(error, name=slot.name, looks=slot.looks))
         else:
             if found is _LATER:
                 return False

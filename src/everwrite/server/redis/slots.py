@@ -95,6 +95,15 @@ class Slot:
         return self.command.name if self.command is not None else ""
 
     @property
+    def looks(self) -> bool:
+        """Whether what it does and answers goes by what it finds."""
+        command = self.command
+        if command is None or command.advisory:
+            return command is not None
+        words = self.args[3:] if command.name == "set" else ()
+        return any(each.lower() in (b"nx", b"xx", b"get") for each in words)
+
+    @property
     def done(self) -> bool:
         """Whether it has no steps more."""
         return self._steps is None
@@ -146,7 +155,7 @@ class Slot:
         except Problem as problem:
             answer = problem
         except EverwriteError as error:
-            answer = problem_of(error, name=self.name)
+            answer = problem_of(error, name=self.name, looks=self.looks)
         line.over(self, answer)
 
     def _go_on(self, told: Any) -> None:
@@ -173,7 +182,8 @@ class Slot:
                 steps.close()
             if isinstance(error, InvariantError):  # a bug of ours, whatever was asked
                 line.front.broken(error)
-            line.over(self, problem_of(error, name=self.name, partly=self._wrote))
+            partly, looks = self._wrote, self.looks
+            line.over(self, problem_of(error, name=self.name, partly=partly, looks=looks))
 
     def _ask(self, asked: Request) -> None:
         """Ask one message."""

@@ -132,6 +132,10 @@ def _tell_set(session: Session, data: bytes, reply: PutReply) -> Answer:
     return OK
 
 
+ENDS = (b"ex", b"px", b"exat", b"pxat")
+"""Options that say an end."""
+
+
 class Options(msgspec.Struct):
     """What a SET says beside the value."""
 
@@ -157,7 +161,7 @@ def _options(session: Session, args: Args, start: int) -> Options:
                 found.tell = True
             case b"keepttl":
                 found.keep = True
-            case (b"ex" | b"px" | b"exat" | b"pxat") as unit if not found.ends:
+            case unit if unit in ENDS and not found.ends:
                 found.ends = True
                 found.ttl_ms = ttl_in(session, unit, next(rest, None), args[0])
             case _:
