@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+import msgspec
 import pytest
 from tests.client.fake_node import HASTY, STOIC, FakeCluster, FakeNode, in_loop, refreshed, until
 
@@ -166,7 +167,10 @@ async def test_other_nodes_at_the_members_addresses_are_asked_who_is_there_now()
 
 @in_loop
 async def test_a_request_waits_for_what_other_nodes_at_the_members_addresses_tell() -> None:
-    async with FakeCluster() as cluster, await everwrite.connect(cluster.url, timing=HASTY) as db:
+    # It is quick to look for others, and gives up nobody who was found.
+    waits = {"suspect_s": 30.0, "abandon_s": 30.0, "dial_s": 30.0, "view_s": 30.0}
+    patient = msgspec.structs.replace(HASTY, **waits)
+    async with FakeCluster() as cluster, await everwrite.connect(cluster.url, timing=patient) as db:
         things = db.bucket("things")
         await things.put("k", b"v")
         db._cluster._members._seeds = []

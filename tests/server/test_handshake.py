@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from tests.client.fake_node import in_loop
@@ -228,18 +227,17 @@ async def test_a_client_is_never_told_the_salt_that_signs_contexts() -> None:
 async def test_a_stranger_who_takes_too_long_is_sent_away(
     words: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "HANDSHAKE_S", 0.1)
     async with Nodes() as nodes:
         (node,) = await nodes.grow("n1")
-        async with await Raw.dial(node) as raw:
-            raw.write(words)
-            began = time.monotonic()
+        with monkeypatch.context() as hasty:
+            hasty.setattr(transport, "HANDSHAKE_S", 0.1)
+            async with await Raw.dial(node) as raw:
+                raw.write(words)
 
-            refused = await raw.refusal()
+                refused = await raw.refusal()
 
         assert refused.code == "protocol"
-        assert refused.message.startswith("The handshake took over")
-        assert time.monotonic() - began < 2
+        assert refused.message.startswith("The handshake took over 0 s")
         assert await still_serves(node)
 
 
@@ -249,9 +247,9 @@ async def test_a_stranger_who_drips_byte_by_byte_gains_no_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Slowloris: the limit is for the whole handshake, not for each byte."""
-    monkeypatch.setattr(transport, "HANDSHAKE_S", 0.2)
     async with Nodes() as nodes:
         (node,) = await nodes.grow("n1")
+        monkeypatch.setattr(transport, "HANDSHAKE_S", 0.2)
         async with await Raw.dial(node) as raw:
             ended = asyncio.ensure_future(raw.refusal())
             sent = 0
@@ -266,9 +264,10 @@ async def test_a_stranger_who_drips_byte_by_byte_gains_no_time(
 
 @in_loop
 async def test_a_client_that_came_in_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "HANDSHAKE_S", 0.1)
     async with Nodes() as nodes:
         (node,) = await nodes.grow("n1")
+        # It comes in within this time also if the machine holds it up.
+        monkeypatch.setattr(transport, "HANDSHAKE_S", 3.0)
         async with await Raw.enter(node) as idle, await Raw.dial(node) as stranger:
             await idle.ask("status")
             await stranger.refusal()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.core.types.key import ADD, MINUTE, NOW, B, Key
 from tests.core.types.replicas import shown
 
 from everwrite.core.data import versions
 from everwrite.core.data.versions import ENDED_MAX, Version
+from everwrite.core.errors import TooLarge
 from everwrite.core.types.changing import FOLD_OVER
 from everwrite.core.types.composed import Counter, Flag, Map, Register
 from everwrite.core.types.operations import (
+    ELEMENTS_MAX,
     Add,
     Assign,
     Enable,
@@ -55,6 +58,23 @@ def test_a_key_that_is_removed_and_made_anew_in_one_put_has_no_end_but_its_own()
     assert ends(key) == [0]
     key.do(Remove([]), Assign(["a"], b"w"), ttl_ms=MINUTE)
     assert ends(key) == [NOW + MINUTE]
+
+
+def test_all_the_fields_that_a_key_can_have_are_made_and_get_an_end_and_none() -> None:
+    key, fields = Key(), [Assign([f"f{at}"], b"v") for at in range(ELEMENTS_MAX)]
+    key.do(*fields)
+    for ttl_ms, end in ((MINUTE, NOW + MINUTE), (0, 0)):
+        key.do(Remove([]), *fields, ttl_ms=ttl_ms)
+        assert ends(key) == [end] * ELEMENTS_MAX
+
+    key.do(Assign(["f77"], b"new"))
+    with pytest.raises(TooLarge, match="the most is 16384"):
+        key.do(Assign(["more"], b"v"))
+
+    found = key.shown()
+    assert isinstance(found, Map)
+    assert len(found.fields) == ELEMENTS_MAX
+    assert found.fields["f77"] == Register(b"new", 0)
 
 
 def test_what_has_ended_is_not_there_for_a_change() -> None:

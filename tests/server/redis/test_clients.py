@@ -49,38 +49,40 @@ async def test_times_to_live(protocol: int) -> None:
         await r.set("a", "1")
         assert await r.ttl("a") == -1
         assert await r.expire("a", 100)
-        assert await r.ttl("a") == 100
+        assert 95 < await r.ttl("a") <= 100
         assert await r.expire("a", 1000)
-        assert 999_000 < await r.pttl("a") <= 1_000_000
+        assert 995_000 < await r.pttl("a") <= 1_000_000
         assert await r.expire("a", 50)
-        assert await r.ttl("a") == 50
+        assert 45 < await r.ttl("a") <= 50
         assert not await r.expire("a", 10, gt=True)
         assert not await r.expire("a", 10, nx=True)
         await r.set("a", "2", keepttl=True)
-        assert await r.ttl("a") == 50
+        assert 45 < await r.ttl("a") <= 50
         await r.set("short", "1", px=1000)
         assert await r.set("short", "2", keepttl=True)  # less than the shortest end is left
         assert await r.append("a", "3") == 2
-        assert await r.ttl("a") == 50
+        assert 45 < await r.ttl("a") <= 50
         assert await r.incr("a") == 24
-        assert await r.ttl("a") == 50
+        assert 45 < await r.ttl("a") <= 50
         seconds, _ = await r.time()
-        assert seconds + 49 <= await r.expiretime("a") <= seconds + 51
+        assert seconds + 45 <= await r.expiretime("a") <= seconds + 51
         assert await r.persist("a")
         assert await r.ttl("a") == -1
         assert await r.get("a") == b"24"
         assert await r.getex("a", ex=20) == b"24"
-        assert await r.ttl("a") == 20
+        assert 15 < await r.ttl("a") <= 20
         await r.set("a", "4")
         assert await r.ttl("a") == -1
         assert await r.expire("a", -1)
         assert await r.exists("a") == 0
         await r.psetex("b", 300, "5")
-        assert 0 < await r.pttl("b") <= 1000  # no less than a second
+        left_ms = await r.pttl("b")
+        assert left_ms == -2 or 0 < left_ms <= 1000  # it may be over by now
         with pytest.raises(redis.ResponseError, match="invalid expire time in 'setex'"):
             await r.execute_command("SETEX", "c", "0", "6")
+        await r.set("c", "6")
         with pytest.raises(redis.ResponseError, match="ends within"):
-            await r.expire("b", 11 * 365 * 86_400)
+            await r.expire("c", 11 * 365 * 86_400)
 
         async def over() -> bool:
             return await r.get("b") is None
@@ -102,7 +104,7 @@ async def test_numbers(protocol: int) -> None:
         assert await r.incr("a") == 11
         assert await r.expire("a", 100)
         assert await r.incr("a") == 12
-        assert await r.ttl("a") == 100
+        assert 95 < await r.ttl("a") <= 100
         assert await r.incrbyfloat("a", 0.5) == 12.5
         assert await r.get("a") == b"12.5"
         with pytest.raises(redis.ResponseError, match="not an integer"):
@@ -161,7 +163,7 @@ async def test_hashes(protocol: int) -> None:
         assert await r.type("h") == b"hash"
         assert await r.expire("h", 100)
         assert await r.hset("h", "d", "4") == 1
-        assert await r.ttl("h") == 100
+        assert 95 < await r.ttl("h") <= 100
         assert await r.persist("h")
         assert await r.hlen("h") == 4
         with pytest.raises(redis.ResponseError, match="WRONGTYPE"):

@@ -145,9 +145,9 @@ async def test_an_end_that_is_given_to_siblings_loses_none() -> None:
         assert await r.expire("p", 100)
 
         assert await r.pfcount("p") == 2
-        assert await r.ttl("p") == 100
+        assert 95 < await r.ttl("p") <= 100
         assert await r.pfadd("p", "c") == 1
-        assert await r.ttl("p") == 100
+        assert 95 < await r.ttl("p") <= 100
 
 
 @in_loop

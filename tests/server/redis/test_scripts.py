@@ -115,7 +115,8 @@ async def test_compare_and_set(protocol: int) -> None:
         assert await run(r, "OptimisticLock cas", ["a"], "2", "1") in (b"OK", "OK")
         assert (await r.get("a"), await r.ttl("a")) == (b"2", -1)
         assert await run(r, "OptimisticLock cas", ["a"], "3", "2", "PX", 50_000) in (b"OK", "OK")
-        assert (await r.get("a"), await r.ttl("a")) == (b"3", 50)
+        assert await r.get("a") == b"3"
+        assert 45 < await r.ttl("a") <= 50
         assert await run(r, "RedLock release", ["a"], "2") == 0
         assert await run(r, "RedLock release", ["a"], "3") == 1
         assert await r.exists("a") == 0
@@ -137,10 +138,10 @@ async def test_incr_of_django_redis() -> None:
 async def test_a_fixed_window_ends_when_its_first_add_said() -> None:
     async with one() as (_, r):
         assert await run(r, "fixed window", ["w"], 100, 2) == 2
-        assert await r.ttl("w") == 100
+        assert 95 < await r.ttl("w") <= 100
         assert await run(r, "fixed window", ["w"], 500, 3) == 5
         assert await run(r, "fixed window, older", ["w"], 500) == 6
-        assert await r.ttl("w") == 100
+        assert 95 < await r.ttl("w") <= 100
         assert await r.get("w") == b"6"
 
 
@@ -223,16 +224,16 @@ async def test_a_sliding_window_that_is_over_is_the_one_before() -> None:
         before, before_ms, now, now_ms = await run(r, "sliding window", keys, 60)
 
         assert (before, now) == (b"10", b"0")
-        assert 29_000 < before_ms <= 30_000
+        assert 25_000 < before_ms <= 30_000
         assert now_ms == before_ms + 60_000
-        assert 29_000 < await r.pttl("w/-1") <= 30_000
-        assert 89_000 < await r.pttl("w") <= 90_000
+        assert 25_000 < await r.pttl("w/-1") <= 30_000
+        assert 85_000 < await r.pttl("w") <= 90_000
         # of the ten, less than a half and more than four tenths counts still
         assert await run(r, "sliding window, take", keys, 10, 60, 7) is None
         assert await run(r, "sliding window, take", keys, 10, 60, 5) == 1
         assert await run(r, "sliding window, take", keys, 10, 60, 2) is None
         assert await r.get("w") == b"5"
-        assert 88_000 < await r.pttl("w") <= 90_000
+        assert 85_000 < await r.pttl("w") <= 90_000
 
 
 @in_loop

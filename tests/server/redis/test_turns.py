@@ -162,7 +162,10 @@ async def test_the_commands_of_a_connection_have_one_turn_together(
 
 
 @in_loop
-async def test_equal_reads_that_wait_are_one_and_a_later_one_is_not() -> None:
+async def test_equal_reads_that_wait_are_one_and_a_later_one_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(place, "TURN_S", 60.0)  # all is told in one
     mine, core = a_place()
     events: list[str] = []
     who = Asking("a", events)
@@ -251,7 +254,10 @@ async def test_a_read_whose_reply_is_lost_ends_each_that_share_it_in_its_time_an
 
 
 @in_loop
-async def test_while_replies_are_large_few_messages_are_with_the_core() -> None:
+async def test_while_replies_are_large_few_messages_are_with_the_core(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(place, "TURN_S", 60.0)  # all is told in one
     mine, core = a_place()
     who = Asking("a", [])
     mine.ask(read(mine, b"large"), who)
