@@ -62,6 +62,31 @@ def test_a_node_cannot_join_only_itself(options: dict[str, Any], join: tuple[str
     assert ServeOptions(**options, join=(*join, "n2.example:7400")), "one list for all nodes"
 
 
+@pytest.mark.parametrize(
+    ("http", "redis", "both", "instead"),
+    [
+        (24100, 24100, ("Redis", "HTTP"), "--http-port"),
+        (24200, 24200, ("HTTP", "Redis"), "--redis-port"),
+        (24000, 24100, ("the native protocol", "HTTP"), "--http-port"),
+        (24200, 24000, ("the native protocol", "Redis"), "--redis-port"),
+        (None, 24000, ("the native protocol", "Redis"), "--redis-port"),
+    ],
+)
+def test_two_fronts_on_one_port_are_refused_and_it_is_said_which_to_move(
+    http: int | None, redis: int, both: tuple[str, str], instead: str
+) -> None:
+    """Both could be bound, and one of them would never hear anything."""
+    with pytest.raises(ConfigError, match=r"Port 24\d00 cannot be") as caught:
+        ServeOptions(port=24000, http_port=http, redis_port=redis)
+
+    assert all(f"that of {each} (--" in caught.value.message for each in both)
+    assert f"Choose another one with {instead};" in caught.value.hint
+
+
+def test_ports_that_are_to_be_found_are_not_the_same() -> None:
+    assert ServeOptions(port=0, http_port=0, redis_port=0)
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_an_address_of_this_machine_alone_needs_none(host: str) -> None:
     assert ServeOptions(host=host)

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from everwrite.core.errors import ConfigError
+from everwrite.core.wrong_port import HTTP_ABOVE, REDIS_ABOVE
 
 PORT = 7400
 NAME_BYTES_MAX = 64
@@ -98,6 +99,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         for what, port in (("http_port", self.http_port), ("redis_port", self.redis_port)):
             if port is not None and not 0 <= port <= 65535:
                 raise ConfigError(f"{what} = {port} is not possible.", hint="Use 1 to 65535.")
+        self._check_ports()
         if not self.advertise and is_everywhere(self.host):
             raise ConfigError(
                 f"A node that listens everywhere ({self.host or 'all addresses'}) must say how "
@@ -123,6 +125,24 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
                 )
         self._check_join()
         self._check_flags()
+
+    def _check_ports(self) -> None:
+        """Raise ConfigError for two fronts on one port: both could be bound, and one would hear
+        nothing.
+        """
+        http = ("HTTP", "--http-port", self.http_port)
+        redis = ("Redis", "--redis-port", self.redis_port)
+        if self.http_port == self.port + HTTP_ABOVE:  # then the other one was chosen
+            http, redis = redis, http
+        native = ("the native protocol", "--base-port", self.port)
+        for one, other in ((native, redis), (native, http), (redis, http)):
+            if other[2] and one[2] == other[2]:  # 0: any port that is free
+                raise ConfigError(
+                    f"Port {one[2]} cannot be that of {one[0]} ({one[1]}) and that of {other[0]} "
+                    f"({other[1]}) too.",
+                    hint=f"Choose another one with {other[1]}; without it, it is the base port + "
+                    f"{REDIS_ABOVE if other[0] == 'Redis' else HTTP_ABOVE}. Nothing was started.",
+                )
 
     def _check_join(self) -> None:
         mine = {(_local_as_one(self.host), self.port)}
