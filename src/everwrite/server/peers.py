@@ -31,6 +31,7 @@ from everwrite.core.handshake import Identity
 from everwrite.core.messages.greeting import SPEAKS_CHANNELS, Hello
 from everwrite.core.messages.members import REMOVED
 from everwrite.core.outbox import Place
+from everwrite.server.alone import other_cluster, why_alone
 from everwrite.server.descriptors import room_for_connections
 from everwrite.server.driver import Driver
 from everwrite.server.fences import Start, fits, refused, removed, still_there, went_back
@@ -79,6 +80,9 @@ class Peers:
         self._looks = 0
         self._foreign: set[tuple[str, int]] = set()
         """Seeds that were found to be of another cluster."""
+        self._silent: set[tuple[str, int]] = set()
+        """Whom nobody has answered for in this run, at least once."""
+        self._alone, self._said_alone = Rarely(), False
         self._met = False
         """Whether any node of this cluster was met in this run."""
         self._dialling: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -293,6 +297,7 @@ class Peers:
             connection.look(now)
         self._see_off()
         self._look_whom_to_join()
+        self._say_if_alone()
         self._looks += 1
         if self._looks % LOOKS_PER_DIAL == 0:
             self.dial_all()
@@ -307,6 +312,8 @@ class Peers:
             try:
                 connection = await self._connect(address)
             except (OSError, TimeoutError, UnicodeError):  # the last: no name of a machine
+                self._silent.add(address)
+                self._say_if_alone()
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, self._backoff_max(address))
                 continue
@@ -340,15 +347,19 @@ class Peers:
             return
         if self.driver.node.local.members.others() and self._looks < LOOKS_FOR_MEMBERS:
             return
-        me, at = self.identity, ", ".join(f"{host}:{port}" for host, port in seeds)
-        self.driver.fatal(
-            OtherCluster(
-                f"{me.name!r} belongs to cluster {me.cluster_name} ({me.cluster_id.hex()}), and "
-                f"was told to join another one: {at}.",
-                hint="Clusters are never merged: check --join, or give a --data directory of its "
-                "own to a node that is to join there. Nothing was changed.",
-            )
-        )
+        self.driver.fatal(other_cluster(self.identity, seeds, served=self._said_alone))
+
+    def _say_if_alone(self) -> None:
+        """Warn while this node, the only one of its cluster, was told to join and hears nobody: it
+        serves, and whoever started it may think that it is in another cluster.
+        """
+        seeds = [seed for seed in self._seeds if seed not in self._own_addresses]
+        heard = self._met or not self._silent.union(self._foreign).issuperset(seeds)
+        if not seeds or heard or self.driver.node.local.members.others() or self._stopping:
+            return
+        if self._alone.due(self.driver.loop.time()):
+            self._said_alone = True
+            self._log.warning("alone", why=why_alone(self.identity, seeds))
 
     def _dialled(self, address: tuple[str, int], task: asyncio.Task[None]) -> None:
         self._dialling.pop(address, None)
