@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from structlog.contextvars import bound_contextvars
 
 from everwrite.core.config import ClusterConfig
-from everwrite.core.errors import ConfigError, EverwriteError, Fenced, StorageError
+from everwrite.core.errors import ConfigError, DeniedError, EverwriteError, Fenced, StorageError
 from everwrite.core.handshake import NODE_ID_BYTES, Identity
 from everwrite.core.node import Node
 from everwrite.core.records import FLOORS
@@ -366,7 +366,11 @@ async def _rejoin(store: Store, state: NodeState, options: ServeOptions) -> Node
     node_id = secrets.token_bytes(NODE_ID_BYTES)
     name = rejoin.new_name(state, options, node_id)
     me = Identity(name=name, node_id=node_id, cluster_id=state.cluster.cluster_id)
-    theirs = await ask_cluster(options.join, options.secret, me)
+    try:
+        theirs = await ask_cluster(options.join, options.secret, me)
+    except DeniedError as error:
+        raise rejoin.refusal(error) from error
+    rejoin.warn_of_former(store, state)
     return rejoin.begin_anew(store, state, options, node_id, name, theirs.generation)
 
 
