@@ -50,7 +50,13 @@ def test_who_listens_everywhere_must_say_how_others_reach_it(host: str) -> None:
     ("options", "join"),
     [
         ({}, ("127.0.0.1:7400",)),
-        ({}, ("localhost:7400", "[::1]:7400")),
+        ({}, ("localhost:7400", "0.0.0.0:7400")),
+        ({"host": "::1"}, ("localhost:7400", "[0::1]:7400")),
+        ({"host": "localhost"}, ("127.0.0.1:7400", "[::1]:7400")),
+        (
+            {"host": "0.0.0.0", "secret": b"s", "advertise": "n1.example:7400"},
+            ("127.0.0.1:7400", "127.0.0.9:7400", "n1.example:7400"),
+        ),
         ({"port": 7401, "advertise": "n1.example:7500"}, ("n1.example:7500", "127.0.0.1:7401")),
     ],
 )
@@ -60,6 +66,19 @@ def test_a_node_cannot_join_only_itself(options: dict[str, Any], join: tuple[str
 
     assert "without --join this node founds one" in caught.value.hint
     assert ServeOptions(**options, join=(*join, "n2.example:7400")), "one list for all nodes"
+
+
+@pytest.mark.parametrize(
+    ("host", "seed"),
+    [
+        ("127.0.0.3", "127.0.0.2:7400"),
+        ("127.0.0.1", "[::1]:7400"),
+        ("127.0.0.2", "localhost:7400"),
+        ("127.0.0.1", "127.0.0.1:7401"),
+    ],
+)
+def test_another_address_of_this_machine_is_another_node(host: str, seed: str) -> None:
+    assert ServeOptions(host=host, join=(seed,))
 
 
 @pytest.mark.parametrize(

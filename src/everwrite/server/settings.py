@@ -145,11 +145,12 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
                 )
 
     def _check_join(self) -> None:
-        mine = {(_local_as_one(self.host), self.port)}
-        if self.advertise:
-            mine.add(split_address(self.advertise, self.port))
+        known_as = split_address(self.advertise, self.port) if self.advertise else None
         seeds = [split_address(seed) for seed in self.join]
-        if seeds and all((_local_as_one(host), port) in mine for host, port in seeds):
+        if seeds and all(
+            (host, port) == known_as or (port == self.port and _listens_at(self.host, host))
+            for host, port in seeds
+        ):
             raise ConfigError(
                 f"join = {', '.join(self.join)} names only this node itself.",
                 hint="Name another node of the cluster; without --join this node founds one.",
@@ -200,8 +201,22 @@ def is_everywhere(host: str) -> bool:
         return False
 
 
-def _local_as_one(host: str) -> str:
-    return "localhost" if is_loopback(host) else host
+def _listens_at(host: str, other: str) -> bool:
+    """Say whether who listens on ``host`` is also who answers at ``other``, on the same port. The
+    addresses of one machine are as many hosts: each may have a node.
+    """
+    if is_everywhere(host) and is_loopback(other):
+        return True
+    return bool(_addresses_of(host) & _addresses_of(other))
+
+
+def _addresses_of(host: str) -> set[str]:
+    if host == "localhost" or is_everywhere(host):
+        return {"127.0.0.1", "::1"}
+    try:
+        return {str(ip_address(host))}
+    except ValueError:
+        return {host}
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
