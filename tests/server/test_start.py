@@ -23,6 +23,7 @@ from everwrite.core.errors import (
     StorageError,
     WrongFormat,
 )
+from everwrite.server.main import greet
 from everwrite.storage.store import open_store
 
 
@@ -57,6 +58,22 @@ async def test_an_address_of_another_machine_is_refused_as_that(tmp_path: Path) 
             await nodes.start("n1", host="192.0.2.1")
 
         assert "is no address of this machine" in caught.value.hint
+
+
+@in_loop
+async def test_a_node_says_where_its_dashboard_is_and_what_to_try(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with Nodes() as nodes:
+        node = await nodes.start("n1", http_port=0)
+        assert node.http is not None
+
+        greet(node)
+
+        said = capsys.readouterr().err
+        assert f"  ui       {node.http.url}/ui/ (dashboard)\n" in said
+        tried = said.partition("  try      everwrite ")[2].split()
+        assert tried == ["put", "fruit", "best", "apple", "--url", node.address]
 
 
 @pytest.mark.parametrize(
