@@ -221,17 +221,27 @@ def _addresses_of(host: str) -> set[str]:
 
 def cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
     """Return why a node cannot listen where it was told to."""
-    hint = "Is another node running there? Choose another port with --base-port."
-    if error.errno == errno.EADDRNOTAVAIL:
-        hint = f"{host} is no address of this machine: give one with --host."
-    elif isinstance(error, gaierror):
-        hint = "No machine of this name is known: give an address of this machine with --host."
-    elif error.errno == errno.EACCES:
-        hint = "Ports below 1024 are for the system: choose another one with --base-port."
+    hint = (
+        wrong_place(host, error, "--base-port")
+        or "Is another node running there? Choose another port with --base-port."
+    )
     why = error.strerror or str(error)
     return ConfigError(
         f"Cannot listen on {host}:{port} ({why}).", hint=f"{hint} Nothing was started."
     )
+
+
+def wrong_place(host: str, error: OSError, option: str) -> str:
+    """Return what to do where not another process is in the way, but the place cannot be; empty if
+    it can. ``option`` is that of the port.
+    """
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine: give one with --host."
+    if isinstance(error, gaierror):
+        return "No machine of this name is known: give an address of this machine with --host."
+    if error.errno == errno.EACCES:
+        return f"Ports below 1024 are for the system: choose another one with {option}."
+    return ""
 
 
 def is_host(host: str) -> bool:
