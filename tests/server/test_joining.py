@@ -32,7 +32,7 @@ from everwrite.core.messages.greeting import Hello
 from everwrite.core.messages.requests import Failure, Fetch, Get, PutReply
 from everwrite.core.wire import FrameReader, encode_frame
 from everwrite.server import inquiry
-from everwrite.server.rarely import Rarely
+from everwrite.server.rarely import MATTERS_MAX, EachRarely, Rarely
 
 
 @in_loop
@@ -233,11 +233,16 @@ async def test_a_seed_that_is_not_there_is_told_ever_less_often(
 
 
 def test_what_goes_on_is_due_at_once_and_then_ever_less_often() -> None:
-    rarely = Rarely()
+    rarely, each = Rarely(), EachRarely()
 
     due = [second for second in range(400) if rarely.due(float(second))]
 
     assert due == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 303, 363]
+    assert [each.due(what, 5.0) for what in "abab"] == [True, True, False, False]
+    assert [each.due(what, 6.0) for what in "ac"] == [True, True]
+    for number in range(MATTERS_MAX):
+        assert each.due(number, 6.0), "a flood of names is forgotten, and takes no memory"
+    assert len(each) <= MATTERS_MAX
 
 
 @in_loop

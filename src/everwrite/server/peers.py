@@ -35,7 +35,7 @@ from everwrite.server.alone import other_cluster, why_alone
 from everwrite.server.descriptors import room_for_connections
 from everwrite.server.driver import Driver
 from everwrite.server.fences import Start, fits, refused, removed, still_there, went_back
-from everwrite.server.rarely import Rarely
+from everwrite.server.rarely import EachRarely, Rarely
 from everwrite.server.settings import split_address
 from everwrite.server.state import fence_mark
 from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, Connection
@@ -96,6 +96,7 @@ class Peers:
         """What all connections hold of frames that are not complete."""
         self._warned = self._unwarned = 0
         self._warned_since = 0.0
+        self._doubles = EachRarely()
         self._looking = driver.loop.call_later(LOOK_EVERY_S, self._look)
 
     # -- connections report here -------------------------------------------------------------------
@@ -118,6 +119,8 @@ class Peers:
     def warn(self, name: str, error: EverwriteError) -> None:
         """Log that a connection was refused; a flood of them must not fill the disk."""
         now = self.driver.loop.time()
+        if self._is_stale(("refused", name), error):
+            return
         if now - self._warned_since >= 1:
             if self._unwarned:
                 self._log.warning("connections refused", left_out=self._unwarned)
@@ -128,6 +131,13 @@ class Peers:
         self._warned += 1
         level = logging.ERROR if isinstance(error, Fenced) else logging.WARNING
         self._log.log(level, "connection refused", peer=name, code=error.code, why=error)
+
+    def _is_stale(self, what: tuple[str, str], error: EverwriteError) -> bool:
+        """Say whether this was said not long ago. A copy of a directory that is in use comes back
+        to every member, twice a second, as long as it runs.
+        """
+        again = isinstance(error, StillThere)
+        return again and not self._doubles.due(what, self.driver.loop.time())
 
     def admit(self, connection: Connection, theirs: Hello) -> Place:
         """Give an end that knows the secret its place; DeniedError if it may not come in."""
@@ -244,7 +254,8 @@ class Peers:
     def told(self, connection: Connection, error: EverwriteError) -> None:
         """A peer has ended a connection with this."""
         name = connection.theirs.name[:64] if connection.theirs is not None else ""
-        self._log.warning("connection ended", by=name, code=error.code, why=error)
+        if not self._is_stale(("ended", name), error):
+            self._log.warning("connection ended", by=name, code=error.code, why=error)
         if isinstance(error, Fenced):
             self.stop_for(error)
 
