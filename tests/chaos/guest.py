@@ -15,8 +15,9 @@ from typing import Literal
 from tests.chaos.proxy import HOST, Proxy
 
 from everwrite import EverwriteError
-from everwrite.cli.devcluster import DevCluster, NodeFailed
+from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.devplan import Node
+from everwrite.cli.endings import NodeFailed
 from everwrite.cli.reports import Peer
 
 KILLED_BELOW = 0.3

@@ -35,8 +35,9 @@ from tests.chaos.workloads import CartLoad, CounterLoad, RegisterLoad, SetLoad, 
 
 import everwrite
 from everwrite import AsyncClient, EverwriteError
-from everwrite.cli.devcluster import DevCluster, NodeFailed
+from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.devplan import find_base_port
+from everwrite.cli.endings import NodeFailed
 from everwrite.client.sync import new_loop
 from everwrite.sim.checkers import Breach, assumed, check_history
 from everwrite.sim.history import dump

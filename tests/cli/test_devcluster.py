@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,10 +17,14 @@ from threading import Event, Thread
 from urllib.request import urlopen
 
 import pytest
+from tests.cli.commands import everwrite as command
 
+import everwrite
 from everwrite.cli import processes
-from everwrite.cli.devcluster import DevCluster, NodeFailed
+from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.devplan import find_base_port, port_is_free
+from everwrite.cli.endings import NodeFailed
+from everwrite.cli.exits import Exit
 from everwrite.core.errors import ConfigError, DirectoryInUse
 
 pytestmark = pytest.mark.process
@@ -205,6 +210,72 @@ def test_a_node_that_ends_while_starting_is_quoted_and_the_others_are_stopped(
 
     assert "node2" in str(caught.value)
     assert [node.state() for node in cluster.nodes] == ["gone", "gone"]
+
+
+def test_an_earlier_run_is_not_quoted_and_the_others_are_named(tmp_path: Path) -> None:
+    cluster = DevCluster.create(tmp_path / "dev", nodes=2)
+    (tmp_path / "dev" / "node2").write_text("no directory")
+    cluster.log(2).write_text("words of an earlier run\n")
+
+    with cluster, pytest.raises(NodeFailed) as caught:
+        asyncio.run(cluster.start())
+
+    assert "words of an earlier run" not in str(caught.value)
+    assert "Those that were started with it were stopped: n1." in str(caught.value)
+    assert cluster.node(2).pid == 0
+
+
+def test_a_node_that_has_left_is_told_apart_and_the_rest_starts_again(tmp_path: Path) -> None:
+    place = ["--dir", str(tmp_path / "dev")]
+    with started(tmp_path / "dev", nodes=4) as cluster:
+        there = ["--url", cluster.addresses[0]]
+        with everwrite.connect_sync(cluster.addresses[0]) as db:
+            db.bucket("carts").put("alice", ["tea"])
+        assert command("plan", "leave", "n2", "--commit", *there).code == Exit.OK
+        assert cluster.ended(2) == 0
+
+        seen = command("cluster", "status", *place)
+        assert seen.code == Exit.OK, seen.out
+        assert seen.out.startswith("HEALTHY: 3 of 3 nodes up\n")
+        row = next(line for line in seen.out.splitlines() if line.startswith("n2 "))
+        assert row.split() == ["n2", "left", cluster.node(2).address, *"-----"]
+
+        cluster.stop()
+        asyncio.run(cluster.start())
+
+        assert [node.name for node in cluster.running()] == ["n1", "n3", "n4"]
+        assert [node.name for node in cluster.members] == ["n1", "n3", "n4"]
+        with everwrite.connect_sync(cluster.addresses[0]) as db:
+            assert db.bucket("carts").get("alice").value == ["tea"]
+        with pytest.raises(NodeFailed, match="n2 has left its cluster"):
+            asyncio.run(cluster.restart(2))
+        log = cluster.log(2).read_text()
+        assert log.count("has left its cluster") == 1, "it was not started again"
+
+        shutil.rmtree(cluster.data(2))
+        asyncio.run(cluster.start())
+        assert len(cluster.running()) == 4
+
+
+def test_a_node_that_lost_its_directory_keeps_no_other_from_running_and_can_be_replaced(
+    tmp_path: Path,
+) -> None:
+    with started(tmp_path / "dev", nodes=4) as cluster:
+        cluster.stop()
+        shutil.rmtree(cluster.data(2))
+
+        with pytest.raises(NodeFailed, match="Node n2 ended by itself") as caught:
+            asyncio.run(cluster.start())
+
+        assert "There is a node named 'n2' already" in caught.value.message
+        assert "The others run: n1, n3, n4." in caught.value.message
+        assert "everwrite plan remove n2 --force --commit" in caught.value.hint
+        assert [node.name for node in cluster.running()] == ["n1", "n3", "n4"]
+
+        there = ["--url", cluster.addresses[0]]
+        assert command("plan", "remove", "n2", "--force", "--commit", *there).code == Exit.OK
+        asyncio.run(cluster.start())
+        assert len(cluster.running()) == 4
 
 
 def test_a_cluster_that_is_held_is_refused_to_others(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from tests.cli.commands import everwrite
 
 from everwrite.cli.exits import Exit
-from everwrite.cli.serve import read_settings, serve, serve_options
+from everwrite.cli.serve import FileSettings, read_settings, serve, serve_options
 from everwrite.core.errors import ConfigError
 from everwrite.server.settings import ServeOptions
 
@@ -77,6 +78,8 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         weight = 2
         engine = "sqlite"
         fsync = true
+        log-format = "json"
+        otel = true
         no-pace = true
         partitions = 64
         replicas = 5
@@ -102,6 +105,8 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
         weight=2.0,
         engine="sqlite",
         fsync=True,
+        log_format="json",
+        otel=True,
         pace=False,
         partitions=64,
         replicas=5,
@@ -111,10 +116,21 @@ def test_a_file_can_set_every_option(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_has_a_key_for_each_option_that_is_shown() -> None:
+    shown = {
+        each.opts[0].removeprefix("--")
+        for each in serve.params
+        if isinstance(each, click.Option) and not each.hidden
+    }
+
+    assert shown - {"config"} == set(FileSettings.__struct_encode_fields__)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("base-prot = 1", "base-prot"),
+        ("log-format = 'xml'", "log-format cannot be 'xml'"),
         ('base-port = "7400"', "base-port must be a whole number, not text in quotes"),
         ("weight = 'much'", "weight must be a number, not text in quotes"),
         ("join = 'one:7400'", r"join must be a list in \[ \], not text in quotes"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from tests.server.nodes import (
 )
 
 from everwrite.core.cluster.members import decode_known
-from everwrite.core.errors import Fenced
+from everwrite.core.errors import EverwriteError, Fenced
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.handshake import refusal
 from everwrite.core.messages.greeting import Hello, Refused
@@ -37,6 +39,7 @@ from everwrite.server import peers
 from everwrite.server.fences import fits
 from everwrite.server.runtime import Runtime
 from everwrite.server.state import FENCED, NODE, NodeState
+from everwrite.server.transport import Connection
 from everwrite.storage.store import open_store
 
 
@@ -159,6 +162,38 @@ async def test_a_later_start_waits_without_requests_while_an_earlier_one_is_hear
         await eventually(let_in, "it is let in once the earlier one is gone")
         nodes.running["n1"] = nodes.running.pop("copy")
         await nodes.met()
+
+
+@in_loop
+async def test_a_copy_that_comes_again_and_again_fills_no_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "BACKOFF_MAX_S", 0.05)
+    async with Nodes(tmp_path) as nodes:
+        _, other = await nodes.grow("n1", "n2")
+        await nodes.stop("n1")
+        shutil.copytree(tmp_path / "n1", tmp_path / "copy")
+        await nodes.start("n1", join=(other.address,))
+        await nodes.met()
+        start_often(tmp_path / "copy", 7)
+        copy = await nodes.start("copy", name="n1", join=(other.address,))
+        heard, told = [], copy.peers.told
+
+        def hear(connection: Connection, error: EverwriteError) -> None:
+            heard.append(error)
+            told(connection, error)
+
+        monkeypatch.setattr(copy.peers, "told", hear)
+        began = time.monotonic()
+
+        async def often() -> bool:
+            return len(heard) >= 40
+
+        await eventually(often, "the copy is refused often")
+        most = 2 * math.ceil(2 + math.log2(1 + time.monotonic() - began))  # two members tell it
+        for line in ("connection ended", "connection refused"):
+            said = [each for each in caplog.messages if each.startswith(line)]
+            assert 1 <= len(said) <= most, said
 
 
 @pytest.mark.scenario(70)

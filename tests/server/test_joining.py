@@ -17,10 +17,12 @@ from tests.server.nodes import (
     an_honest_hello,
     contents,
     end,
+    eventually,
     still_serves,
 )
 
 import everwrite
+from everwrite.cli.devplan import find_base_port
 from everwrite.core.errors import (
     DeniedError,
     OtherCluster,
@@ -30,7 +32,7 @@ from everwrite.core.messages.greeting import Hello
 from everwrite.core.messages.requests import Failure, Fetch, Get, PutReply
 from everwrite.core.wire import FrameReader, encode_frame
 from everwrite.server import inquiry
-from everwrite.server.rarely import Rarely
+from everwrite.server.rarely import MATTERS_MAX, EachRarely, Rarely
 
 
 @in_loop
@@ -129,8 +131,54 @@ async def test_a_node_ends_if_all_whom_it_is_to_join_are_of_another_cluster(tmp_
         mine_id, other_id = (each.node.local.cluster.cluster_id.hex() for each in (mine, other))
         assert f"'n1' belongs to cluster everwrite ({mine_id})" in why.message
         assert f"another one: {other.address}" in why.message
+        assert why.hint.endswith("Nothing was changed.")
         assert mine_id != other_id
         assert await still_serves(other)
+
+
+@in_loop
+async def test_a_node_that_is_alone_says_so_and_its_writes_are_spoken_of_when_it_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Nodes(tmp_path) as nodes:
+        await nodes.grow("n1")
+        await nodes.stop("n1")
+        port = find_base_port(1) + 1
+        seed = f"127.0.0.1:{port}"
+
+        back = await nodes.start("n1", join=(seed,))
+
+        async def warned() -> bool:
+            return f"No node of its cluster answers at {seed}. 'n1' is alone" in caplog.text
+
+        await eventually(warned, "it says that it is alone")
+        async with await Raw.enter(back) as raw:
+            assert isinstance(await raw.call(a_put()), PutReply)
+        other = await nodes.start("other", port=port)
+        why = await end(back)
+        assert isinstance(why, OtherCluster)
+        assert "What was written here meanwhile is in this directory." in why.hint
+        assert "Nothing was changed" not in why.hint
+        assert await still_serves(other)
+
+
+@in_loop
+async def test_a_node_with_another_one_in_its_cluster_is_not_called_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Nodes(tmp_path) as nodes:
+        one, _ = await nodes.grow("n1", "n2")
+        address = one.address
+        await nodes.stop("n1")
+        await nodes.stop("n2")
+
+        back = await nodes.start("n2", join=(address,))
+
+        async def dialled() -> bool:
+            return bool(back.peers._silent)
+
+        await eventually(dialled, "it has looked for n1 in vain")
+        assert not [line for line in caplog.messages if line.startswith("alone")]
 
 
 @in_loop
@@ -185,11 +233,16 @@ async def test_a_seed_that_is_not_there_is_told_ever_less_often(
 
 
 def test_what_goes_on_is_due_at_once_and_then_ever_less_often() -> None:
-    rarely = Rarely()
+    rarely, each = Rarely(), EachRarely()
 
     due = [second for second in range(400) if rarely.due(float(second))]
 
     assert due == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 303, 363]
+    assert [each.due(what, 5.0) for what in "abab"] == [True, True, False, False]
+    assert [each.due(what, 6.0) for what in "ac"] == [True, True]
+    for number in range(MATTERS_MAX):
+        assert each.due(number, 6.0), "a flood of names is forgotten, and takes no memory"
+    assert len(each) <= MATTERS_MAX
 
 
 @in_loop

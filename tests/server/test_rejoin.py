@@ -173,7 +173,9 @@ async def test_a_name_that_a_member_has_is_refused_and_the_directory_is_as_it_wa
 
 
 @in_loop
-async def test_a_directory_of_another_cluster_is_refused_and_is_as_it_was(tmp_path: Path) -> None:
+async def test_a_directory_of_another_cluster_is_refused_and_is_as_it_was(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its copies and hints would be another cluster's."""
     async with Nodes(tmp_path / "ours") as ours, Nodes(tmp_path / "theirs") as theirs:
         (one,) = await ours.grow("n1")
@@ -181,8 +183,12 @@ async def test_a_directory_of_another_cluster_is_refused_and_is_as_it_was(tmp_pa
         me = other.node.local.me
         await theirs.stop("n2")
 
-        with pytest.raises(DeniedError, match="belongs to cluster"):
+        with pytest.raises(DeniedError, match="belongs to cluster") as caught:
             await theirs.start("n2", name="", join=(one.address,), rejoin_as_new=True)
+
+        assert caught.value.hint.endswith("Nothing was changed.")
+        assert caught.value.hint.count("Nothing was changed.") == 1
+        assert "everwrite plan remove" not in caplog.text, "it would remove a healthy member"
 
         again = await theirs.start("n2")
         assert again.node.local.me == me

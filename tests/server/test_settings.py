@@ -50,7 +50,13 @@ def test_who_listens_everywhere_must_say_how_others_reach_it(host: str) -> None:
     ("options", "join"),
     [
         ({}, ("127.0.0.1:7400",)),
-        ({}, ("localhost:7400", "[::1]:7400")),
+        ({}, ("localhost:7400", "0.0.0.0:7400")),
+        ({"host": "::1"}, ("localhost:7400", "[0::1]:7400")),
+        ({"host": "localhost"}, ("127.0.0.1:7400", "[::1]:7400")),
+        (
+            {"host": "0.0.0.0", "secret": b"s", "advertise": "n1.example:7400"},
+            ("127.0.0.1:7400", "127.0.0.9:7400", "n1.example:7400"),
+        ),
         ({"port": 7401, "advertise": "n1.example:7500"}, ("n1.example:7500", "127.0.0.1:7401")),
     ],
 )
@@ -60,6 +66,44 @@ def test_a_node_cannot_join_only_itself(options: dict[str, Any], join: tuple[str
 
     assert "without --join this node founds one" in caught.value.hint
     assert ServeOptions(**options, join=(*join, "n2.example:7400")), "one list for all nodes"
+
+
+@pytest.mark.parametrize(
+    ("host", "seed"),
+    [
+        ("127.0.0.3", "127.0.0.2:7400"),
+        ("127.0.0.1", "[::1]:7400"),
+        ("127.0.0.2", "localhost:7400"),
+        ("127.0.0.1", "127.0.0.1:7401"),
+    ],
+)
+def test_another_address_of_this_machine_is_another_node(host: str, seed: str) -> None:
+    assert ServeOptions(host=host, join=(seed,))
+
+
+@pytest.mark.parametrize(
+    ("http", "redis", "both", "instead"),
+    [
+        (24100, 24100, ("Redis", "HTTP"), "--http-port"),
+        (24200, 24200, ("HTTP", "Redis"), "--redis-port"),
+        (24000, 24100, ("the native protocol", "HTTP"), "--http-port"),
+        (24200, 24000, ("the native protocol", "Redis"), "--redis-port"),
+        (None, 24000, ("the native protocol", "Redis"), "--redis-port"),
+    ],
+)
+def test_two_fronts_on_one_port_are_refused_and_it_is_said_which_to_move(
+    http: int | None, redis: int, both: tuple[str, str], instead: str
+) -> None:
+    """Both could be bound, and one of them would never hear anything."""
+    with pytest.raises(ConfigError, match=r"Port 24\d00 cannot be") as caught:
+        ServeOptions(port=24000, http_port=http, redis_port=redis)
+
+    assert all(f"that of {each} (--" in caught.value.message for each in both)
+    assert f"Choose another one with {instead};" in caught.value.hint
+
+
+def test_ports_that_are_to_be_found_are_not_the_same() -> None:
+    assert ServeOptions(port=0, http_port=0, redis_port=0)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])

@@ -23,6 +23,7 @@ from everwrite.core.errors import (
     StorageError,
     WrongFormat,
 )
+from everwrite.server.main import greet
 from everwrite.storage.store import open_store
 
 
@@ -50,13 +51,32 @@ async def test_a_port_in_use_is_refused_and_says_what_to_do(tmp_path: Path) -> N
         assert second.node.local.members.me.incarnation == 1, "nothing was started before"
 
 
+@pytest.mark.parametrize("fronts", [{}, {"http_port": 0}, {"redis_port": 0}])
 @in_loop
-async def test_an_address_of_another_machine_is_refused_as_that(tmp_path: Path) -> None:
+async def test_an_address_of_another_machine_is_refused_as_that(
+    fronts: dict[str, int], tmp_path: Path
+) -> None:
     async with Nodes(tmp_path, secret=b"open sesame") as nodes:
-        with pytest.raises(ConfigError, match=r"Cannot listen on 192\.0\.2\.1") as caught:
-            await nodes.start("n1", host="192.0.2.1")
+        with pytest.raises(ConfigError, match=r"Cannot listen .*on 192\.0\.2\.1") as caught:
+            await nodes.start("n1", host="192.0.2.1", **fronts)
 
         assert "is no address of this machine" in caught.value.hint
+
+
+@in_loop
+async def test_a_node_says_where_its_dashboard_is_and_what_to_try(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with Nodes() as nodes:
+        node = await nodes.start("n1", http_port=0)
+        assert node.http is not None
+
+        greet(node)
+
+        said = capsys.readouterr().err
+        assert f"  ui       {node.http.url}/ui/ (dashboard)\n" in said
+        tried = said.partition("  try      everwrite ")[2].split()
+        assert tried == ["put", "fruit", "best", "apple", "--url", node.address]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from everwrite.cli.reports import Status
 from everwrite.cli.splits import node_number
 from everwrite.core.errors import ConfigError, DirectoryInUse, Unreachable
 
+_NO_MEMBER = ("left", "removed")
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -107,17 +109,17 @@ def start(
         )
     with found.locked():
         running = len(found.running())
-        absent = len(found.nodes) - running
+        absent = len(found.members) - running
         if absent:
             say(f"starting {count(absent, 'node')}: this takes some seconds ...")
         asyncio.run(found.start())
-    if running == len(found.nodes):
+    if not absent:
         say(f"{count(running, 'node')} running already")
     else:
         say(f"started {count(absent, 'node')} in {time.monotonic() - began:.1f} s")
     _show_addresses(found, form)
     if opens:
-        webbrowser.open(found.nodes[0].dashboard)
+        webbrowser.open(found.members[0].dashboard)
 
 
 @cluster.command()
@@ -140,10 +142,14 @@ def status(directory: Path, form: str) -> int:
     """Show each node's process and what it says. Exit code 3 unless all are up and connected."""
     found = _open(directory)
     answers = asyncio.run(found.statuses(found.running()))
-    rows = [(node, node.state(), answers.get(node.number)) for node in found.nodes]
+    rows = [
+        (node, found.gone(node.number) or node.state(), answers.get(node.number))
+        for node in found.nodes
+    ]
     split = found.plan.split
-    healthy = not split and all(_good(answer) for _, _, answer in rows)
-    reasons = _reasons(rows)
+    members = [row for row in rows if row[1] not in _NO_MEMBER]
+    healthy = not split and all(_good(answer) for _, _, answer in members)
+    reasons = _reasons(members)
     if split:
         reasons.append("links are cut")
     if form == "json":
@@ -152,7 +158,7 @@ def status(directory: Path, form: str) -> int:
                 "number": node.number,
                 "name": node.name,
                 "address": node.address,
-                "pid": node.pid,
+                "pid": _pid(node, state),
                 "process": state,
                 "status": answer,
                 "log": str(found.log(node.number)),
@@ -163,11 +169,17 @@ def status(directory: Path, form: str) -> int:
         emit_json(said)
         return Exit.OK if healthy else Exit.DEGRADED
     lines = [
-        [node.name, _word(state, answer), node.address, str(node.pid or "-"), *_said(answer)]
+        [
+            node.name,
+            _word(state, answer),
+            node.address,
+            str(_pid(node, state) or "-"),
+            *_said(answer),
+        ]
         for node, state, answer in rows
     ]
     up = sum(_word(state, answer) == "up" for _, state, answer in rows)
-    verdict = f"{'HEALTHY' if healthy else 'DEGRADED'}: {up} of {count(len(rows), 'node')} up"
+    verdict = f"{'HEALTHY' if healthy else 'DEGRADED'}: {up} of {count(len(members), 'node')} up"
     emit("; ".join([verdict, *reasons]))
     if split:
         emit(f"partition: {split}")
@@ -318,19 +330,19 @@ def _show_addresses(found: DevCluster, form: str) -> None:
                         "dashboard": n.dashboard,
                         "pid": n.pid,
                     }
-                    for n in found.nodes
+                    for n in found.members
                 ],
             }
         )
         return
-    for node in found.nodes:
+    for node in found.members:
         emit(f"{node.name}  {node.address}  pid {node.pid}")
-    first = found.nodes[0].address
-    say(f"dashboard: {found.nodes[0].dashboard}")
-    say(f"try: everwrite put fruit best apple --url {first}")
-    say(f"     everwrite status --url {first}")
-    say(f"     curl -i {found.nodes[0].http}/v1/kv/fruit/best")
-    say(f"     redis-cli -p {found.nodes[0].redis.rpartition(':')[2]} set best apple")
+    first = found.members[0]
+    say(f"dashboard: {first.dashboard}")
+    say(f"try: everwrite put fruit best apple --url {first.address}")
+    say(f"     everwrite status --url {first.address}")
+    say(f"     curl -i {first.http}/v1/kv/fruit/best")
+    say(f"     redis-cli -p {first.redis.rpartition(':')[2]} set best apple")
 
 
 def _good(answer: Status | None) -> bool:
@@ -339,7 +351,14 @@ def _good(answer: Status | None) -> bool:
     return answer.node.ready and all(peer.state != "down" for peer in answer.nodes)
 
 
+def _pid(node: Node, state: str) -> int:
+    """Return the process of a node, 0 for one that is there no more."""
+    return node.pid if state in {"running", "stopped"} else 0
+
+
 def _word(state: str, answer: Status | None) -> str:
+    if state in _NO_MEMBER:
+        return state
     if state == "gone":
         return "not running"
     if state == "stopped":

@@ -17,8 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -30,10 +28,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from everwrite.cli import processes
-from everwrite.cli.connection import SECRET_VARIABLE
 from everwrite.cli.copyable import command
 from everwrite.cli.devplan import (
-    HOST,
     Node,
     Plan,
     check_ports,
@@ -41,6 +37,8 @@ from everwrite.cli.devplan import (
     read_plan,
     write_plan,
 )
+from everwrite.cli.devserve import environment, serve_command
+from everwrite.cli.endings import NodeFailed, ended_by_itself, is_no_member, no_start
 from everwrite.cli.readiness import filling, unready
 from everwrite.cli.reports import Status, ask_status
 from everwrite.cli.splits import Split, parse_split
@@ -48,10 +46,10 @@ from everwrite.core.errors import (
     ConfigError,
     DeadlineExceeded,
     DirectoryInUse,
-    EverwriteError,
     RequestError,
     UnavailableError,
 )
+from everwrite.storage.manifest import gone_of
 
 if TYPE_CHECKING:
     from everwrite.client import AsyncClient
@@ -61,11 +59,6 @@ START_SECONDS = 30.0
 
 SAFE = b"safe"
 """What the guard is told when there is nothing left for it to do."""
-
-PASSED_ON = ("EVERWRITE_LOG_FORMAT", "EVERWRITE_OTEL")
-"""What nodes take from the environment in which they are started, beside the secret. All else there
-may be meant for a node of its own: its name, its directory, its ports.
-"""
 
 _LOCK = "cluster.lock"
 _POLL_SECONDS = 0.03
@@ -77,12 +70,6 @@ _KILL_SECONDS = 5.0
 _NO_SPLIT = Split(())
 
 
-class NodeFailed(EverwriteError):
-    """A node's process ended by itself; its log says why."""
-
-    code = "node_failed"
-
-
 class DevCluster:
     """A local cluster; make it with ``create`` or ``open``."""
 
@@ -91,6 +78,8 @@ class DevCluster:
         self._plan = plan
         self._secret = secret
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._words_from: dict[int, int] = {}
+        """Where in its log a node that was started here begins to write."""
         self._guard: subprocess.Popen[bytes] | None = None
         self._held = contextlib.ExitStack()
         self.turn = asyncio.Lock()
@@ -230,6 +219,21 @@ class DevCluster:
         """Return the nodes whose process is there, paused ones included."""
         return [node for node in self._plan.nodes if node.state() != "gone"]
 
+    def data(self, number: int) -> Path:
+        """Return a node's data directory."""
+        return self.directory / f"node{number}"
+
+    def gone(self, number: int) -> str:
+        """Return ``left`` or ``removed`` for a node that is no member any more, and does not run;
+        empty for all others.
+        """
+        return gone_of(self.data(number)) if self.node(number).state() == "gone" else ""
+
+    @property
+    def members(self) -> list[Node]:
+        """The nodes without those that are no members any more."""
+        return [node for node in self._plan.nodes if not self.gone(node.number)]
+
     def log(self, number: int) -> Path:
         """Return the file with all that a node has written to its standard error."""
         return self.directory / f"node{number}.log"
@@ -249,19 +253,14 @@ class DevCluster:
         node = self.node(number)
         if node.state() != "gone":
             raise NodeFailed(f"Node {node.name} runs already (pid {node.pid}).")
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("EVERWRITE_") or name in PASSED_ON
-        }
-        secret = {SECRET_VARIABLE: os.fsdecode(self._secret)} if self._secret else {}
         with self.log(number).open("ab") as log:
+            self._words_from[number] = log.tell()
             child = subprocess.Popen(
                 [*self._command(node), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**inherited, **secret},
+                env=environment(self._secret),
                 start_new_session=True,
             )
         self._children[number] = child
@@ -310,31 +309,45 @@ class DevCluster:
         for node in late:
             processes.send(node.pid, node.born, signal.SIGKILL)
             self._wait_gone(node, _KILL_SECONDS)
-        self._forget(chosen)
+        ended = chosen if number is not None else self._plan.nodes
+        self._forget(ended)  # also those that had ended by themselves
         return [node.name for node in late] if seconds else []
 
     # -- conversations -----------------------------------------------------------------------------
 
     async def start(self, seconds: float = START_SECONDS, *options: str) -> None:
         """Start all nodes that do not run, with these options more; return when all are ready and
-        know each other.
+        know each other. Those that are no members any more are left out.
 
-        If that fails, the nodes that this call started are stopped again.
+        If that fails, the nodes that this call started are stopped again. But where the cluster is
+        there already, a node that ends by itself is no reason: the others go on, and may be asked.
         """
-        idle = [node for node in self._plan.nodes if node.state() == "gone"]
+        idle = [node for node in self.members if node.state() == "gone"]
         check_ports(idle)
+        failures: list[NodeFailed] = []
+        stopped: list[Node] = []
         ready = False
         try:
             for node in idle:
                 self.spawn(node.number, *options)
-            await self.wait_ready(seconds)
-            ready = self._plan.founded = True
+            while not ready:
+                try:
+                    await self.wait_ready(seconds)
+                    ready = True
+                except NodeFailed as error:
+                    failures.append(error)
+                    if not self._plan.founded:
+                        break
+            self._plan.founded |= ready
             self._save()
         finally:
             if not ready:
-                for node in idle:
-                    if node.state() != "gone":
-                        self.stop(node.number, seconds=0)
+                stopped = [node for node in idle if node.state() != "gone"]
+                for node in stopped:
+                    self.stop(node.number, seconds=0)
+        if failures:
+            running = [node.name for node in self.running()]
+            raise no_start(failures, running=running, ended=[node.name for node in stopped])
 
     async def wait_ready(self, seconds: float = START_SECONDS) -> None:
         """Return when all nodes that run are ready and know each other; those cut off answer. The
@@ -343,7 +356,7 @@ class DevCluster:
         end = time.monotonic() + seconds
         apart = self.split.nodes()
         while True:
-            self.check_alive()
+            self.check_alive(*(node.number for node in self._plan.nodes if self.gone(node.number)))
             nodes = [node for node in self._plan.nodes if node.state() == "running"]
             found = await self.statuses(nodes)
             missing = unready(nodes, found, apart)
@@ -360,6 +373,8 @@ class DevCluster:
 
     async def restart(self, number: int, seconds: float = START_SECONDS) -> None:
         """Stop a node if it runs, start it, and return when it is ready and known to the others."""
+        if gone := self.gone(number):
+            raise is_no_member(self.node(number).name, gone, self.data(number))
         if self.node(number).state() != "gone":
             self.stop(number)
         self.spawn(number)
@@ -415,22 +430,7 @@ class DevCluster:
                 yield db
 
     def _command(self, node: Node) -> list[str]:
-        plan = self._plan
-        command = [sys.executable, "-P", "-m", "everwrite", "serve", "--development"]
-        command += ["--name", node.name, "--host", HOST, "--base-port", str(node.port)]
-        command += ["--data", str(self.directory / f"node{node.number}"), "--engine", plan.engine]
-        command += ["--fsync", "on" if plan.fsync else "off", "--replicas", str(plan.replicas)]
-        command += ["--partitions", str(plan.partitions)]
-        if plan.founded or node.number != 1:
-            for other in plan.nodes:
-                address = other.advertise or other.address
-                command += ["--join", address] if other is not node else []
-        if node.advertise:
-            command += ["--advertise", node.advertise]
-        if plan.playground:
-            order = [sys.executable, "-P", "-m", "everwrite", "cluster", "order"]
-            command += ["--playground", shlex.join([*order, "--dir", str(self.directory)])]
-        return command
+        return serve_command(self._plan, node, self.members, self.data(node.number))
 
     def _alive(self, number: int) -> Node:
         node = self.node(number)
@@ -454,11 +454,13 @@ class DevCluster:
             node = self.node(number)
             if number in leaving or not node.pid or node.state() != "gone":
                 continue
-            lines = self.log(number).read_text(errors="replace").splitlines()[-8:]
-            raise NodeFailed(
-                f"Node {node.name} ended by itself. Its last words:\n"
-                + "\n".join(f"    {line}" for line in lines),
-                hint=f"All of its log: {self.log(number)}",
+            self._forget([node])
+            raise ended_by_itself(
+                node.name,
+                self.log(number),
+                self._words_from[number],
+                self.data(number),
+                founded=self._plan.founded,
             )
 
     async def _cut_all(self, split: Split) -> list[str]:

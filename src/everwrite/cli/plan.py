@@ -242,7 +242,7 @@ def _sum(planned: Planned) -> str:
     >>> _sum(Planned(plan="ab", staged=True, copies=768, copies_moved=0, load_max=1.049))
     'no copy moves; load max/mean 1.05'
     >>> _sum(Planned(plan="ab", staged=True, copies=768, copies_moved=192, load_max=1.0))
-    '192 of 768 copies move (25%): nothing is in them so far; load max/mean 1.00'
+    '192 of 768 copies move (25%): next to nothing is in them; load max/mean 1.00'
     """
     load = f"load max/mean {planned.load_max:.2f}"
     if not planned.copies_moved:
@@ -251,7 +251,7 @@ def _sum(planned: Planned) -> str:
     times = planned.times_optimum
     near = "" if times is None else f", {times:.2f} times the optimum"
     if not planned.bytes:
-        much = "nothing is in them so far"
+        much = "next to nothing is in them"  # what no file has yet is not counted
     elif planned.ms < 10:
         much = f"{size(planned.bytes)}, at best in some milliseconds"
     else:

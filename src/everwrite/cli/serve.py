@@ -11,7 +11,7 @@ import shlex
 import socket
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import msgspec
@@ -50,6 +50,8 @@ class FileSettings(msgspec.Struct, rename="kebab", forbid_unknown_fields=True, o
     weight: float | None = None
     engine: str | None = None
     fsync: bool | None = None
+    log_format: Literal["text", "json"] | None = None
+    otel: bool | None = None
     no_pace: bool | None = None
     partitions: int | None = None
     replicas: int | None = None
@@ -91,6 +93,9 @@ def _in_words(error: str) -> str:
         due, got, key, part = wrong.groups()
         where = f"each part of {key}" if part else key
         return f"{where} must be {_kind(due.removesuffix(' | null'))}, not {_kind(got)}"
+    choice = re.fullmatch(r"Invalid enum value '(.+)' - at `\$\.([\w-]+)`", error)
+    if choice is not None:
+        return f"{choice[2]} cannot be {choice[1]!r}"
     unknown = re.fullmatch(r"Object contains unknown field `(.+)`", error)
     return f"there is no setting {unknown[1]}" if unknown is not None else error
 

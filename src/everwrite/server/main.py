@@ -57,7 +57,7 @@ async def _run(options: ServeOptions, lines: Lines) -> EverwriteError | None:
             return None
         runtime = starting.result()
         lines.node = runtime.node.local.members.me.name
-        _greet(runtime)
+        greet(runtime)
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 100)
@@ -99,7 +99,7 @@ def _watch(loop: asyncio.AbstractEventLoop, lifeline: int, stopping: asyncio.Eve
     loop.add_reader(lifeline, ended)
 
 
-def _greet(runtime: Runtime) -> None:
+def greet(runtime: Runtime) -> None:
     """Say on stderr what runs, where, and how to talk to it."""
     options, local = runtime.options, runtime.node.local
     me, cluster = local.members.me, local.cluster
@@ -133,7 +133,10 @@ def _greet(runtime: Runtime) -> None:
         else f"{known} nodes known"
     )
     known_as = f", known as {runtime.address}" if options.advertise else ""
-    http = f"  http     {runtime.http.url}\n" if runtime.http is not None else ""
+    http = ""
+    if runtime.http is not None:
+        url = runtime.http.url
+        http = f"  http     {url}\n  ui       {url}/ui/ (dashboard)\n"
     redis = f"  redis    {runtime.redis.address}\n" if runtime.redis is not None else ""
     print(
         f"everwrite: node {me.name} of cluster {cluster.name} listens on "
@@ -142,7 +145,7 @@ def _greet(runtime: Runtime) -> None:
         f"  data     {where} ({options.engine}, {durable})\n"
         f"  cluster  {others}, N={cluster.replicas}, "
         f"{cluster.partitions} partitions, id {cluster.cluster_id.hex()[:8]}\n"
-        f"  try      everwrite put carts alice '[\"milk\"]' --url {runtime.address}",
+        f"  try      everwrite put fruit best apple --url {runtime.address}",
         file=sys.stderr,
         flush=True,
     )

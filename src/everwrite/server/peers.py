@@ -31,10 +31,11 @@ from everwrite.core.handshake import Identity
 from everwrite.core.messages.greeting import SPEAKS_CHANNELS, Hello
 from everwrite.core.messages.members import REMOVED
 from everwrite.core.outbox import Place
+from everwrite.server.alone import other_cluster, why_alone
 from everwrite.server.descriptors import room_for_connections
 from everwrite.server.driver import Driver
 from everwrite.server.fences import Start, fits, refused, removed, still_there, went_back
-from everwrite.server.rarely import Rarely
+from everwrite.server.rarely import EachRarely, Rarely
 from everwrite.server.settings import split_address
 from everwrite.server.state import fence_mark
 from everwrite.server.transport import CLIENTS_MAX, HANDSHAKES_MAX, Connection
@@ -79,6 +80,9 @@ class Peers:
         self._looks = 0
         self._foreign: set[tuple[str, int]] = set()
         """Seeds that were found to be of another cluster."""
+        self._silent: set[tuple[str, int]] = set()
+        """Whom nobody has answered for in this run, at least once."""
+        self._alone, self._said_alone = Rarely(), False
         self._met = False
         """Whether any node of this cluster was met in this run."""
         self._dialling: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -92,6 +96,7 @@ class Peers:
         """What all connections hold of frames that are not complete."""
         self._warned = self._unwarned = 0
         self._warned_since = 0.0
+        self._doubles = EachRarely()
         self._looking = driver.loop.call_later(LOOK_EVERY_S, self._look)
 
     # -- connections report here -------------------------------------------------------------------
@@ -114,6 +119,8 @@ class Peers:
     def warn(self, name: str, error: EverwriteError) -> None:
         """Log that a connection was refused; a flood of them must not fill the disk."""
         now = self.driver.loop.time()
+        if self._is_stale(("refused", name), error):
+            return
         if now - self._warned_since >= 1:
             if self._unwarned:
                 self._log.warning("connections refused", left_out=self._unwarned)
@@ -124,6 +131,13 @@ class Peers:
         self._warned += 1
         level = logging.ERROR if isinstance(error, Fenced) else logging.WARNING
         self._log.log(level, "connection refused", peer=name, code=error.code, why=error)
+
+    def _is_stale(self, what: tuple[str, str], error: EverwriteError) -> bool:
+        """Say whether this was said not long ago. A copy of a directory that is in use comes back
+        to every member, twice a second, as long as it runs.
+        """
+        again = isinstance(error, StillThere)
+        return again and not self._doubles.due(what, self.driver.loop.time())
 
     def admit(self, connection: Connection, theirs: Hello) -> Place:
         """Give an end that knows the secret its place; DeniedError if it may not come in."""
@@ -240,7 +254,8 @@ class Peers:
     def told(self, connection: Connection, error: EverwriteError) -> None:
         """A peer has ended a connection with this."""
         name = connection.theirs.name[:64] if connection.theirs is not None else ""
-        self._log.warning("connection ended", by=name, code=error.code, why=error)
+        if not self._is_stale(("ended", name), error):
+            self._log.warning("connection ended", by=name, code=error.code, why=error)
         if isinstance(error, Fenced):
             self.stop_for(error)
 
@@ -293,6 +308,7 @@ class Peers:
             connection.look(now)
         self._see_off()
         self._look_whom_to_join()
+        self._say_if_alone()
         self._looks += 1
         if self._looks % LOOKS_PER_DIAL == 0:
             self.dial_all()
@@ -307,6 +323,8 @@ class Peers:
             try:
                 connection = await self._connect(address)
             except (OSError, TimeoutError, UnicodeError):  # the last: no name of a machine
+                self._silent.add(address)
+                self._say_if_alone()
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, self._backoff_max(address))
                 continue
@@ -340,15 +358,19 @@ class Peers:
             return
         if self.driver.node.local.members.others() and self._looks < LOOKS_FOR_MEMBERS:
             return
-        me, at = self.identity, ", ".join(f"{host}:{port}" for host, port in seeds)
-        self.driver.fatal(
-            OtherCluster(
-                f"{me.name!r} belongs to cluster {me.cluster_name} ({me.cluster_id.hex()}), and "
-                f"was told to join another one: {at}.",
-                hint="Clusters are never merged: check --join, or give a --data directory of its "
-                "own to a node that is to join there. Nothing was changed.",
-            )
-        )
+        self.driver.fatal(other_cluster(self.identity, seeds, served=self._said_alone))
+
+    def _say_if_alone(self) -> None:
+        """Warn while this node, the only one of its cluster, was told to join and hears nobody: it
+        serves, and whoever started it may think that it is in another cluster.
+        """
+        seeds = [seed for seed in self._seeds if seed not in self._own_addresses]
+        heard = self._met or not self._silent.union(self._foreign).issuperset(seeds)
+        if not seeds or heard or self.driver.node.local.members.others() or self._stopping:
+            return
+        if self._alone.due(self.driver.loop.time()):
+            self._said_alone = True
+            self._log.warning("alone", why=why_alone(self.identity, seeds))
 
     def _dialled(self, address: tuple[str, int], task: asyncio.Task[None]) -> None:
         self._dialling.pop(address, None)

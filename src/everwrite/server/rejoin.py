@@ -17,7 +17,7 @@ import msgspec
 
 from everwrite.core.cluster.holdings import encode_held
 from everwrite.core.copies import ENDS, TOMBSTONES
-from everwrite.core.errors import ConfigError
+from everwrite.core.errors import ConfigError, DeniedError
 from everwrite.core.gossip.rounds import MEMBERS
 from everwrite.core.records import CONFIRMED, FLOORS, HELD, HINT, OWN
 from everwrite.core.tombstones.confirm import Floors, decode_floors, encode_floors
@@ -69,7 +69,20 @@ def is_due(store: Store, state: NodeState, options: ServeOptions) -> bool:
             f"({state.node_id.hex()}), and was not refused since. Leave it out from now on.",
         )
         return False
-    if fenced is None:
+    return True
+
+
+def refusal(error: DeniedError) -> DeniedError:
+    """Return why the cluster does not take this directory in; nothing was done to it so far."""
+    hint = f"{error.hint} Nothing was changed.".strip()
+    return type(error)(error.message, hint=hint)
+
+
+def warn_of_former(store: Store, state: NodeState) -> None:
+    """Say that a node of which nobody has told its directory that it was removed has a new
+    identity; only once the cluster takes it in, or the advice would harm a member.
+    """
+    if why_fenced(store, state, read_known(store)) is None:
         log.warning(
             "new identity",
             node=state.name,
@@ -77,7 +90,6 @@ def is_due(store: Store, state: NodeState, options: ServeOptions) -> bool:
             why="This directory does not know that its node was removed: the old one stays a "
             f"member until `everwrite plan remove {state.name}`.",
         )
-    return True
 
 
 def new_name(state: NodeState, options: ServeOptions, node_id: bytes) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from structlog.contextvars import bound_contextvars
 
 from everwrite.core.config import ClusterConfig
-from everwrite.core.errors import ConfigError, EverwriteError, Fenced, StorageError
+from everwrite.core.errors import ConfigError, DeniedError, EverwriteError, Fenced, StorageError
 from everwrite.core.handshake import NODE_ID_BYTES, Identity
 from everwrite.core.node import Node
 from everwrite.core.records import FLOORS
@@ -32,6 +32,7 @@ from everwrite.server.settings import ServeOptions, cannot_listen, split_address
 from everwrite.server.sockets import bind, close_all
 from everwrite.server.state import LEFT, NodeState, read_known, read_state
 from everwrite.server.transport import Connection
+from everwrite.storage.manifest import record_gone
 from everwrite.storage.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ class Runtime:
         elif rounds.out_for_good:
             error = removed(me.name, me.node_id)
             self.log.critical("this node must stop", why=error)
+            self._note_gone("removed")
             self._ending = self.driver.loop.call_later(LAST_WORDS_S, self._fatal, error)
 
     def _end_beside_another(self, later: int) -> None:
@@ -219,7 +221,17 @@ class Runtime:
             self.driver.disk.write_at_last(LEFT, b"1")
         except StorageError as why:
             self.log.error("that this node has left could not be written", why=why)
+        self._note_gone("left")
         self.left.set_result(None)
+
+    def _note_gone(self, how: str) -> None:
+        """Say in the directory that its node is no member any more, for who starts several."""
+        if self.options.data is None:
+            return
+        try:
+            record_gone(self.options.data, how)
+        except StorageError as why:
+            self.log.error("that this node is gone could not be noted", why=why)
 
 
 async def start(options: ServeOptions, *, listen: bool = True) -> Runtime:
@@ -354,7 +366,11 @@ async def _rejoin(store: Store, state: NodeState, options: ServeOptions) -> Node
     node_id = secrets.token_bytes(NODE_ID_BYTES)
     name = rejoin.new_name(state, options, node_id)
     me = Identity(name=name, node_id=node_id, cluster_id=state.cluster.cluster_id)
-    theirs = await ask_cluster(options.join, options.secret, me)
+    try:
+        theirs = await ask_cluster(options.join, options.secret, me)
+    except DeniedError as error:
+        raise rejoin.refusal(error) from error
+    rejoin.warn_of_former(store, state)
     return rejoin.begin_anew(store, state, options, node_id, name, theirs.generation)
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from everwrite.core.errors import ConfigError
+from everwrite.core.wrong_port import HTTP_ABOVE, REDIS_ABOVE
 
 PORT = 7400
 NAME_BYTES_MAX = 64
@@ -98,6 +99,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         for what, port in (("http_port", self.http_port), ("redis_port", self.redis_port)):
             if port is not None and not 0 <= port <= 65535:
                 raise ConfigError(f"{what} = {port} is not possible.", hint="Use 1 to 65535.")
+        self._check_ports()
         if not self.advertise and is_everywhere(self.host):
             raise ConfigError(
                 f"A node that listens everywhere ({self.host or 'all addresses'}) must say how "
@@ -124,12 +126,31 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
         self._check_join()
         self._check_flags()
 
+    def _check_ports(self) -> None:
+        """Raise ConfigError for two fronts on one port: both could be bound, and one would hear
+        nothing.
+        """
+        http = ("HTTP", "--http-port", self.http_port)
+        redis = ("Redis", "--redis-port", self.redis_port)
+        if self.http_port == self.port + HTTP_ABOVE:  # then the other one was chosen
+            http, redis = redis, http
+        native = ("the native protocol", "--base-port", self.port)
+        for one, other in ((native, redis), (native, http), (redis, http)):
+            if other[2] and one[2] == other[2]:  # 0: any port that is free
+                raise ConfigError(
+                    f"Port {one[2]} cannot be that of {one[0]} ({one[1]}) and that of {other[0]} "
+                    f"({other[1]}) too.",
+                    hint=f"Choose another one with {other[1]}; without it, it is the base port + "
+                    f"{REDIS_ABOVE if other[0] == 'Redis' else HTTP_ABOVE}. Nothing was started.",
+                )
+
     def _check_join(self) -> None:
-        mine = {(_local_as_one(self.host), self.port)}
-        if self.advertise:
-            mine.add(split_address(self.advertise, self.port))
+        known_as = split_address(self.advertise, self.port) if self.advertise else None
         seeds = [split_address(seed) for seed in self.join]
-        if seeds and all((_local_as_one(host), port) in mine for host, port in seeds):
+        if seeds and all(
+            (host, port) == known_as or (port == self.port and _listens_at(self.host, host))
+            for host, port in seeds
+        ):
             raise ConfigError(
                 f"join = {', '.join(self.join)} names only this node itself.",
                 hint="Name another node of the cluster; without --join this node founds one.",
@@ -180,23 +201,47 @@ def is_everywhere(host: str) -> bool:
         return False
 
 
-def _local_as_one(host: str) -> str:
-    return "localhost" if is_loopback(host) else host
+def _listens_at(host: str, other: str) -> bool:
+    """Say whether who listens on ``host`` is also who answers at ``other``, on the same port. The
+    addresses of one machine are as many hosts: each may have a node.
+    """
+    if is_everywhere(host) and is_loopback(other):
+        return True
+    return bool(_addresses_of(host) & _addresses_of(other))
+
+
+def _addresses_of(host: str) -> set[str]:
+    if host == "localhost" or is_everywhere(host):
+        return {"127.0.0.1", "::1"}
+    try:
+        return {str(ip_address(host))}
+    except ValueError:
+        return {host}
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
     """Return why a node cannot listen where it was told to."""
-    hint = "Is another node running there? Choose another port with --base-port."
-    if error.errno == errno.EADDRNOTAVAIL:
-        hint = f"{host} is no address of this machine: give one with --host."
-    elif isinstance(error, gaierror):
-        hint = "No machine of this name is known: give an address of this machine with --host."
-    elif error.errno == errno.EACCES:
-        hint = "Ports below 1024 are for the system: choose another one with --base-port."
+    hint = (
+        wrong_place(host, error, "--base-port")
+        or "Is another node running there? Choose another port with --base-port."
+    )
     why = error.strerror or str(error)
     return ConfigError(
         f"Cannot listen on {host}:{port} ({why}).", hint=f"{hint} Nothing was started."
     )
+
+
+def wrong_place(host: str, error: OSError, option: str) -> str:
+    """Return what to do where not another process is in the way, but the place cannot be; empty if
+    it can. ``option`` is that of the port.
+    """
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine: give one with --host."
+    if isinstance(error, gaierror):
+        return "No machine of this name is known: give an address of this machine with --host."
+    if error.errno == errno.EACCES:
+        return f"Ports below 1024 are for the system: choose another one with {option}."
+    return ""
 
 
 def is_host(host: str) -> bool:

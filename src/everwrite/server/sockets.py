@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from everwrite.core.errors import ConfigError
+from everwrite.server.settings import wrong_place
 
 ACCEPTS_PER_TURN = 16
 LOOK_S = 1.0
@@ -39,7 +40,8 @@ async def bind(host: str, port: int, protocol: str) -> list[socket.socket]:
         option = f"--{protocol.lower()}-port"
         raise ConfigError(
             f"Cannot listen for {protocol} on {host}:{port} ({error.strerror}).",
-            hint=f"Choose another port with {option}, or do without: {option} off. If another node "
+            hint=wrong_place(host, error, option)
+            or f"Choose another port with {option}, or do without: {option} off. If another node "
             "has all its ports: another --base-port.",
         ) from error
     return sockets

@@ -2,10 +2,10 @@
 
 ``<directory>/everwrite.json`` holds the format number and the engine's name, and the node's and the
 cluster's ids once the node has written its own state: so an engine that comes up empty is known to
-have lost it. It is written through a temporary file, fsync, rename and fsync of the directory: a
-crash leaves the old state or the new one. A directory that holds anything but has no
-manifest is refused: it is either somebody's documents or a store whose manifest was lost, and
-neither may be written over.
+have lost it. Once the node is no member any more it says so too, to those that open no engine. It
+is written through a temporary file, fsync, rename and fsync of the directory: a crash leaves the
+old state or the new one. A directory that holds anything but has no manifest is refused: it is
+either somebody's documents or a store whose manifest was lost, and neither may be written over.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Manifest(msgspec.Struct, frozen=True):
     node_id: str = ""
     """In hex; empty until the node's state is on the disk (and in what older versions wrote)."""
     cluster_id: str = ""
+    gone: str = ""
+    """``left`` or ``removed`` once the node is no member any more."""
 
 
 def prepare_directory(directory: Path) -> None:
@@ -80,7 +82,9 @@ def record_node(directory: Path, node_id: bytes, cluster_id: bytes) -> None:
         found = _read(directory)
         if found is None:
             raise lost_data(directory, f"its {MANIFEST_NAME}")
-        named = msgspec.structs.replace(found, node_id=node_id.hex(), cluster_id=cluster_id.hex())
+        named = msgspec.structs.replace(
+            found, node_id=node_id.hex(), cluster_id=cluster_id.hex(), gone=""
+        )
         if named != found:
             _write(directory, named)
     except OSError as error:
@@ -94,6 +98,25 @@ def node_of(directory: Path) -> str:
     except OSError as error:
         raise _no_access(directory, error) from error
     return found.node_id if found is not None else ""
+
+
+def record_gone(directory: Path, gone: str) -> None:
+    """Note that this directory's node is a member no more, and how that came."""
+    try:
+        found = _read(directory)
+        if found is not None:
+            _write(directory, msgspec.structs.replace(found, gone=gone))
+    except OSError as error:
+        raise _no_access(directory, error) from error
+
+
+def gone_of(directory: Path) -> str:
+    """Return what ``record_gone`` has noted there; empty for a member, and where nothing is."""
+    try:
+        found = _read(directory)
+    except (OSError, StorageError):  # its own start says what is wrong with it
+        return ""
+    return found.gone if found is not None else ""
 
 
 def lost_data(directory: Path, what: str) -> StorageError:

@@ -239,6 +239,7 @@ def test_a_replacement_takes_the_zone_of_the_old_node_unless_it_has_its_own(
         ("join gone", "gone was removed, and that is for ever"),
         ("leave gone", "--rejoin-as-new"),
         ("leave n5", "n5 has not joined"),
+        ("leave n5", "everwrite plan remove n5."),
         ("weight n5 2", "everwrite plan join n5"),
         ("zone n5 attic", "n5 has not joined"),
         ("weight n1 0", "A weight of 0 is not possible"),

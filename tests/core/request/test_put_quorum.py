@@ -31,6 +31,34 @@ def test_a_put_goes_to_the_first_n_nodes_of_the_preference_list(n: int) -> None:
     assert [world.values(node) for node in world.order()] == [[b"v"]] * n + [[]] * (5 - n)
 
 
+@pytest.mark.parametrize(
+    ("nodes", "there"), [(1, "The cluster has 1 node, so"), (2, "The cluster has 2 nodes, so")]
+)
+def test_who_asks_for_more_nodes_than_there_are_is_not_told_to_try_again(
+    nodes: int, there: str
+) -> None:
+    world = World(nodes)
+    node = world.order()[0]
+
+    for failed, less in (
+        (world.refused_put(node, b"v", w=nodes + 1), "write with a smaller w, or add nodes."),
+        (world.refused_get(node, r=nodes + 1), "read with a smaller r, or add nodes."),
+    ):
+        assert failed.code == "quorum_not_met"
+        assert there in failed.hint
+        assert failed.hint.endswith(less)
+        assert "Try again" not in failed.hint
+
+
+def test_who_asks_while_nodes_are_down_may_try_again() -> None:
+    world = World(3)
+    first, *others = world.order()
+    world.kill(*others)
+
+    assert "Try again, or write" in world.refused_put(first, b"v", w=2).hint
+    assert "Try again, or read" in world.refused_get(first, r=2).hint
+
+
 @pytest.mark.scenario(52)
 @pytest.mark.parametrize(
     ("nodes", "w", "down", "strict"),

@@ -124,3 +124,13 @@ async def test_a_plan_that_is_not_understood_changes_nothing(body: bytes) -> Non
 async def test_a_slash_in_percents_parts_no_path(method: str, path: str) -> None:
     async with one() as (_, client):
         problem(await client.request(method, path), 404, "not_found")
+
+
+@in_loop
+async def test_a_path_that_leads_nowhere_names_the_ones_that_do() -> None:
+    async with one() as (_, client):
+        said = problem(await client.get("/"), 404, "not_found")
+
+        for path in ("/openapi.json", "/ui/"):
+            assert path in said["hint"]
+            assert (await client.get(path)).status_code == 200

@@ -277,10 +277,11 @@ class _Sheet:
     def _must_be_in(self, node: bytes, to: str) -> Ruling:
         ruling = self._now(node)
         if ruling is None:
-            raise _refused(
-                f"{self._name(node)} has not joined, so it cannot {to}",
-                f"First: everwrite plan join {self._name(node)}.",
-            )
+            name = self._name(node)
+            hint = f"First: everwrite plan join {name}."
+            if to == "leave":
+                hint = f"It owns nothing that it could hand over: everwrite plan remove {name}."
+            raise _refused(f"{name} has not joined, so it cannot {to}", hint)
         if ruling.standing != IN and node in self.changed:
             word = "is removed" if ruling.standing == REMOVED else "leaves"
             raise _refused(

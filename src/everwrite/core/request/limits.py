@@ -107,6 +107,17 @@ def cannot_tell(heard: int, required: int) -> QuorumNotMet:
     )
 
 
+def smaller(local: Local, required: int, which: str) -> str:
+    """Return what helps where so many nodes are needed and fewer are there; ``which`` parameter
+    says how many.
+    """
+    there = len(local.routes.placement.candidates)
+    if there >= required:
+        return f"Try again, or {which}."
+    nodes = "1 node" if there == 1 else f"{there} nodes"
+    return f"The cluster has {nodes}, so trying again does not help: {which}, or add nodes."
+
+
 def time_unknown() -> UnavailableError:
     """Return the error for what needs the time of day, where a node does not know it yet."""
     sometimes("a node does not know the time of day yet")

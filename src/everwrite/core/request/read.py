@@ -39,7 +39,7 @@ from everwrite.core.messages.requests import (
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.request.forward import Forward
-from everwrite.core.request.limits import time_unknown
+from everwrite.core.request.limits import smaller, time_unknown
 from everwrite.core.request.search import Found, Search
 
 
@@ -448,7 +448,7 @@ class GetRequest(Request):
         count = self._count() if self._rid else len(self._pending)
         return QuorumNotMet(
             f"{count} of the {self._r} nodes that this read needs {what}{unreadable}.",
-            hint="Nothing was changed. Try again, or read with a smaller r.",
+            hint="Nothing was changed. " + smaller(self._local, self._r, "read with a smaller r"),
             acked=count,
             required=self._r,
         )

@@ -30,7 +30,7 @@ from everwrite.core.messages.requests import (
 )
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
-from everwrite.core.request.limits import no_disk
+from everwrite.core.request.limits import no_disk, smaller
 from everwrite.core.unsettled import PROMPT_MS
 
 LATE_TIMES = 10
@@ -138,7 +138,8 @@ class PutRequest(Request):
                 few, most, what, name = len(pending), self._dw, "fsync", "dw"
             raise QuorumNotMet(
                 f"Only {few} of the {most} nodes that must {what} this write can be reached.",
-                hint=f"Nothing was written. Try again, or write with a smaller {name}.",
+                hint="Nothing was written. "
+                + smaller(self._local, most, f"write with a smaller {name}"),
                 required=most,
             )
 

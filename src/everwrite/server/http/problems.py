@@ -133,7 +133,10 @@ def no_such_path(path: str) -> Refusal:
     """Return the refusal for a path that leads nowhere."""
     return Refusal(
         404,
-        NotFound(f"There is nothing at {path[:200]!r}.", hint="The paths are in /openapi.json."),
+        NotFound(
+            f"There is nothing at {path[:200]!r}.",
+            hint="The paths are in /openapi.json, the dashboard is at /ui/.",
+        ),
     )
 
 
