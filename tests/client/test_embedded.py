@@ -130,7 +130,7 @@ def test_closing_ends_the_thread_and_lets_the_directory_go(tmp_path: Path) -> No
     db.close()
 
     assert threading.active_count() == before
-    with pytest.raises(everwrite.Unreachable, match="closed"):
+    with pytest.raises(everwrite.ClientClosed, match="closed"):
         db.bucket("carts").get("alice")
     everwrite.open(tmp_path).close()
 

@@ -145,8 +145,9 @@ def test_close_ends_the_thread_and_later_calls_say_so() -> None:
         db.close()
 
         assert threading.active_count() == before
-        with pytest.raises(everwrite.Unreachable, match="closed"):
+        with pytest.raises(everwrite.ClientClosed, match="closed") as refused:
             things.get("k")
+        assert not refused.value.retryable
 
 
 def test_the_applications_functions_run_in_its_own_thread() -> None:
@@ -173,9 +174,9 @@ def test_a_forked_child_is_told_to_connect_again() -> None:
         if child == 0:
             try:
                 things.get("k")
-            except everwrite.Unreachable as error:
+            except everwrite.ClientClosed as error:
                 db.close()
-                os._exit(7 if "parent" in str(error) else 1)
+                os._exit(7 if "parent" in str(error) and not error.retryable else 1)
             os._exit(2)
 
         _, status = os.waitpid(child, 0)

@@ -64,7 +64,8 @@ async def connect(
     ``secret`` is the cluster's; EVERWRITE_SECRET if it's not given. ``timeout`` (seconds) bounds
     this call and every request that names none; ``retries`` is how many more tries a request may
     make. Raises Unreachable if no node can be reached, DeadlineExceeded if none
-    answers in time, DeniedError for the wrong secret.
+    answers in time, DeniedError for the wrong secret, ProtocolError where another port was given,
+    such as that of HTTP.
     """
     if type(retries) is not int or not 0 <= retries <= RETRIES_MAX:
         raise RequestError(f"retries={retries!r} is not possible.", hint=f"Use 0 to {RETRIES_MAX}.")

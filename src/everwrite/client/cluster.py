@@ -34,7 +34,13 @@ from everwrite.client.pool import Address, Connect, Pool
 from everwrite.client.read import Read
 from everwrite.client.table import Counters, Late, left_ms
 from everwrite.client.view import Order, Routes, View
-from everwrite.core.errors import EverwriteError, Overloaded, RequestError, Unreachable
+from everwrite.core.errors import (
+    ClientClosed,
+    EverwriteError,
+    Overloaded,
+    RequestError,
+    Unreachable,
+)
 from everwrite.core.messages.every import AnyMessage
 from everwrite.core.messages.requests import (
     Ask,
@@ -115,7 +121,7 @@ class Cluster:
         if self._closed:
             return
         self._closed = True
-        self.give_up(Unreachable("The client is closed.", hint="Connect again."))
+        self.give_up(ClientClosed("The client is closed.", hint="Connect again."))
         await self._members.close()
         await self._pool.close()
 

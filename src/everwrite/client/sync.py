@@ -25,7 +25,7 @@ from everwrite.client.results import Found, Merge, Replica, Stored
 from everwrite.client.session import Session
 from everwrite.client.table import Counters
 from everwrite.client.typed_sync import Counter, Flag, Map, Register, Set
-from everwrite.core.errors import RequestError, Unreachable
+from everwrite.core.errors import ClientClosed, RequestError
 
 Result = TypeVar("Result")
 
@@ -51,7 +51,7 @@ class LoopThread:
         if self.closed:
             work.close()
             closed = "was closed" if self._loop.is_closed() else "belongs to the parent process"
-            raise Unreachable(f"The client {closed}.", hint="Connect again.")
+            raise ClientClosed(f"The client {closed}.", hint="Connect again.")
         if threading.current_thread() is self._thread:
             work.close()
             raise RequestError(
