@@ -283,6 +283,12 @@ def test_ends_outlast_a_restart(tmp_path: Path, engine: str) -> None:
         assert logins.touch("second", 3600).siblings == 0
 
 
+@pytest.mark.parametrize("fsync", ["no", 0, None])
+def test_fsync_is_on_or_off(fsync: Any, tmp_path: Path) -> None:
+    with pytest.raises(everwrite.ConfigError, match="fsync=.* is not possible"):
+        everwrite.open(tmp_path, fsync=fsync)
+
+
 @pytest.mark.parametrize(("path", "says"), [(3, "An int"), ([], "A list")])
 def test_what_is_no_path_is_refused_as_that(path: Any, says: str) -> None:
     with pytest.raises(everwrite.ConfigError, match=f"{says} is no path of a data directory"):

@@ -8,29 +8,14 @@ import inspect
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from tests.client.fake_node import HASTY, FakeCluster, Mood
+from tests.client.fake_node import HASTY, FakeCluster, Mood, background_cluster
 
 import everwrite
 from everwrite.client.sync import LoopThread
-
-
-@contextmanager
-def background_cluster(nodes: int = 3) -> Iterator[FakeCluster]:
-    """Run fake nodes in a thread, as other processes would be."""
-    thread = LoopThread("fake-nodes")
-    cluster = FakeCluster(nodes)
-    thread.run(cluster.__aenter__())
-    try:
-        yield cluster
-    finally:
-        thread.run(cluster.__aexit__())
-        thread.stop()
 
 
 def test_the_blocking_client_does_what_the_async_one_does() -> None:

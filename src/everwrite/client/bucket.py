@@ -19,6 +19,7 @@ from everwrite.client.arguments import (
     check_numbers,
     check_plain,
     check_session,
+    checked_strict,
     checked_timeout,
     key_error,
     read_first,
@@ -98,17 +99,17 @@ class AsyncBucket:
             check_session(session)
             deadline = cluster.now() + timeout_s
         n, r = n or defaults.n, r or defaults.r
-        strict = defaults.strict if strict is None else strict
+        strict = defaults.strict if strict is None else checked_strict(strict)
         if n or r or strict:
             check_numbers(n, r, 0, -1)
             seen = session.seen(data) if session is not None else b""
-            reply = await cluster.get(data, timeout_s, n, r, bool(strict), seen)
+            reply = await cluster.get(data, timeout_s, n, r, strict, seen)
         else:
             reply = await cluster.read(data, timeout_s)
         if session is not None:
             if not session.satisfied(data, reply.context):
                 left_s = max(deadline - cluster.now(), 0.001)
-                reply = await cluster.get(data, left_s, n, r, bool(strict), session.seen(data))
+                reply = await cluster.get(data, left_s, n, r, strict, session.seen(data))
             session.note(data, reply.context)
         if type(reply) is FetchReply:
             return found_in_copy(reply, cluster.routes.quality, self._merge)

@@ -28,6 +28,7 @@ from everwrite.client.arguments import (
     bucket_name,
     check_numbers,
     checked_secret,
+    checked_strict,
     checked_timeout,
     checked_ttl,
     key_error,
@@ -38,6 +39,7 @@ from everwrite.client.connection import Connection
 from everwrite.client.defaults import Defaults
 from everwrite.client.limits import ASK_BYTES_MAX, IN_FLIGHT_MAX, RETRIES_MAX, Timing
 from everwrite.client.pool import Address
+from everwrite.client.resolvers import check_ready
 from everwrite.client.results import Merge, Replica, replica_of
 from everwrite.client.session import Session
 from everwrite.client.table import Counters
@@ -69,6 +71,10 @@ async def connect(
     """
     if type(retries) is not int or not 0 <= retries <= RETRIES_MAX:
         raise RequestError(f"retries={retries!r} is not possible.", hint=f"Use 0 to {RETRIES_MAX}.")
+    if type(in_flight_max) is not int or in_flight_max < 1:
+        raise RequestError(f"in_flight_max={in_flight_max!r} is not possible.", hint="Use 1 or more.")
+    if timing is not None and not isinstance(timing, Timing):
+        raise RequestError(f"timing={timing!r} is not possible.", hint="Use an everwrite.Timing().")
     timeout_s = checked_timeout(timeout)
     seeds = parse_urls(url)
     raw = checked_secret(secret)
@@ -117,14 +123,11 @@ class AsyncClient:
         kept here, not in the cluster: give it wherever the bucket is opened.
         """
         check_numbers(n, r, w, dw)
-        if merge is not None and not callable(merge):
-            raise RequestError(
-                f"merge={merge!r} is not possible.",
-                hint="Give a function of the siblings' values, such as everwrite.union_of_items.",
-            )
+        if merge is not None:
+            check_ready(merge)
         timeout_s = self._timeout_s if timeout is None else checked_timeout(timeout)
         ttl_ms = 0 if ttl is None else checked_ttl(ttl)
-        defaults = Defaults(n, r, w, dw, timeout_s, bool(strict), ttl_ms)
+        defaults = Defaults(n, r, w, dw, timeout_s, checked_strict(strict), ttl_ms)
         return AsyncBucket(self._cluster, bucket_name(name), merge, defaults)
 
     def session(self) -> Session:

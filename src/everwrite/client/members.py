@@ -86,7 +86,7 @@ class Members:
                 continue
             except asyncio.CancelledError:  # the client is closed, and nobody else knows of it
                 if connection is not None:
-                    connection.fail(_closed())
+                    connection.fail(closed())
                 raise
             self.home = self.home or connection.node_id
             self._pool.adopt(connection)
@@ -114,10 +114,10 @@ class Members:
         except EverwriteError as error:
             connection.fail(error)
         except asyncio.CancelledError:
-            connection.fail(_closed())
+            connection.fail(closed())
             raise
         if self._closed:
-            connection.fail(_closed())
+            connection.fail(closed())
         else:
             self._pool.adopt(connection)
 
@@ -184,8 +184,8 @@ class Members:
         self._go_by(None if view is before else view)
 
 
-def _closed() -> ClientClosed:
-    return ClientClosed("The client was closed.")
+def closed() -> ClientClosed:
+    return ClientClosed("The client is closed.", hint="Connect again.")
 
 
 def untold(timeout_s: float) -> DeadlineExceeded:

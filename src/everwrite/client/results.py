@@ -18,7 +18,7 @@ from uuid import UUID
 
 import msgspec
 
-from everwrite.client.arguments import a
+from everwrite.client.arguments import a, merged
 from everwrite.core.data.keys import checked_value
 from everwrite.core.data.labels import (
     KIND_BYTES,
@@ -133,7 +133,7 @@ class Found(msgspec.Struct, frozen=True):
                 f"There are {len(values)} siblings where one value was asked for.",
                 hint="Merge .values and put that with .context, or give the bucket a merge=.",
             )
-        return self.merge(list(values))
+        return merged(self.merge, values)
 
 
 class Stored(msgspec.Struct, frozen=True):
