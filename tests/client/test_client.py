@@ -99,7 +99,7 @@ async def test_connect_refuses_what_cannot_be(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1, "1", None])
 def test_a_timing_is_of_seconds(seconds: Any) -> None:
-    with pytest.raises(everwrite.ConfigError, match="dial_s = .* is not possible"):
+    with pytest.raises(everwrite.ConfigError, match=r"dial_s = .* is not possible"):
         everwrite.Timing(dial_s=seconds)
 
 
@@ -351,6 +351,22 @@ def test_every_public_name_is_there_and_an_unknown_one_is_an_attribute_error() -
 
 def test_import_star_does_not_hide_the_built_in_open() -> None:
     assert "open" not in everwrite.__all__
+
+
+@pytest.mark.filterwarnings("error")
+@in_loop
+async def test_connect_may_be_awaited_entered_or_made_a_task() -> None:
+    async with FakeCluster() as cluster:
+        async with everwrite.connect(cluster.url) as entered:
+            await entered.bucket("things").put("k", b"v")
+        async with await asyncio.create_task(everwrite.connect(cluster.url)) as db:
+            assert (await db.bucket("things").get("k")).value == b"v"
+
+        assert repr(entered).endswith("closed>")
+        with pytest.raises(everwrite.RequestError):
+            async with everwrite.connect("nonsense:port"):
+                pass
+        everwrite.connect(cluster.url).close()
 
 
 def test_a_client_of_another_event_loop_says_so() -> None:

@@ -17,7 +17,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -52,7 +60,7 @@ DEFAULT_PORT = 7400
 SECRET_VARIABLE = "EVERWRITE_SECRET"
 
 
-async def connect(
+def connect(
     url: str | Sequence[str] = DEFAULT_URL,
     *,
     secret: bytes | str = b"",
@@ -60,8 +68,9 @@ async def connect(
     retries: int = 2,
     in_flight_max: int = IN_FLIGHT_MAX,
     timing: Timing | None = None,
-) -> AsyncClient:
-    """Return a client of the cluster that one of these nodes (HOST:PORT, or several) belongs to.
+) -> Connecting:
+    """Return a client of the cluster that one of these nodes (HOST:PORT, or several) belongs to:
+    ``db = await connect()``, or ``async with connect() as db``.
 
     ``secret`` is the cluster's; EVERWRITE_SECRET if it's not given. ``timeout`` (seconds) bounds
     this call and every request that names none; ``retries`` is how many more tries a request may
@@ -69,10 +78,23 @@ async def connect(
     answers in time, DeniedError for the wrong secret, ProtocolError where another port was given,
     such as that of HTTP.
     """
+    return Connecting(_connect(url, secret, timeout, retries, in_flight_max, timing))
+
+
+async def _connect(
+    url: str | Sequence[str],
+    secret: bytes | str,
+    timeout: float,
+    retries: int,
+    in_flight_max: int,
+    timing: Timing | None,
+) -> AsyncClient:
     if type(retries) is not int or not 0 <= retries <= RETRIES_MAX:
         raise RequestError(f"retries={retries!r} is not possible.", hint=f"Use 0 to {RETRIES_MAX}.")
     if type(in_flight_max) is not int or in_flight_max < 1:
-        raise RequestError(f"in_flight_max={in_flight_max!r} is not possible.", hint="Use 1 or more.")
+        raise RequestError(
+            f"in_flight_max={in_flight_max!r} is not possible.", hint="Use 1 or more."
+        )
     if timing is not None and not isinstance(timing, Timing):
         raise RequestError(f"timing={timing!r} is not possible.", hint="Use an everwrite.Timing().")
     timeout_s = checked_timeout(timeout)
@@ -87,6 +109,41 @@ async def connect(
     )
     await cluster.open(timeout_s)
     return AsyncClient(cluster, timeout_s)
+
+
+class Connecting(Coroutine[Any, Any, "AsyncClient"]):
+    """A client to be: await it, or enter it as a context that closes the client. A coroutine in
+    all else, so ``create_task`` and ``asyncio.run`` take it.
+    """
+
+    __slots__ = ("_client", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, AsyncClient]) -> None:
+        self._work = work
+
+    def send(self, value: Any) -> Any:
+        return self._work.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._work.throw(*error)
+
+    def close(self) -> None:
+        self._work.close()
+
+    def __await__(self) -> Generator[Any, Any, AsyncClient]:
+        return self._work.__await__()
+
+    async def __aenter__(self) -> AsyncClient:
+        self._client = await self._work
+        return self._client
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.close()
 
 
 class AsyncClient:
