@@ -283,9 +283,16 @@ def test_ends_outlast_a_restart(tmp_path: Path, engine: str) -> None:
         assert logins.touch("second", 3600).siblings == 0
 
 
+def test_no_path_is_told_in_words_of_python() -> None:
+    with pytest.raises(everwrite.ConfigError, match="needs a directory") as refused:
+        everwrite.open(None)
+    assert "engine='memory'" in refused.value.hint
+    assert "--data" not in str(refused.value)
+
+
 @pytest.mark.parametrize("fsync", ["no", 0, None])
 def test_fsync_is_on_or_off(fsync: Any, tmp_path: Path) -> None:
-    with pytest.raises(everwrite.ConfigError, match="fsync=.* is not possible"):
+    with pytest.raises(everwrite.ConfigError, match=r"fsync=.* is not possible"):
         everwrite.open(tmp_path, fsync=fsync)
 
 

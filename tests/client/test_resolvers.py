@@ -96,15 +96,34 @@ def test_a_dict_without_the_field_is_said_to_lack_it() -> None:
         newest("q")([{"q": 1}, []])
 
 
+def test_a_conflict_names_the_bucket_and_the_key() -> None:
+    with everwrite.open(None, engine="memory") as db:
+        carts = db.bucket("carts")
+        carts.put("alice", 1)
+        carts.put("alice", 2)
+
+        says = "There are 2 siblings at carts/alice where one value was asked for"
+        for ask in (lambda: carts.get("alice").value, lambda: carts.get("alice", r=1).value):
+            with pytest.raises(everwrite.Conflict, match=says):
+                ask()
+
+
 async def _late(values: list[Any]) -> Any:
     return values[0]
+
+
+def _hidden(values: list[Any]) -> Any:
+    return _late(values)
 
 
 @pytest.mark.parametrize(
     ("merge", "says"),
     [
         (5, "merge=5 is not possible"),
-        (newest, r"newest is no merge: it makes one\. Say of what: merge=everwrite\.newest\('at'\)"),
+        (
+            newest,
+            r"newest is no merge: it makes one\. Say of what: merge=everwrite\.newest\('at'\)",
+        ),
         (union_of_maps, "union_of_maps is no merge"),
         (_late, "The merge is an async function"),
     ],
@@ -122,7 +141,7 @@ def test_what_is_no_merge_is_refused_when_it_is_given(merge: Any, says: str) -> 
     ("merge", "says"),
     [
         (lambda values: lambda: values, "made a function, and no value"),
-        (lambda values: _late(values), "The merge is an async function"),
+        (_hidden, "The merge is an async function"),
     ],
 )
 def test_what_makes_no_value_is_told_where_it_is_asked_for_one(merge: Any, says: str) -> None:

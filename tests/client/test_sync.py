@@ -12,10 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.client.fake_node import HASTY, FakeCluster, Mood, background_cluster
+from tests.client.fake_node import HASTY, Mood, background_cluster
 
 import everwrite
 from everwrite.client.sync import LoopThread
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import Failure, Get
 
 
 def test_the_blocking_client_does_what_the_async_one_does() -> None:
@@ -204,3 +206,24 @@ def test_a_call_from_the_clients_own_thread_does_not_hang() -> None:
     with pytest.raises(everwrite.RequestError, match="own thread"):
         thread.run(call_again())
     thread.stop()
+
+
+def test_an_update_without_a_quorum_says_how_to_read_from_fewer() -> None:
+    def fails(asked: Any) -> list[AnyMessage] | None:
+        if not isinstance(asked, Get):
+            return None
+        return [Failure(asked.rid, "quorum_not_met", "1 of 2.", "Wait.", "none", 1, 2)]
+
+    async def update(url: str) -> None:
+        async with everwrite.connect(url, retries=0) as db:
+            await db.bucket("things", r=2).update("k", str)
+
+    with background_cluster(1) as cluster:
+        cluster.nodes[0].reply = fails
+        with everwrite.connect_sync(cluster.url, retries=0) as db:
+            for call in (
+                lambda: db.bucket("things", r=2).update("k", str),
+                lambda: asyncio.run(update(cluster.url)),
+            ):
+                with pytest.raises(everwrite.QuorumNotMet, match=r"bucket\('carts', r=1\)"):
+                    call()

@@ -20,6 +20,11 @@ from everwrite.core.data.context import CONTEXT_BYTES_MAX
 from everwrite.core.data.keys import checked_bucket
 from everwrite.core.errors import BadContext, RequestError, WrongType
 
+UPDATE_HINT = (
+    "Nothing was changed. Try again, or read from fewer: update() takes the r of its bucket, as in "
+    "db.bucket('carts', r=1)."
+)
+
 
 def checked_secret(secret: bytes | str) -> bytes:
     """Return a secret's bytes; RequestError for what is none, without showing it."""

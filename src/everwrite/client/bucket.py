@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from everwrite.client.arguments import (
+    UPDATE_HINT,
     changed,
     check_change,
     check_context,
@@ -30,6 +31,7 @@ from everwrite.client.results import (
     Found,
     Merge,
     Stored,
+    at,
     encode_value,
     found_by_node,
     found_in_copy,
@@ -112,10 +114,12 @@ class AsyncBucket:
                 reply = await cluster.get(data, left_s, n, r, strict, session.seen(data))
             session.note(data, reply.context)
         if type(reply) is FetchReply:
-            return found_in_copy(reply, cluster.routes.quality, self._merge)
+            found = found_in_copy(reply, cluster.routes.quality, self._merge)
+            return found if len(found.values) < 2 else at(found, data)
         if reply.stale_view:
             cluster.refresh_soon(urgent=False)
-        return found_by_node(reply, self._merge)
+        found = found_by_node(reply, self._merge)
+        return found if len(found.values) < 2 else at(found, data)
 
     async def put(
         self,
@@ -289,7 +293,11 @@ class AsyncBucket:
         merges. ``ttl`` as for put: the new value does not inherit the end of the old one.
         """
         check_change(change)
-        found = await self.get(key, timeout=timeout, session=session)
+        try:
+            found = await self.get(key, timeout=timeout, session=session)
+        except QuorumNotMet as error:
+            error.hint = UPDATE_HINT
+            raise
         check_plain(found.type)
         value = changed(change, found.value)
         if value is None:

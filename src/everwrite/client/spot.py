@@ -18,10 +18,10 @@ from typing import TypedDict
 import msgspec
 
 from everwrite.client.arguments import (
-    checked_strict,
     a,
     check_numbers,
     check_session,
+    checked_strict,
     checked_ttl,
 )
 from everwrite.client.cluster import Cluster

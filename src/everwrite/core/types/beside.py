@@ -1,4 +1,5 @@
-"""A plain value that was put beside a data type: it is the newer one, so it hides that from changes.
+"""A plain value that was put beside a data type: it is the newer one, so it hides that from who
+would change it.
 
 Whoever removes what stands there removes both; the value alone goes by its own dots.
 """
