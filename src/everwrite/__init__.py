@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from everwrite.client.sync import Bucket, Client, connect_sync
     from everwrite.core.errors import (
         BadContext,
+        ClientClosed,
         ConfigError,
         Conflict,
         DeadlineExceeded,
@@ -69,6 +70,7 @@ _ROOMS = {
     "core.messages.requests": ("Quality",),
     "core.errors": (
         "BadContext",
+        "ClientClosed",
         "ConfigError",
         "Conflict",
         "DeadlineExceeded",
@@ -101,6 +103,7 @@ __all__ = [
     "Bucket",
     "Changes",
     "Client",
+    "ClientClosed",
     "ConfigError",
     "Conflict",
     "DeadlineExceeded",

@@ -178,6 +178,16 @@ def test_a_node_that_is_not_there_is_exit_code_4() -> None:
         assert f"127.0.0.1:{port}" in ended.err
 
 
+def test_the_http_port_of_a_node_reaches_no_node_and_is_named(url: str) -> None:
+    host, _, port = url.rpartition(":")
+
+    for arguments in (["get", "a", "b"], ["status"]):
+        ended = everwrite(*arguments, "--url", f"{host}:{int(port) + 200}")
+        assert ended.code == Exit.UNREACHABLE
+        assert "That is the HTTP port of an Everwrite node" in ended.err
+        assert "Is the cluster running" not in ended.err
+
+
 def test_without_a_url_the_hint_names_where_a_development_cluster_listens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -136,6 +137,19 @@ def test_all_types_of_a_clash_are_shown(key: str) -> None:
     assert (beside["type"], beside["value"]["tea"]["value"]) == ("map", 3)
     assert types("show", key, "-f", "tea").out == "3\n"
     assert types("show", key, "-f", "none").code == Exit.ERROR
+
+
+def test_a_plain_value_beside_a_map_is_taken_away_alone(key: str) -> None:
+    types("add", key, "3", "-f", "tea")
+    everwrite("put", "things", key, "plain")
+
+    refused = types("add", key, "-f", "tea")
+
+    assert refused.code == Exit.ERROR
+    assert "A plain value was put beside the map that stands there, and hides it." in refused.err
+    (context,) = re.findall(r"everwrite delete BUCKET KEY --context=(\S+)`", refused.err)
+    assert everwrite("delete", "things", key, f"--context={context}").code == Exit.OK
+    assert types("add", key, "-f", "tea").out == "4\n"
 
 
 def test_one_type_for_another_is_an_error_that_names_what_is_there(key: str) -> None:

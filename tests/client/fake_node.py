@@ -8,7 +8,8 @@ replicas write to each other's dicts directly. Each node can be told to misbehav
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from functools import wraps
 from hashlib import blake2b
@@ -19,7 +20,7 @@ import xxhash
 
 from everwrite.client.client import AsyncClient
 from everwrite.client.limits import Timing
-from everwrite.client.sync import new_loop
+from everwrite.client.sync import LoopThread, new_loop
 from everwrite.core.cluster.placement import Candidate, Placement, place
 from everwrite.core.config import FRAME_BYTES_MAX
 from everwrite.core.data import context as contexts
@@ -460,3 +461,16 @@ def _placed(node_ids: tuple[bytes, ...], replicas: int) -> Placement:
         candidates = [Candidate(node_id, "", 1.0) for node_id in node_ids]
         _made[node_ids, replicas] = place(candidates, 64, replicas)
     return _made[node_ids, replicas]
+
+
+@contextmanager
+def background_cluster(nodes: int = 3) -> Iterator[FakeCluster]:
+    """Run fake nodes in a thread, as other processes would be."""
+    thread = LoopThread("fake-nodes")
+    cluster = FakeCluster(nodes)
+    thread.run(cluster.__aenter__())
+    try:
+        yield cluster
+    finally:
+        thread.run(cluster.__aexit__())
+        thread.stop()

@@ -459,14 +459,15 @@ async def test_closing_ends_what_is_in_flight_with_an_error() -> None:
         await db.close()
         await db.close()
 
-        with pytest.raises(everwrite.Unreachable, match="closed") as failed:
+        with pytest.raises(everwrite.ClientClosed, match="closed") as failed:
             await put
         assert failed.value.outcome == "unknown"
-        with pytest.raises(everwrite.Unreachable, match="closed"):
+        assert not failed.value.retryable
+        with pytest.raises(everwrite.ClientClosed, match="closed"):
             await get
-        with pytest.raises(everwrite.Unreachable, match="closed"):
+        with pytest.raises(everwrite.ClientClosed, match="closed"):
             await things.put("k", b"v")
-        with pytest.raises(everwrite.Unreachable, match="closed"):
+        with pytest.raises(everwrite.ClientClosed, match="closed"):
             await things.get("k")
 
 

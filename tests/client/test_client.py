@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from typing import Any
@@ -9,7 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.client.fake_node import STOIC, FakeCluster, Mood, in_loop, until
+from tests.client.fake_node import (
+    STOIC,
+    FakeCluster,
+    Mood,
+    background_cluster,
+    in_loop,
+    until,
+)
 
 import everwrite
 from everwrite.client.client import parse_urls
@@ -71,11 +79,28 @@ def test_any_text_is_an_address_or_a_bad_request(text: str) -> None:
     assert all(host and 0 < port < 65536 for host, port in addresses)
 
 
-@pytest.mark.parametrize("options", [{"timeout": 0}, {"timeout": 61}, {"retries": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"timeout": 0},
+        {"timeout": 61},
+        {"retries": -1},
+        {"in_flight_max": "x"},
+        {"in_flight_max": 0},
+        {"in_flight_max": True},
+        {"timing": 3},
+    ],
+)
 @in_loop
 async def test_connect_refuses_what_cannot_be(options: dict[str, Any]) -> None:
-    with pytest.raises(everwrite.RequestError):
+    with pytest.raises(everwrite.RequestError, match=f"{next(iter(options))}=.* is not possible"):
         await everwrite.connect("127.0.0.1:1", **options)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "1", None])
+def test_a_timing_is_of_seconds(seconds: Any) -> None:
+    with pytest.raises(everwrite.ConfigError, match=r"dial_s = .* is not possible"):
+        everwrite.Timing(dial_s=seconds)
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "x" * 129, "\ud800", 5, None])
@@ -87,7 +112,17 @@ async def test_a_bucket_needs_a_printable_name(name: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"n": -1}, {"r": 1000}, {"w": 1.5}, {"dw": -2}, {"r": True}, {"merge": "no"}]
+    "options",
+    [
+        {"n": -1},
+        {"r": 1000},
+        {"w": 1.5},
+        {"dw": -2},
+        {"r": True},
+        {"merge": "no"},
+        {"strict": "no"},
+        {"strict": 1},
+    ],
 )
 @in_loop
 async def test_a_bucket_refuses_options_that_cannot_be(options: dict[str, Any]) -> None:
@@ -127,6 +162,8 @@ async def test_a_key_that_cannot_be_is_refused_by_every_call(key: Any) -> None:
         {"timeout": "5"},
         {"timeout": 100},
         {"timeout": float("nan")},
+        {"strict": "no"},
+        {"strict": 0},
         {"session": True},
         {"session": b"context"},
     ],
@@ -156,6 +193,22 @@ async def test_what_is_refused_for_its_type_says_what_it_should_be() -> None:
             await things.get("k", session=session)
         with pytest.raises(everwrite.RequestError, match="Keys are str or bytes"):
             await things.get(key)
+
+
+@in_loop
+async def test_a_read_and_a_data_type_want_a_plain_yes_or_no() -> None:
+    async with FakeCluster(1) as cluster, await everwrite.connect(cluster.url) as db:
+        things = db.bucket("things")
+        no: Any = "no"
+
+        for call in (
+            things.get("k", strict=no),
+            things.touch("k", 5, strict=no),
+            things.counter("k").add(strict=no),
+            things.counter("k").value(strict=no),
+        ):
+            with pytest.raises(everwrite.RequestError, match="strict='no' is not possible"):
+                await call
 
 
 @pytest.mark.parametrize("value", [None, object(), bytes((1 << 20) + 1)])
@@ -298,3 +351,54 @@ def test_every_public_name_is_there_and_an_unknown_one_is_an_attribute_error() -
 
 def test_import_star_does_not_hide_the_built_in_open() -> None:
     assert "open" not in everwrite.__all__
+
+
+@pytest.mark.filterwarnings("error")
+@in_loop
+async def test_connect_may_be_awaited_entered_or_made_a_task() -> None:
+    async with FakeCluster() as cluster:
+        async with everwrite.connect(cluster.url) as entered:
+            await entered.bucket("things").put("k", b"v")
+        async with await asyncio.create_task(everwrite.connect(cluster.url)) as db:
+            assert (await db.bucket("things").get("k")).value == b"v"
+
+        assert repr(entered).endswith("closed>")
+        with pytest.raises(everwrite.RequestError):
+            async with everwrite.connect("nonsense:port"):
+                pass
+        everwrite.connect(cluster.url).close()
+
+
+def test_a_client_of_another_event_loop_says_so() -> None:
+    with background_cluster(1) as cluster:
+        db = asyncio.run(everwrite.connect(cluster.url))
+        things = db.bucket("things")
+
+        for call in (
+            things.get("k"),
+            things.put("k", b"v"),
+            things.get("k", r=1),
+            things.counter("k").add(),
+            db.ask("status"),
+            db.close(),
+        ):
+            with pytest.raises(everwrite.RequestError, match="another event loop, which is closed"):
+                asyncio.run(call)
+
+
+def test_a_client_is_not_used_by_two_loops_at_once() -> None:
+    async def other() -> str:
+        """Use the client while its own loop waits."""
+        with pytest.raises(everwrite.RequestError) as refused:
+            await db.bucket("things").get("k")
+        return str(refused.value)
+
+    async def own() -> str:
+        nonlocal db
+        db = await everwrite.connect(cluster.url)
+        async with db:
+            return await asyncio.to_thread(asyncio.run, other())
+
+    db: everwrite.AsyncClient
+    with background_cluster(1) as cluster:
+        assert asyncio.run(own()).startswith("The client belongs to another event loop. ")

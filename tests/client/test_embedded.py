@@ -130,7 +130,7 @@ def test_closing_ends_the_thread_and_lets_the_directory_go(tmp_path: Path) -> No
     db.close()
 
     assert threading.active_count() == before
-    with pytest.raises(everwrite.Unreachable, match="closed"):
+    with pytest.raises(everwrite.ClientClosed, match="closed"):
         db.bucket("carts").get("alice")
     everwrite.open(tmp_path).close()
 
@@ -281,6 +281,19 @@ def test_ends_outlast_a_restart(tmp_path: Path, engine: str) -> None:
         assert logins.get("touched").expires == touched.expires
         assert logins.get("second").quality.absent == "expired"
         assert logins.touch("second", 3600).siblings == 0
+
+
+def test_no_path_is_told_in_words_of_python() -> None:
+    with pytest.raises(everwrite.ConfigError, match="needs a directory") as refused:
+        everwrite.open(None)
+    assert "engine='memory'" in refused.value.hint
+    assert "--data" not in str(refused.value)
+
+
+@pytest.mark.parametrize("fsync", ["no", 0, None])
+def test_fsync_is_on_or_off(fsync: Any, tmp_path: Path) -> None:
+    with pytest.raises(everwrite.ConfigError, match=r"fsync=.* is not possible"):
+        everwrite.open(tmp_path, fsync=fsync)
 
 
 @pytest.mark.parametrize(("path", "says"), [(3, "An int"), ([], "A list")])

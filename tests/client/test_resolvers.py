@@ -76,3 +76,81 @@ def test_siblings_of_the_wrong_shape_are_an_error_not_a_loss(
 ) -> None:
     with pytest.raises(everwrite.RequestError):
         merge(values)
+
+
+def test_what_a_merge_is_made_of_is_checked_where_it_is_made() -> None:
+    wrong: Any = 5
+
+    with pytest.raises(everwrite.RequestError, match="5 is no field's name"):
+        newest(wrong)
+    with pytest.raises(everwrite.RequestError, match="merge=5 is not possible"):
+        union_of_maps(wrong)
+    with pytest.raises(everwrite.RequestError, match="newest is no merge: it makes one"):
+        union_of_maps(newest)  # type: ignore[arg-type]
+
+
+def test_a_dict_without_the_field_is_said_to_lack_it() -> None:
+    with pytest.raises(everwrite.RequestError, match="one sibling is a dict without 'q'"):
+        newest("q")([{"q": 1}, {"at": 1}])
+    with pytest.raises(everwrite.RequestError, match=r"one sibling is a list\."):
+        newest("q")([{"q": 1}, []])
+
+
+def test_a_conflict_names_the_bucket_and_the_key() -> None:
+    with everwrite.open(None, engine="memory") as db:
+        carts = db.bucket("carts")
+        carts.put("alice", 1)
+        carts.put("alice", 2)
+
+        says = "There are 2 siblings at carts/alice where one value was asked for"
+        for ask in (lambda: carts.get("alice").value, lambda: carts.get("alice", r=1).value):
+            with pytest.raises(everwrite.Conflict, match=says):
+                ask()
+
+
+async def _late(values: list[Any]) -> Any:
+    return values[0]
+
+
+def _hidden(values: list[Any]) -> Any:
+    return _late(values)
+
+
+@pytest.mark.parametrize(
+    ("merge", "says"),
+    [
+        (5, "merge=5 is not possible"),
+        (
+            newest,
+            r"newest is no merge: it makes one\. Say of what: merge=everwrite\.newest\('at'\)",
+        ),
+        (union_of_maps, "union_of_maps is no merge"),
+        (_late, "The merge is an async function"),
+    ],
+)
+def test_what_is_no_merge_is_refused_when_it_is_given(merge: Any, says: str) -> None:
+    with (
+        everwrite.open(None, engine="memory") as db,
+        pytest.raises(everwrite.RequestError, match=says),
+    ):
+        db.bucket("carts", merge=merge)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("merge", "says"),
+    [
+        (lambda values: lambda: values, "made a function, and no value"),
+        (_hidden, "The merge is an async function"),
+    ],
+)
+def test_what_makes_no_value_is_told_where_it_is_asked_for_one(merge: Any, says: str) -> None:
+    with everwrite.open(None, engine="memory") as db:
+        carts = db.bucket("carts", merge=merge)
+        carts.put("alice", 1)
+        carts.put("alice", 2)
+
+        with pytest.raises(everwrite.RequestError, match=says):
+            _ = carts.get("alice").value
+        with pytest.raises(everwrite.RequestError, match=says):
+            carts.update("alice", str)

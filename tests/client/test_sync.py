@@ -8,29 +8,16 @@ import inspect
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from tests.client.fake_node import HASTY, FakeCluster, Mood
+from tests.client.fake_node import HASTY, Mood, background_cluster
 
 import everwrite
 from everwrite.client.sync import LoopThread
-
-
-@contextmanager
-def background_cluster(nodes: int = 3) -> Iterator[FakeCluster]:
-    """Run fake nodes in a thread, as other processes would be."""
-    thread = LoopThread("fake-nodes")
-    cluster = FakeCluster(nodes)
-    thread.run(cluster.__aenter__())
-    try:
-        yield cluster
-    finally:
-        thread.run(cluster.__aexit__())
-        thread.stop()
+from everwrite.core.messages.every import AnyMessage
+from everwrite.core.messages.requests import Failure, Get
 
 
 def test_the_blocking_client_does_what_the_async_one_does() -> None:
@@ -145,8 +132,9 @@ def test_close_ends_the_thread_and_later_calls_say_so() -> None:
         db.close()
 
         assert threading.active_count() == before
-        with pytest.raises(everwrite.Unreachable, match="closed"):
+        with pytest.raises(everwrite.ClientClosed, match="closed") as refused:
             things.get("k")
+        assert not refused.value.retryable
 
 
 def test_the_applications_functions_run_in_its_own_thread() -> None:
@@ -173,9 +161,9 @@ def test_a_forked_child_is_told_to_connect_again() -> None:
         if child == 0:
             try:
                 things.get("k")
-            except everwrite.Unreachable as error:
+            except everwrite.ClientClosed as error:
                 db.close()
-                os._exit(7 if "parent" in str(error) else 1)
+                os._exit(7 if "parent" in str(error) and not error.retryable else 1)
             os._exit(2)
 
         _, status = os.waitpid(child, 0)
@@ -218,3 +206,24 @@ def test_a_call_from_the_clients_own_thread_does_not_hang() -> None:
     with pytest.raises(everwrite.RequestError, match="own thread"):
         thread.run(call_again())
     thread.stop()
+
+
+def test_an_update_without_a_quorum_says_how_to_read_from_fewer() -> None:
+    def fails(asked: Any) -> list[AnyMessage] | None:
+        if not isinstance(asked, Get):
+            return None
+        return [Failure(asked.rid, "quorum_not_met", "1 of 2.", "Wait.", "none", 1, 2)]
+
+    async def update(url: str) -> None:
+        async with everwrite.connect(url, retries=0) as db:
+            await db.bucket("things", r=2).update("k", str)
+
+    with background_cluster(1) as cluster:
+        cluster.nodes[0].reply = fails
+        with everwrite.connect_sync(cluster.url, retries=0) as db:
+            for call in (
+                lambda: db.bucket("things", r=2).update("k", str),
+                lambda: asyncio.run(update(cluster.url)),
+            ):
+                with pytest.raises(everwrite.QuorumNotMet, match=r"bucket\('carts', r=1\)"):
+                    call()

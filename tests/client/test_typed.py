@@ -44,6 +44,8 @@ def test_a_set_keeps_each_element_once_as_text_or_bytes(bucket: everwrite.Bucket
     assert tags.remove("red", "white") == 1
     assert tags.members() == {"blue", b"\xff", "green"}
     assert tags.contains(b"green") and tags.contains(b"\xff") and not tags.contains("red")
+    assert "green" in tags and "red" not in tags
+    assert tags.value() == tags.members()
 
 
 @pytest.mark.parametrize("value", ["text", b"\x00\xff", ["a", {"b": 1}], 7, True])

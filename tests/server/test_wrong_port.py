@@ -31,12 +31,25 @@ async def test_a_client_that_dials_the_http_port_is_told_so() -> None:
         assert node.http is not None
         port = node.http.port
 
-        with pytest.raises(Unreachable) as caught:
+        with pytest.raises(ProtocolError) as caught:
             await everwrite.connect(f"127.0.0.1:{port}")
 
     assert f"127.0.0.1:{port}: That is the HTTP port of an Everwrite node" in str(caught.value)
     assert f"{port - 200} if neither was chosen" in str(caught.value)
     assert "frame" not in str(caught.value)
+    assert str(caught.value).endswith("Use the native port here.")
+    assert not caught.value.retryable
+
+
+@in_loop
+async def test_a_seed_that_is_down_beside_a_wrong_port_may_come_back() -> None:
+    async with one() as (node, _):
+        assert node.http is not None
+
+        with pytest.raises(Unreachable, match="That is the HTTP port") as caught:
+            await everwrite.connect(f"127.0.0.1:{node.http.port},127.0.0.1:1")
+
+    assert caught.value.retryable
 
 
 @in_loop
@@ -46,7 +59,7 @@ async def test_a_client_that_dials_the_redis_port_is_told_so() -> None:
         assert node.redis is not None
         port = node.redis.port
 
-        with pytest.raises(Unreachable) as caught:
+        with pytest.raises(ProtocolError) as caught:
             await everwrite.connect(f"127.0.0.1:{port}")
 
     assert f"127.0.0.1:{port}: That is the Redis port of an Everwrite node" in str(caught.value)
@@ -83,7 +96,7 @@ async def test_any_other_web_server_is_called_one() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(Unreachable, match="A web server answers there"):
+        with pytest.raises(ProtocolError, match="A web server answers there"):
             await everwrite.connect(f"127.0.0.1:{port}")
 
 

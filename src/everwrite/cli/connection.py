@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from everwrite.core.errors import ConfigError, DeadlineExceeded, RequestError, Unreachable
+from everwrite.core.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    ProtocolError,
+    RequestError,
+    Unreachable,
+)
 
 if TYPE_CHECKING:
     from everwrite.client import AsyncClient
@@ -102,6 +108,8 @@ async def connect(
         if _nobody_chose("url"):
             error.hint = _NO_URL_HINT
         raise
+    except ProtocolError as error:  # another port: to a script no node was reached, either
+        raise Unreachable(error.message, hint=error.hint) from error
     except DeadlineExceeded as error:
         error.hint = error.hint.partition("?")[0] + f"? {_patience()}"
         raise

@@ -41,11 +41,15 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+_URL_SAFE = str.maketrans("-_", "+/")
+
+
 def _read_context(_: click.Context, __: click.Parameter, text: str | None) -> bytes | None:
     if text is None:
         return None
     try:
-        return base64.b64decode(text, validate=True)
+        # As HTTP and the hints of nodes write it, too.
+        return base64.b64decode(text.translate(_URL_SAFE), validate=True)
     except binascii.Error as error:
         raise click.BadParameter(
             "this is not a context; take it from `everwrite get`, whole"

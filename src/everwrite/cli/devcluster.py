@@ -46,8 +46,10 @@ from everwrite.core.errors import (
     ConfigError,
     DeadlineExceeded,
     DirectoryInUse,
+    ProtocolError,
     RequestError,
     UnavailableError,
+    Unreachable,
 )
 from everwrite.storage.manifest import gone_of
 
@@ -423,9 +425,12 @@ class DevCluster:
         import everwrite
 
         async with asyncio.timeout(_ASK_SECONDS):
-            db = await everwrite.connect(
-                self.node(number).address, secret=self._secret, timeout=_ASK_SECONDS, retries=0
-            )
+            try:
+                db = await everwrite.connect(
+                    self.node(number).address, secret=self._secret, timeout=_ASK_SECONDS, retries=0
+                )
+            except ProtocolError as error:  # another program has the port
+                raise Unreachable(error.message, hint=error.hint) from error
             async with db:
                 yield db
 

@@ -6,6 +6,7 @@ to write instead.
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable
 from datetime import timedelta
 from inspect import iscoroutine, iscoroutinefunction
@@ -18,6 +19,11 @@ from everwrite.client.session import Session
 from everwrite.core.data.context import CONTEXT_BYTES_MAX
 from everwrite.core.data.keys import checked_bucket
 from everwrite.core.errors import BadContext, RequestError, WrongType
+
+UPDATE_HINT = (
+    "Nothing was changed. Try again, or read from fewer: update() takes the r of its bucket, as in "
+    "db.bucket('carts', r=1)."
+)
 
 
 def checked_secret(secret: bytes | str) -> bytes:
@@ -63,6 +69,13 @@ def check_numbers(n: int, r: int, w: int, dw: int) -> None:
             )
 
 
+def checked_strict(strict: bool) -> bool:
+    """Return whether only owners count; RequestError for what merely looks like a yes or no."""
+    if type(strict) is not bool:
+        raise RequestError(f"strict={strict!r} is not possible.", hint="Use True or False.")
+    return strict
+
+
 def check_session(session: Session | None) -> None:
     if session is not None and not isinstance(session, Session):
         raise RequestError(
@@ -77,6 +90,16 @@ def a(noun: str) -> str:
     ('An int', 'A dict')
     """
     return f"An {noun}" if noun[:1].lower() in "aeio" else f"A {noun}"
+
+
+def check_loop(loop: AbstractEventLoop) -> None:
+    """Raise RequestError in another event loop than that of a client's connections."""
+    if get_running_loop() is not loop:
+        over = ", which is closed" if loop.is_closed() else ""
+        raise RequestError(
+            f"The client belongs to another event loop{over}.",
+            hint="Connect again in this one: each asyncio.run() makes a loop of its own.",
+        )
 
 
 def check_change(change: object) -> None:
@@ -96,6 +119,47 @@ def changed(change: Callable[[Any], Any], value: Any) -> Any:
         new.close()
         raise _async_change()
     return new
+
+
+def check_merge(merge: object, makes: str = "") -> None:
+    """Raise RequestError for what cannot be a merge; ``makes`` is an example of the call that it
+    lacks where it is a function that makes one.
+    """
+    if not callable(merge):
+        raise RequestError(
+            f"merge={merge!r} is not possible.",
+            hint="Give a function of the siblings' values, such as everwrite.union_of_items.",
+        )
+    if makes:
+        raise RequestError(
+            f"{getattr(merge, '__name__', merge)} is no merge: it makes one.",
+            hint=f"Say of what: merge=everwrite.{makes}.",
+        )
+    if iscoroutinefunction(merge):
+        raise _async_merge()
+
+
+def merged(merge: Callable[[list[Any]], Any], values: list[Any]) -> Any:
+    """Return what a merge makes of siblings; RequestError if that is no value, but something that
+    would make one.
+    """
+    value = merge(list(values))
+    if iscoroutine(value):
+        value.close()
+        raise _async_merge()
+    if callable(value):
+        raise RequestError(
+            f"The merge {getattr(merge, '__name__', merge)} made a function, and no value.",
+            hint="Was its own argument forgotten, as in merge=everwrite.newest('at')?",
+        )
+    return value
+
+
+def _async_merge() -> RequestError:
+    return RequestError(
+        "The merge is an async function.",
+        hint="Give a plain one, or merge .values yourself and put that with .context.",
+    )
 
 
 def check_plain(word: str) -> None:

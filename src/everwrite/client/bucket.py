@@ -13,12 +13,14 @@ from datetime import timedelta
 from typing import Any
 
 from everwrite.client.arguments import (
+    UPDATE_HINT,
     changed,
     check_change,
     check_context,
     check_numbers,
     check_plain,
     check_session,
+    checked_strict,
     checked_timeout,
     key_error,
     read_first,
@@ -29,6 +31,7 @@ from everwrite.client.results import (
     Found,
     Merge,
     Stored,
+    at,
     encode_value,
     found_by_node,
     found_in_copy,
@@ -98,23 +101,25 @@ class AsyncBucket:
             check_session(session)
             deadline = cluster.now() + timeout_s
         n, r = n or defaults.n, r or defaults.r
-        strict = defaults.strict if strict is None else strict
+        strict = defaults.strict if strict is None else checked_strict(strict)
         if n or r or strict:
             check_numbers(n, r, 0, -1)
             seen = session.seen(data) if session is not None else b""
-            reply = await cluster.get(data, timeout_s, n, r, bool(strict), seen)
+            reply = await cluster.get(data, timeout_s, n, r, strict, seen)
         else:
             reply = await cluster.read(data, timeout_s)
         if session is not None:
             if not session.satisfied(data, reply.context):
                 left_s = max(deadline - cluster.now(), 0.001)
-                reply = await cluster.get(data, left_s, n, r, bool(strict), session.seen(data))
+                reply = await cluster.get(data, left_s, n, r, strict, session.seen(data))
             session.note(data, reply.context)
         if type(reply) is FetchReply:
-            return found_in_copy(reply, cluster.routes.quality, self._merge)
+            found = found_in_copy(reply, cluster.routes.quality, self._merge)
+            return found if len(found.values) < 2 else at(found, data)
         if reply.stale_view:
             cluster.refresh_soon(urgent=False)
-        return found_by_node(reply, self._merge)
+        found = found_by_node(reply, self._merge)
+        return found if len(found.values) < 2 else at(found, data)
 
     async def put(
         self,
@@ -288,7 +293,11 @@ class AsyncBucket:
         merges. ``ttl`` as for put: the new value does not inherit the end of the old one.
         """
         check_change(change)
-        found = await self.get(key, timeout=timeout, session=session)
+        try:
+            found = await self.get(key, timeout=timeout, session=session)
+        except QuorumNotMet as error:
+            error.hint = UPDATE_HINT
+            raise
         check_plain(found.type)
         value = changed(change, found.value)
         if value is None:

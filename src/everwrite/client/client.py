@@ -17,7 +17,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -28,6 +36,7 @@ from everwrite.client.arguments import (
     bucket_name,
     check_numbers,
     checked_secret,
+    checked_strict,
     checked_timeout,
     checked_ttl,
     key_error,
@@ -38,6 +47,7 @@ from everwrite.client.connection import Connection
 from everwrite.client.defaults import Defaults
 from everwrite.client.limits import ASK_BYTES_MAX, IN_FLIGHT_MAX, RETRIES_MAX, Timing
 from everwrite.client.pool import Address
+from everwrite.client.resolvers import check_ready
 from everwrite.client.results import Merge, Replica, replica_of
 from everwrite.client.session import Session
 from everwrite.client.table import Counters
@@ -50,7 +60,7 @@ DEFAULT_PORT = 7400
 SECRET_VARIABLE = "EVERWRITE_SECRET"
 
 
-async def connect(
+def connect(
     url: str | Sequence[str] = DEFAULT_URL,
     *,
     secret: bytes | str = b"",
@@ -58,16 +68,35 @@ async def connect(
     retries: int = 2,
     in_flight_max: int = IN_FLIGHT_MAX,
     timing: Timing | None = None,
-) -> AsyncClient:
-    """Return a client of the cluster that one of these nodes (HOST:PORT, or several) belongs to.
+) -> Connecting:
+    """Return a client of the cluster that one of these nodes (HOST:PORT, or several) belongs to:
+    ``db = await connect()``, or ``async with connect() as db``.
 
     ``secret`` is the cluster's; EVERWRITE_SECRET if it's not given. ``timeout`` (seconds) bounds
     this call and every request that names none; ``retries`` is how many more tries a request may
     make. Raises Unreachable if no node can be reached, DeadlineExceeded if none
-    answers in time, DeniedError for the wrong secret.
+    answers in time, DeniedError for the wrong secret, ProtocolError where another port was given,
+    such as that of HTTP.
     """
+    return Connecting(_connect(url, secret, timeout, retries, in_flight_max, timing))
+
+
+async def _connect(
+    url: str | Sequence[str],
+    secret: bytes | str,
+    timeout: float,
+    retries: int,
+    in_flight_max: int,
+    timing: Timing | None,
+) -> AsyncClient:
     if type(retries) is not int or not 0 <= retries <= RETRIES_MAX:
         raise RequestError(f"retries={retries!r} is not possible.", hint=f"Use 0 to {RETRIES_MAX}.")
+    if type(in_flight_max) is not int or in_flight_max < 1:
+        raise RequestError(
+            f"in_flight_max={in_flight_max!r} is not possible.", hint="Use 1 or more."
+        )
+    if timing is not None and not isinstance(timing, Timing):
+        raise RequestError(f"timing={timing!r} is not possible.", hint="Use an everwrite.Timing().")
     timeout_s = checked_timeout(timeout)
     seeds = parse_urls(url)
     raw = checked_secret(secret)
@@ -80,6 +109,41 @@ async def connect(
     )
     await cluster.open(timeout_s)
     return AsyncClient(cluster, timeout_s)
+
+
+class Connecting(Coroutine[Any, Any, "AsyncClient"]):
+    """A client to be: await it, or enter it as a context that closes the client. A coroutine in
+    all else, so ``create_task`` and ``asyncio.run`` take it.
+    """
+
+    __slots__ = ("_client", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, AsyncClient]) -> None:
+        self._work = work
+
+    def send(self, value: Any) -> Any:
+        return self._work.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._work.throw(*error)
+
+    def close(self) -> None:
+        self._work.close()
+
+    def __await__(self) -> Generator[Any, Any, AsyncClient]:
+        return self._work.__await__()
+
+    async def __aenter__(self) -> AsyncClient:
+        self._client = await self._work
+        return self._client
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.close()
 
 
 class AsyncClient:
@@ -116,14 +180,11 @@ class AsyncClient:
         kept here, not in the cluster: give it wherever the bucket is opened.
         """
         check_numbers(n, r, w, dw)
-        if merge is not None and not callable(merge):
-            raise RequestError(
-                f"merge={merge!r} is not possible.",
-                hint="Give a function of the siblings' values, such as everwrite.union_of_items.",
-            )
+        if merge is not None:
+            check_ready(merge)
         timeout_s = self._timeout_s if timeout is None else checked_timeout(timeout)
         ttl_ms = 0 if ttl is None else checked_ttl(ttl)
-        defaults = Defaults(n, r, w, dw, timeout_s, bool(strict), ttl_ms)
+        defaults = Defaults(n, r, w, dw, timeout_s, checked_strict(strict), ttl_ms)
         return AsyncBucket(self._cluster, bucket_name(name), merge, defaults)
 
     def session(self) -> Session:

@@ -21,15 +21,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+from asyncio import get_running_loop as here
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
+from everwrite.client.arguments import check_loop
 from everwrite.client.call import Call
 from everwrite.client.connection import Connection, Request
 from everwrite.client.limits import Timing
 from everwrite.client.manners import Budget, choose, most_strained
-from everwrite.client.members import Members, untold
+from everwrite.client.members import Members, closed, untold
 from everwrite.client.pool import Address, Connect, Pool
 from everwrite.client.read import Read
 from everwrite.client.table import Counters, Late, left_ms
@@ -114,8 +116,9 @@ class Cluster:
         """End all requests with an error, close all connections."""
         if self._closed:
             return
+        check_loop(self._loop)
         self._closed = True
-        self.give_up(Unreachable("The client is closed.", hint="Connect again."))
+        self.give_up(closed())
         await self._members.close()
         await self._pool.close()
 
@@ -142,7 +145,7 @@ class Cluster:
                 self.refresh_soon(urgent=False)
             return self.get(key, timeout_s)
         pending = self.pending
-        if len(pending) >= self._in_flight_max or not self._ticking:
+        if len(pending) >= self._in_flight_max or not self._ticking or here() is not self._loop:
             self._admit()
         self._rid = rid = self._rid + 1
         turn = rid % len(choices)
@@ -202,7 +205,7 @@ class Cluster:
             )
             return self.begin(message, PutReply, timeout_s)
         pending = self.pending
-        if len(pending) >= self._in_flight_max or not self._ticking:
+        if len(pending) >= self._in_flight_max or not self._ticking or here() is not self._loop:
             self._admit()
         self._rid = rid = self._rid + 1
         spared = self._spared(order) if self._strained else ()
@@ -330,6 +333,7 @@ class Cluster:
 
     def _admit(self) -> None:
         """Refuse a request that is one too many; keep the ticker running for the others."""
+        check_loop(self._loop)
         if self._refusal is not None:
             raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint)
         if len(self.pending) >= self._in_flight_max:

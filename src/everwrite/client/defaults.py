@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from everwrite.client.arguments import checked_timeout, checked_ttl
+from everwrite.client.arguments import checked_strict, checked_timeout, checked_ttl
 
 
 class Numbers(NamedTuple):
@@ -36,7 +36,7 @@ class Defaults(msgspec.Struct, frozen=True):
             n or self.n,
             w or self.w,
             self.dw if dw == -1 else dw,
-            self.strict if strict is None else bool(strict),
+            self.strict if strict is None else checked_strict(strict),
         )
 
     def patience(self, timeout: float | None) -> float:

@@ -50,6 +50,13 @@ def open(
             f"{a(type(path).__name__)} is no path of a data directory.",
             hint="Give text or a Path; None with engine='memory'.",
         )
+    if path is None and engine != "memory":
+        raise ConfigError(
+            f"A database of the engine {engine!r} needs a directory.",
+            hint="Give open() a path, or engine='memory', which keeps nothing.",
+        )
+    if type(fsync) is not bool:
+        raise ConfigError(f"fsync={fsync!r} is not possible.", hint="Use True or False.")
     options = ServeOptions(
         data=None if path is None else Path(path), default_name=NAME, engine=engine, fsync=fsync
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import msgspec
 
 from everwrite.core.errors import ConfigError
@@ -78,5 +80,6 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} = {getattr(self, name)} is not possible.")
+            seconds = getattr(self, name)
+            if not isinstance(seconds, Real) or not seconds > 0:
+                raise ConfigError(f"{name} = {seconds!r} is not possible.", hint="Use seconds.")

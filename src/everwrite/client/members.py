@@ -23,7 +23,14 @@ from everwrite.client.connection import Connection
 from everwrite.client.limits import Timing
 from everwrite.client.table import Counters
 from everwrite.client.view import View, ask_for_view, parse_view
-from everwrite.core.errors import DeadlineExceeded, DeniedError, EverwriteError, Unreachable
+from everwrite.core.errors import (
+    ClientClosed,
+    DeadlineExceeded,
+    DeniedError,
+    EverwriteError,
+    ProtocolError,
+    Unreachable,
+)
 
 if TYPE_CHECKING:
     from everwrite.client.pool import Address, Pool
@@ -63,7 +70,8 @@ class Members:
     async def meet(self) -> None:
         """Learn the members from the first seed that tells them; its connection goes to the pool.
 
-        Raises DeniedError if a seed refused us and none answered, else Unreachable.
+        If none does: DeniedError if one refused us, ProtocolError if all speak another protocol,
+        which no retry will change; else Unreachable.
         """
         errors: list[EverwriteError] = []
         for address in self._seeds:
@@ -78,7 +86,7 @@ class Members:
                 continue
             except asyncio.CancelledError:  # the client is closed, and nobody else knows of it
                 if connection is not None:
-                    connection.fail(_closed())
+                    connection.fail(closed())
                 raise
             self.home = self.home or connection.node_id
             self._pool.adopt(connection)
@@ -86,8 +94,11 @@ class Members:
         for refused in errors:
             if isinstance(refused, DeniedError):
                 raise refused
+        said = " ".join(error.message for error in errors)
+        if all(isinstance(error, ProtocolError) for error in errors):
+            raise ProtocolError(said, hint=errors[0].hint)
         raise Unreachable(
-            f"No node of the cluster could be reached. {' '.join(e.message for e in errors)}",
+            f"No node of the cluster could be reached. {said}",
             hint="Is the cluster running, and is the address right?",
         )
 
@@ -103,10 +114,10 @@ class Members:
         except EverwriteError as error:
             connection.fail(error)
         except asyncio.CancelledError:
-            connection.fail(_closed())
+            connection.fail(closed())
             raise
         if self._closed:
-            connection.fail(_closed())
+            connection.fail(closed())
         else:
             self._pool.adopt(connection)
 
@@ -173,8 +184,8 @@ class Members:
         self._go_by(None if view is before else view)
 
 
-def _closed() -> Unreachable:
-    return Unreachable("The client was closed.")
+def closed() -> ClientClosed:
+    return ClientClosed("The client is closed.", hint="Connect again.")
 
 
 def untold(timeout_s: float) -> DeadlineExceeded:

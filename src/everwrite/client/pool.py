@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from everwrite.client.connection import Connection
 from everwrite.client.limits import Timing
-from everwrite.core.errors import EverwriteError, Unreachable
+from everwrite.core.errors import ClientClosed, EverwriteError, Unreachable
 
 if TYPE_CHECKING:
     from everwrite.client.connection import Owner, Request
@@ -117,7 +117,7 @@ class Pool:
             error = type(reason)(f"{host}:{port}: {reason.message}", hint=reason.hint)
             error.__cause__ = reason
         except asyncio.CancelledError:
-            connection.fail(Unreachable("The client was closed."))
+            connection.fail(ClientClosed("The client was closed."))
             raise
         connection.fail(error)
         raise error

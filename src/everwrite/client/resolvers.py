@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from everwrite.client.arguments import a
+from everwrite.client.arguments import a, check_merge
 from everwrite.core.errors import RequestError
 
 _canonical = msgspec.json.Encoder(order="sorted").encode
@@ -43,6 +43,7 @@ def union_of_maps(merge: Callable[[list[Any]], Any]) -> Callable[[list[Any]], An
     >>> union_of_maps(largest)([{"pen": 1, "ink": 2}, {"pen": 3}])
     {'ink': 2, 'pen': 3}
     """
+    check_ready(merge)
 
     def merged(values: list[Any]) -> Any:
         found: dict[Any, dict[bytes, Any]] = {}
@@ -76,11 +77,16 @@ def newest(field: str) -> Callable[[list[Any]], Any]:
     >>> newest("at")([{"at": 1, "name": "Ann"}, {"at": 2, "name": "Anne"}])
     {'at': 2, 'name': 'Anne'}
     """
+    if not isinstance(field, str):
+        raise RequestError(
+            f"{field!r} is no field's name.", hint="Use text, as in everwrite.newest('at')."
+        )
 
     def merged(values: list[Any]) -> Any:
         for value in values:
             if not isinstance(value, dict) or field not in value:
-                raise _cannot(f"newest({field!r})", f"dicts with {field!r}", value)
+                lacks = f" without {field!r}" if isinstance(value, dict) else ""
+                raise _cannot(f"newest({field!r})", f"dicts with {field!r}", value, lacks)
         try:
             return max(values, key=lambda value: (value[field], _canonical(value)))
         except TypeError as error:
@@ -89,9 +95,15 @@ def newest(field: str) -> Callable[[list[Any]], Any]:
     return merged
 
 
-def _cannot(name: str, what: str, value: Any) -> RequestError:
+def check_ready(merge: object) -> None:
+    """Raise RequestError for what cannot be a merge, or is yet to make one."""
+    makes = {id(newest): "newest('at')", id(union_of_maps): "union_of_maps(everwrite.largest)"}
+    check_merge(merge, makes.get(id(merge), ""))
+
+
+def _cannot(name: str, what: str, value: Any, lacks: str = "") -> RequestError:
     article, kind = a(type(value).__name__).split(" ", 1)
     return RequestError(
-        f"{name} merges {what}; one sibling is {article.lower()} {kind}.",
+        f"{name} merges {what}; one sibling is {article.lower()} {kind}{lacks}.",
         hint="Read .values, and put what they should be with .context.",
     )

@@ -17,9 +17,10 @@ from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
-from everwrite.client.arguments import a
-from everwrite.core.data.keys import checked_value
+from everwrite.client.arguments import a, merged
+from everwrite.core.data.keys import checked_value, split_key
 from everwrite.core.data.labels import (
     KIND_BYTES,
     KIND_JSON,
@@ -95,6 +96,8 @@ class Found(msgspec.Struct, frozen=True):
     clash: Sequence[Composed] = ()
     """What makes the values, where writers that did not know of each other made the key several
     types: first that which whoever asks for one type is shown."""
+    place: str = ""
+    """The bucket and key of several values, for the Conflict that they may be."""
 
     def __bool__(self) -> bool:
         return bool(self.values)
@@ -129,11 +132,12 @@ class Found(msgspec.Struct, frozen=True):
         if not values:
             return None
         if self.merge is None:
+            where = f" at {self.place}" if self.place else ""
             raise Conflict(
-                f"There are {len(values)} siblings where one value was asked for.",
+                f"There are {len(values)} siblings{where} where one value was asked for.",
                 hint="Merge .values and put that with .context, or give the bucket a merge=.",
             )
-        return self.merge(list(values))
+        return merged(self.merge, values)
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -302,6 +306,13 @@ def found_by_node(reply: GetReply, merge: Merge | None) -> Found:
         return _typed(made, reply.context, reply.quality, merge, _last(reply.ends), reply.time_ms)
     values = [decode_value(kind, raw) for kind, raw in reply.values]
     return Found(values, reply.context, reply.quality, merge, _last(reply.ends), reply.time_ms)
+
+
+def at(found: Found, data: bytes) -> Found:
+    """Return what was found with where that was: of several values only, since it costs some."""
+    bucket, key = split_key(data)
+    place = f"{bucket.decode()}/{key.decode(errors='backslashreplace')}"
+    return replace(found, place=place)
 
 
 def plain(composed: Composed) -> Any:

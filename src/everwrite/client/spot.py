@@ -21,6 +21,7 @@ from everwrite.client.arguments import (
     a,
     check_numbers,
     check_session,
+    checked_strict,
     checked_ttl,
 )
 from everwrite.client.cluster import Cluster
@@ -132,7 +133,7 @@ class Spot(msgspec.Struct, frozen=True):
         check_numbers(n, r, 0, -1)
         cluster, defaults = self.cluster, self.defaults
         n, r = n or defaults.n, r or defaults.r
-        strict = defaults.strict if strict is None else bool(strict)
+        strict = defaults.strict if strict is None else checked_strict(strict)
         timeout_s = defaults.patience(timeout)
         seen = session.seen(self.data) if session is not None else b""
         if n or r or strict or seen:

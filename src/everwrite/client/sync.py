@@ -17,7 +17,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
 
-from everwrite.client.arguments import changed, check_change, check_plain
+from everwrite.client.arguments import UPDATE_HINT, changed, check_change, check_plain
 from everwrite.client.bucket import AsyncBucket
 from everwrite.client.client import DEFAULT_URL, AsyncClient, connect
 from everwrite.client.limits import IN_FLIGHT_MAX, Timing
@@ -25,7 +25,7 @@ from everwrite.client.results import Found, Merge, Replica, Stored
 from everwrite.client.session import Session
 from everwrite.client.table import Counters
 from everwrite.client.typed_sync import Counter, Flag, Map, Register, Set
-from everwrite.core.errors import RequestError, Unreachable
+from everwrite.core.errors import ClientClosed, QuorumNotMet, RequestError
 
 Result = TypeVar("Result")
 
@@ -51,7 +51,7 @@ class LoopThread:
         if self.closed:
             work.close()
             closed = "was closed" if self._loop.is_closed() else "belongs to the parent process"
-            raise Unreachable(f"The client {closed}.", hint="Connect again.")
+            raise ClientClosed(f"The client {closed}.", hint="Connect again.")
         if threading.current_thread() is self._thread:
             work.close()
             raise RequestError(
@@ -307,7 +307,11 @@ class Bucket:
     ) -> Stored:
         """Read the value, change it, write it back: see AsyncBucket.update."""
         check_change(change)
-        found = self.get(key, timeout=timeout, session=session)
+        try:
+            found = self.get(key, timeout=timeout, session=session)
+        except QuorumNotMet as error:
+            error.hint = UPDATE_HINT
+            raise
         check_plain(found.type)
         value = changed(change, found.value)
         if value is None:

@@ -88,6 +88,10 @@ class AsyncSet(_Typed):
         found = await self._look(shown.Set, options)
         return set(found.elements) if found is not None else set()
 
+    async def value(self, **options: Unpack[Reads]) -> set[str | bytes]:
+        """Return all elements, as ``members`` does: each type has a value."""
+        return await self.members(**options)
+
     async def contains(self, element: str | bytes, **options: Unpack[Reads]) -> bool:
         """Say whether an element is there."""
         name = checked_name(element, "element")

@@ -65,6 +65,13 @@ class Set:
         members: set[str | bytes] = self._run(self._typed.members(**options))
         return members
 
+    def value(self, **options: Unpack[Reads]) -> set[str | bytes]:
+        """Return all elements, as ``members`` does: each type has a value."""
+        return self.members(**options)
+
+    def __contains__(self, element: str | bytes) -> bool:
+        return self.contains(element)
+
     def contains(self, element: str | bytes, **options: Unpack[Reads]) -> bool:
         """Say whether an element is there."""
         there: bool = self._run(self._typed.contains(element, **options))

@@ -128,6 +128,14 @@ class Unreachable(UnavailableError):
     code = "unreachable"
 
 
+class ClientClosed(EverwriteError):
+    """The client was closed, or belongs to the parent process: no retry with it can help, so this
+    is no UnavailableError.
+    """
+
+    code = "client_closed"
+
+
 class DeniedError(EverwriteError):
     """The other side is not allowed: wrong secret, wrong cluster, or a verb it may not use."""
 

@@ -9,9 +9,10 @@ from tests.core.types.replicas import shown
 from everwrite.core.data import versions
 from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.core.data.labels import KIND_PIECE
-from everwrite.core.data.versions import EMPTY
+from everwrite.core.data.versions import EMPTY, Seen, Version
 from everwrite.core.errors import RequestError, TooLarge, WrongType
 from everwrite.core.types import operations
+from everwrite.core.types.beside import PlainBeside
 from everwrite.core.types.changing import FOLD_OVER, told_again
 from everwrite.core.types.composed import Counter, Map, Register, Set
 from everwrite.core.types.operations import (
@@ -400,3 +401,31 @@ def test_an_increment_is_left_apart_while_it_stands_under_another_dot_too() -> N
     merged.do(ADD, by=A)
     assert b"once" not in [each.op for each in merged.record.siblings], "it stands once, and folds"
     assert merged.shown() == Counter(101 + 2 * (FOLD_OVER + 3))
+
+
+def test_a_plain_value_that_hides_a_data_type_is_named_with_its_own_dot() -> None:
+    key = Key()
+    key.do(Add(["tea"], 1))
+    key.record = versions.merge(key.record, plain(b"put"))
+
+    with pytest.raises(PlainBeside, match="put beside the map that stands there") as hidden:
+        key.do(Add(["tea"], 1))
+    assert hidden.value.dots == ((B, 1),)
+    with pytest.raises(WrongType, match="What stands there is a register") as other:
+        key.do(Include([], ["red"]))
+    assert not isinstance(other.value, PlainBeside), "no set is there to be shown"
+
+    taken = Version(B, 2, None, NOW, b"taken", 0)
+    key.record = versions.put(key.record, Seen({}, [*hidden.value.dots]), taken)
+    assert key.results(Add(["tea"], 1)) == [2]
+
+
+def test_a_register_that_was_assigned_is_no_plain_value() -> None:
+    one, other = Key(), Key()
+    one.do(Add(["tea"], 1))
+    other.do(Assign([], b"assigned"), by=B, time_ms=NOW + 1)
+    key = Key(versions.merge(one.record, other.record))
+
+    with pytest.raises(WrongType, match="What stands there is a register") as refused:
+        key.do(Add(["tea"], 1))
+    assert not isinstance(refused.value, PlainBeside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from typing import Any
 
 import httpx
@@ -212,6 +213,27 @@ async def test_all_types_of_a_clash_are_told_and_the_context_supersedes_all() ->
         seen = {"Causal-Context": found.headers["causal-context"]}
         assert (await client.delete(TYPED, headers=seen)).status_code == 204
         problem(await client.get(TYPED), 404, "not_found")
+
+
+@in_loop
+async def test_a_plain_value_beside_a_set_is_taken_away_alone() -> None:
+    async with one() as (_, client):
+        await change(client, {"op": "include", "elements": ["red"]})
+        await client.put(PLAIN, content="tea", headers={"Content-Type": "text/plain"})
+
+        told = problem(await client.get(PLAIN), 409, "wrong_type")
+        assert told["detail"] == "A plain value stands beside a data type at this key."
+        add = [{"op": "include", "elements": ["blue"]}]
+        refused = problem(await client.post(TYPED, json=add), 409, "wrong_type")
+        (context,) = re.findall(r"--context=([\w=-]+)`", refused["hint"])
+        gone = await client.delete(PLAIN, headers={"Causal-Context": context})
+
+        assert gone.status_code == 204
+        assert (await client.post(TYPED, json=add)).json() == {"results": [1]}
+        found = (await client.get(TYPED)).json()
+        assert found == {"type": "set", "value": ["blue", "red"]}
+        told = problem(await client.get(PLAIN), 409, "wrong_type")
+        assert told["detail"] == "The key is a data type, and no plain value."
 
 
 @in_loop

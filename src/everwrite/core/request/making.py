@@ -11,9 +11,10 @@ that it minted of the key (core/data/epochs.py).
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from typing import NamedTuple
 
-from everwrite.core.data import versions
+from everwrite.core.data import context, versions
 from everwrite.core.data.labels import KIND_PIECE
 from everwrite.core.data.versions import Actor, Record, Seen, Version
 from everwrite.core.errors import BadContext, StaleSession
@@ -29,6 +30,7 @@ from everwrite.core.request.limits import (
     too_many_siblings,
 )
 from everwrite.core.request.look import LookedAround, find_op
+from everwrite.core.types.beside import PlainBeside
 from everwrite.core.types.changing import Writer, change, later_than, told_again
 from everwrite.core.types.operations import decode
 
@@ -104,7 +106,16 @@ class Making:
         most = local.config.pieces_max
         local.unsettled.forget(local.now)
         writer = Writer(actor, put.op, local.time_ms, put.ttl_ms, most, unsettled=local.unsettled)
-        changed = change(base, decode(put.value or b""), writer)
+        try:
+            changed = change(base, decode(put.value or b""), writer)
+        except PlainBeside as error:
+            token = context.sign(local.context_key, put.key, Seen({}, sorted(error.dots)))
+            word = urlsafe_b64encode(token).decode()
+            error.hint = (
+                f"Nothing was changed. `everwrite delete BUCKET KEY --context={word}` takes that "
+                "value alone away, as does any delete with this context."
+            )
+            raise
         local.counters.types_clashed += changed.clashes
         if not changed.written:
             return Made(base, epoch, seen, results=changed.results)

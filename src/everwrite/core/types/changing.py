@@ -32,6 +32,7 @@ from everwrite.core.data.labels import KIND_PIECE, Kind
 from everwrite.core.data.versions import ENDED_MAX, Actor, Dot, Record, Seen, Version
 from everwrite.core.errors import RequestError, TooLarge, WrongType
 from everwrite.core.probes import sometimes
+from everwrite.core.types.beside import plain_beside
 from everwrite.core.types.composing import (
     MAP,
     TYPE_NAMES,
@@ -287,7 +288,8 @@ class _Change:
     def _settle(self, place: Place, path: list[Name], fit: tuple[int, ...]) -> None:
         number, clash = shown_at(place)
         if number is not None and fit and number not in fit:
-            raise _wrong_type(path, f"a {TYPE_NAMES[number]}", fit[0])
+            beside = None if path else plain_beside(place, fit[0])
+            raise beside or _wrong_type(path, f"a {TYPE_NAMES[number]}", fit[0])
         if clash:
             self._clashes += 1
             kept = {number}

@@ -261,7 +261,14 @@ def key_in_json(key: bytes) -> tuple[str, str]:
 
 def check_plain(reply: GetReply) -> None:
     """Raise WrongType if what a read found is a data type: its siblings are pieces of one value."""
-    if any(kind == KIND_PIECE for kind, _ in reply.values):
+    pieces = sum(kind == KIND_PIECE for kind, _ in reply.values)
+    if 0 < pieces < len(reply.values):
+        raise WrongType(
+            "A plain value stands beside a data type at this key.",
+            hint="Read both at /v1/crdt/{bucket}/{key}. A DELETE with the context of that PUT "
+            "takes its value alone away; a change of the data type that it hides says so, too.",
+        )
+    if pieces:
         raise WrongType(
             "The key is a data type, and no plain value.",
             hint="Read it at /v1/crdt/{bucket}/{key}.",
