@@ -18,6 +18,7 @@ ALLOWED = frozenset(
     {
         "__future__",
         "array",
+        "base64",
         "bisect",
         "collections",
         "enum",

@@ -69,6 +69,10 @@ class Clients:
         config = node.local.config
         self.door = Door(config.waiting_max, config.held_bytes_max)
         """What was asked for and was not begun."""
+        self.fronts: set[Place] = set()
+        """Clients within this process, which make their puts here: these lay nowhere before, and
+        are nobody's second try, but for those that say so.
+        """
         self.handlers: dict[type, Callable[[Place, Any], None]] = {
             Fetch: self.fetch,
             Get: self.get,
@@ -80,7 +84,7 @@ class Clients:
     def let_in(self, source: Place, message: Asked, waited_ms: int) -> None:
         """Take a request that waited at the door."""
         node = self._node
-        if source in node.fronts:
+        if source in self.fronts:
             self._let_in_from_here(source, message, waited_ms)
             return
         if waited_ms < LATE_MS or waited_ms <= node.late_ms:

@@ -122,10 +122,6 @@ class Node:
         shell after a pause. A put that lay so long is expired, or an earlier try of one that others
         have carried out meanwhile.
         """
-        self.fronts: set[Place] = set()
-        """Clients within this process, which make their puts here: these lay nowhere before, and
-        are nobody's second try, but for those that say so.
-        """
         self._hint_pass_ms = now
         self._from_clients: dict[type, Handler] = {
             Ask: lambda source, message: local.out.asks.append((source, message)),
@@ -394,7 +390,7 @@ class Node:
         if self.local.closing or self.rounds.out_for_good:
             self.local.fail(source, put, gone_for_good())
             return
-        if self.late_ms and source not in self.fronts:
+        if self.late_ms and source not in self.clients.fronts:
             left = put.timeout_ms - self.late_ms
             if left <= 0:
                 self.local.counters.expired += 1

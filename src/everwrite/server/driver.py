@@ -159,13 +159,13 @@ class Driver:
     def attach_front(self, line: Line) -> int:
         """Give a front of this process, which makes its puts here, its place."""
         place = self.attach(line)
-        self.node.fronts.add(place)
+        self.node.clients.fronts.add(place)
         return place
 
     def detach(self, place: Place) -> None:
         """A client is gone; what is still sent to it is dropped."""
         self.lines.pop(place, None)
-        self.node.fronts.discard(place)
+        self.node.clients.fronts.discard(place)
 
     def arrived(self, source: Place, messages: list[AnyMessage]) -> None:
         """Handle what one connection brought; ProtocolError if it had no business to."""

@@ -67,7 +67,7 @@ def test_a_put_that_is_made_within_the_process_after_a_pause_lay_nowhere() -> No
     first = world.order()[0]
     node = world.nodes[first]
     node.late_ms = 2 * TIMEOUT_MS
-    node.fronts.update(range(1, 10))
+    node.clients.fronts.update(range(1, 10))
 
     assert not world.put(first, b"v").retried
     failed = world.refused_put(first, b"w", w=4)
@@ -81,7 +81,7 @@ def test_the_time_at_the_door_is_taken_from_a_puts_own(within: bool) -> None:
     first = world.order()[0]
     clients = world.nodes[first].clients
     if within:
-        world.nodes[first].fronts.update((1, 2))
+        clients.fronts.update((1, 2))
     put = Put(1, KEY, b"v", b"", b"soon", TIMEOUT_MS)
 
     world.answers.update({1: [], 2: []})
