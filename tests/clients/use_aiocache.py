@@ -66,11 +66,11 @@ async def check_two_count_at_once() -> None:
 
 async def check_ends() -> None:
     async with on_node(1) as cache, on_node(2) as other:
-        await cache.set("lives on", 1, ttl=2)
+        await cache.set("lives on", 1, ttl=5)
         assert await cache.expire("lives on", 100)
         await cache.multi_set([("s1", 1), ("s2", 2)], ttl=1)
-        await cache.set("short", 1, ttl=2)
-        await cache.set("by float", 1, ttl=2.2)
+        await cache.set("short", 1, ttl=5)
+        await cache.set("by float", 1, ttl=5.2)
         names = ["short", "by float", "s1", "s2"]
         assert await cache.multi_get(["short", "by float"]) == [1, 1]
         await checks.seen_async(lambda: other.multi_get(names), [None] * 4)

@@ -49,7 +49,7 @@ def check_two_count_at_once() -> None:
 
 def check_ends() -> None:
     cache, other = on_node(1), on_node(2)
-    cache.set("short", 1, timeout=2)
+    cache.set("short", 1, timeout=5)
     cache.set("kept", 1, timeout=0)  # for good
     assert cache.get("short") == 1
     checks.seen(lambda: other.get("short"), None)

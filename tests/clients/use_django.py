@@ -50,13 +50,13 @@ def check_counters() -> None:
 
 
 def check_ends() -> None:
-    cache.set("lives on", 1, timeout=2)
+    cache.set("lives on", 1, timeout=5)
     assert cache.touch("lives on", 1000)
-    cache.set("kept", 1, timeout=2)
+    cache.set("kept", 1, timeout=5)
     assert cache.touch("kept", None)
     assert not cache.touch("none", 10)
-    cache.set("short", 1, timeout=2)  # last, so the others would have ended before it
-    cache.set_many({"short many": 1}, timeout=2)
+    cache.set("short", 1, timeout=5)  # last, so the others would have ended before it
+    cache.set_many({"short many": 1}, timeout=5)
     assert cache.get("short") == 1
     checks.seen(lambda: other.get_many(["short", "short many"]), {})
     checks.seen(lambda: other.get_many(["lives on", "kept"]), {"lives on": 1, "kept": 1})
@@ -94,7 +94,7 @@ def check_sessions() -> None:
 def check_a_session_ends() -> None:
     session = SessionStore()
     session["user"] = "bob"
-    session.set_expiry(2)
+    session.set_expiry(5)
     session.save()
     key = session.session_key
     assert SessionStore(key)["user"] == "bob"

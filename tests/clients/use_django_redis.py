@@ -86,7 +86,7 @@ def check_clear() -> None:
 def check_sessions() -> None:
     session = SessionStore()
     session["user"] = "alice"
-    session.set_expiry(2)
+    session.set_expiry(5)
     session.save()
     assert SessionStore(session.session_key)["user"] == "alice"
     checks.seen(lambda: SessionStore(session.session_key).get("user"), None)

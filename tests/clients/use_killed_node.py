@@ -47,7 +47,7 @@ def client(number: int) -> redis.Redis:
         port=port,
         db=checks.DATABASE,
         socket_timeout=10,
-        retry=Retry(ConstantBackoff(0.1), 1),
+        retry=Retry(ConstantBackoff(2.0), 1),  # when whoever a busy machine held up is back
         retry_on_error=[redis.RedisError],
     )
 

@@ -52,7 +52,7 @@ def check_text_comes_as_text_if_asked() -> None:
 
 def check_ends() -> None:
     with client(1) as r, client(2) as other:
-        assert r.set("short", "1", ex=2)
+        assert r.set("short", "1", ex=5)
         assert r.set("kept", "1", ex=100)
         assert r.get("short") == b"1"
         checks.seen(lambda: other.get("short"), None)

@@ -44,7 +44,7 @@ async def check_values_and_batches() -> None:
 
 async def check_ends() -> None:
     async with client(1) as r, client(2) as other:
-        assert await r.set("short", "1", px=2000)
+        assert await r.set("short", "1", px=5000)
         assert await r.get("short") == b"1"
         await checks.seen_async(lambda: other.get("short"), None)
         assert await r.setnx("short", "2")

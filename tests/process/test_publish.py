@@ -40,6 +40,18 @@ async def numbers(pubsub: Any, last: int) -> list[int]:
     return found
 
 
+def all_counted_came(found: list[int], counted: list[int], last: int) -> None:
+    """See that publications came once each, in order, to the last one, and no other is missing than
+    what was not counted: a node that was silent for long is passed over, and a busy machine may
+    hold one up so long.
+    """
+    once = found[found.index(0) + found.count(0) :]  # 0 was published several times
+    assert once == sorted(set(once))
+    assert set(found) <= {0, *once}
+    assert once[-1] == last
+    assert set(counted) <= set(once)
+
+
 async def reach(client: redis.Redis, count: int, number: int) -> None:
     """Publish this number again and again until so many are reached."""
 
@@ -60,20 +72,23 @@ async def test_a_kill_of_a_node_costs_the_subscribers_of_others_nothing(tmp_path
         async with client_of(made.node(3)) as client, client.pubsub() as dies:
             await dies.subscribe(CHANNEL)
             await reach(publisher, 3, 0)
-            for at in range(1, 300):
+            counted = []  # by all who were there; who answers late is not
+            for at in range(1, 299):
                 if at == 100:
                     made.kill(3)
-                await publisher.publish(CHANNEL, at)  # who answers late is not counted
+                if await publisher.publish(CHANNEL, at) == (3 if at < 100 else 2):
+                    counted.append(at)
+            await reach(publisher, 2, 299)
 
-        for pubsub in (near, far):
-            found = await numbers(pubsub, 299)
-            assert found[found.index(1) :] == list(range(1, 300))
-            assert set(found[: found.index(1)]) == {0}
+        found = await numbers(near, 299)
+        assert found[found.index(1) :] == list(range(1, 300))
+        assert set(found[: found.index(1)]) == {0}
+        all_counted_came(await numbers(far, 299), counted, 299)
 
         await made.restart(3)
         async with subscriber(made.node(3)) as again, client_of(made.node(3)) as other:
             await reach(publisher, 3, 300)
-            await other.publish(CHANNEL, 301)
+            await reach(other, 3, 301)
             for pubsub in (near, far, again):
                 assert (await numbers(pubsub, 301))[-1] == 301
 
@@ -90,11 +105,15 @@ async def test_a_node_that_stands_still_holds_up_no_publisher_for_long(tmp_path:
         made.pause(3)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        for at in range(1, 200):
-            assert await publisher.publish(CHANNEL, at) <= 1
+        counted = []
+        for at in range(1, 199):
+            count = await publisher.publish(CHANNEL, at)
+            assert count <= 1
+            if count:
+                counted.append(at)
         took = loop.time() - began
-        found = await numbers(far, 199)
-        assert found[found.index(1) :] == list(range(1, 200))
+        await reach(publisher, 1, 199)
+        all_counted_came(await numbers(far, 199), counted, 199)
         assert took < 20  # had each waited for it, 40 s: the first one does
         await seen_down(made, 1, "n3")
         await made.resume(3)
@@ -102,5 +121,5 @@ async def test_a_node_that_stands_still_holds_up_no_publisher_for_long(tmp_path:
         await reach(publisher, 2, 200)
         heard = await numbers(stands, 200)
         assert heard == sorted(heard)
-        once = [at for at in heard if at not in (0, 200)]  # these were published several times
+        once = [at for at in heard if at not in (0, 199, 200)]  # these were published several times
         assert len(once) == len(set(once))

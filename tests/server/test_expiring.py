@@ -47,8 +47,8 @@ async def test_what_has_ended_is_gone_from_every_disk_and_touched_in_time_it_sta
         hurry(nodes)
         async with await everwrite.connect(cluster.url()) as db:
             carts = db.bucket("carts")
-            await carts.put("alice", b"v", ttl=1, w=3)
-            await carts.put("bob", b"v", ttl=1, w=3)
+            await carts.put("alice", b"v", ttl=3, w=3)
+            await carts.put("bob", b"v", ttl=3, w=3)
             assert [len(listed(runtime)) for runtime in nodes] == [4, 4, 4]
             await carts.touch("bob", ttl=600)
 
@@ -74,7 +74,7 @@ async def test_what_ended_while_a_node_was_down_is_gone_after_its_start(tmp_path
         nodes = await cluster.grow(*NAMES)
         hurry(nodes)
         async with await everwrite.connect(cluster.url()) as db:
-            await db.bucket("carts").put("alice", b"v", ttl=1, w=3)
+            await db.bucket("carts").put("alice", b"v", ttl=3, w=3)
             await cluster.stop("n3")
 
             async def gone() -> bool:

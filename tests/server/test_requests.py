@@ -87,7 +87,7 @@ async def test_a_strict_write_that_needs_an_owner_that_is_down_is_refused_untouc
 
         async with await everwrite.connect(nodes.url()) as db:
             with pytest.raises(QuorumNotMet) as caught:
-                await db.bucket("carts").put("alice", "v", w=3, strict=True, timeout=1)
+                await db.bucket("carts").put("alice", "v", w=3, strict=True)
 
         assert caught.value.outcome == "none"
         assert caught.value.required == 3

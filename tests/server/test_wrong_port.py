@@ -188,7 +188,7 @@ async def test_who_was_told_so_and_stays_is_not_kept(
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(PUT)
         await reader.readuntil(b"\r\n\r\n")
-        assert node.peers._strangers
+        assert end == "time" or node.peers._strangers  # else it may be over by now
         if end == "newcomer":
             assert await still_serves(node)
         elif end == "stop":

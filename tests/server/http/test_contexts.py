@@ -121,10 +121,10 @@ async def test_a_context_binds_a_read_only_where_that_is_asked_for() -> None:
             plain = await clients[1].get(KEY + query, headers=seen)
             assert problem(plain, 404, "not_found")["absent"] == "unknown", query
         for query in ("?consistency=session", "?consistency=session&r=1"):
-            bound = await clients[1].get(f"{KEY}{query}&timeout=1s", headers=seen)
+            bound = await clients[1].get(f"{KEY}{query}&timeout=3s", headers=seen)
             problem(bound, 503, "stale_session")
         get = {"op": "get", "bucket": "carts", "key": "alice", "context": seen["Causal-Context"]}
         for word, status in (("quorum", 404), ("session", 503)):
-            each = {**get, "consistency": word, "timeout": "1s"}
+            each = {**get, "consistency": word, "timeout": "3s"}
             (line,) = lines(await clients[1].post("/v1/batch", json=[each]))
             assert line["status"] == status, word

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tests.client.fake_node import in_loop
 from tests.server.http.api import KEY, one, problem
-from tests.server.nodes import end
+from tests.server.nodes import PATIENCE_S, end
 
 from everwrite.core.errors import EverwriteError, InvariantError
 from everwrite.core.failures import failure_of
@@ -34,7 +34,7 @@ async def test_an_error_in_one_request_of_a_turn_loses_no_other(
             arrived(source, messages)
 
         runtime.driver.arrived = broken  # type: ignore[method-assign]
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE_S):
             failed, told = await asyncio.gather(
                 http.ask(first), http.ask(second), return_exceptions=True
             )

@@ -266,7 +266,7 @@ async def test_a_node_that_hears_nobody_says_that_the_time_is_over() -> None:
         driver = nodes.running["n1"].driver
         driver.mute_to |= {each.driver.me for each in nodes.running.values()} - {driver.me}
 
-        late = await clients[0].put(f"{KEY}?timeout=2s&w=3", content=b"v")
+        late = await clients[0].put(f"{KEY}?timeout=5s&w=3", content=b"v")
 
         found = problem(late, 503, "quorum_not_met")
         assert (found["acked"], found["required"], found["outcome"]) == (1, 3, "unknown")

@@ -24,16 +24,22 @@ beside = [
 ]
 """The marks of whoever starts one."""
 
+SLOW_US = 3_600_000_000
+"""No command takes an hour: how long one did is no difference."""
+TTL_S = 10
+"""Commands come some time after each other, so what is left of an end is told in steps of this."""
+
 UNORDERED = {"HGETALL", "HKEYS", "HVALS", "SMEMBERS", "SINTER", "SUNION", "SDIFF"}
 
 
 @asynccontextmanager
 async def real(place: Path) -> AsyncIterator[redis.Redis]:
-    """A Redis server that keeps nothing."""
+    """A Redis server that keeps nothing, and takes no command for slow."""
     assert SERVER is not None
     path = place / SOCKET
     process = await asyncio.create_subprocess_exec(
         *(SERVER, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(place)),
+        *("--slowlog-log-slower-than", str(SLOW_US)),
         stdout=asyncio.subprocess.PIPE,
     )
     try:
@@ -71,7 +77,11 @@ async def answers_of(client: redis.Redis, script: str, protocol: int) -> list[tu
 
 
 def told(command: str, answer: Any) -> Any:
-    """Return an answer in one form, whatever the order in which a hash or a set comes."""
+    """Return an answer in one form, whatever the order in which a hash or a set comes, and however
+    soon an end was asked for.
+    """
+    if command == "TTL" and isinstance(answer, int) and answer > 0:
+        return f"{-(-answer // TTL_S) * TTL_S} s at most"
     if command not in UNORDERED:
         if isinstance(answer, list):
             return [told("", each) for each in answer]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from tests.client.fake_node import in_loop
-from tests.server.redis.real_redis import beside, differences, real
+from tests.server.redis.real_redis import SLOW_US, beside, differences, real
 from tests.server.redis.redis_api import one, raw
 from tests.server.redis.test_requests import packed
 
+from everwrite.server.redis import measures
 from everwrite.server.redis.table import TABLE
 
 pytestmark = beside
@@ -425,7 +426,10 @@ DIFFERENT = {
     ],
 )
 @in_loop
-async def test_a_node_answers_as_redis_does(tmp_path: Path, script: str, protocol: int) -> None:
+async def test_a_node_answers_as_redis_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, protocol: int
+) -> None:
+    monkeypatch.setattr(measures, "SLOW_NS", SLOW_US * 1000)
     asked, differ = await differences(tmp_path, script, protocol)
     assert {line: both for line, both in differ.items() if line not in DIFFERENT} == {}
     assert asked & set(DIFFERENT) <= set(differ), "a difference that is there no more"
