@@ -197,7 +197,8 @@ def _in_json(inner: Composed | None, beside: Sequence[Composed]) -> dict[str, An
         said["beside"] = msgspec.json.decode(others)
     # By way of its text: JSON that somebody assigned is in it as it was written.
     text = b"{}" if inner is None else msgspec.json.encode(document(inner))
-    return said | msgspec.json.decode(text)
+    said.update(msgspec.json.decode(text))
+    return said
 
 
 def _word(composed: Composed) -> str:
