@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from tests.client.fake_node import in_loop
@@ -165,7 +166,7 @@ async def test_who_finds_no_room_may_ask_whether_it_runs_in_pieces(
             reader, writer = await asyncio.open_connection("127.0.0.1", runtime.http.port)
             for at in range(len(line)):
                 writer.write(line[at : at + 1])
-                await eventually(lambda count=at + 1: heard(count), "it has heard that")
+                await eventually(partial(heard, at + 1), "it has heard that")
 
             assert (await reader.readline()).startswith(b"HTTP/1.1 " + answer)
             writer.close()
