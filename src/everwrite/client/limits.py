@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Real
-
 import msgspec
 
 from everwrite.core.errors import ConfigError
@@ -81,5 +79,5 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             seconds = getattr(self, name)
-            if not isinstance(seconds, Real) or not seconds > 0:
+            if not isinstance(seconds, int | float) or not seconds > 0:
                 raise ConfigError(f"{name} = {seconds!r} is not possible.", hint="Use seconds.")
