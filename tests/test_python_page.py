@@ -82,7 +82,7 @@ def test_every_field_of_an_answer_that_is_named_exists(kind: type) -> None:
     assert not {field for field in fields if not any(hasattr(each, field) for each in answers)}
     mine = {name for name in dir(kind) if not name.startswith("_")}
     # .expires, .expires_in, .type and .values say it
-    inner = {"expires_ms", "time_ms", "merge", "composed", "clash"}
+    inner = {"expires_ms", "time_ms", "merge", "composed", "clash", "place"}
     assert not mine - inner - fields
 
 
@@ -90,7 +90,7 @@ def test_each_error_stands_with_its_family() -> None:
     """In a row of the table, all are of the kind that begins it."""
     part = PAGE[PAGE.index("## Errors") :]
     rows = [re.findall(r"`([A-Z]\w+)`", row) for row in part.splitlines() if row.startswith("| `")]
-    assert len(rows) == 8
+    assert len(rows) == 9
     for base, *others in rows:
         for other in others:
             assert issubclass(getattr(everwrite, other), getattr(everwrite, base)), other

@@ -371,7 +371,8 @@ async def test_connect_may_be_awaited_entered_or_made_a_task() -> None:
 
 def test_a_client_of_another_event_loop_says_so() -> None:
     with background_cluster(1) as cluster:
-        db = asyncio.run(everwrite.connect(cluster.url))
+        own = asyncio.new_event_loop()
+        db = own.run_until_complete(everwrite.connect(cluster.url))
         things = db.bucket("things")
 
         for call in (
@@ -382,8 +383,13 @@ def test_a_client_of_another_event_loop_says_so() -> None:
             db.ask("status"),
             db.close(),
         ):
-            with pytest.raises(everwrite.RequestError, match="another event loop, which is closed"):
+            with pytest.raises(everwrite.RequestError, match=r"another event loop\. Connect again"):
                 asyncio.run(call)
+
+        own.run_until_complete(db.close())
+        own.close()
+        with pytest.raises(everwrite.RequestError, match="another event loop, which is closed"):
+            asyncio.run(things.get("k"))
 
 
 def test_a_client_is_not_used_by_two_loops_at_once() -> None:
