@@ -106,7 +106,7 @@ async def test_a_stranger_that_is_no_node_is_given_up() -> None:
         for greeting in (Told(1, b""), Hello(7, 9, b"c" * 16, b"n" * 8, "new", b"n" * 16)):
             node.greeting = greeting
 
-            with pytest.raises(everwrite.Unreachable):
+            with pytest.raises(everwrite.ProtocolError):
                 await everwrite.connect(cluster.url)
 
 

@@ -301,23 +301,34 @@ def test_a_key_of_another_partition_has_another_coordinator() -> None:
         assert done.stale_view == (world.ids[0] not in world.order(key)[:3])
 
 
-@pytest.mark.parametrize("silent", [False, True])
-def test_what_looking_around_takes_is_taken_from_the_time_of_the_put(silent: bool) -> None:
-    """Half of it at the most is for those who stay silent, and it ends when it is to end."""
+@pytest.mark.parametrize("retry", [False, True])
+def test_a_put_whose_time_is_over_while_it_looks_around_is_not_made(retry: bool) -> None:
     world = World(3)
-    a, b, c = world.order()
-    deaf = (b, c) if silent else (c,)
-    world.lose = lambda source, target, message: (
-        a in (source, target) and (source in deaf or target in deaf)
-    )
-
+    a, _, c = world.order()
+    world.lose = lambda source, target, message: {a, c} == {source, target}
     began = world.now
-    client = world.send_put(a, b"v", op=b"once", retry=True, timeout_ms=80)
-    while not world.values(a):
-        world.advance(10)
-    assert world.now - began <= 40 + STEP_MS
+    value = b"v" if retry else None
+
+    client = world.send_put(a, value, timeout_ms=60, retry=retry, over=not retry)
     while not world.answers[client]:
         world.advance(10)
 
-    assert world.now - began <= 80 + STEP_MS
-    assert isinstance(world.answers[client][0], PutReply) is not silent
+    assert world.now - began <= 60 + STEP_MS
+    failed = world.failure(client)
+    assert (failed.code, failed.outcome) == ("deadline_exceeded", "unknown" if retry else "none")
+    assert not any(world.disk.values())
+
+
+def test_what_looking_around_takes_is_taken_from_the_time_of_the_put() -> None:
+    world = World(3)
+    a, b, c = world.order()
+    world.lose = lambda source, target, message: {source, target} != {b, c}
+    began = world.now
+
+    client = world.send_put(a, b"v", op=b"once", retry=True, timeout_ms=200)
+    while not world.answers[client]:
+        world.advance(10)
+
+    assert world.now - began <= 200 + STEP_MS
+    assert world.failure(client).code == "quorum_not_met"
+    assert world.values(a) == [b"v"]

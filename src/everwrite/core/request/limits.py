@@ -193,6 +193,16 @@ def waited_in_vain() -> DeadlineExceeded:
     )
 
 
+def looked_too_long(*, again: bool) -> DeadlineExceeded:
+    """Return the error for a put whose time was over while the others were asked what they know."""
+    return DeadlineExceeded(
+        "The put's time was over before the other nodes said what they know of it.",
+        hint="This node has not carried it out. Repeat it, and give it more time.",
+        outcome="unknown" if again else "none",
+        retry_after_ms=RETRY_AFTER_MS,
+    )
+
+
 def about_to_stop() -> UnavailableError:
     """Return the error for a request to a process that begins nothing more."""
     return UnavailableError(

@@ -19,6 +19,7 @@ from everwrite.core.messages.requests import ABSENT, FOUND, NOT_HERE, Fetch, Fet
 from everwrite.core.outbox import Place
 from everwrite.core.probes import sometimes
 from everwrite.core.records import weight
+from everwrite.core.request.limits import looked_too_long
 from everwrite.core.request.search import Found, Search
 
 
@@ -160,8 +161,10 @@ class LookAround(Request):
         return self._put.timeout_ms - (self._local.now - self._began)
 
     def _patience_ms(self) -> int:
-        """Return how long the others are waited for: at least half of the time is for the put."""
-        return max(1, min(self._local.config.spare_after_ms, self._left_ms() // 2))
+        """Return how long the others are waited for. Never less so that time is left for the put:
+        it would be minted a second time, though somebody who was about to answer had it.
+        """
+        return max(1, min(self._local.config.spare_after_ms, self._left_ms()))
 
     def _is_unknown(self) -> bool:
         """Say whether nobody who has answered knows what the writer of a change has seen."""
@@ -191,9 +194,14 @@ class LookAround(Request):
 
     def _done(self, *, nobody_knows: bool) -> None:
         """Carry the put out, in what is left of its time."""
-        local = self._local
+        local, left = self._local, self._left_ms()
         local.held_bytes -= weight(self._put) + len(self._record)
-        put = replace(self._put, timeout_ms=max(1, self._left_ms()))  # a node may have stood still
+        if left <= 0:
+            sometimes("a put's time is over before all have said what they know of it")
+            local.counters.expired += 1
+            local.fail(self._source, self._put, looked_too_long(again=self._put.retry))
+            return
+        put = replace(self._put, timeout_ms=left)
         local.out.send(
             local.me,
             LookedAround(
