@@ -109,16 +109,15 @@ async def test_a_stranger_may_announce_no_more_than_a_kilobyte() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        b"*1\r\n$4\r\nPING\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"\x00\x00\x00\x00",
     ],
-    ids=["Redis", "TLS", "SSH", "zeros"],
+    ids=["TLS", "SSH", "zeros"],
 )
 @in_loop
 async def test_a_client_of_another_protocol_is_told_so(words: bytes) -> None:
-    """One of HTTP is told in HTTP: test_wrong_port.py."""
+    """One of HTTP or Redis is told in its own words: test_wrong_port.py."""
     async with Nodes() as nodes:
         (node,) = await nodes.grow("n1")
         async with await Raw.dial(node) as raw:

@@ -26,7 +26,6 @@ from everwrite.core.request.limits import (
     check_put,
     check_touch,
     gone_for_good,
-    lay_too_long,
     too_busy,
     turned_away,
     waited_in_vain,
@@ -99,10 +98,11 @@ class Clients:
     def _let_in_from_here(self, source: Place, message: Asked, waited_ms: int) -> None:
         """Take one of this process, which nobody makes again: its time ran on, and no more."""
         if isinstance(message, _WRITES) and waited_ms >= LATE_MS:
-            left = message.timeout_ms - waited_ms
+            asked = message.timeout_ms
+            fits = 0 < asked <= self._local.config.request_timeout_max_ms
+            left = (asked if fits else self._timeout(asked)) - waited_ms
             if left <= 0:
-                self._local.counters.expired += 1
-                self._local.fail(source, message, lay_too_long())
+                self.turn_away(source, (message,), "late")
                 return
             message = replace(message, timeout_ms=left)
         self._node.handlers(source)[type(message)](source, message)

@@ -3,8 +3,8 @@
 A put whose version still stands is found in the record by its request id. One that was superseded
 meanwhile is not: minted again it would come back, although its successor knew it. So each replica
 remembers the request ids that it stored as an owner, the last 32,768 at least, in two generations.
-Not those of hints: a hint goes when it is delivered, but an owner's copy knows for good what it was
-told, and so bears out what the table says.
+Not those of hints: a hint goes when it is delivered, but an owner's copy knows what it was told
+until that is collected (docs/design/tombstones.md), and so bears out what the table says.
 
 A batch that was not written, or a copy that is damaged, empties the table: it would claim what is
 nowhere. So does a restart; what a try then finds neither here nor in a record may be minted twice.

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from everwrite.core.messages.requests import Get, GetReply, Put, PutReply
+from msgspec.structs import replace
+
+from everwrite.core.config import NodeConfig
+from everwrite.core.messages.requests import Failure, Get, GetReply, Put, PutReply
 from everwrite.core.records import HINT, OWN
 from everwrite.sim.answers import hidden, learn_read, learn_write
-from everwrite.sim.asking import Asker
+from everwrite.sim.asking import Answer, Asker
 from everwrite.sim.causality import indices
 from everwrite.sim.disk import Rotten
 from everwrite.sim.history import Operation
@@ -105,6 +108,11 @@ class Auditor:
         op = operation.id.encode()
         put = Put(0, key.data_key, op + b"|", known.token, op, 2000, 0, 0, copies, 0, True)
         answer = self._asker.ask_again(ROUNDS_MAX, index, put, key, place)
+        while self._was_busy(answer) and operation.tries < ROUNDS_MAX:
+            self._asker.pause()
+            operation.tries += 1
+            put = replace(put, retry=True)
+            answer = self._asker.ask_again(ROUNDS_MAX, index, put, key, place)
         if not isinstance(answer, PutReply):
             raise Violation(
                 "reachable",
@@ -114,6 +122,13 @@ class Auditor:
         operation.owners, operation.durable = answer.owners, answer.durable
         world.ledger.finished(key, place, operation)
         self._known[key.data_key] = learn_write(key, place, answer.context)
+
+    def _was_busy(self, answer: Answer) -> bool:
+        """Say whether a put may have failed since an owner had no room for what waits for its disk:
+        that refusal comes back as a quorum that was not met, which no node calls transient.
+        """
+        tiny = self.world.machines[0].config.parked_max < NodeConfig().parked_max
+        return tiny and isinstance(answer, Failure) and answer.code == "quorum_not_met"
 
     def _compare(self, key: KeyLedger) -> None:
         """All owners hold the same bytes, but for what has ended: no read gives that to who lacks

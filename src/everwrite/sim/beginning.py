@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from everwrite.core.cluster.holdings import all_bits, bits, decode_held, encode_held, packed
-from everwrite.core.cluster.members import Known, MemberTable, decode_known, founding
+from everwrite.core.cluster.members import (
+    Known,
+    MemberTable,
+    decode_known,
+    encode_known,
+    founding,
+)
 from everwrite.core.config import STAMP_BITS
 from everwrite.core.gossip.rounds import MEMBERS
-from everwrite.core.messages.members import News
+from everwrite.core.messages.members import REMOVED, News
 from everwrite.core.probes import sometimes
 from everwrite.core.records import CONFIRMED, HELD, OWN, STATE
 from everwrite.core.trees.quarantine import SPOILT
@@ -66,11 +72,23 @@ def begin(machine: Machine) -> MemberTable:
     else:
         known = Known(machine.members, founding(machine.members))
     table = MemberTable(me, known.entries, known.rulings, known.draft)
-    if replaced and not table.others():
-        # Its disk is of a time when it was alone: whoever lets it rejoin says whom to ask.
+    if replaced and _was_alone(table):
+        # Whoever lets it rejoin says whom to ask; and its next start knows them too.
         now = machine.world.known()
         table.merge(News(now.entries, now.rulings))
+        disk.write({MEMBERS: encode_known(table)}, machine.world.now)
+        disk.sync(disk.mark())
     return table
+
+
+def _was_alone(table: MemberTable) -> bool:
+    """Say whether a disk is of a time when its node was the only one that was in, though it may
+    have met who was about to join.
+    """
+    me = table.me.node_id
+    return all(
+        ruling.standing == REMOVED for node_id, ruling in table.rulings.items() if node_id != me
+    )
 
 
 def _count_start(machine: Machine) -> bool:

@@ -1,7 +1,7 @@
 """The judge of what nodes tell each other, and tell clients of each other: it hears every message.
 
     coverage    a replica's answer knows all that its disk has held since it was asked; and what it
-                says that it stored lately, it knows
+                says that it stored lately, it knows, unless that was collected
     quorum      a read counts no more nodes than have answered since it was asked, and at least R
     absent      "never written" is said only where no owner holds anything
     forward     what a node was handed is not handed on again
@@ -166,7 +166,7 @@ class Told:
                 f"not with {causality.names(missing)}, which it held when it was asked",
             )
         place = causality.place.get(asked.op.decode()) if reply.op_known else None
-        if place is not None and not known >> place & 1:
+        if place is not None and not (known | key.collected) >> place & 1:
             raise Violation(
                 "coverage",
                 f"node {source + 1} says that it stored {causality.ids[place]} on {key.name} "

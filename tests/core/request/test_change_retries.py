@@ -31,6 +31,25 @@ def test_a_change_that_is_tried_again_counts_once_and_says_what_is_there() -> No
     assert world.nodes[b].local.counters.retries_recognised == 1
 
 
+@pytest.mark.parametrize("retry", [False, True])
+def test_a_change_is_recognised_by_what_is_left_of_it(retry: bool) -> None:
+    """Its first piece, which has its id, was taken away; it must not come back."""
+    world = World(3)
+    a, b, _c = world.order()
+    asked = [Include(["s"], ["x"]), Add(["n"], 5)]
+    change(world, a, *asked, op=b"once", w=3)
+    change(world, a, Exclude(["s"], ["x"]), w=3)
+    world.kill(*world.ids)  # who remembers puts forgets them
+    world.start(*world.ids)
+    minted = world.record(b)
+
+    again = change(world, b, *asked, op=b"once", retry=retry)
+
+    assert again.results == [0, 5]
+    assert shown(world, b) == Map({"n": Counter(5)})
+    assert world.record(b) == minted
+
+
 def test_a_change_that_only_took_away_is_recognised_too() -> None:
     world = World(3)
     a, b, _c = world.order()

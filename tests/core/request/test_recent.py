@@ -75,6 +75,19 @@ def test_a_put_that_is_made_within_the_process_after_a_pause_lay_nowhere() -> No
     assert (failed.code, failed.outcome) == ("bad_request", "none")
 
 
+def test_who_asks_within_the_process_without_a_time_has_the_default_at_the_door() -> None:
+    world = World(3)
+    first = world.order()[0]
+    clients = world.nodes[first].clients
+    clients.fronts.add(1)
+    world.answers[1] = []
+
+    clients.let_in(1, Put(1, KEY, b"v", b"", b"soon", 0), 450)
+    world.run()
+
+    assert not world.reply(1, PutReply).retried
+
+
 @pytest.mark.parametrize("within", [False, True])
 def test_the_time_at_the_door_is_taken_from_a_puts_own(within: bool) -> None:
     world = World(3)

@@ -28,7 +28,9 @@ CYCLE_MS = 3 * LIFE_MS
 
 def world_of(nodes: int = 4, **knobs: Any) -> World:
     """Return a cluster in which a tombstone lives for seconds."""
+    # Beside requests, and soon after a start, it would be held to a few slices a second.
     fast = {"store_life_ms": LIFE_MS, "collect_every_ms": 100, "collect_retry_ms": 500}
+    knobs = {"pace": False, **knobs}
     world = World(nodes, **{**fast, **knobs})
     world.advance(1000)  # they hear what time it is
     return world

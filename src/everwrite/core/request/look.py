@@ -148,7 +148,7 @@ class LookAround(Request):
             return
         local, put = self._local, self._put
         del local.requests[self._rid]
-        if self._pending or not self._is_unknown():
+        if self._pending or self._left_ms() <= 0 or not self._is_unknown():
             self._done(nobody_knows=False)
             return
         # Owners are not all: a stand-in may be about to bring it.
@@ -199,7 +199,8 @@ class LookAround(Request):
         if left <= 0:
             sometimes("a put's time is over before all have said what they know of it")
             local.counters.expired += 1
-            local.fail(self._source, self._put, looked_too_long(again=self._put.retry))
+            error = looked_too_long(again=self._put.retry)
+            local.fail(self._source, self._put, error, local.now - self._began)
             return
         put = replace(self._put, timeout_ms=left)
         local.out.send(

@@ -116,6 +116,13 @@ class Making:
                 "value alone away, as does any delete with this context."
             )
             raise
+        if changed.earlier is not None:
+            sometimes("a change finds a later piece of an earlier try")
+            local.counters.retries_recognised += 1
+            results = told_again(base, decode(put.value or b""), local.time_ms)
+            after = _seen_after(put, base, seen, changed.earlier)
+            ends = versions.end_of(base, changed.earlier)
+            return Made(base, epoch, after, ends, results, carried_out=True)
         local.counters.types_clashed += changed.clashes
         if not changed.written:
             return Made(base, epoch, seen, results=changed.results)

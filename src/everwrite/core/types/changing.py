@@ -104,6 +104,8 @@ class Changed(NamedTuple):
     """How many places it met at which several types stood."""
     increments: list[bytes]
     """The ids of its increments."""
+    earlier: Version | None = None
+    """A piece of an earlier try, whose first one was taken away since: so nothing is written."""
 
 
 def later_than(record: Record, time_ms: int) -> int:
@@ -351,6 +353,9 @@ class _Change:
         values: list[tuple[bytes | None, bytes]] = [
             (encode(held.piece), _id(writer.op, index)) for index, held in enumerate(pieces)
         ]
+        earlier = self._earlier({op for _, op in values[1:]})
+        if earlier is not None:
+            return Changed(record, [], results, self._clashes, [], earlier)
         if not values:
             values, expires, pure = [(None, writer.op)], 0, False
         first = versions.next_counter(record, writer.actor)
@@ -373,6 +378,12 @@ class _Change:
             if type(held.piece) is Added
         ]
         return Changed(after, written, results, self._clashes, increments)
+
+    def _earlier(self, ids: set[bytes]) -> Version | None:
+        """Return what stands there under one of a put's own ids."""
+        if not ids:
+            return None
+        return next((each for each in self._record.siblings if each.op in ids), None)
 
     def _expires(self) -> int:
         """Return when what is new ends: as its put says, or else with the last of what lives there,

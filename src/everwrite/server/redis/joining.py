@@ -135,7 +135,7 @@ class Joining:
                 if len(parts) > 1:
                     put = replace(put, value=encode([each for some in operations for each in some]))
             # what was answered meanwhile is to be known to whoever carries this out
-            put = replace(put, context=line.session.seen(key))
+            put = replace(put, context=line.session.seen(key) or put.context)
             try:
                 line.front.place.ask(put, Joint(self, parts, counts))
             except EverwriteError as error:
