@@ -221,27 +221,34 @@ class Told:
         if arrived is None:
             return
         who = f"node {source.machine + 1} mints {version.op.decode()} on {key.name}"
-        if arrived is not FIRST_TRY and self._blind(machine, arrived, version.op):
+        if arrived is not FIRST_TRY and self._blind(machine, key, place, arrived):
             raise Violation("retry", f"{who}, a retry, and never asked the others for it")
 
     def unfound(self, key: KeyLedger, place: int, source: Source, version: Version) -> None:
         """A machine gave a dot to a write of which it did not know all single dots."""
         machine = self._world.machines[source.machine]
         arrived = machine.tries.dotted.get(version.op)
-        if arrived is not None and self._blind(machine, arrived, version.op):
+        if arrived is not None and self._blind(machine, key, place, arrived):
             raise Violation(
                 "dots",
                 f"node {source.machine + 1} mints {version.op.decode()} on {key.name} without "
                 "what its context names by a dot, and never asked the others for that",
             )
 
-    def _blind(self, machine: Machine, arrived: Retry, op: bytes) -> bool:
-        """Say whether a machine did not look around though there were others to ask."""
-        at, targets = arrived
-        if self._world.options.changing:  # whom it could ask may have changed since
+    def _blind(self, machine: Machine, key: KeyLedger, place: int, arrived: Retry) -> bool:
+        """Say whether a machine did not look around though there were others to ask: when the put
+        came, and still now.
+        """
+        node, (at, targets) = machine.node, arrived
+        if node is None or self._world.options.changing:  # whom it could ask may have changed
             return False
-        others = any(target != machine.me.node_id for target, _ in targets)
-        return others and machine.lost_at < at and (machine.index, op) not in self._looked
+        operation = key.operations[place]
+        looked = (machine.index, operation.id.encode()) in self._looked
+        if looked or machine.lost_at >= at:
+            return False
+        now = node.local.routes.route(key.data_key, operation.n).targets
+        others = {target for target, _ in targets} & {target for target, _ in now}
+        return bool(others - {machine.me.node_id})
 
     def _judge_lease(self, machine: Machine, version: Version) -> None:
         epoch = int.from_bytes(version.actor[8:], "big")

@@ -26,7 +26,7 @@ from everwrite.core.data.keys import data_key
 from everwrite.core.messages.members import IN, LEAVING, REMOVED
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.moving import GaveUp, Match, Matched, Pull, Slice
-from everwrite.core.messages.requests import SAME, Store
+from everwrite.core.messages.requests import SAME, Put, PutReply, Store
 from everwrite.core.records import OWN
 
 # -- leaving ---------------------------------------------------------------------------------------
@@ -125,6 +125,21 @@ def test_a_copy_that_comes_after_a_full_disk_is_known_of_by_the_next_life_of_its
     assert standing(world, newcomer) == REMOVED
     assert keys_on(world, newcomer) == []
     assert [world.values(node, key) for node in world.order(key)[:3]] == [[b"new"]] * 3
+
+
+def test_a_put_that_is_taken_over_is_under_way_until_it_is_made() -> None:
+    world = settled_town(5, move_every_ms=1)
+    a, *_, leaver = world.ids
+    key = next(key for key in KEYS if leaver not in world.order(key)[:3])
+    world.rule(a, leaver, LEAVING)
+    world.until(lambda: not kept(world, leaver))
+    world.lose = lambda source, target, message: source == leaver and isinstance(message, Put)
+
+    client = world.send_put(leaver, b"late", key=key, w=1, timeout_ms=5000)
+    world.until(lambda: world.nodes[leaver].rounds.left)
+
+    world.reply(client, PutReply)
+    assert world.hint(leaver, key) == ([], [])
 
 
 @pytest.mark.slow

@@ -116,7 +116,7 @@ class Moves:
         # What a client or a peer gave to a node that is about to go would go with it: so it first
         # takes no more, and goes when what was under way is done.
         local.closing = self._is_empty() and local.members.standing(local.me) == LEAVING
-        if local.closing and len(local.requests) <= local.background:
+        if local.closing and not self._under_way():
             self._rounds.leave_for_good()
 
     def next_wake_ms(self) -> int:
@@ -127,6 +127,14 @@ class Moves:
         local, hints = self._local, self._hints
         kept = hints.notes or hints.uncertain or not hints.whole
         return not (local.keeps or local.serves or kept)
+
+    def _under_way(self) -> bool:
+        """Say whether a put may still be minted here, or is in the table. One that has looked
+        around, or is taken over, is on its way to this node itself, or waits for the disk.
+        """
+        local = self._local
+        pending = local.me in local.out.sends or local.records.parked_count > 0
+        return pending or len(local.requests) > local.background
 
     def _begin_gains(self, wanted: int) -> None:
         local = self._local
