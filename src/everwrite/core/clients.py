@@ -47,12 +47,10 @@ def _said() -> Iterator[tuple[tuple[Verdict, bool], tuple[EverwriteError, Failur
     """
     for again in (False, True):
         errors: dict[Verdict, EverwriteError] = {
-            "late": waited_in_vain(),
-            "overloaded": turned_away(),
+            "late": waited_in_vain(again=again),
+            "overloaded": turned_away(again=again),
         }
         for verdict, error in errors.items():
-            if again:
-                error.outcome = "unknown"  # an earlier try may have been carried out
             yield (verdict, again), (error, failure_of(0, error))
 
 
@@ -81,31 +79,23 @@ class Clients:
         }
 
     def let_in(self, source: Place, message: Asked, waited_ms: int) -> None:
-        """Take a request that waited at the door."""
-        node = self._node
-        if source in self.fronts:
-            self._let_in_from_here(source, message, waited_ms)
-            return
-        if waited_ms < LATE_MS or waited_ms <= node.late_ms:
-            node.handlers(source)[type(message)](source, message)
-            return
-        before, node.late_ms = node.late_ms, waited_ms
-        try:
-            node.handlers(source)[type(message)](source, message)
-        finally:
-            node.late_ms = before
-
-    def _let_in_from_here(self, source: Place, message: Asked, waited_ms: int) -> None:
-        """Take one of this process, which nobody makes again: its time ran on, and no more."""
-        if isinstance(message, _WRITES) and waited_ms >= LATE_MS:
-            asked = message.timeout_ms
-            fits = 0 < asked <= self._local.config.request_timeout_max_ms
-            left = (asked if fits else self._timeout(asked)) - waited_ms
-            if left <= 0:
-                self.turn_away(source, (message,), "late")
+        """Take a request that waited at the door. A put has the less time for it, and may have been
+        made again at another node: not one of this process, which knows its own.
+        """
+        if waited_ms >= LATE_MS and isinstance(message, _WRITES):
+            again = message.retry or source not in self.fronts
+            # Of what it waited, Node.put takes off what was a pause.
+            beyond_ms = max(0, waited_ms - self.unread_ms(source))
+            left_ms = self._time_ms(message.timeout_ms) - beyond_ms
+            if left_ms <= 0:
+                self.turn_away(source, (replace(message, retry=again),), "late")
                 return
-            message = replace(message, timeout_ms=left)
+            message = replace(message, timeout_ms=left_ms, retry=again)
         self._node.handlers(source)[type(message)](source, message)
+
+    def unread_ms(self, source: Place) -> int:
+        """Return how long a put that comes from there now may have lain unread."""
+        return 0 if source in self.fronts else self._node.late_ms
 
     def line_up(self, source: Place, messages: Sequence[Asked], now_us: int) -> None:
         """Let requests wait at the door, or refuse them at once."""
@@ -145,8 +135,9 @@ class Clients:
         except EverwriteError as error:
             local.fail(source, put, error)
             return
-        if not 0 < put.timeout_ms <= local.config.request_timeout_max_ms:
-            put = replace(put, timeout_ms=self._timeout(put.timeout_ms))
+        time_ms = self._time_ms(put.timeout_ms)
+        if time_ms != put.timeout_ms:
+            put = replace(put, timeout_ms=time_ms)
         if put.forwarded:
             put = replace(put, forwarded=False)
         self._node.put(source, put)
@@ -162,8 +153,9 @@ class Clients:
         except EverwriteError as error:
             local.fail(source, get, error)
             return
-        if not 0 < get.timeout_ms <= local.config.request_timeout_max_ms:
-            get = replace(get, timeout_ms=self._timeout(get.timeout_ms))
+        time_ms = self._time_ms(get.timeout_ms)
+        if time_ms != get.timeout_ms:
+            get = replace(get, timeout_ms=time_ms)
         if get.forwarded:
             get = replace(get, forwarded=False)
         self._node.reads.get(source, get)
@@ -184,9 +176,9 @@ class Clients:
         if self._full() or not self.open:
             local.fail(source, message, self._not_now())
             return
-        if not 0 < message.timeout_ms <= local.config.request_timeout_max_ms:
-            left = self._timeout(message.timeout_ms)
-            message = replace(message, timeout_ms=left)
+        time_ms = self._time_ms(message.timeout_ms)
+        if time_ms != message.timeout_ms:
+            message = replace(message, timeout_ms=time_ms)
         self._node.listings.list(source, message)
 
     @property
@@ -206,9 +198,12 @@ class Clients:
             or local.held_bytes >= config.held_bytes_max
         )
 
-    def _timeout(self, asked_ms: int) -> int:
+    def _time_ms(self, asked_ms: int) -> int:
+        """Return how long a request may last that asks for so much; 0 or less: it does not say."""
         config = self._local.config
-        return config.request_timeout_ms if asked_ms <= 0 else config.request_timeout_max_ms
+        if asked_ms <= 0:
+            return config.request_timeout_ms
+        return min(asked_ms, config.request_timeout_max_ms)
 
     def _not_now(self) -> EverwriteError:
         if self.open:

@@ -390,8 +390,9 @@ class Node:
         if self.local.closing or self.rounds.out_for_good:
             self.local.fail(source, put, gone_for_good())
             return
-        if self.late_ms and source not in self.clients.fronts:
-            left = put.timeout_ms - self.late_ms
+        unread_ms = self.clients.unread_ms(source)
+        if unread_ms:
+            left = put.timeout_ms - unread_ms
             if left <= 0:
                 self.local.counters.expired += 1
                 self.local.fail(source, put, lay_too_long())
@@ -471,7 +472,7 @@ class Node:
         local = self.local
         for source, message, came in local.records.loaded(key, payload):
             waited = local.now - came
-            aged = self._aged(source, message, waited) if waited else message
+            aged = self._aged(source, message, waited) if waited or self.late_ms else message
             if type(source) is int and type(message) is Fetch:
                 local.pace.took("reads", waited * 1000, local.now)
             if aged is not None:
@@ -481,6 +482,8 @@ class Node:
         """Return a message that waited for the disk as it is now; None if its time is over, and its
         sender was told.
         """
+        if isinstance(message, Put | Touch):  # what a pause took off goes once more
+            waited_ms -= self.clients.unread_ms(source)
         if not isinstance(message, Fetch | Store):
             return self.writes.aged(source, message, waited_ms)
         if 0 < message.left_ms <= waited_ms:

@@ -281,6 +281,7 @@ def test_a_refusal_says_when_to_come_again_and_that_nothing_was_done() -> None:
     assert (first.code, first.outcome, first.rid) == ("overloaded", "none", 1)
     assert first.retry_after_ms > 0
     assert again.outcome == "unknown"
+    assert "This node has not carried it out; another may have" in again.hint
     assert late.code == "deadline_exceeded"
 
 

@@ -61,6 +61,15 @@ def test_a_put_that_lay_unread_until_its_time_was_over_is_not_done() -> None:
     assert not any(world.disk.values())
 
 
+def test_a_pause_is_taken_once_from_a_put_that_waits_for_the_disk_after_it() -> None:
+    world = World(3)
+    first = world.order()[0]
+    world.nodes[first].late_ms = TIMEOUT_MS - 1
+
+    assert world.put(first, b"v").retried
+    assert world.values(first) == [b"v"]
+
+
 def test_a_put_that_is_made_within_the_process_after_a_pause_lay_nowhere() -> None:
     """It is a first try with all of its time: so what refuses it has done nothing."""
     world = World(3)
@@ -107,6 +116,38 @@ def test_the_time_at_the_door_is_taken_from_a_puts_own(within: bool) -> None:
     assert world.reply(1, PutReply).retried is not within
     assert world.failure(2).code == "deadline_exceeded"
     assert world.values(first) == [b"v"]
+
+
+def test_of_a_put_that_waited_at_the_door_in_a_pause_the_time_is_taken_once() -> None:
+    world = World(3)
+    first = world.order()[0]
+    node = world.nodes[first]
+    node.late_ms = TIMEOUT_MS // 2
+    put = Put(1, KEY, b"v", b"", b"soon", TIMEOUT_MS)
+    world.answers.update({1: [], 2: []})
+
+    node.clients.let_in(1, put, TIMEOUT_MS - 1)
+    world.run()
+    node.clients.let_in(2, msgspec.structs.replace(put, rid=2, op=b"late"), TIMEOUT_MS)
+    world.run()
+
+    assert world.reply(1, PutReply).retried
+    assert (world.failure(2).code, world.failure(2).outcome) == ("deadline_exceeded", "unknown")
+
+
+@pytest.mark.parametrize("timeout_ms", [0, -1, TIMEOUT_MS])
+def test_a_put_without_a_time_at_the_door_has_that_of_the_node(timeout_ms: int) -> None:
+    world = World(3, request_timeout_ms=TIMEOUT_MS)
+    first = world.order()[0]
+    world.answers.update({1: [], 2: []})
+
+    for place, waited_ms in ((1, TIMEOUT_MS - 1), (2, TIMEOUT_MS)):
+        put = Put(place, KEY, b"v", b"", b"%d" % place, timeout_ms)
+        world.nodes[first].clients.let_in(place, put, waited_ms)
+    world.run()
+
+    assert world.reply(1, PutReply).owners
+    assert world.failure(2).code == "deadline_exceeded"
 
 
 def test_a_request_id_that_another_put_had_is_refused_and_nothing_is_acknowledged() -> None:

@@ -7,6 +7,7 @@ from everwrite.core.data.labels import check_kind
 from everwrite.core.errors import (
     DeadlineExceeded,
     HintsFull,
+    Outcome,
     Overloaded,
     QuorumNotMet,
     RequestError,
@@ -175,22 +176,32 @@ def too_busy(local: Local) -> Overloaded:
     )
 
 
-def turned_away() -> Overloaded:
+def turned_away(*, again: bool) -> Overloaded:
     """Return the error for a request that waited too long in an overloaded node."""
     return Overloaded(
         "This node is asked for more than it can do.",
-        hint="Nothing was done. Wait a moment, and ask for less at a time.",
+        hint=f"{_NOT_BEGUN[again]} Wait a moment, and ask for less at a time.",
+        outcome=_OUTCOME[again],
         retry_after_ms=RETRY_AFTER_MS,
     )
 
 
-def waited_in_vain() -> DeadlineExceeded:
+def waited_in_vain(*, again: bool) -> DeadlineExceeded:
     """Return the error for a request whose time was over before it was begun."""
     return DeadlineExceeded(
         "The request's time was over before this node came to it.",
-        hint="Nothing was done. Give it more time, or ask for less at a time.",
+        hint=f"{_NOT_BEGUN[again]} Give it more time, or ask for less at a time.",
+        outcome=_OUTCOME[again],
         retry_after_ms=RETRY_AFTER_MS,
     )
+
+
+_NOT_BEGUN = {
+    False: "Nothing was done.",
+    True: "This node has not carried it out; another may have, if this was not the first try.",
+}
+_OUTCOME: dict[bool, Outcome] = {False: "none", True: "unknown"}
+"""What is known of a request that was not begun; True: it may be another try of one that was."""
 
 
 def looked_too_long(*, again: bool) -> DeadlineExceeded:
