@@ -28,8 +28,9 @@ from everwrite.core.records import HINT, OWN
 from everwrite.sim.audit import Auditor
 from everwrite.sim.checkers import check_history
 from everwrite.sim.disk import ROTTEN
+from everwrite.sim.fuse import Fuse
 from everwrite.sim.history import Operation
-from everwrite.sim.machine import Fuse, Machine
+from everwrite.sim.machine import Machine
 from everwrite.sim.options import draw
 from everwrite.sim.run import allowed
 from everwrite.sim.truth import Knowledge

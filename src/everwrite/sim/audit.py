@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from everwrite.core.config import NodeConfig
 from everwrite.core.messages.requests import Failure, Get, GetReply, Put, PutReply
 from everwrite.core.records import HINT, OWN
 from everwrite.sim.answers import hidden, learn_read, learn_write
@@ -127,8 +126,8 @@ class Auditor:
         """Say whether a put may have failed since an owner had no room for what waits for its disk:
         that refusal comes back as a quorum that was not met, which no node calls transient.
         """
-        tiny = self.world.machines[0].config.parked_max < NodeConfig().parked_max
-        return tiny and isinstance(answer, Failure) and answer.code == "quorum_not_met"
+        few = self.world.machines[0].parks_few
+        return few and isinstance(answer, Failure) and answer.code == "quorum_not_met"
 
     def _compare(self, key: KeyLedger) -> None:
         """All owners hold the same bytes, but for what has ended: no read gives that to who lacks

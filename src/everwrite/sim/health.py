@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.requests import Failure, Put, PutReply
-from everwrite.sim.machine import NO_FUSE, STALL_TAIL_US
+from everwrite.sim.fuse import NO_FUSE
+from everwrite.sim.machine import STALL_TAIL_US
 from everwrite.sim.nemesis import CLOG_US_MAX, DOWN_US_MAX
 from everwrite.sim.options import Fault
 from everwrite.sim.truth import Violation
@@ -258,11 +259,11 @@ class Health:
         owner hands the put on, and must not meet one that itself reaches too few.
         """
         world, put = self._world, tried.put
-        knobs, key = world.options.knobs, world.ledger.keys[put.key]
+        key = world.ledger.keys[put.key]
         owners = set(world.owners(key.data_key, put.n or world.options.copies))
         find = self.neighbours if tried.machine in owners else self.group
         well = find(tried.machine, tried.at)
-        if well is None or "parked_max" in knobs:  # a replica may be too busy to look
+        if well is None or world.machines[tried.machine].parks_few:
             return set()
         others = len(self._machines) - len(well)
         nodes = [world.machines[index].node for index in sorted(well)]

@@ -4,8 +4,7 @@ A life is a real core ``Node``, driven as core/outbox.py says: all that arrived 
 outbox is emptied in order: the batch, the acks and messages, the acks that wait for a sync, the
 reads. What a node sends to itself it gets back in the same tick.
 
-A *fuse* is a crash that is set to happen at an effect boundary: after the batch is written and
-before anything is sent, in the midst of the sending, or after a sync and before its acks.
+A fuse (sim/fuse.py) may end a life between two of these.
 
 Source: Dynamo 4.6 for what must survive; the shell's driver and boot for what is imitated.
 """
@@ -14,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from everwrite.core.cluster.holdings import bits
 from everwrite.core.cluster.members import Known
@@ -35,6 +34,7 @@ from everwrite.core.trees.walk import WALK_RID
 from everwrite.core.wire import decode_payload
 from everwrite.sim.beginning import begin, bring_trees, leave_trees
 from everwrite.sim.disk import Disk, ReadFailed
+from everwrite.sim.fuse import NO_FUSE
 from everwrite.sim.paced import Episode
 from everwrite.sim.tries import Tries
 from everwrite.sim.truth import time_ms
@@ -47,19 +47,6 @@ STALL_TAIL_US = 250_000
 driver.
 """
 SLOW_TIMES = 300
-
-CRASH_POINTS = ("now", "written", "sending", "synced")
-
-
-class Fuse(NamedTuple):
-    """Where the next crash happens, whether the power goes with it, and when the node is back."""
-
-    point: str
-    power: bool
-    down_us: int
-
-
-NO_FUSE = Fuse("", False, 0)
 
 
 class World(Protocol):
@@ -156,6 +143,13 @@ class Machine:
         self._unsynced: list[tuple[Place, Message]] = []
         self.batch: Callable[[], dict[bytes, bytes | None]] = dict
         """Makes what takes the writes of a tick."""
+
+    @property
+    def parks_few(self) -> bool:
+        """Whether this run's nodes have so little room for what waits for their disks that they
+        may refuse what is asked of them at any time.
+        """
+        return self.config.parked_max < NodeConfig().parked_max
 
     # -- lives -------------------------------------------------------------------------------------
 

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from everwrite.sim.atlas import may_lose
 from everwrite.sim.changes import Changes
 from everwrite.sim.fences import Fences
+from everwrite.sim.fuse import CRASH_POINTS, NO_FUSE, Fuse
 from everwrite.sim.ledger import Ledger
-from everwrite.sim.machine import CRASH_POINTS, NO_FUSE, Fuse, Machine
+from everwrite.sim.machine import Machine
 from everwrite.sim.network import Network
 from everwrite.sim.options import CHANGES, Fault, Options
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from everwrite.core.config import NodeConfig
 from everwrite.core.records import OWN
 from everwrite.sim.bounds import judge_emptied
 from everwrite.sim.causality import indices
@@ -97,8 +96,7 @@ def _owes_handoff(world: World) -> bool:
         return False
     if world.options.changes_ms:
         return False
-    config = world.machines[0].config
-    if config.parked_max < NodeConfig().parked_max:  # a hint may be refused then
+    if world.machines[0].parks_few:  # a hint may be refused then
         return False
     nodes = [machine.node for machine in world.machines]
     return all(node is not None and not node.local.counters.hints_refused for node in nodes)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from everwrite.core.config import NodeConfig
 from everwrite.core.data import versions
 from everwrite.core.data.versions import EMPTY, Dot, Record
 from everwrite.core.probes import sometimes
@@ -84,7 +83,7 @@ def _names(machine: Machine, key: KeyLedger, operation_id: str, asked: int) -> b
         return False
     if own in disk.rotted or hint in disk.rotted:
         return False
-    if machine.config.parked_max < NodeConfig().parked_max:  # it may have been too busy to look
+    if machine.parks_few:  # it may have been too busy to look
         return False
     joined = versions.merge(_record(machine, own), _record(machine, hint))
     return bool(_dots(joined, operation_id))
