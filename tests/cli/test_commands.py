@@ -18,6 +18,7 @@ from everwrite.cli.connection import DEFAULT_PORT
 from everwrite.cli.devcluster import DevCluster
 from everwrite.cli.devplan import find_base_port, port_is_free
 from everwrite.cli.exits import Exit
+from everwrite.core.data.base64url import decode64
 
 pytestmark = pytest.mark.process
 
@@ -115,6 +116,17 @@ def test_siblings_are_all_shown_and_the_context_settles_them(key: str, url: str)
     assert put(key, "tea and jam", url, "--context", context).code == Exit.OK
 
     assert get(key, url).out == "tea and jam"
+
+
+def test_a_context_may_come_from_http_or_an_older_build(key: str, url: str) -> None:
+    for value in ("tea", "jam"):
+        put(key, "last", url)
+        context = get(key, url, "-o", "json").json()["context"]
+        assert "=" not in context
+        plain = base64.b64encode(decode64(context.encode())).decode()
+        said = context if value == "tea" else plain
+        assert put(key, value, url, "--context", said).code == Exit.OK
+        assert get(key, url).out == value
 
 
 def test_a_delete_takes_what_is_there_and_says_what_was_not(key: str, url: str) -> None:

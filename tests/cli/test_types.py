@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -147,8 +148,10 @@ def test_a_plain_value_beside_a_map_is_taken_away_alone(key: str) -> None:
 
     assert refused.code == Exit.ERROR
     assert "A plain value was put beside the map that stands there, and hides it." in refused.err
-    (context,) = re.findall(r"everwrite delete BUCKET KEY --context=(\S+)`", refused.err)
-    assert everwrite("delete", "things", key, f"--context={context}").code == Exit.OK
+    (context,) = re.findall(r"A delete with the context (\S+) takes that value", refused.err)
+    (line,) = re.findall(rf"So does: everwrite (delete things {key} .*)", refused.err)
+    assert context in line
+    assert everwrite(*shlex.split(line)).code == Exit.OK
     assert types("add", key, "-f", "tea").out == "4\n"
 
 

@@ -12,6 +12,7 @@ from everwrite.cli.copyable import command, shown
 from everwrite.cli.exits import Exit
 from everwrite.cli.lifetimes import end_for_json, end_sentence
 from everwrite.cli.output import count, emit_bytes, emit_json, say
+from everwrite.core.data.base64url import encode64
 
 if TYPE_CHECKING:
     from everwrite.client import Found, Stored
@@ -214,4 +215,4 @@ def _json_value(value: object) -> object:
 
 
 def _token(context: bytes) -> str:
-    return base64.b64encode(context).decode()
+    return encode64(context).decode()

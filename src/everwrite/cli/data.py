@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +31,7 @@ from everwrite.cli.onekey import (
     value_of,
 )
 from everwrite.cli.output import emit_json, say, say_hint
+from everwrite.core.data.base64url import decode64
 from everwrite.core.errors import QuorumNotMet
 
 if TYPE_CHECKING:
@@ -41,16 +40,16 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-_URL_SAFE = str.maketrans("-_", "+/")
+_URL_SAFE = str.maketrans("+/", "-_")
+"""Contexts that older builds printed are in plain base64."""
 
 
 def _read_context(_: click.Context, __: click.Parameter, text: str | None) -> bytes | None:
     if text is None:
         return None
     try:
-        # As HTTP and the hints of nodes write it, too.
-        return base64.b64decode(text.translate(_URL_SAFE), validate=True)
-    except binascii.Error as error:
+        return decode64(text.translate(_URL_SAFE).encode())
+    except ValueError as error:
         raise click.BadParameter(
             "this is not a context; take it from `everwrite get`, whole"
         ) from error

@@ -85,7 +85,14 @@ def _change(
     async def ask(chosen: AsyncBucket) -> int:
         return int(await change(_place(chosen, kind, key, fields), **options))
 
-    result: int = run(url, secret_file, bucket, timeout, ask, writes=True)
+    try:
+        result: int = run(url, secret_file, bucket, timeout, ask, writes=True)
+    except WrongType as error:
+        from everwrite.core.types.beside import context_in
+
+        if context := context_in(error.hint):
+            error.hint += f" So does: {command('delete', bucket, key, context=context)}"
+        raise
     if given["form"] == "json":
         emit_json({"bucket": bucket, "key": key, "fields": [*fields], "result": result})
     return result

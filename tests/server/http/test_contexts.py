@@ -7,10 +7,10 @@ import pytest
 from tests.client.fake_node import in_loop
 from tests.server.http.api import KEY, lines, one, problem, three
 
+from everwrite.core.data.base64url import encode64
 from everwrite.core.data.context import sign
 from everwrite.core.data.keys import data_key
 from everwrite.core.data.versions import ACTOR_BYTES, Seen
-from everwrite.server.http.options import encode64
 from everwrite.server.runtime import Runtime
 
 HEADER_MAX = 4096

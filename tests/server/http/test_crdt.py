@@ -225,7 +225,7 @@ async def test_a_plain_value_beside_a_set_is_taken_away_alone() -> None:
         assert told["detail"] == "A plain value stands beside a data type at this key."
         add = [{"op": "include", "elements": ["blue"]}]
         refused = problem(await client.post(TYPED, json=add), 409, "wrong_type")
-        (context,) = re.findall(r"--context=([\w=-]+)`", refused["hint"])
+        (context,) = re.findall(r"with the context ([\w-]+) takes", refused["hint"])
         gone = await client.delete(PLAIN, headers={"Causal-Context": context})
 
         assert gone.status_code == 204

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from everwrite.core.data.base64url import decode64, encode64
 from everwrite.core.data.keys import KEY_BYTES_MAX
 from everwrite.core.data.labels import KIND_BYTES, KIND_JSON, KIND_TEXT, Kind, check_kind
 from everwrite.core.errors import BadContext, EverwriteError, RequestError
@@ -19,8 +20,6 @@ from everwrite.server.http.options import (
     READS,
     Options,
     context_in,
-    decode64,
-    encode64,
     options_of,
     parse,
 )

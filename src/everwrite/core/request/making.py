@@ -11,7 +11,6 @@ that it minted of the key (core/data/epochs.py).
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
 from typing import NamedTuple
 
 from everwrite.core.data import context, versions
@@ -30,7 +29,7 @@ from everwrite.core.request.limits import (
     too_many_siblings,
 )
 from everwrite.core.request.look import LookedAround, find_op
-from everwrite.core.types.beside import PlainBeside
+from everwrite.core.types.beside import PlainBeside, way_out
 from everwrite.core.types.changing import Writer, change, later_than, told_again
 from everwrite.core.types.operations import decode
 
@@ -110,11 +109,7 @@ class Making:
             changed = change(base, decode(put.value or b""), writer)
         except PlainBeside as error:
             token = context.sign(local.context_key, put.key, Seen({}, sorted(error.dots)))
-            word = urlsafe_b64encode(token).decode()
-            error.hint = (
-                f"Nothing was changed. `everwrite delete BUCKET KEY --context={word}` takes that "
-                "value alone away, as does any delete with this context."
-            )
+            error.hint = way_out(token)
             raise
         if changed.earlier is not None:
             sometimes("a change finds a later piece of an earlier try")

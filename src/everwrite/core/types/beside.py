@@ -6,6 +6,9 @@ Whoever removes what stands there removes both; the value alone goes by its own 
 
 from __future__ import annotations
 
+import re
+
+from everwrite.core.data.base64url import encode64
 from everwrite.core.data.labels import KIND_PIECE
 from everwrite.core.data.versions import Dot
 from everwrite.core.errors import WrongType
@@ -34,7 +37,27 @@ def plain_beside(key: Place, wanted: int) -> PlainBeside | None:
         dots.append((held.version.actor, held.version.counter))
     error = PlainBeside(
         f"A plain value was put beside the {TYPE_NAMES[wanted]} that stands there, and hides it.",
-        hint="Nothing was changed. Take that value away first.",
+        hint=f"{_NOTHING_CHANGED} Take that value away first.",
     )
     error.dots = tuple(dots)
     return error
+
+
+def way_out(context: bytes) -> str:
+    """Return the hint that gives a context of what was put beside a data type."""
+    return f"{_NOTHING_CHANGED} A delete with the context {encode64(context).decode()} {_ALONE}"
+
+
+def context_in(hint: str) -> str:
+    """Return the context that such a hint gives; empty if it is another hint.
+
+    >>> context_in(way_out(bytes(3)))
+    'AAAA'
+    """
+    found = _WAY_OUT.search(hint)
+    return found[1] if found is not None else ""
+
+
+_NOTHING_CHANGED = "Nothing was changed."
+_ALONE = "takes that value alone away."
+_WAY_OUT = re.compile(rf"A delete with the context (\S+) {re.escape(_ALONE)}")

@@ -10,12 +10,13 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from everwrite.core.data.base64url import decode64
 from everwrite.core.data.keys import checked_bucket
 from everwrite.core.errors import NotFound, RequestError, UnavailableError
 from everwrite.core.messages.requests import Ask, Told
 from everwrite.server.http.asked import Asked
 from everwrite.server.http.objects import key_in
-from everwrite.server.http.options import EXPLAINS, NOTHING, decode64, parse
+from everwrite.server.http.options import EXPLAINS, NOTHING, parse
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.http.values import key_in_json
 

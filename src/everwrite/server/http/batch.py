@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from everwrite.core.data.base64url import decode64, encode64
 from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_bucket, checked_key, data_key
 from everwrite.core.errors import (
     EverwriteError,
@@ -30,8 +31,6 @@ from everwrite.server.http.options import (
     BATCHES,
     Options,
     context_in,
-    decode64,
-    encode64,
     options_of,
     parse,
 )

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from everwrite.core.config import RECORD_BYTES_MAX
+from everwrite.core.data.base64url import encode64
 from everwrite.core.data.keys import data_key
 from everwrite.core.data.labels import KIND_BYTES, KIND_JSON
 from everwrite.core.errors import ProtocolError, RequestError
@@ -31,7 +32,7 @@ from everwrite.server.http.objects import (
     seen_in,
 )
 from everwrite.server.http.operations import Operations, op_in
-from everwrite.server.http.options import COPIES, PUTS, context_in, encode64, parse
+from everwrite.server.http.options import COPIES, PUTS, context_in, parse
 from everwrite.server.http.problems import Header, Refusal
 from everwrite.server.http.tags import Tags, matches
 from everwrite.server.http.values import bytes_of, kind_said, moment

@@ -11,12 +11,13 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from everwrite.core.data.base64url import decode64
 from everwrite.core.data.keys import checked_bucket, checked_key, data_key
 from everwrite.core.errors import EverwriteError, RequestError
 from everwrite.core.messages.listing import List, Listed
 from everwrite.server.http.asked import Asked
 from everwrite.server.http.objects import PREFIX, Objects
-from everwrite.server.http.options import LISTS, Options, decode64, parse
+from everwrite.server.http.options import LISTS, Options, parse
 from everwrite.server.http.place import HttpPlace
 from everwrite.server.http.problems import Problem, not_allowed, problem_of
 from everwrite.server.http.values import key_in_json

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from everwrite.core.data.base64url import decode64, encode64
 from everwrite.core.data.keys import (
     KEY_BYTES_MAX,
     VALUE_BYTES_MAX,
@@ -35,8 +36,6 @@ from everwrite.server.http.options import (
     WRITES,
     Options,
     context_in,
-    decode64,
-    encode64,
 )
 from everwrite.server.http.options import parse as parse_query
 from everwrite.server.http.problems import Header, Refusal, not_allowed

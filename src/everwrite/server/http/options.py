@@ -5,8 +5,6 @@ An unknown or doubled parameter is refused: a misspelt ``w`` must not become the
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from functools import lru_cache
 from typing import Literal
@@ -14,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from everwrite.core.data.base64url import decode64
 from everwrite.core.errors import BadContext, RequestError
 from everwrite.core.request.limits import TTL_MAX_MS, TTL_MIN_MS
 
@@ -31,7 +30,6 @@ _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,6})?"
 _PART = re.compile(rf"({_NUMBER})(ms|[smhdw])")
 _TIME = re.compile(rf"{_NUMBER}|(?:{_NUMBER}(?:ms|[smhdw])){{1,6}}")
 """As the command line takes it (cli/lifetimes.py); a number without a unit is seconds."""
-_BASE64 = re.compile(rb"[A-Za-z0-9_-]*={0,2}")
 
 COPIES = frozenset({"n", "timeout", "strict", "consistency", "key_encoding", "trace"})
 READS = COPIES | {"r", "format", "resolve", "dot"}
@@ -174,21 +172,8 @@ def context_in(text: bytes | None) -> bytes:
         return b""
     try:
         return decode64(text)
-    except (ValueError, binascii.Error) as error:
+    except ValueError as error:
         raise BadContext(
             "The Causal-Context is no base64url.",
             hint="Give back the header of a read or a write as it is.",
         ) from error
-
-
-def decode64(text: bytes) -> bytes:
-    """Return the bytes of base64url, with or without its padding; ValueError if it is none."""
-    if not _BASE64.fullmatch(text):
-        raise ValueError("no base64url")
-    bare = text.rstrip(b"=")
-    return base64.urlsafe_b64decode(bare + b"=" * (-len(bare) % 4))
-
-
-def encode64(data: bytes) -> bytes:
-    """Return base64url without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=")

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from everwrite.core.data.base64url import encode64
 from everwrite.core.data.labels import (
     KIND_BYTES,
     KIND_JSON,
@@ -30,7 +31,6 @@ from everwrite.core.data.labels import (
 )
 from everwrite.core.errors import Conflict, RequestError, WrongType
 from everwrite.core.messages.requests import GetReply
-from everwrite.server.http.options import encode64
 from everwrite.server.http.problems import Header
 
 META = b"meta-"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import binascii
-import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
 import msgspec
 
 from everwrite.core.cluster.plans import name_of as node_name
+from everwrite.core.data.base64url import decode64, encode64
 from everwrite.core.data.labels import KIND_PIECE, label_of
 from everwrite.core.errors import DeadlineExceeded
 from everwrite.core.messages.requests import GetReply, PutReply, Told
@@ -29,28 +27,18 @@ from everwrite.server.redis.replies import OK, Answer, Problem, Unordered
 from everwrite.server.redis.session import Session, lifetime
 from everwrite.server.redis.strings import ONE, ttl_in
 
-_BASE64 = re.compile(rb"[A-Za-z0-9_-]*={0,2}")
-
-
-def context_text(context: bytes) -> bytes:
-    """Return a context as the HTTP API writes it, so that either takes the other's."""
-    return urlsafe_b64encode(context).rstrip(b"=")
-
 
 def context_of(text: bytes) -> bytes:
     """Return the context that a text says; a Problem if it is none."""
-    bare = text.rstrip(b"=")
     try:
-        if not _BASE64.fullmatch(text):
-            raise ValueError("no base64url")
-        return urlsafe_b64decode(bare + b"=" * (-len(bare) % 4))
-    except (ValueError, binascii.Error) as error:
+        return decode64(text)
+    except ValueError as error:
         raise Problem("ERR the context is no base64url: give it back as DYN.GET told it") from error
 
 
 def get(session: Session, args: Args, keys: list[bytes]) -> Steps:
     reply: GetReply = yield session.read(keys[0])
-    return {"siblings": _siblings(reply), "context": context_text(reply.context)}
+    return {"siblings": _siblings(reply), "context": encode64(reply.context)}
 
 
 def _siblings(reply: GetReply) -> list[Answer]:
@@ -114,7 +102,7 @@ def put(session: Session, args: Args, keys: list[bytes]) -> Steps:
                 raise syntax_error()
     reply: PutReply = yield session.supersede(keys[0], args[2], context, ttl_ms)
     session.wrote(keys[0], reply)
-    return {"siblings": reply.siblings, "context": context_text(reply.context)}
+    return {"siblings": reply.siblings, "context": encode64(reply.context)}
 
 
 def locate(session: Session, args: Args, keys: list[bytes]) -> Steps:
