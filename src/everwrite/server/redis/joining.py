@@ -14,7 +14,7 @@ one after another.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
@@ -42,16 +42,114 @@ class Asked(NamedTuple):
     """Whether it may go with no other."""
 
 
-class Joint:
-    """One put under way, of one command or several."""
+class Joint(Protocol):
+    """Writes of one key that are one put."""
 
-    __slots__ = ("_counts", "_joining", "parts")
+    @property
+    def parts(self) -> list[Asked]:
+        """One for each command, in their order."""
 
-    def __init__(self, joining: Joining, parts: list[Asked], counts: list[int]) -> None:
-        self._joining = joining
+    @property
+    def put(self) -> Put:
+        """What all of them come to."""
+
+    def answered(self, joining: Joining, reply: Any) -> None:
+        """Tell each command what is its own of the reply, and let what waits behind them begin."""
+
+
+class Replacing:
+    """Values that replace whatever is there: the last one stands for all."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: list[Asked]) -> None:
         self.parts = parts
-        self._counts = counts
-        """How many operations each has; of values that replace each other: none."""
+
+    @classmethod
+    def next_of(cls, waiting: deque[Asked]) -> Replacing:
+        """Take the next one, and those behind it that may go with it."""
+        parts = [waiting.popleft()]
+        first = parts[0]
+        while waiting and not first.alone and waiting[0].put.over:
+            if waiting[0].put.w != first.put.w:
+                break
+            parts.append(waiting.popleft())
+        return cls(parts)
+
+    @property
+    def put(self) -> Put:
+        return self.parts[-1].put
+
+    def answered(self, joining: Joining, reply: Any) -> None:
+        # Nobody looks for a reason: what begins as they are told need not wait.
+        key = self.put.key
+        last = joining.forget(key)
+        for part in self.parts:
+            part.slot.heard(part.at, reply)
+        if not last:
+            joining.go_on(key)
+
+
+class Adding:
+    """Changes: the operations of all, one after another."""
+
+    __slots__ = ("_counts", "parts", "put")
+
+    def __init__(self, parts: list[Asked], operations: list[list[Operation]]) -> None:
+        self.parts = parts
+        self._counts = [len(some) for some in operations]
+        self.put = parts[0].put
+        if len(parts) > 1:
+            together = encode([each for some in operations for each in some])
+            self.put = replace(self.put, value=together)
+
+    @classmethod
+    def next_of(cls, waiting: deque[Asked]) -> Adding:
+        """Take the next one, and those behind it that may go with it."""
+        first = waiting.popleft()
+        parts, operations = [first], [_operations_of(first)]
+        size, count = len(first.put.value or b""), len(operations[0])
+        while waiting and operations[0]:
+            part = waiting[0]
+            size += len(part.put.value or b"")
+            same = part.put.w == first.put.w and part.put.ttl_ms == first.put.ttl_ms
+            found = _operations_of(part) if same and size <= JOINED_BYTES_MAX else []
+            count += len(found)
+            if not found or count > JOINED_MAX:
+                break
+            parts.append(waiting.popleft())
+            operations.append(found)
+        return cls(parts, operations)
+
+    def answered(self, joining: Joining, reply: Any) -> None:
+        parts = self.parts
+        for part, told in zip(parts, self._split(reply), strict=True):
+            part.slot.heard(part.at, told)
+        key, slot = self.put.key, parts[0].slot
+        if len(parts) == 1 and parts[0].at < 0 and not slot.done:
+            joining.unfinished[slot] = key
+        else:
+            joining.go_on(key)
+
+    def _split(self, reply: Any) -> list[Any]:
+        """Return what each command is to hear."""
+        if isinstance(reply, EverwriteError) or len(self.parts) == 1:
+            return [reply] * len(self.parts)
+        told, at = [], 0
+        for count in self._counts:
+            told.append(replace(reply, results=reply.results[at : at + count]))
+            at += count
+        return told
+
+
+class UnderWay:
+    """A put that was handed in."""
+
+    __slots__ = ("_joining", "_joint")
+
+    def __init__(self, joining: Joining, joint: Joint) -> None:
+        self._joining = joining
+        self._joint = joint
 
     @property
     def owner(self) -> object:
@@ -60,17 +158,12 @@ class Joint:
 
     def heard(self, at: int, reply: Any) -> None:
         """Take the core's reply."""
-        self._joining.answered(self, reply)
-
-    def split(self, reply: Any) -> list[Any]:
-        """Return what each command is to hear."""
-        if isinstance(reply, EverwriteError) or len(self.parts) == 1 or not self._counts:
-            return [reply] * len(self.parts)
-        told, at = [], 0
-        for count in self._counts:
-            told.append(replace(reply, results=reply.results[at : at + count]))
-            at += count
-        return told
+        joining, joint = self._joining, self._joint
+        wrong = isinstance(reply, WrongType | RequestError) and reply.outcome == "none"
+        if wrong and len(joint.parts) > 1:  # one of them is, and none was done
+            joining.one_by_one(joint)
+        else:
+            joint.answered(joining, reply)
 
 
 class Joining:
@@ -90,90 +183,47 @@ class Joining:
         if waiting is not None:
             waiting.append(Asked(put, slot, at))
             return
-        self.line.front.place.ask(put, Joint(self, [Asked(put, slot, at)], []))
+        parts = [Asked(put, slot, at)]
+        joint = Replacing(parts) if put.over else Adding(parts, [])
+        self.line.front.place.ask(put, UnderWay(self, joint))
         self._behind[put.key] = deque()
 
-    def answered(self, joint: Joint, reply: Any) -> None:
-        """Tell each command of a put what is its own of the reply."""
-        parts = joint.parts
-        key = parts[0].put.key
-        wrong = isinstance(reply, WrongType | RequestError) and reply.outcome == "none"
-        if wrong and len(parts) > 1:  # one of them is, and none was done
-            self._behind[key].extendleft(part._replace(alone=True) for part in reversed(parts))
-            self._next(key)
-            return
-        over = parts[0].put.over and not self._behind[key]
-        if over:  # nobody looks for a reason: what begins now need not wait
-            del self._behind[key]
-        for part, told in zip(parts, joint.split(reply), strict=True):
-            part.slot.heard(part.at, told)
-        if over:
-            return
-        last = parts[0].slot
-        if len(parts) == 1 and parts[0].at < 0 and not last.done:
-            self.unfinished[last] = key
-        else:
-            self._next(key)
+    def one_by_one(self, joint: Joint) -> None:
+        """Hand in each write of a put by itself that was refused as a whole."""
+        key = joint.put.key
+        self._behind[key].extendleft(part._replace(alone=True) for part in reversed(joint.parts))
+        self.go_on(key)
 
     def over(self, slot: Slot) -> None:
         """Go on behind a command that has found out why it failed."""
         key = self.unfinished.pop(slot, None)
         if key is not None:
-            self._next(key)
+            self.go_on(key)
 
-    def _next(self, key: bytes) -> None:
+    def forget(self, key: bytes) -> bool:
+        """Let the next write of a key begin at once, if none waits; say whether that is so."""
+        if self._behind[key]:
+            return False
+        del self._behind[key]
+        return True
+
+    def go_on(self, key: bytes) -> None:
         """Hand in what waits behind a write that is over."""
         waiting = self._behind[key]
         line = self.line
         while waiting:
-            if waiting[0].put.over:
-                parts = _replacing(waiting)
-                put, counts = parts[-1].put, _NONE
-            else:
-                parts, operations = _together(waiting)
-                put, counts = parts[0].put, [len(some) for some in operations]
-                if len(parts) > 1:
-                    put = replace(put, value=encode([each for some in operations for each in some]))
+            joint: Joint
+            joint = (Replacing if waiting[0].put.over else Adding).next_of(waiting)
             # what was answered meanwhile is to be known to whoever carries this out
-            put = replace(put, context=line.session.seen(key) or put.context)
+            put = replace(joint.put, context=line.session.seen(key) or joint.put.context)
             try:
-                line.front.place.ask(put, Joint(self, parts, counts))
+                line.front.place.ask(put, UnderWay(self, joint))
             except EverwriteError as error:
-                for part in parts:
+                for part in joint.parts:
                     part.slot.heard(part.at, error)
                 continue
             return
         del self._behind[key]
-
-
-_NONE: list[int] = []
-
-
-def _replacing(waiting: deque[Asked]) -> list[Asked]:
-    """Return the next values that replace whatever is there: the last one stands for all."""
-    parts = [waiting.popleft()]
-    first = parts[0]
-    while waiting and not first.alone and waiting[0].put.over and waiting[0].put.w == first.put.w:
-        parts.append(waiting.popleft())
-    return parts
-
-
-def _together(waiting: deque[Asked]) -> tuple[list[Asked], list[list[Operation]]]:
-    """Return the next change, and those behind it that may go with it."""
-    first = waiting.popleft()
-    parts, operations = [first], [_operations_of(first)]
-    size, count = len(first.put.value or b""), len(operations[0])
-    while waiting and operations[0]:
-        part = waiting[0]
-        size += len(part.put.value or b"")
-        same = part.put.w == first.put.w and part.put.ttl_ms == first.put.ttl_ms
-        found = _operations_of(part) if same and size <= JOINED_BYTES_MAX else []
-        count += len(found)
-        if not found or count > JOINED_MAX:
-            break
-        parts.append(waiting.popleft())
-        operations.append(found)
-    return parts, operations
 
 
 def _operations_of(part: Asked) -> list[Operation]:
