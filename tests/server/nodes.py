@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
+import pytest
 
 from everwrite.core.cluster.holdings import bits
 from everwrite.core.config import FRAME_BYTES_MAX
@@ -38,6 +40,22 @@ async def eventually(condition: Callable[[], Awaitable[object]], what: str) -> N
     while not await condition():
         assert time.monotonic() < end, f"in vain: {what}"
         await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def until(true: Callable[[], object], what: str) -> None:
+    """Return once something is true that can be seen at once; else as ``eventually``."""
+
+    async def look() -> object:
+        return true()
+
+    await eventually(look, what)
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> str:
+    """Return what was logged as an error."""
+    return "\n".join(
+        record.getMessage() for record in caplog.records if record.levelno == logging.ERROR
+    )
 
 
 class Nodes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from tests.client.fake_node import in_loop
-from tests.server.nodes import PATIENCE_S, eventually
+from tests.server.nodes import PATIENCE_S, eventually, until
 from tests.server.redis.redis_api import client_of, one, port_of, raw, three
 from tests.server.redis.test_channels import _patience, heard, hub_of, subscribed
 from tests.server.redis.test_requests import packed
@@ -21,6 +23,26 @@ from everwrite.server.redis.slots import Slot
 from everwrite.server.redis.subscriptions import CHANNEL
 
 __all__ = ["_patience"]  # a fixture of all tests here, too
+
+
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Return what gives the hubs another limit."""
+    return partial(monkeypatch.setattr, hubs)
+
+
+@pytest.fixture
+def in_core(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list of how many were with the core, whenever one more was."""
+    found: list[int] = []
+    begin = Hub._begin
+
+    def noted(hub: Hub, message: Any) -> None:
+        begin(hub, message)
+        found.append(len(hub._in_core))
+
+    monkeypatch.setattr(Hub, "_begin", noted)
+    return found
 
 
 @in_loop
@@ -59,9 +81,9 @@ async def test_a_subscriber_that_does_not_read_is_cut_off_and_nobody_else() -> N
 
 @in_loop
 async def test_publications_leave_each_turn_of_the_loop_to_others_too(
-    monkeypatch: pytest.MonkeyPatch,
+    limit: Callable[[str, int], None],
 ) -> None:
-    monkeypatch.setattr(hubs, "TURN_NS", 0)
+    limit("TURN_NS", 0)
     async with one() as (runtime, client):
         hub = hub_of(runtime)
         count = 20 * hubs.STEPS
@@ -70,11 +92,8 @@ async def test_publications_leave_each_turn_of_the_loop_to_others_too(
             await line.connect()
             patterns = [b"*" * (at + 1) for at in range(count // 4 // len(lines) * len(lines))]
             await line.send_command("PSUBSCRIBE", *patterns)
-
-        async def there() -> bool:
-            return sum(hub.subscriptions.counts) == len(lines) * len(patterns)
-
-        await eventually(there, "all are subscribed")
+        wanted = len(lines) * len(patterns)
+        await until(lambda: sum(hub.subscriptions.counts) == wanted, "all are subscribed")
         steps: list[int] = []
         over = asyncio.Event()
 
@@ -84,7 +103,7 @@ async def test_publications_leave_each_turn_of_the_loop_to_others_too(
                 asyncio.get_running_loop().call_soon(look)
 
         look()
-        assert await client.publish("a", "x") == len(lines) * len(patterns)
+        assert await client.publish("a", "x") == wanted
         over.set()
         for line in lines:
             await line.disconnect()
@@ -95,9 +114,9 @@ async def test_publications_leave_each_turn_of_the_loop_to_others_too(
 
 @in_loop
 async def test_what_comes_from_others_and_has_no_room_is_dropped_and_counted(
-    monkeypatch: pytest.MonkeyPatch,
+    limit: Callable[[str, int], None],
 ) -> None:
-    monkeypatch.setattr(hubs, "LINE_BYTES_MAX", 100)
+    limit("LINE_BYTES_MAX", 100)
     async with three() as (nodes, clients):
         runtimes = list(nodes.running.values())
         async with subscribed(runtimes[0], "a") as pubsub:
@@ -109,26 +128,12 @@ async def test_what_comes_from_others_and_has_no_room_is_dropped_and_counted(
             assert hub_of(runtimes[0]).crowded == 1
 
 
-def _note_in_core(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list of how many were with the core, whenever one more was."""
-    found: list[int] = []
-    begin = Hub._begin
-
-    def noted(hub: Hub, message: Any) -> None:
-        begin(hub, message)
-        found.append(len(hub._in_core))
-
-    monkeypatch.setattr(Hub, "_begin", noted)
-    return found
-
-
 @in_loop
 async def test_many_publishers_are_slowed_down_by_those_whom_they_reach_and_lose_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+    limit: Callable[[str, int], None], in_core: list[int]
 ) -> None:
-    monkeypatch.setattr(hubs, "IN_CORE_MAX", 8)
-    monkeypatch.setattr(hubs, "TURN_NS", 0)
-    in_core = _note_in_core(monkeypatch)
+    limit("IN_CORE_MAX", 8)
+    limit("TURN_NS", 0)
     async with one() as (runtime, _), subscribed(runtime, "a") as pubsub:
         count, publishers = 60, 6
         sent = b"".join(packed(b"PUBLISH", b"a", b"%d" % at) for at in range(count))
@@ -142,10 +147,9 @@ async def test_many_publishers_are_slowed_down_by_those_whom_they_reach_and_lose
 
 @in_loop
 async def test_what_publications_hold_in_the_core_counts_for_each_node_that_gets_them(
-    monkeypatch: pytest.MonkeyPatch,
+    limit: Callable[[str, int], None], in_core: list[int]
 ) -> None:
-    monkeypatch.setattr(hubs, "IN_CORE_BYTES_MAX", 1000)
-    in_core = _note_in_core(monkeypatch)
+    limit("IN_CORE_BYTES_MAX", 1000)
     async with three() as (nodes, _):
         first, second, _third = nodes.running.values()
         async with subscribed(first, "a"), subscribed(second, "a"):
@@ -196,7 +200,7 @@ async def test_an_error_while_a_publisher_is_answered_is_that_publishers_own(
     async with one() as (runtime, r):
         _, writer = await asyncio.open_connection("127.0.0.1", port_of(runtime))
         writer.write(packed(b"PUBLISH", b"a", b"x"))
-        await eventually(lambda: asyncio.sleep(0, bool(failed)), "its publisher was to be told")
+        await until(lambda: failed, "its publisher was to be told")
 
         assert await r.publish("a", "y") == 0
         assert "RuntimeError" in caplog.text
@@ -205,8 +209,8 @@ async def test_an_error_while_a_publisher_is_answered_is_that_publishers_own(
 
 
 @in_loop
-async def test_more_publishers_than_can_wait_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hubs, "WAITING_MAX", 3)
+async def test_more_publishers_than_can_wait_are_refused(limit: Callable[[str, int], None]) -> None:
+    limit("WAITING_MAX", 3)
     async with one() as (runtime, _):
         found = await raw(runtime, packed(b"PUBLISH", b"a", b"x") * 5)
 
@@ -229,7 +233,7 @@ async def test_a_publication_waits_for_what_its_connection_wrote_before(
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(runtime))
         writer.write(packed(b"SET", b"k", b"v") + packed(b"PUBLISH", b"a", b"x") * 3)
 
-        await eventually(lambda: asyncio.sleep(0, bool(held)), "the write was asked for")
+        await until(lambda: held, "the write was asked for")
         assert hub.channels.counted.published == 0
         ask(place, *held[0])
         async with asyncio.timeout(PATIENCE_S):

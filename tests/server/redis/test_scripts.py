@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from redis.exceptions import LockError, LockNotOwnedError, NoScriptError
 from redis.lock import Lock
 from tests.client.fake_node import in_loop
-from tests.server.nodes import eventually
+from tests.server.nodes import until
 from tests.server.redis.redis_api import client_of, one, three
 from tests.server.redis.test_steps import NOW_MS, QUALITY, WRITTEN, session
 
@@ -190,7 +190,7 @@ async def test_a_value_that_is_exchanged_leaves_what_was_set_meanwhile(
 
         monkeypatch.setattr(RedisPlace, "ask", holding)
         exchange = asyncio.ensure_future(run(r, "OptimisticLock cas", ["a"], "2", "1"))
-        await eventually(lambda: asyncio.sleep(0, bool(held)), "it has looked, and writes")
+        await until(lambda: held, "it has looked, and writes")
         await r.set("a", "theirs")
         assert runtime.redis is not None
         ask(runtime.redis.place, *held[0])
