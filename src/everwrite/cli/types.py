@@ -152,24 +152,7 @@ def show(
         return await chosen.get(key, n=n, r=r, timeout=timeout, strict=strict)
 
     found: Found = run(url, secret_file, bucket, timeout, ask)
-    made = [found.composed] if found.composed is not None else [*found.clash]
-    if found and not made:
-        raise WrongType(
-            f"{_where(bucket, key, ())} is a plain value.",
-            hint=f"This shows it: {command('get', bucket, key)}",
-        )
-    from everwrite.client.spot import inside
-    from everwrite.core.types.composed import Map
-    from everwrite.core.types.operations import name_of
-
-    if fields:  # of several types a map has them
-        made = [each for each in made if isinstance(each, Map)] or made[:1]
-    whole, beside = made[0] if made else None, made[1:]
-    try:
-        inner = inside(whole, [name_of(_raw_name(field)) for field in fields])
-    except WrongType as error:
-        error.hint = f"This shows all of it: {command('type show', bucket, key)}"
-        raise
+    inner, beside = _found_at(found, bucket, key, fields)
     if form == "json":
         said = found_json(bucket, key, found)
         del said["values"], said["kinds"]
@@ -192,6 +175,30 @@ def show(
     if inner is None:
         return Exit.ERROR if found else exit_for_found(found)
     return Exit.OK
+
+
+def _found_at(
+    found: Found, bucket: str, key: str, fields: Sequence[str]
+) -> tuple[Composed | None, Sequence[Composed]]:
+    """Return what is at a place, and what stands beside it; WrongType if no data type is there."""
+    from everwrite.client.spot import inside
+    from everwrite.core.types.composed import Map
+    from everwrite.core.types.operations import name_of
+
+    made = [found.composed] if found.composed is not None else [*found.clash]
+    if found and not made:
+        raise WrongType(
+            f"{_where(bucket, key, ())} is a plain value.",
+            hint=f"This shows it: {command('get', bucket, key)}",
+        )
+    if fields:  # of several types a map has them
+        made = [each for each in made if isinstance(each, Map)] or made[:1]
+    whole, beside = made[0] if made else None, made[1:]
+    try:
+        return inside(whole, [name_of(_raw_name(field)) for field in fields]), beside
+    except WrongType as error:
+        error.hint = f"This shows all of it: {command('type show', bucket, key)}"
+        raise
 
 
 def _in_json(inner: Composed | None, beside: Sequence[Composed]) -> dict[str, Any]:
