@@ -27,7 +27,6 @@ from collections.abc import (
     Sequence,
 )
 from datetime import timedelta
-from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -137,12 +136,7 @@ class Connecting(Coroutine[Any, Any, "AsyncClient"]):
         self._client = await self._work
         return self._client
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self._client.close()
 
 
@@ -252,12 +246,7 @@ class AsyncClient:
     async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
 
