@@ -181,9 +181,10 @@ class Pool:
                 link.error = f"{connection.name} answers at the address of {link.name}"
                 meeting = self._loop.create_task(self._owner.met(connection))
                 self._keep(meeting)
-                await asyncio.wait(
-                    [meeting]
-                )  # it may tell who is there now; then this is cancelled
+                # It may tell who is there now; then this is cancelled. It has no time of its own:
+                # all that a meeting waits for is one question, which ends by view_s, and if it were
+                # given up before that, this link would meet a second stranger beside the first.
+                await asyncio.wait([meeting])
             except EverwriteError as error:
                 link.error = error.message.rstrip(".")
             link.failed_at = monotonic()
