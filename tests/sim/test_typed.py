@@ -162,6 +162,16 @@ def test_a_remove_that_finds_nothing_is_acknowledged_by_who_knows_what_its_coord
     assert answered(key, put, acks=0) == ""  # there is no such key
 
 
+def test_a_remove_that_found_nothing_is_not_held_to_what_an_earlier_try_took_elsewhere() -> None:
+    key, put = removed_twice()
+    put.places, put.operation.outcome = list(put.firsts), "ok"
+    with pytest.raises(Violation, match="in the end not known"):
+        judge_typed(key, end())
+
+    put.elsewhere = not key.claims_pieces(put, PutReply(1, b"", 2, 0, 0, 0))
+    judge_typed(key, end())
+
+
 def test_a_remove_whose_context_names_it_is_acknowledged_by_who_has_it() -> None:
     key, put = removed_twice()
     machines_that_know(key, OLD | TOMBSTONE, OLD | NEW, OLD | NEW)

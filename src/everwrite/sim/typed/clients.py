@@ -195,6 +195,7 @@ class TypedClient(Client):
         operation.durable = reply.durable
         operation.outcome, operation.completed = "ok", self.world.now
         judge_written(key, asked, reply)
+        asked.elsewhere = not key.claims_pieces(asked, reply)
         if kind_of(key) == "tally" and reply.results:
             more = sum(what for _, _, what in asked.changes)
             self._judge_growth(operation, reply.results[-1], more)

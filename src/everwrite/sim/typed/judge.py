@@ -72,7 +72,8 @@ def _promised(key: TypedKey, asked: Asked) -> bool:
 def _judge_known(key: TypedKey, puts: list[Asked], shown: Shown) -> None:
     for asked in puts:
         bits = mask_of(asked.places)
-        if bits and _promised(key, asked) and not bits & (shown.known | key.forgettable()):
+        promised = _promised(key, asked) and not asked.elsewhere
+        if bits and promised and not bits & (shown.known | key.forgettable()):
             raise Violation(
                 "lost", f"{asked.operation.describe()}: acknowledged, and in the end not known"
             )

@@ -33,6 +33,8 @@ class Asked(msgspec.Struct):
     """For each of these tries what its counters came to."""
     sent: list[int] = []
     """What is known with each record that was sent to another machine for it."""
+    elsewhere: bool = False
+    """Whether its answer claims none of its pieces: what an earlier try took away was not there."""
 
 
 class Standing(NamedTuple):

@@ -106,6 +106,10 @@ class TypedKey(KeyLedger):
         # One ack may be of a coordinator that has sent nothing: then it knew what its client did.
         return [known & kept for known in (*asked.sent, *([asked.used] if acks == 1 else ()))]
 
+    def claims_pieces(self, asked: Asked, reply: PutReply) -> bool:
+        """Say whether an answer claims that its pieces are known, of any try."""
+        return self.claimed(asked, reply) == [1 << first for first in asked.firsts]
+
     # -- records -----------------------------------------------------------------------------------
 
     def judge(self, source: Source, data: bytes) -> int:
