@@ -99,7 +99,7 @@ class Forward(Request):
         again = msgspec.structs.replace(message, timeout_ms=left, forwarded=True)
         if isinstance(again, Put | Touch):
             again = msgspec.structs.replace(again, retry=True)
-        local.out.send(local.me, TakenOver(self._source, again))
+        local.out.send(local.me, TakenOver(self._source, again, self._to))
 
 
 def _in_vain(message: Put | Touch | Get) -> DeadlineExceeded:
@@ -119,3 +119,5 @@ class TakenOver(Message, frozen=True, tag=105):
 
     source: Place
     request: Put | Touch | Get
+    tried: bytes = b""
+    """The node to which it was handed on: whoever looks for what became of it asks there, too."""

@@ -64,22 +64,40 @@ class LookAround(Request):
         "_record",
         "_rid",
         "_source",
+        "_targets",
+        "_tried",
     )
 
     def __init__(
-        self, local: Local, source: Place, put: Put | Touch, route: Route, mine: bytes, base: Record
+        self,
+        local: Local,
+        source: Place,
+        put: Put | Touch,
+        route: Route,
+        mine: bytes,
+        base: Record,
+        *,
+        tried: bytes = b"",
     ) -> None:
+        """``tried``: the node to which this put was handed on, and that did not answer."""
         self._local = local
         self._source = source
         self._put = put
         self._base = base
         self._record = b""
         self._owners = route.owners
-        self._pending = {node for node, _ in route.targets if node != local.me}
+        self._targets = {node for node, _ in route.targets if node != local.me}
+        self._pending = set(self._targets)
         n = put.n or local.routes.placement.replicas
         self._need = min(len(self._pending), n // 2 + 1)
         if self._to_be_known() is not NOTHING:
             self._need = len(self._pending)  # that nobody knows a write, all owners must say
+        self._tried = b""
+        if tried and local.liveness.state(tried) != "down":
+            # It may have made the put and wait for others: nobody knows better, and what it says
+            # is waited for. Where others stand in for it, its word does not count for theirs.
+            self._tried = tried
+            self._pending.add(tried)
         self._rid = self._heard = self._began = 0
         self._known = base.clock if not mine and put.op in local.recent_puts else None
         # Joined with what the others have it may be superseded, and no sibling any more.
@@ -105,7 +123,7 @@ class LookAround(Request):
         self._pending.discard(source)
         strange = reply.status == NOT_HERE and source not in self._owners
         if strange or reply.status in (FOUND, ABSENT):
-            self._need -= 1
+            self._need -= source in self._targets
             self._heard += source in self._owners and not strange
         if reply.op_known and not reply.record:
             # It was stored there, and is gone with the tombstone that superseded it.
@@ -140,11 +158,11 @@ class LookAround(Request):
 
     def wake(self) -> None:
         sometimes("looking around ends with nodes that stayed silent")
-        self._need = 0
+        self._need, self._tried = 0, b""
         self._check_end()
 
     def _check_end(self) -> None:
-        if self._pending and self._need > 0:
+        if self._tried in self._pending or (self._pending and self._need > 0):
             return
         local, put = self._local, self._put
         del local.requests[self._rid]

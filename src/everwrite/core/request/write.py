@@ -51,6 +51,10 @@ from everwrite.core.request.spread import PutRequest
 _NO_RESULTS: list[int] = []
 
 
+Come = Put | Touch | TakenOver | LookedAround
+"""As what a put comes: anew, back from another node, or with what the others know of it."""
+
+
 class Writes:
     """The put coordinator of one node."""
 
@@ -62,22 +66,22 @@ class Writes:
     def put(self, source: Place, message: Put) -> None:
         """A client's put, or one that another node forwarded."""
         self._local.counters.puts += 1
-        self._coordinate(source, message, message, looked=None)
+        self._coordinate(source, message, message)
 
     def touch(self, source: Place, message: Touch) -> None:
         """A client's touch, or one that another node forwarded."""
         self._local.counters.touches += 1
-        self._coordinate(source, message, message, looked=None)
+        self._coordinate(source, message, message)
 
     def take_over(self, message: TakenOver) -> None:
         """A put that the node to which it was forwarded did not answer."""
         if isinstance(message.request, Put):
             self._local.counters.puts += 1
         if isinstance(message.request, Put | Touch):
-            self._coordinate(message.source, message.request, message, looked=None)
+            self._coordinate(message.source, message.request, message)
 
     def looked_around(self, message: LookedAround) -> None:
-        self._coordinate(message.source, message.put, message, looked=message)
+        self._coordinate(message.source, message.put, message)
 
     def aged(self, source: Place, message: Message, waited_ms: int) -> Message | None:
         """Return a message that waited for the disk with the time that its put has left; None if
@@ -99,16 +103,14 @@ class Writes:
         put = replace(put, timeout_ms=left)
         if isinstance(message, LookedAround):
             return replace(message, put=put)
-        return TakenOver(client, put) if isinstance(message, TakenOver) else put
+        return replace(message, request=put) if isinstance(message, TakenOver) else put
 
-    def _coordinate(
-        self, source: Place, put: Put | Touch, parkable: Message, *, looked: LookedAround | None
-    ) -> None:
-        """Serve a put of ``source``; ``parkable`` is the message that has it in, and comes again
-        if the disk must be read first: from ``source``, or from this node itself.
+    def _coordinate(self, source: Place, put: Put | Touch, came: Come) -> None:
+        """Serve a put of ``source``, which ``came`` as this message, or in it: it comes again if
+        the disk must be read first, from ``source``, or from this node itself.
         """
         local = self._local
-        sender = source if parkable is put else local.me
+        sender = source if came is put else local.me
         route = local.routes.route(put.key, put.n)
         mine = route.mine
         if mine is None:
@@ -124,7 +126,7 @@ class Writes:
         if payload is MISSING:
             if mine and not self._hints.may_be_kept(key):
                 payload = None  # the index knows every hint on disk
-            elif not local.records.park(disk_key, sender, parkable, local.now):
+            elif not local.records.park(disk_key, sender, came, local.now):
                 self._refuse(source, put, too_busy(local))
                 return
             else:
@@ -140,9 +142,9 @@ class Writes:
             payload = None  # nobody can read that hint any more: as in Hints.keep
         try:
             if isinstance(put, Touch):
-                self._raise_ends(source, put, route, mine, payload, looked=looked)  # type: ignore[arg-type]
+                self._raise_ends(source, put, route, mine, payload, came)  # type: ignore[arg-type]
             else:
-                self._carry_out(source, put, route, mine, payload, looked=looked)  # type: ignore[arg-type]
+                self._carry_out(source, put, route, mine, payload, came)  # type: ignore[arg-type]
         except InvariantError:  # no answer to a client: the node stops
             raise
         except EverwriteError as error:
@@ -167,11 +169,10 @@ class Writes:
         route: Route,
         mine: bytes,
         payload: bytes | None,
-        *,
-        looked: LookedAround | None,
+        came: Come,
     ) -> None:
         """The local copy is at hand: mint and send, or look around first."""
-        local = self._local
+        local, looked = self._local, came if isinstance(came, LookedAround) else None
         seen = context.verify(local.context_key, put.key, put.context)
         if put.change and local.is_over(seen.ends):
             seen = NOTHING
@@ -183,7 +184,7 @@ class Writes:
         if looked is not None and looked.record:
             base = versions.merge(base, versions.decode(looked.record))
         if looked is None and must_look(put, seen, base, mine):
-            LookAround(local, source, put, route, mine, base).begin()
+            LookAround(local, source, put, route, mine, base, tried=_tried(came)).begin()
             return
         if put.ttl_ms and not local.clock.known:
             raise time_unknown()
@@ -246,11 +247,11 @@ class Writes:
         route: Route,
         mine: bytes,
         payload: bytes | None,
-        *,
-        looked: LookedAround | None,
+        came: Come,
     ) -> None:
         """The local copy is at hand: give what lives in it a later end, or look around first."""
         local, time_ms = self._local, self._local.time_ms
+        looked = came if isinstance(came, LookedAround) else None
         if not local.clock.known:
             raise time_unknown()
         epoch, owners, data = _parts(payload, mine)
@@ -262,7 +263,7 @@ class Writes:
         shown = versions.live(base, time_ms)
         if not shown:
             if looked is None:
-                LookAround(local, source, touch, route, mine, base).begin()
+                LookAround(local, source, touch, route, mine, base, tried=_tried(came)).begin()
                 return
             self._nothing_there(source, touch, mine, looked, _NO_RESULTS)
             return
@@ -285,6 +286,11 @@ class Writes:
         """This node could only stand in, and its hints are at a cap."""
         self._local.counters.hints_refused += 1
         return too_many_hints(self._local, self._hints.notes, self._hints.kept.bytes)
+
+
+def _tried(came: Come) -> bytes:
+    """Return to whom a put was handed on who did not answer; empty: to nobody."""
+    return came.tried if isinstance(came, TakenOver) else b""
 
 
 def _encoded(record: Record, base: Record) -> bytes:
