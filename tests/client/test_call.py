@@ -107,7 +107,7 @@ async def test_a_node_that_answers_others_gets_more_time_before_a_hedge() -> Non
     timing = everwrite.Timing(tick_s=0.005, hedge_s=0.02, slow_hedge_s=30.0)
     async with (
         FakeCluster(2) as cluster,
-        await everwrite.connect(cluster.url, timing=timing, timeout=0.2) as db,
+        await everwrite.connect(cluster.url, timing=timing) as db,
     ):
         first = cluster.owners_of("k")[0]
         held: list[Put] = []
@@ -116,7 +116,7 @@ async def test_a_node_that_answers_others_gets_more_time_before_a_hedge() -> Non
             return held.append(asked) or [] if isinstance(asked, Put) else None
 
         first.reply = hold_puts
-        slow = asyncio.ensure_future(db.bucket("things").put("k", b"v"))
+        slow = asyncio.ensure_future(db.bucket("things").put("k", b"v", timeout=0.2))
         while not slow.done():
             await db.ask("status", node=first.name)
 
@@ -167,7 +167,7 @@ async def test_without_any_node_a_put_surely_did_not_happen() -> None:
         things = db.bucket("things")
         for node in cluster.nodes:
             await node.kill()
-        await until(lambda: db.counters.losses == 2)
+        await until(lambda: db.counters.losses >= 2)
 
         with pytest.raises(everwrite.Unreachable, match="refused") as failed:
             await things.put("k", b"v")
@@ -182,7 +182,7 @@ async def test_all_owners_down_a_put_goes_to_the_first_stand_in() -> None:
         (stand_in,) = set(cluster.nodes) - set(owners)
         for node in owners:
             await node.kill()
-        await until(lambda: db.counters.losses == 3)
+        await until(lambda: db.counters.losses >= 3)
 
         await db.bucket("things").put("k", b"v")
 

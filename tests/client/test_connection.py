@@ -302,12 +302,12 @@ async def test_a_slow_answer_does_not_cost_a_healthy_node_its_connection() -> No
     timing = replace(HASTY, abandon_s=0.06)
     async with (
         FakeCluster(1) as cluster,
-        await everwrite.connect(cluster.url, timing=timing, timeout=0.2) as db,
+        await everwrite.connect(cluster.url, timing=timing) as db,
     ):
         cluster.nodes[0].reply = lambda asked: [] if isinstance(asked, Put) else None
 
         with pytest.raises(everwrite.DeadlineExceeded):
-            await db.bucket("things").put("k", b"v")
+            await db.bucket("things").put("k", b"v", timeout=0.2)
 
         assert db.counters.losses == 0
 
@@ -316,18 +316,19 @@ async def test_a_slow_answer_does_not_cost_a_healthy_node_its_connection() -> No
 async def test_an_application_that_holds_up_the_loop_is_not_told_of_deadlines_that_were_kept() -> (
     None
 ):
+    timing = replace(HASTY, abandon_s=30.0)
     async with (
         FakeCluster(1) as cluster,
-        await everwrite.connect(cluster.url, timing=HASTY, timeout=0.1) as db,
+        await everwrite.connect(cluster.url, timing=timing) as db,
     ):
         (node,) = cluster.nodes
         held: list[Put] = []
         node.reply = lambda asked: held.append(asked) or [] if isinstance(asked, Put) else None
-        put = asyncio.ensure_future(db.bucket("things").put("k", b"v"))
+        put = asyncio.ensure_future(db.bucket("things").put("k", b"v", timeout=0.5))
         await until(lambda: held)
         node.send(PutReply(held[0].rid, b"in time", 1, 0, 0, 1))
 
-        time.sleep(0.2)  # noqa: ASYNC251 (that is what is tested)
+        time.sleep(0.6)  # noqa: ASYNC251 (that is what is tested)
 
         assert (await put).context == b"in time"
 
