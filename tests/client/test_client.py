@@ -254,7 +254,7 @@ async def test_a_node_can_be_asked_by_name_id_and_address() -> None:
 async def test_a_question_to_a_node_that_is_down_fails_at_once() -> None:
     async with FakeCluster() as cluster, await everwrite.connect(cluster.url) as db:
         await cluster.nodes[2].kill()
-        await until(lambda: db.counters.losses == 1)
+        await until(lambda: db.counters.losses >= 1)
 
         with pytest.raises(everwrite.Unreachable, match="n3"):
             await db.ask("status", node="n3")

@@ -205,7 +205,7 @@ async def test_a_client_that_slept_through_a_complete_replacement_says_so() -> N
             things = db.bucket("things")
             await things.put("k", b"v")
             await replaced(cluster, same_ports=False)
-            await until(lambda: db.counters.losses == 3)
+            await until(lambda: db.counters.losses >= 3)
 
             for request in (things.get("k"), things.put("k", b"w"), db.ask("status")):
                 with pytest.raises(everwrite.Unreachable, match="No node can be reached") as failed:
@@ -262,7 +262,7 @@ async def test_the_error_of_a_large_cluster_names_some_of_its_nodes() -> None:
                 await db.ask("status", node=node.name)
             for node in cluster.nodes:
                 await node.kill()
-            await until(lambda: db.counters.losses == 11)
+            await until(lambda: db.counters.losses >= 11)
 
             with pytest.raises(everwrite.Unreachable, match="; and 3 more") as failed:
                 await db.bucket("things").put("k", b"v")

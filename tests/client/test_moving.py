@@ -120,7 +120,7 @@ async def test_a_leaving_node_that_alone_is_up_hands_requests_on() -> None:
         async with await everwrite.connect(cluster.url, timing=HASTY) as db:
             for node in cluster.members:
                 await node.kill()
-            await until(lambda: db.counters.losses == 3)
+            await until(lambda: db.counters.losses >= 3)
 
             await db.bucket("things").put("k", b"v")
 
