@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.client.fake_node import HASTY, STALE_VIEW, FakeCluster, FakeNode, Mood, in_loop, until
 
 import everwrite
@@ -110,6 +111,7 @@ async def test_a_stale_view_is_refreshed_and_the_read_answered_meanwhile() -> No
 
             found = await things.get("k")
             await joined.greeted.get()
+            await db.ask("status", node=joined.name)  # the client, too, knows that it is connected
             await until(lambda: db.in_flight == 0)
             key = cluster.key_of(joined)
             await things.put(key, b"v")
@@ -141,7 +143,8 @@ def stale_answers(asked: Any) -> list[Any] | None:
 
 @in_loop
 async def test_many_stale_answers_ask_for_the_members_once() -> None:
-    async with FakeCluster() as cluster, await everwrite.connect(cluster.url, timing=HASTY) as db:
+    timing = replace(HASTY, refresh_s=0.5)  # by then all answers have come, however slowly
+    async with FakeCluster() as cluster, await everwrite.connect(cluster.url, timing=timing) as db:
         for node in cluster.nodes:
             node.reply = lambda asked: (
                 [FetchReply(asked.rid, STALE_VIEW, b"")] if isinstance(asked, Fetch) else None
@@ -188,7 +191,7 @@ async def test_a_seed_that_cannot_tell_the_members_is_followed_by_the_next() -> 
     async with FakeCluster(2) as cluster:
         lame, well = cluster.nodes
         lame.reply = lambda _: []
-        timing = everwrite.Timing(tick_s=0.005, view_s=0.05)
+        timing = everwrite.Timing(tick_s=0.005, view_s=0.3)
 
         async with await everwrite.connect(cluster.url, timing=timing) as db:
             await db.bucket("things").get("k", r=1)
