@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tests.client.fake_node import in_loop
 from tests.server.http.api import KEY, client_of, lines, one, problem, raw, under_way
-from tests.server.nodes import eventually
+from tests.server.nodes import PATIENCE_S, eventually
 
 import everwrite
 from everwrite.core.data.keys import VALUE_BYTES_MAX
@@ -375,10 +375,18 @@ async def test_who_asks_before_it_sends_is_told_to_go_on_or_not_to() -> None:
     async with one() as (runtime, _):
         put = b"PUT " + KEY.encode() + b" HTTP/1.1\r\n" + HOST + b"expect: 100-continue\r\n"
         close = b"connection: close\r\n"
-        fits = await raw(runtime, put + close + b"content-length: 1\r\n\r\n", b"v", pause_s=0.05)
+        assert runtime.http is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", runtime.http.port)
+        writer.write(put + close + b"content-length: 1\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            told = await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"v")
+            fits = await reader.read()
+        writer.close()
         over = await raw(runtime, put + close + b"content-length: 1048577\r\n\r\n")
 
-        assert fits.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 ")
+        assert told == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert fits.startswith(b"HTTP/1.1 204 ")
         assert over.startswith(b"HTTP/1.1 413 ")
 
 
