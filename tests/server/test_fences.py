@@ -164,6 +164,7 @@ async def test_a_copy_that_comes_again_and_again_fills_no_log(
         await nodes.start("n1", join=(other.address,))
         await nodes.met()
         start_often(tmp_path / "copy", 7)
+        began = time.monotonic()
         copy = await nodes.start("copy", name="n1", join=(other.address,))
         heard, told = [], copy.peers.told
 
@@ -172,7 +173,6 @@ async def test_a_copy_that_comes_again_and_again_fills_no_log(
             told(connection, error)
 
         monkeypatch.setattr(copy.peers, "told", hear)
-        began = time.monotonic()
 
         async def often() -> bool:
             return len(heard) >= 40

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.client.fake_node import in_loop
@@ -19,6 +22,7 @@ from tests.server.nodes import (
     end,
     eventually,
     still_serves,
+    until,
 )
 
 import everwrite
@@ -217,18 +221,27 @@ async def test_what_both_sides_hear_of_two_clusters_is_true_of_both(tmp_path: Pa
 
 @in_loop
 async def test_a_seed_that_is_not_there_is_told_ever_less_often(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO")
+    asked, ask = 0, inquiry._ask
+
+    async def noted(*args: Any) -> Hello:
+        nonlocal asked
+        asked += 1
+        return await ask(*args)
+
+    monkeypatch.setattr(inquiry, "_ask", noted)
+    began = time.monotonic()
     joining = asyncio.ensure_future(Nodes().start("n1", join=("127.0.0.1:1",)))
 
-    await asyncio.sleep(0.8)
+    await until(lambda: asked >= 5, "it is asked again and again")
 
     joining.cancel()
     with pytest.raises(asyncio.CancelledError):
         await joining
     lines = [line for line in caplog.messages if line.startswith("no answer yet ")]
-    assert len(lines) == 1
+    assert 1 <= len(lines) <= 1 + math.log2(1 + time.monotonic() - began)
     assert "seed=127.0.0.1:1:" in lines[0]
 
 
