@@ -295,7 +295,7 @@ async def test_a_cut_both_ways_holds_until_it_is_healed() -> None:
         carts = db.bucket("carts")
 
         async with await Raw.enter(nodes.running["n1"]) as raw:
-            failed = await raw.call(a_put(w=2, timeout_ms=300))
+            failed = await raw.call(a_put(w=2, timeout_ms=1000))
         assert isinstance(failed, Failure)
         assert (failed.code, failed.acked) == ("quorum_not_met", 1)
         assert await carts.put("bob", "v", w=2)
