@@ -29,9 +29,10 @@ from msgspec.structs import replace
 
 from everwrite.core.data import versions
 from everwrite.core.data.labels import KIND_PIECE, Kind
-from everwrite.core.data.versions import ENDED_MAX, Actor, Dot, Record, Seen, Version
+from everwrite.core.data.versions import ENDED_MAX, Actor, Record, Seen, Version
 from everwrite.core.errors import RequestError, TooLarge, WrongType
 from everwrite.core.probes import sometimes
+from everwrite.core.types.beginning import Begun, begin
 from everwrite.core.types.beside import plain_beside
 from everwrite.core.types.composing import (
     MAP,
@@ -44,7 +45,6 @@ from everwrite.core.types.composing import (
     shown_at,
     sum_at,
 )
-from everwrite.core.types.emptying import emptied
 from everwrite.core.types.operations import (
     AMOUNT_MAX,
     Add,
@@ -118,10 +118,9 @@ def later_than(record: Record, time_ms: int) -> int:
 
 def change(record: Record, operations: list[Operation], writer: Writer) -> Changed:
     """Return what becomes of a record; WrongType, RequestError or TooLarge if it cannot be done."""
-    gone = emptied(record, operations, writer.time_ms)
-    making = _Change(record, writer, gone)
-    results = [] if gone is None else [int(bool(gone))]
-    results += map(making.apply, operations[len(results) :])
+    begun = begin(record, operations, writer.time_ms)
+    making = _Change(record, writer, begun)
+    results = begun.results + [making.apply(each) for each in operations[len(begun.results) :]]
     return making.end(results)
 
 
@@ -156,22 +155,22 @@ def standing(record: Record, time_ms: int) -> Place:
 class _Change:
     """One change in the making."""
 
-    def __init__(self, record: Record, writer: Writer, gone: set[Dot] | None) -> None:
+    def __init__(self, record: Record, writer: Writer, begun: Begun) -> None:
         self._record = record
         self._writer = writer
-        self._root = standing(record, writer.time_ms) if gone is None else Place()
+        self._root = Place() if begun.emptied else standing(record, writer.time_ms)
         self._time_ms = later_than(record, writer.time_ms)
-        self._superseded: set[Dot] = gone or set()
-        self._new: dict[int, AnyHeld] = {}
+        self._superseded = begun.gone.copy()
+        self._new = begun.held(self._time_ms, writer.actor)
         """New pieces by their turn, which is the counter in their mark."""
-        self._turn = count(1)
+        self._turn = count(1 + len(begun.fields))
         self._folded: dict[int, Version] = {}
         """Own increments that have taken in others, by their counter."""
         self._by_op: dict[bytes, list[Version]] = {}
         self._sums: dict[tuple[Name, ...], tuple[Held[Added] | None, int]] = {}
         """Of the counters that the last operations have added to: what is new, and the value."""
         self._clashes = 0
-        self._anew = gone is not None
+        self._anew = begun.emptied
         """Whether the whole key was removed first: then its end goes with it."""
 
     # -- operations --------------------------------------------------------------------------------
@@ -182,12 +181,12 @@ class _Change:
         if isinstance(operation, Add):
             return self._add(path, operation.amount)
         self._sums.clear()
+        if isinstance(operation, Assign):
+            return self._assign(path, (operation.kind, operation.value))
         if isinstance(operation, Include):
             return self._include(path, operation.elements)
         if isinstance(operation, Exclude):
             return self._exclude(path, operation.elements)
-        if isinstance(operation, Assign):
-            return self._assign(path, (operation.kind, operation.value))
         if isinstance(operation, Enable):
             raised = self._take_away(path, FLAG)
             self._mint(Raised(path, None))

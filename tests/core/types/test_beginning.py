@@ -1,4 +1,4 @@
-"""A change that begins with the removal of all: it comes to what one by one would come to."""
+"""What is carried out without the tree comes to what one by one would come to."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tests.core.types.key import MINUTE, NOW, A, B, Key, plain
 from everwrite.core.data import versions
 from everwrite.core.data.labels import KIND_PIECE
 from everwrite.core.data.versions import Record, Version
-from everwrite.core.errors import ProtocolError
+from everwrite.core.errors import ProtocolError, WrongType
 from everwrite.core.types import changing, pieces
+from everwrite.core.types.beginning import Begun, begin
 from everwrite.core.types.changing import Writer, change
-from everwrite.core.types.emptying import emptied
-from everwrite.core.types.operations import Add, Assign, Include, Remove
+from everwrite.core.types.operations import Add, Assign, Include, Operation, Remove
 from everwrite.core.types.pieces import Added, Element, Raised, Written
 
 paths = st.sampled_from([[], ["f"], ["f", "g"], [b"\xff"]])
@@ -38,24 +38,40 @@ def _record(values: list[tuple[tuple[bytes | None, int], int]]) -> Record:
 
 @given(
     st.lists(st.tuples(a_value, ends), max_size=4),
-    st.sampled_from([[], [Add([], 1)], [Assign(["f"], b"v"), Include(["f"], ["x"])], [Remove([])]]),
+    st.booleans(),
+    st.sampled_from(
+        [
+            [Add([], 1)],
+            [Assign(["f"], b"v"), Assign(["g"], b"w", 1)],
+            [Assign(["f"], b"v"), Assign(["f"], b"w")],
+            [Assign(["f"], b"v"), Assign(["f", "g"], b"w")],
+            [Assign(["f"], b"v"), Include(["f"], ["x"])],
+            [Assign([], b"v")],
+            [Remove([])],
+        ]
+    ),
+    st.sampled_from([0, MINUTE]),
 )
 @settings(max_examples=300, deadline=None)
 def test_it_comes_to_what_one_by_one_comes_to(
-    values: list[tuple[tuple[bytes | None, int], int]], then: list[changing.Operation]
+    values: list[tuple[tuple[bytes | None, int], int]],
+    removes: bool,
+    then: list[Operation],
+    ttl_ms: int,
 ) -> None:
-    record, operations = _record(values), [Remove([]), *then]
-    writer = Writer(A, b"op", NOW)
+    record, operations = _record(values), [Remove([])] * removes + then
+    writer = Writer(A, b"op", NOW, ttl_ms)
 
     def outcome() -> object:
         try:
             return change(record, operations, writer)
-        except changing.WrongType as error:
+        except WrongType as error:
             return str(error)
 
+    nothing = Begun([], emptied=False, gone=set(), fields=[])
     quick = outcome()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(changing, "emptied", lambda *_: None)
+        patch.setattr(changing, "begin", lambda *_: nothing)
         assert quick == outcome()
 
 
@@ -73,7 +89,7 @@ def test_no_piece_of_a_hash_is_read_to_remove_it(monkeypatch: pytest.MonkeyPatch
 def test_a_clash_is_looked_at() -> None:
     beside = versions.merge(Key().do(Add([], 1)).record, plain(b"tea"))
 
-    assert emptied(beside, [Remove([])], NOW) is None
+    assert not begin(beside, [Remove([])], NOW).emptied
     assert Key(beside).do(Remove([])).clashes == 1
 
 
