@@ -395,3 +395,22 @@ def test_what_is_too_large_says_of_which_key() -> None:
         names.add(*map(str, range(16_384)))
         with pytest.raises(everwrite.TooLarge, match=r"^At carts/names, the key would have 16385"):
             names.add("one more")
+
+
+def test_a_read_of_what_a_plain_value_hides_says_so(bucket: everwrite.Bucket) -> None:
+    cart = bucket.map("hidden")
+    cart.counter("tea").add(2)
+    stored = bucket.put("hidden", "plain")
+
+    for read in (cart.value, cart.counter("tea").value):
+        with pytest.raises(
+            WrongType, match="At typed/hidden, a plain value was put beside the map"
+        ):
+            read()
+    assert bucket.register("hidden").value() == "plain"
+    with pytest.raises(WrongType, match="A register is there, and no set"):
+        bucket.set("hidden").value()
+
+    bucket.delete("hidden", context=stored.context)
+
+    assert cart.value() == {"tea": 2}

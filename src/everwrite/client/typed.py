@@ -41,7 +41,7 @@ class _Typed:
         return f"<everwrite.{type(self).__name__} {place!r}{names}>"
 
     async def _look(self, wanted: type[Shown], options: Reads) -> Shown | None:
-        found = await self._spot.look(**options)
+        found = await self._spot.look(wanted, **options)
         if found is None or isinstance(found, wanted):
             return found
         raise wrong_type(found, wanted)
@@ -60,7 +60,7 @@ class AsyncCounter(_Typed):
 
     async def value(self, **options: Unpack[Reads]) -> int:
         """Return the sum; 0 where nobody has added anything."""
-        found = await self._spot.look(**options)
+        found = await self._spot.look(shown.Counter, **options)
         if isinstance(found, shown.Register) and (number := integer_in(found.value)) is not None:
             return number  # what was put as a plain number is one that can be added to
         if found is None or isinstance(found, shown.Counter):
