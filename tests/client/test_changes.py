@@ -60,7 +60,10 @@ def too_large_a_sum(changes: everwrite.Changes) -> None:
         (too_many_elements, f"{ELEMENTS_MAX + 2} elements are not possible in one put"),
         (too_long_a_path, f"A path of 3 names and {PATH_BYTES_MAX + 6} bytes"),
         (too_long_a_value, f"The value has {VALUE_BYTES_MAX + 1} bytes"),
-        (too_long_in_all, f"The change has .* bytes; the most is {RECORD_BYTES_MAX}"),
+        (
+            too_long_in_all,
+            f"At carts/alice, the change has .* bytes; the most is {RECORD_BYTES_MAX}",
+        ),
         (too_large_a_sum, "64 bits"),
     ],
 )

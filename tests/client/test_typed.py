@@ -11,6 +11,7 @@ from tests.client.fake_node import STOIC, FakeCluster, Mood, in_loop
 from tests.server.nodes import Nodes
 
 import everwrite
+from everwrite.core.data.keys import VALUE_BYTES_MAX
 from everwrite.core.errors import WrongType
 from everwrite.core.failures import failure_of
 from everwrite.core.messages.every import AnyMessage
@@ -380,3 +381,36 @@ async def test_the_wrong_type_is_not_tried_elsewhere() -> None:
             await db.bucket("things").counter("k").add()
 
         assert len(changes(cluster)) == 1
+
+
+def test_what_is_too_large_says_of_which_key() -> None:
+    large = b"v" * (VALUE_BYTES_MAX + 1)
+    with everwrite.open(None, engine="memory", fsync=False) as db:
+        bucket = db.bucket("carts")
+
+        for write in (bucket.put, lambda key, value: bucket.register(key).assign(value)):
+            with pytest.raises(everwrite.TooLarge, match=r"^At carts/a\\nb, the value has 1048577"):
+                write("a\nb", large)
+        names = bucket.set("names")
+        names.add(*map(str, range(16_384)))
+        with pytest.raises(everwrite.TooLarge, match=r"^At carts/names, the key would have 16385"):
+            names.add("one more")
+
+
+def test_a_read_of_what_a_plain_value_hides_says_so(bucket: everwrite.Bucket) -> None:
+    cart = bucket.map("hidden")
+    cart.counter("tea").add(2)
+    stored = bucket.put("hidden", "plain")
+
+    for read in (cart.value, cart.counter("tea").value):
+        with pytest.raises(
+            WrongType, match="At typed/hidden, a plain value was put beside the map"
+        ):
+            read()
+    assert bucket.register("hidden").value() == "plain"
+    with pytest.raises(WrongType, match="A register is there, and no set"):
+        bucket.set("hidden").value()
+
+    bucket.delete("hidden", context=stored.context)
+
+    assert cart.value() == {"tea": 2}

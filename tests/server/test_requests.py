@@ -213,7 +213,7 @@ async def test_impossible_fields_of_raw_requests_are_answered_one_by_one() -> No
         ("locate", {"bucket": "b"}, "A key is needed"),
         ("locate", {"bucket": "", "key": "k"}, "The bucket's name is empty."),
         ("locate", {"bucket": "a\nb", "key": "k"}, "has control characters"),
-        ("locate", {"bucket": "b", "key": "k" * 1025}, "The key has 1025 bytes"),
+        ("locate", {"bucket": "b", "key": "k" * 1025}, "... has 1025 bytes"),
         ("locate", {"bucket": "b", "key": {"base64": "!"}}, "The key is no valid base64."),
         ("locate", {"bucket": 7, "key": "k"}, "A bucket is needed"),
         ("partition", {"from": ["n9"]}, "There is no node 'n9'. Known: "),

@@ -39,9 +39,9 @@ from everwrite.client.results import (
 from everwrite.client.session import Session
 from everwrite.client.spot import Spot
 from everwrite.client.typed import AsyncCounter, AsyncFlag, AsyncMap, AsyncRegister, AsyncSet
-from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_key, checked_value, data_key
+from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_key, checked_value, data_key, of_key
 from everwrite.core.data.labels import KIND_BYTES
-from everwrite.core.errors import QuorumNotMet, RequestError
+from everwrite.core.errors import QuorumNotMet, RequestError, TooLarge
 from everwrite.core.messages.requests import FetchReply, PutReply
 from everwrite.core.request.limits import cannot_tell, check_copies
 
@@ -147,16 +147,19 @@ class AsyncBucket:
         An error's ``outcome`` says what became of the write: "none", "partial" (on fewer than W
         nodes) or "unknown".
         """
-        if type(value) is bytes:
-            kind = KIND_BYTES
-            if len(value) > VALUE_BYTES_MAX:
-                checked_value(value)
-        else:
-            kind, value = encode_value(value)
         try:
             data = data_key(self._name, checked_key(key))
         except (TypeError, RequestError) as error:
             raise key_error(key, error) from None
+        try:
+            if type(value) is bytes:
+                kind = KIND_BYTES
+                if len(value) > VALUE_BYTES_MAX:
+                    checked_value(value)
+            else:
+                kind, value = encode_value(value)
+        except TooLarge as error:
+            raise of_key(error, data) from None
         if context != b"" or session is not None or n or w or dw != -1:
             check_context(context)
             check_session(session)

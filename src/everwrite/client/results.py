@@ -44,7 +44,7 @@ from everwrite.core.messages.requests import (
     Quality,
 )
 from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register, Set
-from everwrite.core.types.composing import compose, compose_all
+from everwrite.core.types.composing import compose_all
 from everwrite.core.types.operations import Name
 
 Value = Any
@@ -356,12 +356,7 @@ def replica_of(node: str, reply: FetchReply | None) -> Replica:
     return Replica(node, status, reply.record, values)
 
 
-def composed_of(versions: list[Version]) -> Composed | None:
-    """Return what live versions make together as a data type; None: nothing is there."""
-    return compose(*_told(versions))
-
-
-def _told(
+def told(
     versions: list[Version],
 ) -> tuple[list[tuple[Kind, bytes]], list[tuple[bytes, int, int]]]:
     """Return live versions as the answer to a read has them: values and marks."""
@@ -374,7 +369,7 @@ def _told(
 def _typed_copy(
     reply: FetchReply, versions: list[Version], quality: Quality, merge: Merge | None
 ) -> Found:
-    made = compose_all(*_told(versions))
+    made = compose_all(*told(versions))
     last = _last([version.expires for version in versions])
     return _typed(made, reply.context, quality, merge, last, reply.time_ms)
 

@@ -12,6 +12,7 @@ seen: so a remove takes what its writer was shown.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypedDict
 
@@ -26,15 +27,19 @@ from everwrite.client.arguments import (
 )
 from everwrite.client.cluster import Cluster
 from everwrite.client.defaults import Defaults
-from everwrite.client.results import composed_of, type_of
+from everwrite.client.results import told, type_of
 from everwrite.client.session import Session
-from everwrite.core.data.labels import KIND_BYTES
+from everwrite.core.data.keys import spoken
+from everwrite.core.data.labels import KIND_BYTES, Kind
 from everwrite.core.data.versions import decode, live
 from everwrite.core.errors import ProtocolError, RequestError, WrongType
 from everwrite.core.messages.requests import FetchReply, Put, PutReply
-from everwrite.core.types.composed import Composed, Map
-from everwrite.core.types.composing import compose
+from everwrite.core.types.composed import Composed, Map, Register
+from everwrite.core.types.composing import compose, compose_all
 from everwrite.core.types.operations import DEPTH_MAX, Name, Operation, Path, encode, name_of
+
+Values = Sequence[tuple[Kind, bytes]]
+Marks = Sequence[tuple[bytes, int, int]]
 
 
 class Reads(TypedDict, total=False):
@@ -121,6 +126,7 @@ class Spot(msgspec.Struct, frozen=True):
 
     async def look(
         self,
+        wanted: type[Composed],
         *,
         n: int = 0,
         r: int = 0,
@@ -128,7 +134,9 @@ class Spot(msgspec.Struct, frozen=True):
         strict: bool | None = None,
         session: Session | None = None,
     ) -> Composed | None:
-        """Return what stands here; None: nothing."""
+        """Return what stands here; None: nothing. WrongType where a plain value hides what is
+        wanted, or what stands on the way to it.
+        """
         check_session(session)
         check_numbers(n, r, 0, -1)
         cluster, defaults = self.cluster, self.defaults
@@ -143,10 +151,21 @@ class Spot(msgspec.Struct, frozen=True):
         if session is not None:
             session.note(self.data, reply.context)
         if type(reply) is FetchReply:
-            return inside(composed_of(live(decode(reply.record), reply.time_ms)), self.path)
+            values, marks = told(live(decode(reply.record), reply.time_ms))
+            return self._shown(wanted, values, marks)
         if reply.stale_view:
             cluster.refresh_soon(urgent=False)
-        return inside(compose(reply.values, reply.marks), self.path)
+        return self._shown(wanted, reply.values, reply.marks)
+
+    def _shown(self, wanted: type[Composed], values: Values, marks: Marks) -> Composed | None:
+        """Return what is shown here of a whole key."""
+        composed = compose(values, marks)
+        root = Map if self.path else wanted
+        if isinstance(composed, Register) and root is not Register and len(values) > 1:
+            beside = compose_all(values, marks)[1:]
+            if any(isinstance(one, root) for one in beside):
+                raise _hidden(self.data, root)
+        return inside(composed, self.path)
 
 
 def deeper(path: Path, field: str | bytes) -> Path:
@@ -177,6 +196,20 @@ def wrong_type(found: Composed, wanted: type[Composed]) -> WrongType:
     return WrongType(
         f"{a(word)} is there, and no {other}.",
         hint=f"Read it with bucket.{word}(key), or map.{word}(field) where it is a field.",
+    )
+
+
+def _hidden(data: bytes, wanted: type[Composed]) -> WrongType:
+    """Return the error for a read of what a plain value hides. Only nodes can make a context: they
+    do where a change is refused.
+    """
+    other = str(wanted.__struct_config__.tag)
+    return WrongType(
+        f"At {spoken(data)}, a plain value was put beside the {other} that stands there, and hides "
+        "it.",
+        hint="get() shows all that stands there. delete() with the context of that put takes the "
+        f"value alone away; who does not have it changes the {other}, and finds a command that "
+        "does the same in the error.",
     )
 
 

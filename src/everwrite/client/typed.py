@@ -19,8 +19,8 @@ from everwrite.client.arguments import a
 from everwrite.client.changes import Changes, added, assigned, checked_elements, removed
 from everwrite.client.results import decode_value, plain
 from everwrite.client.spot import Reads, Spot, Writes, checked_name, wrong_type
-from everwrite.core.data.keys import split_key
-from everwrite.core.errors import RequestError
+from everwrite.core.data.keys import of_key, split_key
+from everwrite.core.errors import RequestError, TooLarge
 from everwrite.core.types import composed as shown
 from everwrite.core.types.composing import integer_in
 from everwrite.core.types.operations import DEPTH_MAX, Disable, Enable, Exclude, Include
@@ -41,7 +41,7 @@ class _Typed:
         return f"<everwrite.{type(self).__name__} {place!r}{names}>"
 
     async def _look(self, wanted: type[Shown], options: Reads) -> Shown | None:
-        found = await self._spot.look(**options)
+        found = await self._spot.look(wanted, **options)
         if found is None or isinstance(found, wanted):
             return found
         raise wrong_type(found, wanted)
@@ -60,7 +60,7 @@ class AsyncCounter(_Typed):
 
     async def value(self, **options: Unpack[Reads]) -> int:
         """Return the sum; 0 where nobody has added anything."""
-        found = await self._spot.look(**options)
+        found = await self._spot.look(shown.Counter, **options)
         if isinstance(found, shown.Register) and (number := integer_in(found.value)) is not None:
             return number  # what was put as a plain number is one that can be added to
         if found is None or isinstance(found, shown.Counter):
@@ -107,7 +107,10 @@ class AsyncRegister(_Typed):
 
     async def assign(self, value: Any, **options: Unpack[Writes]) -> bool:
         """Give it a value, as ``put`` takes them; say whether there was none."""
-        change = assigned(self._spot.path, value)
+        try:
+            change = assigned(self._spot.path, value)
+        except TooLarge as error:
+            raise of_key(error, self._spot.data) from None
         return bool((await self._spot.change([change], **options))[0])
 
     async def value(self, **options: Unpack[Reads]) -> Any:

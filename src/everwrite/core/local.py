@@ -21,12 +21,13 @@ from everwrite.core.cluster.routes import Routes
 from everwrite.core.config import STAMP_BITS, STARTS_MAX, ClusterConfig, NodeConfig
 from everwrite.core.copies import Copies
 from everwrite.core.data.epochs import Epochs
-from everwrite.core.errors import EverwriteError, StorageError, check
+from everwrite.core.data.keys import of_key
+from everwrite.core.errors import EverwriteError, StorageError, TooLarge, check
 from everwrite.core.expiry.clock import Clock
 from everwrite.core.failures import failure_of
 from everwrite.core.measures import Asked, Measures
 from everwrite.core.messages.explain import Shown
-from everwrite.core.messages.listing import Named
+from everwrite.core.messages.listing import List, Named
 from everwrite.core.messages.members import IN, LEAVING
 from everwrite.core.messages.message import Message
 from everwrite.core.messages.moving import GaveUp, Matched, Slice
@@ -393,6 +394,8 @@ class Local:
     def fail(self, source: Place, asked: Asked, error: EverwriteError, took_ms: int = 0) -> None:
         """Answer a client's request with an error."""
         self.counters.refused += 1
+        if isinstance(error, TooLarge) and not isinstance(asked, List):
+            error = of_key(error, asked.key)
         if source != self.me:
             self.measures.fail(asked, error, took_ms)
         self.out.send(source, failure_of(asked.rid, error))

@@ -15,6 +15,7 @@ from everwrite.core.data.keys import (
     checked_value,
     data_key,
     hash_of,
+    of_key,
     split_key,
 )
 from everwrite.core.errors import ProtocolError, RequestError, TooLarge
@@ -140,3 +141,18 @@ def test_a_value_may_be_empty_and_is_refused_over_its_limit() -> None:
     assert len(checked_value(bytes(VALUE_BYTES_MAX))) == VALUE_BYTES_MAX
     with pytest.raises(TooLarge, match="the most is 1048576"):
         checked_value(bytes(VALUE_BYTES_MAX + 1))
+
+
+def test_an_error_names_a_key_in_one_short_line() -> None:
+    said = of_key(
+        TooLarge("The value is large."), data_key(b"carts", b"a\n\xff\xc2\x9b31m" + b"k" * 900)
+    )
+
+    assert said.message.startswith(r"At carts/a\n\xff\x9b31mkkk")
+    assert said.message.endswith("kk..., the value is large.") and len(said.message) < 250
+    assert said.message.isprintable()
+
+
+def test_a_key_that_is_too_long_is_told_by_its_beginning() -> None:
+    with pytest.raises(TooLarge, match=r"^The key 'orders:7k+'\.\.\. has 1025 bytes"):
+        checked_key("orders:7" + "k" * (KEY_BYTES_MAX - 7))

@@ -136,7 +136,10 @@ def test_too_many_pieces_are_refused_and_siblings_max_is_not_about_pieces() -> N
     assert (failed.code, failed.outcome) == ("too_large", "none")
     world.put(a, b"1")
     world.put(a, b"2")
-    assert world.refused_put(a, b"3").message == "The key has 2 siblings; the most is 2."
+    assert (
+        world.refused_put(a, b"3").message
+        == "At carts/alice, the key has 2 siblings; the most is 2."
+    )
 
 
 @pytest.mark.parametrize(

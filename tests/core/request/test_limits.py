@@ -32,7 +32,7 @@ def test_a_value_over_the_limit_is_refused_and_changes_nothing() -> None:
     failed = world.refused_put(world.ids[0], b"v" * (VALUE_BYTES_MAX + 1))
 
     assert (failed.code, failed.outcome) == ("too_large", "none")
-    assert failed.message == "The value has 1048577 bytes; the most is 1048576."
+    assert failed.message == "At carts/alice, the value has 1048577 bytes; the most is 1048576."
     assert failed.hint
     assert not any(world.disk.values())
 
@@ -47,8 +47,10 @@ def test_a_change_has_as_many_bytes_as_a_record_and_its_values_those_of_values()
     one = world.refused_put(world.ids[0], encode([Assign(["b"], over)]), key=key, change=True)
 
     assert (long.code, long.outcome) == ("too_large", "none")
-    assert long.message == f"The change has {len(two)} bytes; the most is {RECORD_BYTES_MAX}."
-    assert one.message == "The value has 1048577 bytes; the most is 1048576."
+    assert (
+        long.message == f"At b/k, the change has {len(two)} bytes; the most is {RECORD_BYTES_MAX}."
+    )
+    assert one.message == "At b/k, the value has 1048577 bytes; the most is 1048576."
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_a_put_that_would_leave_too_many_siblings_is_refused_and_says_what_to_do
     failed = world.refused_put(b, b"one too many")
 
     assert (failed.code, failed.outcome) == ("too_large", "none")
-    assert failed.message == "The key has 3 siblings; the most is 3."
+    assert failed.message == "At carts/alice, the key has 3 siblings; the most is 3."
     assert failed.hint.startswith("Nothing was written. Read the key, merge")
     assert world.values(a) == world.values(b) == [b"0", b"1", b"2"]
 

@@ -86,7 +86,7 @@ async def test_a_value_that_is_too_long_is_refused_and_the_connection_goes_on() 
 
         found = await raw(runtime, packed(b"SET", b"a", value) + packed(b"EXISTS", b"a"))
 
-        assert found.startswith(b"-ERR an argument has 1048577 bytes")
+        assert found.startswith(b"-ERR an argument of 'SET' 'a' has 1048577 bytes")
         assert found.endswith(b":0\r\n")
         assert await client.set("a", value[1:])
         assert await client.get("a") == value[1:]

@@ -17,6 +17,9 @@ BUCKET_BYTES_MAX = 128
 VALUE_BYTES_MAX = 1 << 20
 _HEAD_BYTES = 9
 
+SPOKEN_MAX = 200
+"""Characters of a name in an error, which is a line for people."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _digest = xxhash.xxh3_64_digest
@@ -46,6 +49,26 @@ def split_key(data: bytes) -> tuple[bytes, bytes]:
 def _plainly_printable(name: bytes) -> bool:
     """Say whether a name surely has no control characters, in a quarter of the time of a search."""
     return name.isascii() and name.decode().isprintable()
+
+
+def spoken(data: bytes) -> str:
+    """Return how an error names a data key: bucket/key in one line, of a long one the beginning.
+
+    >>> spoken(data_key(b"carts", b"alice")), spoken(data_key(b"carts", b"a\\nb\\xff"))
+    ('carts/alice', 'carts/a\\\\nb\\\\xff')
+    """
+    bucket, key = split_key(data)
+    name = f"{bucket.decode()}/{key.decode(errors='backslashreplace')}"
+    if not name.isprintable():
+        name = "".join(each if each.isprintable() else repr(each)[1:-1] for each in name)
+    return name if len(name) <= SPOKEN_MAX else f"{name[:SPOKEN_MAX]}..."
+
+
+def of_key(error: TooLarge, data: bytes) -> TooLarge:
+    """Return an error that says of which key it is: whoever wrote many at once looks for it."""
+    what = error.message
+    error.message = f"At {spoken(data)}, {what[:1].lower()}{what[1:]}"
+    return error
 
 
 def hash_of(data: bytes) -> int:
@@ -86,7 +109,7 @@ def checked_key(key: str | bytes) -> bytes:
         raise RequestError("The key is empty.", hint="Give a key of 1 to 1024 bytes.")
     if len(raw) > KEY_BYTES_MAX:
         raise TooLarge(
-            f"The key has {len(raw)} bytes; the most is {KEY_BYTES_MAX}.",
+            f"The key {ascii(raw[:40])[1:]}... has {len(raw)} bytes; the most is {KEY_BYTES_MAX}.",
             hint="Keep long names in the value and use their hash as the key.",
         )
     return raw

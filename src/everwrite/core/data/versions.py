@@ -359,11 +359,12 @@ def live(record: Record, time_ms: int = 0) -> list[Version]:
     if len(siblings) == 1:
         version = siblings[0]
         return [] if version.value is None or 0 < version.expires <= time_ms else siblings
+    living = [v for v in siblings if v.value is not None and not 0 < v.expires <= time_ms]
+    if len({v.op for v in living}) == len(living):  # nearly always
+        return living
     shown: list[Version] = []
     places: dict[bytes, int] = {}
-    for version in siblings:
-        if version.value is None or 0 < version.expires <= time_ms:
-            continue
+    for version in living:
         if version.op and version.op in places:
             sometimes("a put that was minted twice is shown once")
             place = places[version.op]

@@ -31,7 +31,7 @@ from everwrite.core.request.limits import (
 from everwrite.core.request.look import LookedAround, find_op
 from everwrite.core.types.beside import PlainBeside, way_out
 from everwrite.core.types.changing import Writer, change, later_than, told_again
-from everwrite.core.types.operations import decode
+from everwrite.core.types.operations import decode_trusted
 
 LEASE = STATE + b"lease"
 
@@ -81,7 +81,7 @@ class Making:
             local.counters.retries_recognised += 1
             results = _NO_RESULTS
             if put.change:
-                results = told_again(base, decode(put.value or b""), local.time_ms)
+                results = told_again(base, decode_trusted(put.value or b""), local.time_ms)
             if found is None:
                 return Made(base, epoch, seen, results=results, carried_out=True)
             after, ends = _seen_after(put, base, seen, found), versions.end_of(base, found)
@@ -106,7 +106,7 @@ class Making:
         local.unsettled.forget(local.now)
         writer = Writer(actor, put.op, local.time_ms, put.ttl_ms, most, unsettled=local.unsettled)
         try:
-            changed = change(base, decode(put.value or b""), writer)
+            changed = change(base, decode_trusted(put.value or b""), writer)
         except PlainBeside as error:
             token = context.sign(local.context_key, put.key, Seen({}, sorted(error.dots)))
             error.hint = way_out(token)
@@ -114,7 +114,7 @@ class Making:
         if changed.earlier is not None:
             sometimes("a change finds a later piece of an earlier try")
             local.counters.retries_recognised += 1
-            results = told_again(base, decode(put.value or b""), local.time_ms)
+            results = told_again(base, decode_trusted(put.value or b""), local.time_ms)
             after = _seen_after(put, base, seen, changed.earlier)
             ends = versions.end_of(base, changed.earlier)
             return Made(base, epoch, after, ends, results, carried_out=True)

@@ -29,9 +29,10 @@ from msgspec.structs import replace
 
 from everwrite.core.data import versions
 from everwrite.core.data.labels import KIND_PIECE, Kind
-from everwrite.core.data.versions import ENDED_MAX, Actor, Dot, Record, Seen, Version
+from everwrite.core.data.versions import ENDED_MAX, Actor, Record, Seen, Version
 from everwrite.core.errors import RequestError, TooLarge, WrongType
 from everwrite.core.probes import sometimes
+from everwrite.core.types.beginning import Begun, begin
 from everwrite.core.types.beside import plain_beside
 from everwrite.core.types.composing import (
     MAP,
@@ -117,8 +118,9 @@ def later_than(record: Record, time_ms: int) -> int:
 
 def change(record: Record, operations: list[Operation], writer: Writer) -> Changed:
     """Return what becomes of a record; WrongType, RequestError or TooLarge if it cannot be done."""
-    making = _Change(record, writer)
-    results = [making.apply(operation) for operation in operations]
+    begun = begin(record, operations, writer.time_ms)
+    making = _Change(record, writer, begun)
+    results = begun.results + [making.apply(each) for each in operations[len(begun.results) :]]
     return making.end(results)
 
 
@@ -153,22 +155,22 @@ def standing(record: Record, time_ms: int) -> Place:
 class _Change:
     """One change in the making."""
 
-    def __init__(self, record: Record, writer: Writer) -> None:
+    def __init__(self, record: Record, writer: Writer, begun: Begun) -> None:
         self._record = record
         self._writer = writer
-        self._root = standing(record, writer.time_ms)
+        self._root = Place() if begun.emptied else standing(record, writer.time_ms)
         self._time_ms = later_than(record, writer.time_ms)
-        self._superseded: set[Dot] = set()
-        self._new: dict[int, AnyHeld] = {}
+        self._superseded = begun.gone.copy()
+        self._new = begun.held(self._time_ms, writer.actor)
         """New pieces by their turn, which is the counter in their mark."""
-        self._turn = count(1)
+        self._turn = count(1 + len(begun.fields))
         self._folded: dict[int, Version] = {}
         """Own increments that have taken in others, by their counter."""
         self._by_op: dict[bytes, list[Version]] = {}
-        self._sums: dict[tuple[Name, ...], tuple[Held[Added], int]] = {}
+        self._sums: dict[tuple[Name, ...], tuple[Held[Added] | None, int]] = {}
         """Of the counters that the last operations have added to: what is new, and the value."""
         self._clashes = 0
-        self._anew = False
+        self._anew = begun.emptied
         """Whether the whole key was removed first: then its end goes with it."""
 
     # -- operations --------------------------------------------------------------------------------
@@ -179,12 +181,12 @@ class _Change:
         if isinstance(operation, Add):
             return self._add(path, operation.amount)
         self._sums.clear()
+        if isinstance(operation, Assign):
+            return self._assign(path, (operation.kind, operation.value))
         if isinstance(operation, Include):
             return self._include(path, operation.elements)
         if isinstance(operation, Exclude):
             return self._exclude(path, operation.elements)
-        if isinstance(operation, Assign):
-            return self._assign(path, (operation.kind, operation.value))
         if isinstance(operation, Enable):
             raised = self._take_away(path, FLAG)
             self._mint(Raised(path, None))
@@ -211,7 +213,8 @@ class _Change:
         if own is not None:
             own.piece = Added(path, minted)
         else:
-            own = self._mint(Added(path, amount)).counters[-1]
+            self._mint(Added(path, amount))
+            own, _ = self._own(path)
         self._sums[key] = own, value
         return value
 
@@ -229,15 +232,12 @@ class _Change:
         place = self._meet(path, ELEMENT)
         fresh = 0
         for element in elements:
-            if place is None:
-                place, twins = self._mint(Element(path, element)), None
-                fresh += 1
-                continue
-            twins = place.elements.pop(element, None)
+            twins = place.elements.pop(element, None) if place is not None else None
             fresh += not twins
             for held in twins or ():
                 self._supersede(held)
             self._mint(Element(path, element))
+            place = place or self._root.at(path)
         return fresh
 
     def _exclude(self, path: list[Name], elements: list[Name]) -> int:
@@ -279,7 +279,8 @@ class _Change:
         """
         place = self._root
         for depth, name in enumerate(path):
-            self._settle(place, path[:depth], (MAP,))
+            if not place.is_map():
+                self._settle(place, path[:depth], (MAP,))
             below = place.fields.get(name)
             if below is None:
                 return None
@@ -305,7 +306,7 @@ class _Change:
         """Supersede all of one type at a place."""
         for held in place.of(number):
             self._supersede(held)
-        (place.registers, place.counters, place.elements, place.flags, place.fields)[number].clear()
+        place.clear(number)
 
     def _supersede(self, held: AnyHeld) -> None:
         if held.version is None:
@@ -323,13 +324,10 @@ class _Change:
                 return
             del places[depth - 1].fields[path[depth - 1]]
 
-    def _mint(self, piece: Piece) -> Place:
-        """Add a piece, and return the place where it stands."""
+    def _mint(self, piece: Piece) -> None:
+        """Add a piece."""
         turn = next(self._turn)
         self._new[turn] = self._root.add((self._time_ms, self._writer.actor, turn), piece)
-        place = self._root.at(piece.path)
-        assert place is not None
-        return place
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from everwrite.core.data.keys import checked_value
+from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_value
 from everwrite.core.data.labels import KIND_BYTES, UNREADABLE, Kind, check_kind
 from everwrite.core.errors import RequestError
 
@@ -96,14 +96,21 @@ def encode(operations: list[Operation]) -> bytes:
     return _encode(operations)
 
 
-def decode(data: bytes) -> list[Operation]:
-    """Return the operations in these bytes; RequestError if they are none that can be."""
+def decode_trusted(data: bytes) -> list[Operation]:
+    """Return the operations in these bytes, which the node that a client asked has looked at;
+    RequestError if they are none.
+    """
     try:
-        operations = _decode(data)
+        return _decode(data)
     except UNREADABLE as error:
         raise RequestError(
             f"These are no operations on a data type: {error}.", hint="Nothing was done."
         ) from error
+
+
+def decode(data: bytes) -> list[Operation]:
+    """Return the operations in these bytes; RequestError if they are none that can be."""
+    operations = decode_trusted(data)
     if not 0 < len(operations) <= OPERATIONS_MAX:
         raise RequestError(
             f"{len(operations)} operations are not possible in one put.",
@@ -123,6 +130,8 @@ def decode(data: bytes) -> list[Operation]:
 def _check(operation: Operation) -> None:
     """Raise RequestError for an operation that cannot be."""
     path, size = operation.path, 0
+    if type(operation) is Assign and len(path) == 1 and _quick(path[0], operation):
+        return  # a field of a hash, of which a put may have thousands
     for name in path:
         if type(name) is str:  # nearly always, and a put may have thousands
             size += len(name) if name.isascii() else len(name.encode())
@@ -147,6 +156,16 @@ def _check(operation: Operation) -> None:
             )
         case Include() | Exclude() if not all(map(is_name, operation.elements)):
             raise _no_name()
+
+
+def _quick(name: Name, operation: Assign) -> bool:
+    """Say whether a field and its value are so small and plain that they can be."""
+    return (
+        type(name) is str
+        and len(name) * 4 <= PATH_BYTES_MAX
+        and operation.kind == KIND_BYTES
+        and len(operation.value) <= VALUE_BYTES_MAX
+    )
 
 
 def _no_name() -> RequestError:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from everwrite.core.data.base64url import decode64, encode64
-from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_bucket, checked_key, data_key
+from everwrite.core.data.keys import VALUE_BYTES_MAX, checked_bucket, checked_key, data_key, of_key
 from everwrite.core.errors import (
     EverwriteError,
     InvariantError,
@@ -170,10 +170,11 @@ class Batches:
             raw = operation.value
             value, said = bytes_of(raw, operation.value_b64, operation.content_type)
             if len(value) > VALUE_BYTES_MAX:
-                raise TooLarge(
+                error = TooLarge(
                     f"The value has {len(value)} bytes; the most is {VALUE_BYTES_MAX}.",
                     hint="Nothing was written. Split it.",
                 )
+                raise of_key(error, data)
             kind = kind_said(said, operation.meta, value)
             reply = await self._operations.write(
                 data, value, kind, context, options, op, retry=retry

@@ -102,7 +102,7 @@ def replace(session: Session, key: bytes, reply: GetReply, argv: Args) -> Steps:
             raise syntax_error()
         ttl_ms = ttl_in(session, unit, argv[3], b"set")
     if len(value) > VALUE_BYTES_MAX:
-        raise too_long(len(value))
+        raise too_long(key, len(value))
     if ttl_ms < 0:
         put = session.take_away(key, reply.context)
     else:

@@ -38,6 +38,9 @@ _COUNTS = {b"*%d" % count: count for count in range(1, STRANGER_ARGS_MAX + 1)}
 _SIZES = [b"$%d" % size for size in range(1024)]
 """Heads of what is small."""
 
+_NAMED_BYTES = 40
+"""Of a command and its key, in an error."""
+
 
 class Garbled(Exception):
     """These bytes are no command; its text is the answer, and the connection ends."""
@@ -155,9 +158,10 @@ class Requests:
             args, self._args, self._held = self._args, [], 0
             if self.long:
                 size, self.long = self.long, 0
+                of = " ".join(ascii(each[:_NAMED_BYTES])[1:] for each in args[:2] if each)
                 raise TooLong(
-                    f"ERR an argument has {size} bytes, the most is {self.bulk_max}; "
-                    "nothing was done"
+                    f"ERR an argument{' of ' * bool(of)}{of} has {size} bytes, the most is "
+                    f"{self.bulk_max}; nothing was done"
                 )
             return args
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from everwrite.core.config import RECORD_BYTES_MAX
-from everwrite.core.data.keys import KEY_BYTES_MAX, VALUE_BYTES_MAX, data_key
+from everwrite.core.data.keys import KEY_BYTES_MAX, VALUE_BYTES_MAX, data_key, spoken
 from everwrite.core.data.labels import Kind
 from everwrite.core.messages.listing import List
 from everwrite.core.messages.requests import Ask, Get, GetReply, Put, PutReply, Touch
@@ -133,7 +133,7 @@ class Session:
         knows: else a write of its own that went by another node might be taken for the later one.
         """
         if len(value) > VALUE_BYTES_MAX:
-            raise too_long(len(value))
+            raise too_long(data, len(value))
         place = self.front.place
         context, op = self.seen(data), place.next_op()
         rid, w = place.next_rid(), self.w
@@ -254,9 +254,9 @@ def left_of(reply: GetReply) -> int:
     return max(1, max(ends) - reply.time_ms)
 
 
-def too_long(size: int) -> Problem:
-    """Return what is said of a value over the limit."""
+def too_long(data: bytes, size: int) -> Problem:
+    """Return what is said of a value over the limit, for this data key."""
     return Problem(
-        f"ERR a value of {size} bytes is not possible here, the most is {VALUE_BYTES_MAX}; "
-        "nothing was done"
+        f"ERR a value of {size} bytes is not possible at {spoken(data)}, the most is "
+        f"{VALUE_BYTES_MAX}; nothing was done"
     )
