@@ -30,6 +30,7 @@ from everwrite.core.request.limits import (
     turned_away,
     waited_in_vain,
 )
+from everwrite.core.types.operations import decode
 
 if TYPE_CHECKING:
     from everwrite.core.node import Node
@@ -88,6 +89,7 @@ class Clients:
             beyond_ms = max(0, waited_ms - self.unread_ms(source))
             left_ms = self._time_ms(message.timeout_ms) - beyond_ms
             if left_ms <= 0:
+                self._local.counters.expired += 1
                 self.turn_away(source, (replace(message, retry=again),), "late")
                 return
             message = replace(message, timeout_ms=left_ms, retry=again)
@@ -140,6 +142,19 @@ class Clients:
             put = replace(put, timeout_ms=time_ms)
         if put.forwarded:
             put = replace(put, forwarded=False)
+        self._node.put(source, put)
+
+    def handed_on(self, source: Place, put: Put | Touch) -> None:
+        """Take a put that a client gave to another node. That one has looked at it; but what cannot
+        be carried out, or could not be read again, is not made on anybody's word.
+        """
+        try:
+            split_key(put.key)
+            if isinstance(put, Put) and put.change:
+                decode(put.value or b"")
+        except EverwriteError as error:
+            self._local.fail(source, put, error)
+            return
         self._node.put(source, put)
 
     def get(self, source: Place, get: Get) -> None:

@@ -102,4 +102,4 @@ def _emptied(record: Record, operations: list[Operation], time_ms: int) -> set[D
             heads.add(value[:3] if version.kind == KIND_PIECE else _PLAIN)
     if len(heads) > 1 and not heads <= _BELOW:
         return None  # several types, or a number: who looks closer tells them apart
-    return dots if heads <= _HEADS else None  # what cannot be read is not passed over
+    return dots if heads <= _HEADS else None  # what is of no type known here is not passed over

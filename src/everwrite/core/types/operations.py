@@ -97,7 +97,7 @@ def encode(operations: list[Operation]) -> bytes:
 
 
 def decode_trusted(data: bytes) -> list[Operation]:
-    """Return the operations in these bytes, which the node that a client asked has looked at;
+    """Return the operations in these bytes, which ``decode`` has seen when they came to this node;
     RequestError if they are none.
     """
     try:
