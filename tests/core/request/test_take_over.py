@@ -45,7 +45,7 @@ def test_a_stand_in_whose_hint_may_be_whole_refuses_a_put_and_leaves_it() -> Non
     assert world.hint(stand_in)[1] == [b"old"]
 
 
-def handed_on(*, back: bool) -> tuple[World, bytes, int]:
+def handed_on(*, back: bool, timeout_ms: int = 10_000) -> tuple[World, bytes, int]:
     """Return a world in which a put was handed on to the stand-in of an owner that is down, or is
     back since; it has made it, and nothing that it says arrives but what it has. The stand-in,
     and the put's client.
@@ -56,7 +56,7 @@ def handed_on(*, back: bool) -> tuple[World, bytes, int]:
     world.lose = lambda source, target, message: (
         source == stand_in and not isinstance(message, FetchReply)
     )
-    client = world.send_put(taker, b"v", w=2, timeout_ms=10_000)
+    client = world.send_put(taker, b"v", w=2, timeout_ms=timeout_ms)
     world.run()
     assert world.hint(stand_in)[1] == [b"v"]
     if back:
@@ -83,8 +83,10 @@ def test_whoever_takes_a_put_over_hears_that_it_was_made_where_it_was_handed_to(
     assert len({dot for node in world.ids for dot in dots(world, node)}) == 1
 
 
-def test_whom_a_put_was_handed_to_is_not_waited_for_when_it_stays_silent() -> None:
-    world, stand_in, client = handed_on(back=True)
+@pytest.mark.parametrize("timeout_ms", [10_000, 350])
+def test_whom_a_put_was_handed_to_is_waited_for_half_its_time_at_most(timeout_ms: int) -> None:
+    """It was silent before: a put that a majority can say all about is made in time."""
+    world, stand_in, client = handed_on(back=True, timeout_ms=timeout_ms)
     world.silent.add(stand_in)
 
     world.until(lambda: bool(world.answers[client]), 2_000)

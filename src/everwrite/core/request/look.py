@@ -66,6 +66,7 @@ class LookAround(Request):
         "_source",
         "_targets",
         "_tried",
+        "_until",
     )
 
     def __init__(
@@ -95,10 +96,11 @@ class LookAround(Request):
         self._tried = b""
         if tried and local.liveness.state(tried) != "down":
             # It may have made the put and wait for others: nobody knows better, and what it says
-            # is waited for. Where others stand in for it, its word does not count for theirs.
+            # is waited for, for half the put's time at most: it was silent already. Where others
+            # stand in for it, its word does not count for theirs.
             self._tried = tried
             self._pending.add(tried)
-        self._rid = self._heard = self._began = 0
+        self._rid = self._heard = self._began = self._until = 0
         self._known = base.clock if not mine and put.op in local.recent_puts else None
         # Joined with what the others have it may be superseded, and no sibling any more.
         self._found = find_op(base, put.op)
@@ -109,7 +111,10 @@ class LookAround(Request):
         """Ask; with nobody to ask the put goes on at once."""
         local, put = self._local, self._put
         self._began = local.now
-        self._rid = local.open_request(self, local.now + self._patience_ms())
+        self._until = local.now + self._patience_ms()
+        self._rid = local.open_request(self, self._until)
+        if self._tried:
+            local.wake_at(self._rid, min(self._until, local.now + self._left_ms() // 2))
         local.held_bytes += weight(put)
         for node in sorted(self._pending):
             local.out.send(node, Fetch(self._rid, put.key, put.timeout_ms, b"", False, put.op))
@@ -157,8 +162,10 @@ class LookAround(Request):
             self._check_end()
 
     def wake(self) -> None:
-        sometimes("looking around ends with nodes that stayed silent")
-        self._need, self._tried = 0, b""
+        self._tried = b""
+        if self._local.now >= self._until:
+            sometimes("looking around ends with nodes that stayed silent")
+            self._need = 0
         self._check_end()
 
     def _check_end(self) -> None:
