@@ -35,7 +35,7 @@ from everwrite.core.data.versions import decode, live
 from everwrite.core.errors import ProtocolError, RequestError, WrongType
 from everwrite.core.messages.requests import FetchReply, Put, PutReply
 from everwrite.core.types.composed import Composed, Map, Register
-from everwrite.core.types.composing import compose, compose_all
+from everwrite.core.types.composing import compose, compose_all, has_assigned
 from everwrite.core.types.operations import DEPTH_MAX, Name, Operation, Path, encode, name_of
 
 Values = Sequence[tuple[Kind, bytes]]
@@ -163,7 +163,7 @@ class Spot(msgspec.Struct, frozen=True):
         root = Map if self.path else wanted
         if isinstance(composed, Register) and root is not Register and len(values) > 1:
             beside = compose_all(values, marks)[1:]
-            if any(isinstance(one, root) for one in beside):
+            if any(isinstance(one, root) for one in beside) and not has_assigned(values):
                 raise _hidden(self.data, root)
         return inside(composed, self.path)
 
@@ -208,8 +208,8 @@ def _hidden(data: bytes, wanted: type[Composed]) -> WrongType:
         f"At {spoken(data)}, a plain value was put beside the {other} that stands there, and hides "
         "it.",
         hint="get() shows all that stands there. delete() with the context of that put takes the "
-        f"value alone away; who does not have it changes the {other}, and finds a command that "
-        "does the same in the error.",
+        f"value alone away; who does not have it changes the {other}, and finds one that does the "
+        "same in the error, as `everwrite delete --context` takes it.",
     )
 
 

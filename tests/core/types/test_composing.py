@@ -9,7 +9,7 @@ from everwrite.core.data.labels import KIND_BYTES, KIND_PIECE, KIND_TEXT, Kind
 from everwrite.core.errors import InvariantError, ProtocolError
 from everwrite.core.types import pieces
 from everwrite.core.types.composed import Composed, Counter, Flag, Map, Register, Set
-from everwrite.core.types.composing import compose, compose_all
+from everwrite.core.types.composing import compose, compose_all, has_assigned
 from everwrite.core.types.operations import AMOUNT_MAX, Name
 from everwrite.core.types.pieces import (
     COUNTER,
@@ -95,6 +95,13 @@ def test_of_registers_the_last_by_time_then_actor_then_counter_is_shown() -> Non
 
 def test_a_plain_value_is_a_register() -> None:
     assert compose([(KIND_TEXT, b"tea")], [(A, 1, 1)]) == Register(b"tea", KIND_TEXT)
+
+
+def test_a_plain_value_and_what_was_assigned_are_told_apart() -> None:
+    plain, field = (KIND_BYTES, b"v"), register(b"v", "field")
+
+    assert not has_assigned([plain, field])
+    assert has_assigned([plain, register(b"v")])
 
 
 def test_a_map_is_what_has_longer_paths() -> None:

@@ -249,6 +249,12 @@ def piece_of(kind: Kind, value: bytes) -> Piece:
     return decode(value) if kind == KIND_PIECE else Written([], (kind, value))
 
 
+def has_assigned(values: Sequence[tuple[Kind, bytes]]) -> bool:
+    """Say whether a change has assigned a register to the whole key, and no plain put alone."""
+    pieces = (decode(value) for kind, value in values if kind == KIND_PIECE)
+    return any(type(piece) is Written and not piece.path for piece in pieces)
+
+
 def compose(
     values: Sequence[tuple[Kind, bytes]], marks: Sequence[tuple[bytes, int, int]]
 ) -> Composed | None:
